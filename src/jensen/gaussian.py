@@ -1,0 +1,389 @@
+"""1. Probability: normal densities, diagonal (1.7) and full (1.6), draws from them (1.8), and the linear model (5.5).
+
+The free functions carry the maths, elementwise; the classes say which dimensions are one event and sum term by term, so
+that a scale shared by many examples or dimensions costs no pass over all of them. Everything is in nats.
+Only shapes are checked on construction: looking at values would make a GPU wait on every call. Where values come from a
+user, as in `MultivariateGaussian.from_covariance`, they are checked.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.errors import InputError
+
+LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def normal_log_density(
+    x: Float[Tensor, "*#shape"], mean: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "..."]:
+    """log N(x | mean, scale²) (1.5), elementwise with broadcasting, in nats.
+
+    >>> normal_log_density(torch.zeros(3), torch.zeros(3), torch.ones(1))
+    tensor([-0.9189, -0.9189, -0.9189])
+    """
+    standardised = (x - mean) / scale
+    return -0.5 * standardised.square() - (scale.log() + LOG_SQRT_TWO_PI)  # (1.5)
+
+
+def normal_kl(
+    mean: Float[Tensor, "*#shape"],
+    scale: Float[Tensor, "*#shape"],
+    other_mean: Float[Tensor, "*#shape"],
+    other_scale: Float[Tensor, "*#shape"],
+) -> Float[Tensor, "..."]:
+    """KL(N(mean, scale²) || N(other_mean, other_scale²)), elementwise with broadcasting, in nats.
+
+    It is (4.6) after standardising by the second distribution, and keeps its relative accuracy where the two are close.
+    """
+    return standard_normal_kl((mean - other_mean) / other_scale, scale / other_scale)
+
+
+def standard_normal_kl(mean: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]) -> Float[Tensor, "..."]:
+    """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, broadcasting, in nats.
+
+    Written in d = scale - 1, as scale² - 1 = d² + 2d: near scale = 1 the subtraction is exact and what is left of the
+    cancellation is d - log scale, so the error is of the order of d times the machine epsilon, not epsilon itself.
+
+    >>> standard_normal_kl(torch.tensor(1.0), torch.tensor(1.0))
+    tensor(0.5000)
+    """
+    return 0.5 * mean.square() + _scale_kl(scale)  # (4.6)
+
+
+def _scale_kl(scale: Tensor) -> Tensor:
+    excess = scale - 1
+    return torch.addcmul(excess - scale.log(), excess, excess, value=0.5)  # (4.6) at mean = 0
+
+
+def _sum_event(values: Tensor, event: Sequence[int]) -> Tensor:
+    """The sum over the trailing event dimensions, each counted in full where `values` only broadcasts to it."""
+    if not event:
+        return values  # sum(dim=()) would sum everything
+    batch = values.shape[: max(values.ndim - len(event), 0)]
+    return values.expand(*batch, *event).sum(dim=tuple(range(-len(event), 0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """N(x | mean, diag(scale²)) (1.7): independent normals, the last `event_dims` dimensions being one event.
+
+    `mean` and `scale` (the standard deviation, > 0, not checked) broadcast against each other; every method counts each
+    dimension of the *broadcast* shape, so a scale of shape (batch, 1, 1, 1) serves images. Raises `InputError` where
+    the shapes do not broadcast or have fewer than `event_dims` dimensions.
+
+    >>> Gaussian(torch.zeros(5, 3, 8, 8), torch.ones(5, 1, 1, 1), event_dims=3).entropy() / (3 * 8 * 8)
+    tensor([1.4189, 1.4189, 1.4189, 1.4189, 1.4189])
+    """
+
+    mean: Tensor
+    scale: Tensor
+    event_dims: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.event_dims <= max(self.mean.ndim, self.scale.ndim):
+            raise InputError(
+                f"Gaussian got event_dims = {self.event_dims} for a mean of shape {tuple(self.mean.shape)}: "
+                "give an event_dims between 0 and the number of dimensions."
+            )
+        if self.mean.shape != self.scale.shape:
+            _broadcast_shape("Gaussian", "mean", self.mean.shape, "scale", self.scale.shape)
+
+    @classmethod
+    def standard(
+        cls,
+        shape: Sequence[int],
+        event_dims: int = 1,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> "Gaussian":
+        """N(0, I) (4.1) of the given shape, in no memory: both parameters are one number, expanded.
+
+        >>> Gaussian.standard((7, 2)).log_prob(torch.zeros(2)).shape
+        torch.Size([7])
+        """
+        zero = torch.zeros((), dtype=dtype, device=device)
+        return cls(zero.expand(*shape), (zero + 1).expand(*shape), event_dims)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one draw: batch dimensions, then event dimensions."""
+        return torch.broadcast_shapes(self.mean.shape, self.scale.shape)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.shape[: len(self.shape) - self.event_dims]
+
+    @property
+    def event_shape(self) -> torch.Size:
+        return self.shape[len(self.shape) - self.event_dims :]
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square()
+
+    def detach(self) -> "Gaussian":
+        """The same distribution, through which no gradient flows to the parameters."""
+        return Gaussian(self.mean.detach(), self.scale.detach(), self.event_dims)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x | mean, diag(scale²)) (1.7) in nats; x broadcasts against (*batch, *event); gives the batch shape."""
+        standardised = (x - self.mean) / self.scale
+        event = standardised.shape[standardised.ndim - self.event_dims :]
+        squares, log_scale = _sum_event(standardised.square(), event), _sum_event(self.scale.log(), event)
+        return -0.5 * squares - (log_scale + math.prod(event) * LOG_SQRT_TWO_PI)  # Σ of (1.5)
+
+    def rsample(self, generator: torch.Generator | None = None, sample_shape: Sequence[int] = ()) -> Tensor:
+        """mean + scale ⊙ eps, eps ~ N(0, I) (1.8), (4.7): shape (*sample_shape, *batch, *event), differentiable.
+
+        Without a `generator` (which must live on the device of the mean) it draws from torch's global one.
+        """
+        shape = (*sample_shape, *self.shape)
+        eps = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        return torch.addcmul(self.mean, self.scale, eps)  # (4.7)
+
+    def entropy(self) -> Tensor:
+        """Σ log scale + ½ D log(2 pi e) in nats, D counting the broadcast event; returns the batch shape."""
+        log_scale = _sum_event(self.scale.log(), self.event_shape)
+        return (log_scale + math.prod(self.event_shape) * (0.5 + LOG_SQRT_TWO_PI)).expand(self.batch_shape)
+
+    def kl(self, other: "Gaussian") -> Tensor:
+        """KL(self || other) in nats, exact; the two broadcast; returns the batch shape.
+
+        Raises `InputError` where they disagree on how many dimensions are one event.
+        """
+        if self.event_dims != other.event_dims:
+            raise InputError(
+                f"Gaussian.kl got event_dims {self.event_dims} and {other.event_dims}: "
+                "give both distributions the same event_dims."
+            )
+        shape = torch.broadcast_shapes(self.shape, other.shape)
+        event = shape[len(shape) - self.event_dims :]
+        squares = _sum_event(((self.mean - other.mean) / other.scale).square(), event)
+        return 0.5 * squares + _sum_event(_scale_kl(self.scale / other.scale), event)  # Σ of `normal_kl`
+
+    def kl_to_standard(self) -> Tensor:
+        """KL(self || N(0, I)) = ½ Σ (mean² + scale² - 1 - log scale²) (4.6) in nats; returns the batch shape."""
+        event = self.event_shape
+        return 0.5 * _sum_event(self.mean.square(), event) + _sum_event(_scale_kl(self.scale), event)  # (4.6)
+
+
+@dataclass(frozen=True, eq=False)
+class MultivariateGaussian:
+    """N(x | mean, L L^T) (1.6), by its Cholesky factor: never an explicit inverse, never a determinant.
+
+    `mean` (..., d); `cholesky` = L (..., d, d), lower triangular with zeros above and a positive diagonal (values are
+    not checked); the batch dimensions broadcast, so many means may share one factor. From a covariance:
+    `from_covariance`. Raises `InputError` where the shapes do not fit.
+    """
+
+    mean: Tensor
+    cholesky: Tensor
+
+    def __post_init__(self) -> None:
+        mean, cholesky = tuple(self.mean.shape), tuple(self.cholesky.shape)
+        if not mean or cholesky[-2:] != (mean[-1], mean[-1]):
+            raise InputError(
+                f"MultivariateGaussian got a mean of shape {mean} and a matrix of shape {cholesky}: "
+                "give a mean (..., d) and a matrix (..., d, d)."
+            )
+        _broadcast_shape("MultivariateGaussian", "mean batch", mean[:-1], "matrix batch", cholesky[:-2])
+
+    @classmethod
+    def from_covariance(cls, mean: Tensor, covariance: Tensor) -> "MultivariateGaussian":
+        """N(mean, covariance) for mean (..., d) and covariance (..., d, d), symmetric positive definite.
+
+        Raises `InputError` that says which of finite, symmetric and positive definite the covariance is not.
+
+        >>> MultivariateGaussian.from_covariance(torch.zeros(2), torch.tensor([[4.0, 2.0], [2.0, 2.0]])).cholesky
+        tensor([[2., 0.],
+                [1., 1.]])
+        """
+        cls(mean, covariance)  # the shapes
+        if not bool(covariance.isfinite().all()):
+            raise InputError("The covariance has entries that are not finite: give finite numbers.")
+        asymmetry = float((covariance - covariance.mT).abs().max())
+        if asymmetry > 8 * torch.finfo(covariance.dtype).eps * float(covariance.abs().max()):
+            raise InputError(
+                f"The covariance is not symmetric, mirrored entries differ by up to {asymmetry:.3g}: "
+                "give (C + C^T) / 2 if that is rounding."
+            )
+        cholesky, failed_at = torch.linalg.cholesky_ex(covariance)
+        if bool(failed_at.any()):
+            raise InputError(
+                f"The covariance is not positive definite, which shows in its leading {int(failed_at.max())} rows and "
+                "columns: drop linearly dependent dimensions or add a small multiple of the identity."
+            )
+        return cls(mean, cholesky)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one draw: batch dimensions, then d."""
+        return torch.broadcast_shapes(self.mean.shape, self.cholesky.shape[:-1])
+
+    @property
+    def covariance(self) -> Tensor:
+        """Sigma = L L^T (1.8), (..., d, d)."""
+        return self.cholesky @ self.cholesky.mT
+
+    def detach(self) -> "MultivariateGaussian":
+        """The same distribution, through which no gradient flows to the parameters."""
+        return MultivariateGaussian(self.mean.detach(), self.cholesky.detach())
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x | mean, L L^T) (1.6) in nats: x (..., d) broadcasts against the batch; returns the batch shape."""
+        squares = _solve_factor(self.cholesky, x - self.mean).square().sum(-1)
+        return -0.5 * squares - (self._half_log_determinant() + self.mean.shape[-1] * LOG_SQRT_TWO_PI)  # (1.6)
+
+    def rsample(self, generator: torch.Generator | None = None, sample_shape: Sequence[int] = ()) -> Tensor:
+        """mean + L z, z ~ N(0, I) (1.8): shape (*sample_shape, *batch, d), differentiable.
+
+        Without a `generator` (which must live on the device of the mean) it draws from torch's global one.
+        """
+        shape = (*sample_shape, *self.shape)
+        z = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        rows = _as_rows(z, self.cholesky) @ self.cholesky.mT
+        return self.mean + _from_rows(rows, z.shape)  # (1.8)
+
+    def entropy(self) -> Tensor:
+        """½ log det(2 pi e Sigma) = Σ log L_ii + ½ d log(2 pi e) in nats; returns the batch shape."""
+        entropy = self._half_log_determinant() + self.mean.shape[-1] * (0.5 + LOG_SQRT_TWO_PI)
+        return entropy.expand(self.shape[:-1])
+
+    def kl(self, other: "MultivariateGaussian") -> Tensor:
+        """KL(self || other) in nats, exact; batches broadcast; returns the batch shape.
+
+        Standardised by `other`, the mean is m and the factor M: Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½ Σ_{i>j} M_ij².
+        """
+        mean = _solve_factor(other.cholesky, self.mean - other.mean)
+        factor = torch.linalg.solve_triangular(other.cholesky, self.cholesky, upper=False)
+        diagonal = factor.diagonal(dim1=-2, dim2=-1)
+        return standard_normal_kl(mean, diagonal).sum(-1) + 0.5 * factor.tril(-1).square().sum((-2, -1))
+
+    def marginal(self, indices: Sequence[int]) -> "MultivariateGaussian":
+        """The distribution of x[indices] (1.3), in the order given, which must not repeat (else `InputError`)."""
+        chosen, rest = self._split(indices)
+        return MultivariateGaussian(
+            self.mean[..., chosen], self._reordered_factor(chosen + rest)[..., : len(chosen), : len(chosen)]
+        )
+
+    def condition(self, indices: Sequence[int], values: Tensor) -> "MultivariateGaussian":
+        """The distribution of the other coordinates, in their order, given x[indices] = values (1.2).
+
+        `values` (..., len(indices)) may carry a batch: the results share one factor. With the known coordinates b
+        first the factor is [[L_bb, 0], [L_ab, L_aa]], so the mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and the
+        factor L_aa: nothing is subtracted, it cannot lose positive definiteness. Raises `InputError` for unusable
+        indices or values whose last dimension does not match them.
+        """
+        known, rest = self._split(indices)
+        if values.ndim == 0 or values.shape[-1] != len(known):
+            raise InputError(
+                f"condition got {len(known)} indices and values of shape {tuple(values.shape)}: "
+                "give values (..., number of indices)."
+            )
+        factor, k = self._reordered_factor(known + rest), len(known)
+        standardised = _solve_factor(factor[..., :k, :k], values - self.mean[..., known])
+        across = factor[..., k:, :k]
+        shift = _from_rows(_as_rows(standardised, across) @ across.mT, (*standardised.shape[:-1], len(rest)))
+        return MultivariateGaussian(self.mean[..., rest] + shift, factor[..., k:, k:])
+
+    def _half_log_determinant(self) -> Tensor:
+        return self.cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def _split(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
+        dimensions = self.mean.shape[-1]
+        chosen = [int(index) for index in indices]
+        if len(set(chosen)) != len(chosen) or not all(0 <= index < dimensions for index in chosen):
+            raise InputError(
+                f"Got the coordinates {chosen} of {dimensions} dimensions: "
+                f"give different integers from 0 to {dimensions - 1}."
+            )
+        return chosen, [index for index in range(dimensions) if index not in set(chosen)]
+
+    def _reordered_factor(self, order: list[int]) -> Tensor:
+        """The factor of the reordered coordinates: L[order] = R^T Q^T gives Sigma_order = R^T R, nothing squared."""
+        upper = torch.linalg.qr(self.cholesky[..., order, :].mT).R
+        signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper.dtype)
+        return (signs.unsqueeze(-1) * upper).mT
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussian:
+    """The linear Gaussian model (5.5): x ~ N(mu, Sigma), y = A x + e, e ~ N(b, Gamma) independent of x.
+
+    `prior` is N(mu, Sigma), `matrix` A (m, d), `noise` N(b, Gamma). The mean of the prior may carry a batch, the
+    matrices may not. Raises `InputError` where the shapes do not fit.
+
+    >>> two = MultivariateGaussian(torch.zeros(1), torch.eye(1))
+    >>> LinearGaussian(two, torch.ones(1, 1), two).posterior(torch.tensor([3.0])).mean
+    tensor([1.5000])
+    """
+
+    prior: MultivariateGaussian
+    matrix: Tensor
+    noise: MultivariateGaussian
+
+    def __post_init__(self) -> None:
+        expected = (self.noise.mean.shape[-1], self.prior.mean.shape[-1])
+        if tuple(self.matrix.shape) != expected or self.prior.cholesky.ndim != 2 or self.noise.cholesky.ndim != 2:
+            raise InputError(
+                f"LinearGaussian got a matrix of shape {tuple(self.matrix.shape)}: give a matrix {expected} (noise "
+                "dimensions, prior dimensions) and covariances without batch dimensions."
+            )
+
+    def joint(self) -> MultivariateGaussian:
+        """The distribution of (x, y), x first: mean (mu, A mu + b), factor [[L, 0], [A L, L_Gamma]] (5.5)."""
+        mu, L = self.prior.mean, self.prior.cholesky
+        mean_y = mu @ self.matrix.mT + self.noise.mean
+        top = torch.nn.functional.pad(L, (0, self.matrix.shape[0]))
+        bottom = torch.cat([self.matrix @ L, self.noise.cholesky], dim=-1)
+        return MultivariateGaussian(
+            torch.cat([mu.expand(*mean_y.shape[:-1], -1), mean_y], dim=-1), torch.cat([top, bottom], dim=-2)
+        )
+
+    def marginal(self) -> MultivariateGaussian:
+        """The distribution of y: N(A mu + b, Gamma + A Sigma A^T) (5.5)."""
+        return self.joint().marginal(self._indices_of_y())
+
+    def posterior(self, y: Tensor) -> MultivariateGaussian:
+        """The distribution of x given y (..., m), exact (5.5); a batch of y shares one factor."""
+        return self.joint().condition(self._indices_of_y(), y)
+
+    def _indices_of_y(self) -> range:
+        outputs, inputs = self.matrix.shape
+        return range(inputs, inputs + outputs)
+
+
+def _broadcast_shape(owner: str, name: str, shape: Sequence[int], other_name: str, other: Sequence[int]) -> torch.Size:
+    try:
+        return torch.broadcast_shapes(tuple(shape), tuple(other))
+    except RuntimeError:
+        raise InputError(
+            f"{owner} got a {name} of shape {tuple(shape)} and a {other_name} of shape {tuple(other)}: "
+            "give shapes that broadcast against each other."
+        ) from None
+
+
+def _as_rows(vectors: Tensor, matrices: Tensor) -> Tensor:
+    """Vectors (*sample, *batch, d) as rows (*batch, samples, d): one product per matrix (*batch, :, :), none copied."""
+    batch_dims = matrices.ndim - 2
+    batch = torch.broadcast_shapes(vectors.shape[:-1], matrices.shape[:-2])
+    vectors = vectors.expand(*batch, vectors.shape[-1])
+    return vectors.reshape(-1, *batch[len(batch) - batch_dims :], vectors.shape[-1]).movedim(0, -2)
+
+
+def _from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    return rows.movedim(-2, 0).reshape(*shape)
+
+
+def _solve_factor(cholesky: Tensor, vectors: Tensor) -> Tensor:
+    """L^{-1} v for vectors (..., d) by triangular solves, the batch dimensions broadcasting."""
+    batch = torch.broadcast_shapes(vectors.shape[:-1], cholesky.shape[:-2])
+    rows = torch.linalg.solve_triangular(cholesky.mT, _as_rows(vectors, cholesky), upper=True, left=False)
+    return _from_rows(rows, (*batch, vectors.shape[-1]))
