@@ -44,3 +44,11 @@ def normal_per_example(seed: int, indices: Sequence[int], shape: Sequence[int], 
     for row, index in zip(out, indices, strict=True):
         torch.randn(tuple(shape), generator=generator(seed, Stream.SAMPLE, index, *path), out=row)
     return out
+
+
+def uniform_per_example(seed: int, indices: Sequence[int], shape: Sequence[int], *path: int) -> Tensor:
+    """Uniform noise in the open interval (0, 1), float64, shape (len(indices), *shape), keyed like `normal_per_example`."""
+    out = torch.empty(len(indices), *shape, dtype=torch.float64)
+    for row, index in zip(out, indices, strict=True):
+        torch.rand(tuple(shape), generator=generator(seed, Stream.SAMPLE, index, *path), out=row)
+    return out.clamp_(1e-15, 1 - 1e-15)

@@ -1,0 +1,83 @@
+"""The contract: all that training, evaluation and serving may know of a model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from jensen.bound import Elbo, ImportanceWeightedBound
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training examples: prepared x (batch, *shape), their numbers in the training set (batch), labels (batch) or None."""
+
+    x: Tensor
+    index: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a training step minimises, and the terms to log, detached, by name; nats per example."""
+
+    value: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class AbstractLatentVariableModel(nn.Module, ABC):
+    """p(x) = ∫ p(x|z) p(z) dz over x of one `shape`, scored by a bound, trained by a loss, sampled by seed.
+
+    Randomness is an argument everywhere. What is drawn for example i is a pure function of (seed, index[i]), so that
+    scores and samples do not depend on how examples are batched; `index` defaults to 0..batch-1.
+    """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
+        """The honest bound on log p(x): nats per example, every term by name; x (batch, *shape), prepared."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+        """What training minimises at `step`; the implementation says which weighting of the bound it is."""
+
+    @abstractmethod
+    def sample(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
+        """Samples number first..first+n-1 of the seed's stream, x ~ p(x), shape (n, *shape)."""
+
+    @abstractmethod
+    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
+        """The same samples without the observation noise of the last step: E[x | latent], shape (n, *shape)."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
+        """The latent representation of x, shape (batch, latent dimensions)."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
+        """x encoded and decoded again: the mean of p(x|z), shape (batch, *shape)."""
+
+    def further_bounds(
+        self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
+    ) -> dict[str, Elbo | ImportanceWeightedBound]:
+        """Every other estimate of log p(x) this model can make, by name, each with `value` and `standard_error`.
+
+        `samples` is the number of Monte-Carlo samples per example where an estimate needs them.
+        """
+        return {}
+
+    def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
+        """Plain numbers worth a line in a report, by name: active units, variances at their floor."""
+        return {}
+
+    def forward(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
+        """`loss`, so that wrappers that replace `forward` (data parallel, compile) see the training step."""
+        return self.loss(batch, step=step, generator=generator)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device

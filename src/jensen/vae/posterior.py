@@ -1,0 +1,96 @@
+"""q(z): the two families of (4.5), amortised and per-datapoint, and the optimisation of q with theta held fixed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian
+from jensen.randomness import generator
+
+
+class AbstractPosterior(nn.Module, ABC):
+    """q(z_i) = N(z_i | mu_i, diag(s_i²)) for the examples of a training batch."""
+
+    latent_dims: int
+
+    @abstractmethod
+    def forward(self, x: Tensor, index: Tensor) -> Gaussian:
+        """q for training examples x (batch, *shape) with numbers `index` (batch): mean and scale (batch, latent_dims)."""
+
+    @abstractmethod
+    def initial(self, x: Tensor) -> Gaussian:
+        """q for examples never seen in training, before any optimisation."""
+
+
+class AmortisedPosterior(AbstractPosterior):
+    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), an encoder network with outputs (batch, 2 latent_dims): mu, log s."""
+
+    def __init__(self, encoder: nn.Module, latent_dims: int) -> None:
+        super().__init__()
+        self.encoder, self.latent_dims = encoder, latent_dims
+
+    def forward(self, x: Tensor, index: Tensor) -> Gaussian:
+        return self.initial(x)
+
+    def initial(self, x: Tensor) -> Gaussian:
+        mean, log_scale = self.encoder(x).chunk(2, dim=-1)
+        return Gaussian(mean, log_scale.exp())
+
+
+class PerDatapointPosterior(AbstractPosterior):
+    """(4.5) ①: free mu_i, s_i for every training example i = 1..N, starting at N(0, initial_scale²).
+
+    The table's gradients are sparse: a step moves only the rows of its batch.
+    """
+
+    def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:
+        super().__init__()
+        self.latent_dims, self.examples = latent_dims, examples
+        self.initial_log_scale = float(torch.tensor(initial_scale).log())
+        self.table = nn.Embedding(examples, 2 * latent_dims, sparse=True)
+        with torch.no_grad():
+            self.table.weight[:, :latent_dims].mul_(0.01)  # small and different, so that symmetry is broken
+            self.table.weight[:, latent_dims:].fill_(self.initial_log_scale)
+
+    def forward(self, x: Tensor, index: Tensor) -> Gaussian:
+        mean, log_scale = self.table(index).chunk(2, dim=-1)
+        return Gaussian(mean, log_scale.exp())
+
+    def initial(self, x: Tensor) -> Gaussian:
+        mean = x.new_zeros(x.shape[0], self.latent_dims)
+        return Gaussian(mean, torch.full_like(mean, self.initial_log_scale).exp())
+
+
+def optimise_posterior(
+    negative_elbo: Callable[[Gaussian, Tensor], Tensor],
+    start: Gaussian,
+    *,
+    steps: int,
+    draws: int = 4,
+    learning_rate: float = 0.05,
+    seed: int = 0,
+) -> Gaussian:
+    """Maximise the bound (4.4) over q alone, theta held fixed, from `start`: one (mu_i, s_i) per example.
+
+    `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
+    all examples share: they do not interact, so the result for one does not depend on the others. Adam, its learning
+    rate falling to zero along a half cosine, which averages the gradient's Monte-Carlo noise away.
+    """
+    if steps < 1:
+        raise InputError(f"optimise_posterior for {steps} steps: expected at least 1; give a positive number of steps")
+    mean = start.mean.detach().clone().requires_grad_()
+    log_scale = start.scale.detach().expand_as(start.mean).log().clone().requires_grad_()
+    optimiser = torch.optim.Adam([mean, log_scale], lr=learning_rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    noise = generator(seed)
+    with torch.enable_grad():
+        for _ in range(steps):
+            eps = torch.randn(draws, 1, mean.shape[-1], generator=noise).to(mean)
+            objective = negative_elbo(Gaussian(mean, log_scale.exp()), eps).sum()
+            mean.grad, log_scale.grad = torch.autograd.grad(objective, [mean, log_scale])
+            optimiser.step()
+            schedule.step()
+    return Gaussian(mean.detach(), log_scale.detach().exp())
