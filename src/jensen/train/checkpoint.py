@@ -1,0 +1,182 @@
+"""Checkpoints: safetensors and JSON, whole or not at all, never unpickled.
+
+    checkpoints/step-00001000/model.safetensors        weights, and their moving average under "ema/"
+                              optimiser.safetensors    the optimisers' moments
+                              state.json               step, best bound, SHA-256 of the two files
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from jensen.errors import InputError
+from jensen.model import AbstractLatentVariableModel
+from jensen.train.loop import TrainingState
+
+FORMAT = 1
+MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
+EMA = "ema/"
+
+
+# ---------------------------------------------------------------------------------------------- write
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: temporary name, flush to disk, rename."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
+    """Write `state` as a new checkpoint under `folder`; then remove all but the last `keep_last` and the best."""
+    final = folder / f"step-{state.step:08d}"
+    temporary = folder / f".{final.name}.tmp"
+    for old in (temporary, final):
+        shutil.rmtree(old, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in state.model.state_dict().items()}
+    if state.ema:
+        weights |= {EMA + name: tensor for name, tensor in state.ema.state().items()}
+    moments, groups = _optimiser_state(state)
+    contents = {MODEL: save(weights), OPTIMISER: save(moments)}
+    record = {
+        "format": FORMAT,
+        "step": state.step,
+        "best_step": state.best_step,
+        "best_bound": state.best_bound if math.isfinite(state.best_bound) else None,
+        "stale_validations": state.stale_validations,
+        "converged": state.converged,
+        "window": state.window,
+        "optimisers": groups,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    contents[STATE] = json.dumps(record, indent=1).encode()
+    for name, content in contents.items():
+        write_file(temporary / name, content)
+    temporary.rename(final)
+    _flush_folder(folder)
+    for old in checkpoints(folder)[:-keep_last]:
+        if _step(old) != state.best_step:
+            shutil.rmtree(old)
+    return final
+
+
+def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], list[list[dict[str, Any]]]]:
+    """Every optimiser's tensors by "optimiser/parameter/name", and its parameter groups without the parameters."""
+    moments: dict[str, Tensor] = {}
+    groups = []
+    for number, optimiser in enumerate(state.optimisers):
+        saved = optimiser.state_dict()
+        for parameter, values in saved["state"].items():
+            for name, value in values.items():
+                moments[f"{number}/{parameter}/{name}"] = torch.as_tensor(value).contiguous()
+        groups.append([{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]])
+    return moments, groups
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------------------- read
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints under `folder`, oldest first."""
+    return sorted(folder.glob("step-*"), key=_step)
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the best validation bound, else the last, else None."""
+    found = checkpoints(folder)
+    if not found:
+        return None
+    best = _read_record(found[-1])["best_step"]
+    return next((path for path in found if _step(path) == best), found[-1])
+
+
+def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
+    """Put the checkpoint's weights into `model`, the moving average where there is one."""
+    tensors = _read_tensors(path, MODEL)
+    averaged = {name.removeprefix(EMA): tensor for name, tensor in tensors.items() if name.startswith(EMA)}
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(EMA)}
+    _fill(model, weights | averaged, path)
+
+
+def load_checkpoint(path: Path, state: TrainingState) -> None:
+    """Put everything a checkpoint holds back into `state`, which was made by the same recipe."""
+    record = _read_record(path)
+    tensors, moments = _read_tensors(path, MODEL), _read_tensors(path, OPTIMISER)
+    _fill(state.model, {name: t for name, t in tensors.items() if not name.startswith(EMA)}, path)
+    if state.ema:
+        state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
+    for number, (optimiser, groups) in enumerate(zip(state.optimisers, record["optimisers"], strict=True)):
+        fresh = optimiser.state_dict()
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in moments.items():
+            owner, parameter, name = key.split("/")
+            if int(owner) == number:
+                slots.setdefault(int(parameter), {})[name] = tensor
+        merged = [
+            {**saved, "params": group["params"]} for saved, group in zip(groups, fresh["param_groups"], strict=True)
+        ]
+        optimiser.load_state_dict({"state": slots, "param_groups": merged})
+    state.step, state.best_step = record["step"], record["best_step"]
+    state.best_bound = -math.inf if record["best_bound"] is None else record["best_bound"]
+    state.stale_validations, state.converged = record["stale_validations"], record["converged"]
+    state.window = record["window"]
+
+
+def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path / MODEL} does not fit the run's recipe ({reason}); restore recipe.json") from error
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((path / STATE).read_text())
+        written = record["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / STATE} is missing or damaged; remove {path} to use the one before") from error
+    if written > FORMAT:
+        raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
+    return record
+
+
+def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    expected = _read_record(path)["sha256"][name]
+    advice = f"restore it, or remove {path} to use the checkpoint before"
+    try:
+        content = (path / name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path / name} cannot be read ({error.strerror}); {advice}") from error
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise InputError(f"{path / name} is truncated or altered: its SHA-256 is not the one recorded; {advice}")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise InputError(f"{path / name} is not a safetensors file ({error}); {advice}") from error
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

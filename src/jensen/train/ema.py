@@ -1,0 +1,48 @@
+"""The exponential moving average of a model's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class ExponentialMovingAverage:
+    """shadow <- decay shadow + (1 - decay) weight, after every step, over the given parameters; buffers are not averaged.
+
+    Early on the decay is min(decay, (1 + s) / (10 + s)) at update s, so that the start is forgotten fast.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
+        self._names, self._parameters = list(parameters), list(parameters.values())
+        self.decay = decay
+        self._shadow = [parameter.detach().clone() for parameter in self._parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights after step number `step` (from 0) into the average."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._shadow, self._parameters, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within, the model computes with the averaged weights."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for parameter, shadow in zip(self._parameters, self._shadow, strict=True):
+            parameter.data, shadow.data = shadow.data, parameter.data
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights by parameter name."""
+        return dict(zip(self._names, self._shadow, strict=True))
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take averaged weights saved by `state`."""
+        for name, shadow in zip(self._names, self._shadow, strict=True):
+            shadow.copy_(state[name])
