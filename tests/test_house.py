@@ -1,0 +1,50 @@
+"""The house rules that no linter knows: import is light, shapes are checked; formulas, links and pins exist."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from jensen.gaussian import standard_normal_kl
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def test_importing_jensen_loads_no_plots_web_or_command_line():
+    heavy = ["PIL", "accelerate", "matplotlib", "rich", "sklearn", "tensorboard", "tyro"]
+    program = f"import jensen, sys; print([name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_shapes_are_checked_while_tests_run():
+    with pytest.raises(TypeCheckError):
+        standard_normal_kl(torch.zeros(3, 2), torch.ones(3, 4))
+
+
+def test_every_formula_that_code_quotes_is_in_the_lecture():
+    known = set(re.findall(r"\((\d\.\d+)\)", (ROOT / "docs/lecture.md").read_text()))
+    for file in sorted(ROOT.glob("src/**/*.py")):
+        quoted = set(re.findall(r"(?<!\w)\((\d\.\d+)\)", file.read_text()))
+        assert quoted <= known, f"{file.name} quotes {sorted(quoted - known)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
+    pinned = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    normal = {name.lower().replace("_", "-") for name in pinned}
+    assert {re.split(r"[^\w-]", name)[0].lower() for name in wanted} <= normal
