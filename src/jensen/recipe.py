@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
-from jensen.train.settings import TrainingSettings
+from jensen.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
-from jensen.train.loop import TrainingState
+from jensen.training.loop import TrainingState
 
 FORMAT = 1
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"

@@ -18,8 +18,8 @@ from jensen.data import Examples, Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch
 from jensen.randomness import Stream, generator
-from jensen.train.ema import ExponentialMovingAverage
-from jensen.train.settings import TrainingSettings
+from jensen.training.ema import ExponentialMovingAverage
+from jensen.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress
 from jensen.randomness import Stream, derived_seed, generator
-from jensen.train.checkpoint import checkpoints, save_checkpoint
-from jensen.train.log import MetricsLog
-from jensen.train.loop import Step, TrainingState, steps
-from jensen.train.settings import TrainingSettings
+from jensen.training.checkpoint import checkpoints, save_checkpoint
+from jensen.training.log import MetricsLog
+from jensen.training.loop import Step, TrainingState, steps
+from jensen.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 500
 GRID = 64  # samples in a periodic grid

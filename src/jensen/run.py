@@ -1,0 +1,176 @@
+"""A run: a folder that explains itself, made by `train`, continued by `resume`, opened by `load`.
+
+    recipe.json      what was asked for           checkpoints/   weights and optimiser state
+    data.json        what was read                metrics.jsonl  a line per logging window, and tensorboard/
+    samples/         a grid of samples now and then
+"""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
+from jensen.errors import InputError
+from jensen.model import AbstractLatentVariableModel
+from jensen.recipe import Recipe, build_model, explain, load_dataset
+from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
+from jensen.training.fit import fit
+from jensen.training.log import read_lines
+from jensen.training.loop import TrainingState, accelerator_for
+
+FORMAT = 1
+RECIPE, DATA, CHECKPOINTS = "recipe.json", "data.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with everything that made it."""
+
+    folder: Path
+    recipe: Recipe
+    spec: DataSpec
+    model: AbstractLatentVariableModel
+    checkpoint: Path
+
+    @property
+    def step(self) -> int:
+        """The training step that the weights are from."""
+        return int(self.checkpoint.name.removeprefix("step-"))
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return read_lines(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the run was trained on, read again; `InputError` if they have changed."""
+        return load_again(self.spec)
+
+    def examples(
+        self, source: str | None = None, split: Literal["train", "validation", "test"] = "test"
+    ) -> Examples:
+        """All examples of `source` read under the run's rules, or a split of the run's own data."""
+        return load_split(self.spec, split) if source is None else read_examples(source, self.spec)
+
+
+def train(recipe: Recipe, out: str | Path) -> Run:
+    """Train by `recipe` into the new folder `out`; gives the run with its best weights.
+
+    Raises `InputError` before anything is written where the recipe, the data or `out` cannot be used. Ctrl-C and
+    SIGTERM finish the step, write a checkpoint and raise KeyboardInterrupt.
+    """
+    folder = _new_folder(out)
+    dataset = load_dataset(recipe)
+    state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
+    accelerator_for(recipe.training)  # refuses what the machine lacks, before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / RECIPE, recipe)
+    _write_json(folder / DATA, dataset.spec)
+    return _continue(folder, recipe, state, dataset)
+
+
+def resume(folder: str | Path) -> Run:
+    """Continue a run from its last checkpoint, bit for bit as if it had never stopped; gives the run."""
+    folder = Path(folder)
+    recipe, spec = _read_recipe(folder), _read_spec(folder)
+    dataset = load_again(spec)
+    state = TrainingState.start(build_model(recipe, spec), recipe.training)
+    saved = checkpoints(folder / CHECKPOINTS)
+    if saved:
+        load_checkpoint(saved[-1], state)
+    if state.converged or state.step >= recipe.training.steps:
+        return load(folder)
+    return _continue(folder, recipe, state, dataset)
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder."""
+    folder = Path(folder)
+    recipe, spec = _read_recipe(folder), _read_spec(folder)
+    best = best_checkpoint(folder / CHECKPOINTS)
+    if best is None:
+        raise InputError(f"{folder} holds no checkpoint yet; train it further with: jensen resume {folder}")
+    model = build_model(recipe, spec)
+    load_weights(best, model)
+    return Run(folder, recipe, spec, model.eval(), best)
+
+
+def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Dataset) -> Run:
+    with _interruptible() as interrupted:
+        fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
+        if interrupted():
+            raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
+    return load(folder)
+
+
+# ---------------------------------------------------------------------------------------------- the folder
+
+
+def _new_folder(out: str | Path) -> Path:
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = "a run" if (folder / RECIPE).exists() else "something"
+        raise InputError(f"--out {folder} holds {held} already; give a new folder, or continue with: jensen resume")
+    return folder
+
+
+def _write_json(path: Path, content: BaseModel) -> None:
+    write_file(path, json.dumps({"format": FORMAT, **content.model_dump(mode="json")}, indent=1).encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a run: there is no such folder; give the folder of a trained run")
+    try:
+        values = json.loads(path.read_text())
+        written = int(values.pop("format"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} is not a run: it has no {path.name}; give the folder of a trained run") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it from a copy") from error
+    if written > FORMAT:
+        raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
+    return values
+
+
+def _read_recipe(folder: Path) -> Recipe:
+    return Recipe.from_dict(_read_json(folder / RECIPE), str(folder / RECIPE))
+
+
+def _read_spec(folder: Path) -> DataSpec:
+    try:
+        return DataSpec.model_validate(_read_json(folder / DATA))
+    except ValidationError as error:
+        raise InputError(f"{folder / DATA}: {explain(error)}") from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C or SIGTERM is only noted; the second interrupts at once. Main thread only."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: whoever owns it decides
+        pass
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
