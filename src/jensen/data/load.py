@@ -1,0 +1,118 @@
+"""DATA in, tensors and a specification out."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from jensen.data.choose import choose_preparation, refuse_outside_unit
+from jensen.data.examples import Dataset, Examples
+from jensen.data.options import DEFAULTS, PreparationName, ReadOptions
+from jensen.data.read import DIGITS, check_options, read
+from jensen.data.reading import SPLITS, Reading, refuse_at_once
+from jensen.data.spec import DataSpec
+from jensen.data.split import check_fractions, describe_split, split_rows
+from jensen.errors import InputError
+
+HASHED_AT_ONCE = 1 << 24
+
+
+def load_data(
+    source: str, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None
+) -> Dataset:
+    """The training, validation and test examples of `source` and the specification that a run records.
+
+    `preparation` None: dequantise integers, standardise floats. Raises InputError for whatever cannot be used.
+    """
+    check_fractions(options)
+    reading = read(source, options, refuse_at_once)
+    check_options(reading.kind, options, refuse_at_once)
+    rows = split_rows(reading, options)
+    return _dataset(specify(source, options, reading, rows, preparation), reading, rows)
+
+
+def load_again(spec: DataSpec) -> Dataset:
+    """The very data that a run saw. Raises InputError if the source no longer holds them."""
+    reading = read(spec.source, spec.options, refuse_at_once)
+    found = fingerprint(reading)
+    if found != spec.fingerprint:
+        raise InputError(
+            f"{spec.source}: the data have changed since the run (fingerprint {found}, then {spec.fingerprint}); "
+            "restore them, or name the data to use"
+        )
+    return _dataset(spec, reading, split_rows(reading, spec.options))
+
+
+def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) -> Examples:
+    """One split of the very data that a run saw. Raises InputError if they have changed or the split is empty."""
+    examples = getattr(load_again(spec), split)
+    if not len(examples):
+        raise InputError(f"{spec.source}: the run's {split} split is empty; name the data to use")
+    return examples
+
+
+def read_examples(source: str, spec: DataSpec) -> Examples:
+    """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
+
+    Raises InputError where shape, dtype or levels differ from the run's.
+    """
+    reading = read(source, spec.options.model_copy(update={"levels": spec.levels}), refuse_at_once)
+    for what, given, expected in (
+        ("shape", reading.values.shape[1:], spec.shape),
+        ("dtype", reading.values.dtype.name, spec.dtype),
+        ("levels", reading.levels, spec.levels),
+    ):
+        if given != expected:
+            raise InputError(
+                f"{source}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
+            )
+    if spec.levels is None and spec.preparation.kind in ("threshold", "static", "dynamic"):
+        refuse_outside_unit(reading.values, f"{source}: the run's preparation {spec.preparation.kind}")
+    return _examples(reading, np.arange(len(reading.values)))
+
+
+def specify(
+    source: str, options: ReadOptions, reading: Reading, rows: dict[str, np.ndarray], preparation: str | None
+) -> DataSpec:
+    """The specification of a reading and its splits."""
+    return DataSpec(
+        source=source if source == DIGITS else str(Path(source).expanduser().resolve()),
+        kind=reading.kind,
+        options=options,
+        layout=reading.layout,
+        shape=reading.values.shape[1:],
+        dtype=reading.values.dtype.name,
+        levels=reading.levels,
+        minimum=float(reading.values.min()),
+        maximum=float(reading.values.max()),
+        counts={name: len(rows[name]) for name in SPLITS},
+        classes=None if reading.labels is None else int(reading.labels.max()) + 1,
+        label_names=reading.label_names,
+        splits=describe_split(reading, options),
+        skipped=reading.skipped,
+        fingerprint=fingerprint(reading),
+        preparation=choose_preparation(preparation, reading, rows["train"]),
+    )
+
+
+def fingerprint(reading: Reading) -> str:
+    """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels and supplied splits."""
+    values = reading.values
+    digest = hashlib.blake2b(f"{values.dtype.name} {values.shape}".encode(), digest_size=16)
+    step = max(1, HASHED_AT_ONCE // values[0].nbytes)
+    for start in range(0, len(values), step):
+        digest.update(np.ascontiguousarray(values[start : start + step]))
+    for beside in (reading.labels, reading.supplied):
+        digest.update(b"none" if beside is None else np.ascontiguousarray(beside))
+    return digest.hexdigest()
+
+
+def _dataset(spec: DataSpec, reading: Reading, rows: dict[str, np.ndarray]) -> Dataset:
+    return Dataset(spec, *(_examples(reading, rows[name]) for name in SPLITS))
+
+
+def _examples(reading: Reading, rows: np.ndarray) -> Examples:
+    labels = None if reading.labels is None else torch.from_numpy(reading.labels[rows])
+    return Examples(torch.from_numpy(np.ascontiguousarray(reading.values[rows])), labels)

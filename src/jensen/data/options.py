@@ -1,0 +1,52 @@
+"""How DATA is read: what a user may say about it. Light: nothing here imports torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+PreparationName = Literal["dequantise", "levels", "threshold", "static", "dynamic", "standardise"]
+"""How raw data become the model's input; see `jensen.data.preparation`."""
+
+
+class ReadOptions(BaseModel):
+    """What may be said about DATA; recorded in every run, so that it never needs to be said again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    size: tuple[int, int] | None = None
+    """Images: height and width; each image is resized (antialiased, its shape kept) to cover it and centre-cropped.
+    Without it all images must have the same size."""
+
+    colour: Literal["as-is", "grey", "rgb", "rgba"] = "as-is"
+    """Images: the channels to read; as-is keeps those of the files, which must all agree. Transparency becomes white
+    in grey and rgb."""
+
+    layout: Literal["auto", "vector", "hw", "hwc", "chw", "array"] = "auto"
+    """Arrays and IDX: what the axes after the first mean. auto: (N, D) is a vector, (N, H, W) a grey image, and
+    with three axes the first or last is channels if its length is 1, 3 or 4."""
+
+    levels: int | None = None
+    """Arrays and IDX of integers: how many levels there are, values being 0 to levels - 1. Without it 2 for booleans,
+    256 for 8 bits and 65536 for 16 bits."""
+
+    array: str | None = None
+    """.npz: the name of the array to read. Without it x, data or images, or train and test pairs such as x_train and
+    x_test."""
+
+    labels: str | None = None
+    """.npz: the name of the array of labels that belongs to --array. Without it y, labels or targets."""
+
+    skip_bad: bool = False
+    """Images: go on without the files that cannot be read; their number is recorded."""
+
+    validation_fraction: float = 0.1
+    """The share of the examples set aside for validation; not used where DATA brings its own validation examples."""
+
+    test_fraction: float = 0.1
+    """The share of the examples set aside for the test; not used where DATA brings its own test examples."""
+
+    split_seed: int = 0
+    """Which examples are set aside is a pure function of this seed and of their number."""
+
+
+DEFAULTS = ReadOptions()

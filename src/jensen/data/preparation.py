@@ -1,0 +1,271 @@
+"""How a raw batch becomes the model's float32 input and back, and what its nats mean in bits per dimension.
+
+Every preparation is a frozen value that is written into the run; `prepare_data` (in `choose`) makes one from data.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+DataType = Literal["uint8", "uint16", "float32"]
+
+FRACTION_BITS = 15
+"""Of the uniform noise of dequantisation: with at most 16 more for the level, 24 bits hold the sum exactly."""
+
+
+class Preparation(BaseModel, ABC):
+    """What turns raw examples (B, ...) into model input x, float32 of the same shape, and back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    """Its name, as --preparation gives it."""
+
+    dtype: DataType
+    """Of the raw data."""
+
+    levels: int | None
+    """Raw integers are 0 to levels - 1; None for floats."""
+
+    dimensions: int = Field(gt=0)
+    """D, the numbers in one example."""
+
+    resolution: float = Field(gt=0)
+    """The smallest meaningful distance between two values of x."""
+
+    deterministic: ClassVar[bool] = True
+    """Whether the same raw batch always gives the same x, so that no generator is needed."""
+
+    @abstractmethod
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x of a raw batch; `generator` is needed where the preparation is not deterministic (ValueError)."""
+
+    @abstractmethod
+    def to_raw(self, x: Tensor) -> np.ndarray:
+        """The raw values of x in the data's own dtype: rounded, and clamped where there are levels."""
+
+    @abstractmethod
+    def to_picture(self, x: Tensor) -> np.ndarray:
+        """x as uint8 brightness 0 to 255, of the same shape."""
+
+    def bits_per_dimension(self, nats: Tensor) -> Tensor:
+        """Bits per dimension of the raw data from nats per example, log p(x): -(nats + log |dx/draw|) / (D ln 2)."""
+        return -(nats + self.log_volume) / (self.dimensions * math.log(2))
+
+    @property
+    def log_volume(self) -> float:
+        """What turns log p(x) into log p(raw), in nats per example; 0 where x is discrete and log p(x) a log-mass."""
+        return 0.0
+
+
+class _Integer(Preparation):
+    """Of raw integers 0 to levels - 1."""
+
+    levels: int = Field(ge=2, le=65536)
+
+    def to_picture(self, x: Tensor) -> np.ndarray:
+        return np.round(self.to_raw(x) * np.float32(255 / (self.levels - 1))).astype(np.uint8)
+
+    def _clamped(self, raw: Tensor) -> np.ndarray:
+        return raw.clamp(0, self.levels - 1).cpu().numpy().astype(self.dtype)
+
+
+class Dequantise(_Integer):
+    """x = 2 (raw + u) / L - 1 with u uniform in [0, 1): a density on [-1, 1) instead of a mass on L levels.
+
+    By Jensen's inequality (3.1) E_u log p(x) + D log(2 / L) <= log P(raw), so the bits are an upper bound
+    (Theis, van den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L bits per dimension.
+    u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds it into the next level.
+    """
+
+    kind: Literal["dequantise"] = "dequantise"
+    resolution: float = Field(default_factory=lambda fields: 2 / fields["levels"], gt=0)
+    deterministic: ClassVar[bool] = False
+
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        level_bits = (self.levels - 1).bit_length()
+        steps = 1 << min(FRACTION_BITS, 23 - level_bits)
+        scale = 2 / (self.levels * steps)
+        source = _required(generator)
+        ticks = torch.empty(raw.shape, device=source.device).random_(0, steps, generator=source).to(raw.device)
+        return ticks.add_(raw, alpha=steps).mul_(scale).add_(0.5 * scale - 1)
+
+    def to_raw(self, x: Tensor) -> np.ndarray:
+        return self._clamped(((x.detach() + 1) * (self.levels / 2)).floor())
+
+    @property
+    def log_volume(self) -> float:
+        """D log(2 / L)."""
+        return self.dimensions * math.log(2 / self.levels)
+
+
+class Levels(_Integer):
+    """x = 2 raw / (L - 1) - 1: the grid of a discretised or categorical likelihood, whose nats are a log-mass."""
+
+    kind: Literal["levels"] = "levels"
+    resolution: float = Field(default_factory=lambda fields: 2 / (fields["levels"] - 1), gt=0)
+
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return raw.to(torch.float32).div_((self.levels - 1) / 2).sub_(1)
+
+    def to_raw(self, x: Tensor) -> np.ndarray:
+        return self._clamped(((x.detach() + 1) * ((self.levels - 1) / 2)).round())
+
+
+class _Binarise(Preparation):
+    """x in {0, 1} from brightness p = raw / (L - 1), or p = raw for floats in [0, 1] (levels None).
+
+    `to_raw` gives 0 and L - 1, which every binarisation turns into the same x again.
+    """
+
+    levels: int | None = Field(ge=2, le=65536)
+    resolution: float = 1.0
+
+    def to_raw(self, x: Tensor) -> np.ndarray:
+        return (x.detach().clamp(0, 1).round() * self._highest).cpu().numpy().astype(self.dtype)
+
+    def to_picture(self, x: Tensor) -> np.ndarray:
+        """As `Preparation.to_picture`; x may also be a probability, which shows as grey."""
+        return (x.detach().clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
+
+    @property
+    def _highest(self) -> int:
+        return 1 if self.levels is None else self.levels - 1
+
+    def _brightness(self, raw: Tensor) -> Tensor:
+        return raw.to(torch.float32) / self._highest
+
+
+class Threshold(_Binarise):
+    """x = 1 where raw is more than half of the highest value: the same at every visit, and no grey is ever seen."""
+
+    kind: Literal["threshold"] = "threshold"
+
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return (raw.to(torch.float32) > 0.5 * self._highest).to(torch.float32)
+
+
+class StaticBinarisation(_Binarise):
+    """x ~ Bernoulli(p), drawn once: a pure function of (seed, the example's own content), so the same in any batch.
+
+    Source of the name: Larochelle and Murray 2011; Salakhutdinov and Murray 2008 drew the MNIST that is usually meant,
+    with another generator, so its individual pixels differ from these.
+    """
+
+    kind: Literal["static"] = "static"
+    seed: int = Field(default=0, ge=0)
+
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return (content_uniforms(raw, self.seed) < self._brightness(raw)).to(torch.float32)
+
+
+class DynamicBinarisation(_Binarise):
+    """x ~ Bernoulli(p), drawn afresh at every call: each visit to an example sees another image (Burda et al. 2016)."""
+
+    kind: Literal["dynamic"] = "dynamic"
+    deterministic: ClassVar[bool] = False
+
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        source = _required(generator)
+        uniforms = torch.rand(raw.shape, generator=source, device=source.device).to(raw.device)
+        return (uniforms < self._brightness(raw)).to(torch.float32)
+
+
+class Standardise(Preparation):
+    """x = (raw - shift) / scale, moments of the training examples: one per feature of a vector, else one for all.
+
+    Bits per dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2): they depend on
+    the unit of measurement and may be negative.
+    """
+
+    kind: Literal["standardise"] = "standardise"
+    levels: None = None
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    constant: tuple[int, ...] = ()
+    """The features that never vary in the training examples; their scale is 1."""
+
+    minimum: float
+    maximum: float
+    """The range of the training examples, black to white in a picture."""
+
+    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        shift, scale = self._moments(raw.device)
+        return torch.sub(raw, shift).div_(scale)
+
+    def to_raw(self, x: Tensor) -> np.ndarray:
+        shift, scale = self._moments(x.device)
+        return (x.detach().to(torch.float32) * scale + shift).cpu().numpy()
+
+    def to_picture(self, x: Tensor) -> np.ndarray:
+        span = self.maximum - self.minimum or 1.0
+        brightness = (self.to_raw(x).astype(np.float64) - self.minimum) / span
+        return np.round(np.clip(np.nan_to_num(brightness), 0, 1) * 255).astype(np.uint8)
+
+    @property
+    def log_volume(self) -> float:
+        """- sum_d log scale_d."""
+        logs = math.fsum(math.log(scale) for scale in self.scale)
+        return -logs if len(self.scale) > 1 else -logs * self.dimensions
+
+    @cached_property
+    def _moments(self) -> Callable[[torch.device], tuple[Tensor, Tensor]]:
+        """Shift and scale on a device, copied there once."""
+        on: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+        def moments(device: torch.device) -> tuple[Tensor, Tensor]:
+            if device not in on:
+                on[device] = (torch.tensor(self.shift, device=device), torch.tensor(self.scale, device=device))
+            return on[device]
+
+        return moments
+
+
+AnyPreparation = Annotated[
+    Dequantise | Levels | Threshold | StaticBinarisation | DynamicBinarisation | Standardise,
+    Field(discriminator="kind"),
+]
+
+
+def _required(generator: torch.Generator | None) -> torch.Generator:
+    if generator is None:
+        raise ValueError("this preparation draws random numbers; pass a generator")
+    return generator
+
+
+def content_uniforms(raw: Tensor, seed: int) -> Tensor:
+    """Uniforms in [0, 1), float32 of the shape of raw: row i is a pure function of (seed, raw[i]), on every device.
+
+    A digest of each example, then splitmix64 (Steele, Lea and Flood 2014) of digest and position; the top 24 bits.
+    """
+    flat = raw.flatten(1)
+    content = (flat.view(torch.int32) if flat.dtype == torch.float32 else flat).to(torch.int64)
+    position = torch.arange(1, flat.shape[1] + 1, device=raw.device) * _GOLDEN
+    digest = _mixed(content + (position + _mixed(torch.tensor(seed)).item())).sum(dim=1, keepdim=True)
+    bits = _mixed(_mixed(digest) + position)
+    return (_shifted(bits, 40).to(torch.float32) * 2.0**-24).reshape(raw.shape)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    return (words >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mixed(words: Tensor) -> Tensor:
+    words = (words ^ _shifted(words, 30)) * _MIX[0]
+    words = (words ^ _shifted(words, 27)) * _MIX[1]
+    return words ^ _shifted(words, 31)

@@ -1,0 +1,44 @@
+"""What every reader returns, and how a reader refuses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+import numpy as np
+
+from jensen.errors import InputError
+
+Kind = Literal["digits", "idx", "array", "images"]
+Layout = Literal["image", "vector", "array"]
+
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+"""What folders and arrays of a split are called."""
+
+Refuse = Callable[[str], None]
+"""Takes the one line that says what is wrong. When loading it raises InputError; when checking it takes note and
+returns, so that the reader goes on to the next problem."""
+
+
+def refuse_at_once(problem: str) -> NoReturn:
+    """The `Refuse` of loading: raises InputError."""
+    raise InputError(problem)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All examples of a source in its own order, before any split.
+
+    `values` is (N, *shape) of dtype uint8, uint16 or float32; `labels` is (N,) int64; `supplied` is (N,) int8,
+    the position in `SPLITS` of the split that the source itself puts each example in.
+    """
+
+    kind: Kind
+    layout: Layout
+    values: np.ndarray
+    levels: int | None
+    labels: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
+    supplied: np.ndarray | None = None
+    skipped: int = 0
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,56 @@
+"""What was read, as a value that is written into the run: nothing about the data ever needs to be said again."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from jensen.data.options import ReadOptions
+from jensen.data.preparation import AnyPreparation, DataType
+from jensen.data.reading import Kind, Layout
+
+
+class DataSpec(BaseModel):
+    """What was read and how; JSON both ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: str
+    """`digits`, or the absolute path that was read."""
+
+    kind: Kind
+
+    options: ReadOptions
+
+    layout: Layout
+    """How an example is shown: an image (C, H, W), a vector (D,), or an array of another shape."""
+
+    shape: tuple[int, ...]
+    """Of one example."""
+
+    dtype: DataType
+    """Of the raw numbers."""
+
+    levels: int | None
+    """Integers are 0 to levels - 1; None for floats."""
+
+    minimum: float
+    maximum: float
+    """Over all examples."""
+
+    counts: dict[Literal["train", "validation", "test"], int]
+
+    classes: int | None
+    """Labels are 0 to classes - 1; None without labels."""
+
+    label_names: tuple[str, ...] | None
+
+    splits: str
+    """How the splits were made, in words."""
+
+    skipped: int
+    """Files left out because they could not be read."""
+
+    fingerprint: str
+    """BLAKE2 of all examples and labels in the source's order: the same data have the same."""
+
+    preparation: AnyPreparation
