@@ -2,7 +2,7 @@
 
 Reading order: `options` (what may be said), `read` (which reader), `digits`, `idx`, `arrays`, `images` (the readers),
 `layout` and `decode` (their rules), `split`, `preparation` and `choose` (raw numbers to model input), `spec`, `load`,
-`report`. Names are imported when first used, so that `jensen.data.options` stays light.
+`report`, `grid`. Names are imported when first used, so that `jensen.data.options` stays light.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jensen.data.examples import Dataset, Examples
+    from jensen.data.grid import save_grid, save_image
     from jensen.data.load import load_again, load_data, load_split, read_examples
     from jensen.data.options import PreparationName, ReadOptions
     from jensen.data.preparation import Preparation
@@ -29,6 +30,8 @@ __all__ = [
     "load_data",
     "load_split",
     "read_examples",
+    "save_grid",
+    "save_image",
 ]
 
 _HOME = {
@@ -44,6 +47,8 @@ _HOME = {
     "load_data": "load",
     "load_split": "load",
     "read_examples": "load",
+    "save_grid": "grid",
+    "save_image": "grid",
 }
 
 

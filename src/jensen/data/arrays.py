@@ -3,7 +3,6 @@
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -12,7 +11,7 @@ import numpy as np
 
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
-from jensen.data.reading import SPLIT_NAMES, Reading, Refuse
+from jensen.data.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
 from jensen.errors import InputError
 
 DATA_NAMES = ("x", "data", "images", "image", "samples", "inputs")
@@ -42,7 +41,7 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
             arrays = {name: _read_member(archive, members[name], path) for pair in chosen for name in pair if name}
     except InputError:
         raise
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # zipfile and its decompressors fail in many ways, all of them the file's
         raise InputError(f"{path}: is not a sound .npz file ({_one_line(error)}); write it with numpy.savez") from error
     parts = [
         Part(f"{path}: {name}", arrays[name], arrays[labels] if labels else None, _split_of(name))
@@ -70,9 +69,8 @@ def _header(stream: IO[bytes], name: str, size: int) -> tuple[tuple[int, ...], b
             f"{name}: its .npy header cannot be read ({_one_line(error)}); write it with numpy.save"
         ) from error
     if dtype.kind not in "biufcU" or dtype.itemsize == 0:
-        raise InputError(
-            f"{name}: holds {dtype}, which is never unpickled; expected plain numbers: convert it by astype"
-        )
+        what = "pickled Python objects, which are never loaded" if dtype.hasobject else f"{dtype}"
+        raise InputError(f"{name}: holds {what}; expected plain numbers: convert it with astype and save it again")
     if len(shape) > HIGHEST_RANK or any(length < 1 for length in shape):
         raise InputError(f"{name}: has shape {shape}; expected (N, ...) with at most {HIGHEST_RANK} axes, none empty")
     expected, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
@@ -93,7 +91,7 @@ def _choose(names: list[str], options: ReadOptions, path: Path) -> list[tuple[st
     if options.array is not None:
         data = [options.array]
     elif options.labels is None and any(roles[name][0] == "train" for name in splits):
-        data = sorted(splits, key=lambda name: list(SPLIT_NAMES).index(roles[name][0]))
+        data = sorted(splits, key=lambda name: SPLITS.index(roles[name][0] or "train"))
         if len({roles[name] for name in data}) < len(data):
             raise InputError(f"{path}: {_listed(data)} hold one split twice; give --array")
     else:

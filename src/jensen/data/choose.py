@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from jensen.data.options import PreparationName
+from jensen.data.options import PreparationWish
 from jensen.data.preparation import (
     AnyPreparation,
     Dequantise,
@@ -20,15 +20,20 @@ from jensen.errors import InputError
 SAMPLE = 1 << 20
 ROWS_AT_ONCE = 1 << 22
 
-_INTEGER = {"dequantise": Dequantise, "levels": Levels}
-_BINARY = {"threshold": Threshold, "static": StaticBinarisation, "dynamic": DynamicBinarisation}
+_INTEGER: dict[str, type[Dequantise] | type[Levels]] = {"dequantise": Dequantise, "levels": Levels}
+_BINARY: dict[str, type[Threshold] | type[StaticBinarisation] | type[DynamicBinarisation]] = {
+    "threshold": Threshold,
+    "static": StaticBinarisation,
+    "dynamic": DynamicBinarisation,
+}
 
 
-def choose_preparation(name: PreparationName | str | None, reading: Reading, rows: np.ndarray) -> AnyPreparation:
-    """The preparation `name` of the reading (None: dequantise integers, standardise floats), fitted to training `rows`.
+def choose_preparation(wish: PreparationWish, reading: Reading, rows: np.ndarray) -> AnyPreparation:
+    """The preparation that was wished for, fitted to training `rows`; None: dequantise integers, standardise floats.
 
     Raises InputError for an unknown name and for one that the data do not allow.
     """
+    name = wish(reading.levels) if callable(wish) else wish
     name = name or ("standardise" if reading.levels is None else "dequantise")
     dtype, dimensions = reading.values.dtype.name, math.prod(reading.values.shape[1:])
     if name in _INTEGER:

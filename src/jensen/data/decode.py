@@ -44,8 +44,9 @@ def _refuse_before_decoding(image: "Image.Image", path: Path) -> None:
     pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
     if limit is not None and pixels > limit:
         raise _too_large(path, f"{image.width}x{image.height} pixels, limit {limit} in all")
-    if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path}: has {image.n_frames} frames; expected a single image")
+    frames = getattr(image, "n_frames", 1)
+    if image.format in ("PNG", "WEBP") and frames > 1:
+        raise InputError(f"{path}: has {frames} frames; expected a single image")
     if image.format == "PNG" and not image.mode.startswith("I") and _png_bit_depth(path) == 16:
         raise InputError(
             f"{path}: is 16-bit {image.mode}, which Pillow cuts to 8 bits; convert it to 8 bits, or to a .npy file"

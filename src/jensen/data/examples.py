@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from jensen.data.spec import DataSpec
@@ -16,6 +17,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same examples on `device`."""
+        return Examples(self.x.to(device), None if self.labels is None else self.labels.to(device))
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
         return Examples(self.x[rows], None if self.labels is None else self.labels[rows])

@@ -5,8 +5,8 @@ import math
 import re
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(body, dtype).reshape(shape)
 
 
-def _header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+def _header(stream: gzip.GzipFile | BufferedReader, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES:
         raise InputError(
@@ -68,7 +68,7 @@ def _header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
     return np.dtype(TYPES[magic[2]]), shape
 
 
-def _read_at_most(stream: BinaryIO, limit: int) -> bytes:
+def _read_at_most(stream: gzip.GzipFile | BufferedReader, limit: int) -> bytes:
     chunks: list[bytes] = []
     left = limit
     while left > 0 and (chunk := stream.read(min(left, CHUNK))):
@@ -86,7 +86,7 @@ def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> 
     """The examples of a folder's IDX files: images and labels, train and t10k (or test), matched by their names."""
     chosen: dict[tuple[str, str], Path] = {}
     for path in _without_twins(paths):
-        key = (_split_of(path), "labels" if "label" in path.name.lower() else "images")
+        key = (_split_of(path), "labels" if {"label", "labels"} & _words(path) else "images")
         if key in chosen:
             raise InputError(
                 f"{path.parent}: {chosen[key].name} and {path.name} both hold {' '.join(filter(None, key))}; "
@@ -114,7 +114,9 @@ def _part(split: str, chosen: dict[tuple[str, str], Path], refuse: Refuse) -> Pa
             read[path] = read_idx(path)
         except InputError as error:
             refuse(str(error))
-    return Part(str(images), read[images], read.get(labels), split or None) if images in read else None
+    if images not in read:
+        return None
+    return Part(str(images), read[images], read.get(labels) if labels else None, split or None)
 
 
 def _without_twins(paths: list[Path]) -> list[Path]:
@@ -124,5 +126,9 @@ def _without_twins(paths: list[Path]) -> list[Path]:
 
 
 def _split_of(path: Path) -> str:
-    name = path.name.lower()
-    return "train" if "train" in name else "test" if "t10k" in name or "test" in name else ""
+    words = _words(path)
+    return "train" if "train" in words else "test" if words & {"t10k", "test"} else ""
+
+
+def _words(path: Path) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", path.name.lower()))

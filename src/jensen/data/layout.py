@@ -35,9 +35,13 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
                 "they must agree"
             )
     values = first.values if len(parts) == 1 else np.concatenate([part.values for part in parts])
+    values, levels = standard_dtype(values, first.name, options, refuse)
+    labels, label_names = None, None
+    try:
+        labels, label_names = _joined_labels(parts)
+    except InputError as error:
+        refuse(str(error))
     arranged, layout, note = arrange(values, first.name, options)
-    arranged, levels = standard_dtype(arranged, first.name, options, refuse)
-    labels, label_names = _joined_labels(parts, refuse)
     supplied = None
     if len(parts) > 1:
         codes = [SPLITS.index(part.split or "train") for part in parts]
@@ -95,10 +99,6 @@ def standard_dtype(
     Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
     """
     if values.dtype.kind == "f":
-        if options.levels is not None:
-            refuse(
-                f"{name} holds {values.dtype}, which has no levels; leave out --levels or convert it to uint8 or uint16"
-            )
         return _floats(values, name, refuse), None
     if values.dtype.kind == "b":
         return _integers(values.astype(np.uint8), name, options.levels or 2, refuse)
@@ -129,7 +129,8 @@ def _integers(values: np.ndarray, name: str, levels: int, refuse: Refuse) -> tup
     highest = int(values.max())
     if highest >= levels:
         refuse(
-            f"{name} holds {highest}, but with {levels} levels the highest is {levels - 1}: give --levels {highest + 1}"
+            f"{name} holds {highest}, but with {levels} levels the highest is {levels - 1}; "
+            f"rescale it or give --levels {highest + 1}"
         )
     return values, levels
 
@@ -156,33 +157,38 @@ def _floats(values: np.ndarray, name: str, refuse: Refuse) -> np.ndarray:
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Labels as (N,) int64 >= 0; strings become the ranks of their sorted distinct values, which are the names."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
     if labels.ndim != 1:
-        raise InputError(f"{name} has shape {labels.shape}; expected one label per example, shape (N,)")
+        raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")
     if labels.dtype.kind == "U":
         names, ranks = np.unique(labels, return_inverse=True)
         return ranks.astype(np.int64), tuple(str(name) for name in names)
     if labels.dtype.kind not in "biu":
-        raise InputError(f"{name} holds {labels.dtype}; labels are integers or strings")
-    if labels.size and (labels.min() < 0 or labels.max() > 2**31):
-        raise InputError(f"{name} holds labels from {labels.min()} to {labels.max()}; expected 0 or more, below 2^31")
+        raise InputError(f"{name} are {labels.dtype}; expected integers or strings: convert them with astype")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= 2**31:
+        raise InputError(f"{name} go from {low} to {high}; expected 0 or more, below 2^31: number them anew")
     return labels.astype(np.int64), None
 
 
-def _joined_labels(parts: Sequence[Part], refuse: Refuse) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    labelled = [part for part in parts if part.labels is not None]
-    if not labelled:
+def _joined_labels(parts: Sequence[Part]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    columns = [None if part.labels is None else _column(part.labels) for part in parts]
+    present = [column for column in columns if column is not None]
+    if not present:
         return None, None
-    for part in parts:
-        if part.labels is None:
-            refuse(f"{part.name} has no labels but {labelled[0].name} has; give labels for all or none")
-            return None, None
-        if part.labels.ndim and len(part.labels) != len(part.values):
-            refuse(f"{part.name} holds {len(part.values)} examples but {len(part.labels)} labels; they must be as many")
-            return None, None
-    joined = labelled[0].labels if len(labelled) == 1 else np.concatenate([part.labels for part in labelled])
-    return standard_labels(joined, f"the labels of {labelled[0].name}")
+    for part, column in zip(parts, columns, strict=True):
+        if column is None:
+            raise InputError(f"{part.name} has no labels but others beside it have; give labels for all or none")
+        if len(column) != len(part.values):
+            raise InputError(
+                f"{part.name} holds {len(part.values)} examples but {len(column)} labels; there must be one for each"
+            )
+    if len({(column.ndim, column.dtype.kind == "U") for column in present}) > 1:
+        raise InputError(f"the labels of {parts[0].name} and {parts[1].name} are of different kinds; they must agree")
+    return standard_labels(np.concatenate(present), f"the labels of {parts[0].name}")
+
+
+def _column(labels: np.ndarray) -> np.ndarray:
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else np.atleast_1d(labels)
 
 
 def _described(values: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """DATA in, tensors and a specification out."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 
 from jensen.data.choose import choose_preparation, refuse_outside_unit
 from jensen.data.examples import Dataset, Examples
-from jensen.data.options import DEFAULTS, PreparationName, ReadOptions
+from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions
 from jensen.data.read import DIGITS, check_options, read
 from jensen.data.reading import SPLITS, Reading, refuse_at_once
 from jensen.data.spec import DataSpec
@@ -19,16 +20,14 @@ from jensen.errors import InputError
 HASHED_AT_ONCE = 1 << 24
 
 
-def load_data(
-    source: str, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None
-) -> Dataset:
+def load_data(source: str, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
     """The training, validation and test examples of `source` and the specification that a run records.
 
     `preparation` None: dequantise integers, standardise floats. Raises InputError for whatever cannot be used.
     """
     check_fractions(options)
     reading = read(source, options, refuse_at_once)
-    check_options(reading.kind, options, refuse_at_once)
+    check_options(reading, options, refuse_at_once)
     rows = split_rows(reading, options)
     return _dataset(specify(source, options, reading, rows, preparation), reading, rows)
 
@@ -56,7 +55,8 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) ->
 def read_examples(source: str, spec: DataSpec) -> Examples:
     """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
 
-    Raises InputError where shape, dtype or levels differ from the run's.
+    Labels are numbered as in the run, and None where they are not all its classes. Raises InputError where shape, dtype
+    or levels differ from the run's.
     """
     reading = read(source, spec.options.model_copy(update={"levels": spec.levels}), refuse_at_once)
     for what, given, expected in (
@@ -70,15 +70,15 @@ def read_examples(source: str, spec: DataSpec) -> Examples:
             )
     if spec.levels is None and spec.preparation.kind in ("threshold", "static", "dynamic"):
         refuse_outside_unit(reading.values, f"{source}: the run's preparation {spec.preparation.kind}")
-    return _examples(reading, np.arange(len(reading.values)))
+    return _examples(replace(reading, labels=_labels_of_run(reading, spec)), np.arange(len(reading.values)))
 
 
 def specify(
-    source: str, options: ReadOptions, reading: Reading, rows: dict[str, np.ndarray], preparation: str | None
+    source: str, options: ReadOptions, reading: Reading, rows: dict[str, np.ndarray], preparation: PreparationWish
 ) -> DataSpec:
     """The specification of a reading and its splits."""
     return DataSpec(
-        source=source if source == DIGITS else str(Path(source).expanduser().resolve()),
+        source=source if source == DIGITS else str(Path(source).resolve()),
         kind=reading.kind,
         options=options,
         layout=reading.layout,
@@ -103,10 +103,21 @@ def fingerprint(reading: Reading) -> str:
     digest = hashlib.blake2b(f"{values.dtype.name} {values.shape}".encode(), digest_size=16)
     step = max(1, HASHED_AT_ONCE // values[0].nbytes)
     for start in range(0, len(values), step):
-        digest.update(np.ascontiguousarray(values[start : start + step]))
+        digest.update(values[start : start + step].tobytes())
     for beside in (reading.labels, reading.supplied):
-        digest.update(b"none" if beside is None else np.ascontiguousarray(beside))
+        digest.update(b"none" if beside is None else beside.tobytes())
     return digest.hexdigest()
+
+
+def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:
+    """The labels numbered as the run numbers its classes; None unless every one of them is a class of the run."""
+    if reading.labels is None or spec.classes is None:
+        return None
+    if reading.label_names and spec.label_names:
+        if not set(reading.label_names) <= set(spec.label_names):
+            return None
+        return np.array([spec.label_names.index(name) for name in reading.label_names])[reading.labels]
+    return reading.labels if reading.labels.max() < spec.classes else None
 
 
 def _dataset(spec: DataSpec, reading: Reading, rows: dict[str, np.ndarray]) -> Dataset:

@@ -1,11 +1,15 @@
 """How DATA is read: what a user may say about it. Light: nothing here imports torch."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 PreparationName = Literal["dequantise", "levels", "threshold", "static", "dynamic", "standardise"]
 """How raw data become the model's input; see `jensen.data.preparation`."""
+
+PreparationWish = PreparationName | str | Callable[[int | None], PreparationName] | None
+"""A preparation by name, chosen from the data's number of levels (None: floats), or the default for them."""
 
 
 class ReadOptions(BaseModel):

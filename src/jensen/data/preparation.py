@@ -5,7 +5,6 @@ Every preparation is a frozen value that is written into the run; `prepare_data`
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
@@ -98,7 +97,7 @@ class Dequantise(_Integer):
         return ticks.add_(raw, alpha=steps).mul_(scale).add_(0.5 * scale - 1)
 
     def to_raw(self, x: Tensor) -> np.ndarray:
-        return self._clamped(((x.detach() + 1) * (self.levels / 2)).floor())
+        return self._clamped(((_plain(x) + 1) * (self.levels / 2)).floor())
 
     @property
     def log_volume(self) -> float:
@@ -116,7 +115,7 @@ class Levels(_Integer):
         return raw.to(torch.float32).div_((self.levels - 1) / 2).sub_(1)
 
     def to_raw(self, x: Tensor) -> np.ndarray:
-        return self._clamped(((x.detach() + 1) * ((self.levels - 1) / 2)).round())
+        return self._clamped(((_plain(x) + 1) * ((self.levels - 1) / 2)).round())
 
 
 class _Binarise(Preparation):
@@ -129,11 +128,11 @@ class _Binarise(Preparation):
     resolution: float = 1.0
 
     def to_raw(self, x: Tensor) -> np.ndarray:
-        return (x.detach().clamp(0, 1).round() * self._highest).cpu().numpy().astype(self.dtype)
+        return (_plain(x).clamp(0, 1).round() * self._highest).cpu().numpy().astype(self.dtype)
 
     def to_picture(self, x: Tensor) -> np.ndarray:
         """As `Preparation.to_picture`; x may also be a probability, which shows as grey."""
-        return (x.detach().clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
+        return (_plain(x).clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
 
     @property
     def _highest(self) -> int:
@@ -197,12 +196,12 @@ class Standardise(Preparation):
     """The range of the training examples, black to white in a picture."""
 
     def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        shift, scale = self._moments(raw.device)
+        shift, scale = self._on(raw.device)
         return torch.sub(raw, shift).div_(scale)
 
     def to_raw(self, x: Tensor) -> np.ndarray:
-        shift, scale = self._moments(x.device)
-        return (x.detach().to(torch.float32) * scale + shift).cpu().numpy()
+        shift, scale = self._on(x.device)
+        return (_plain(x) * scale + shift).cpu().numpy()
 
     def to_picture(self, x: Tensor) -> np.ndarray:
         span = self.maximum - self.minimum or 1.0
@@ -216,22 +215,25 @@ class Standardise(Preparation):
         return -logs if len(self.scale) > 1 else -logs * self.dimensions
 
     @cached_property
-    def _moments(self) -> Callable[[torch.device], tuple[Tensor, Tensor]]:
+    def _moments(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Shift and scale on a device, copied there once."""
-        on: dict[torch.device, tuple[Tensor, Tensor]] = {}
-
-        def moments(device: torch.device) -> tuple[Tensor, Tensor]:
-            if device not in on:
-                on[device] = (torch.tensor(self.shift, device=device), torch.tensor(self.scale, device=device))
-            return on[device]
-
-        return moments
+        if device not in self._moments:
+            self._moments[device] = (torch.tensor(self.shift, device=device), torch.tensor(self.scale, device=device))
+        return self._moments[device]
 
 
 AnyPreparation = Annotated[
     Dequantise | Levels | Threshold | StaticBinarisation | DynamicBinarisation | Standardise,
     Field(discriminator="kind"),
 ]
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Without history, and float32 if it came out of lower precision."""
+    return x.detach().to(torch.float32)
 
 
 def _required(generator: torch.Generator | None) -> torch.Generator:

@@ -6,7 +6,7 @@ from jensen.data.arrays import read_npy_file, read_npz_file
 from jensen.data.digits import read_digits
 from jensen.data.idx import is_idx_name, read_idx_file, read_idx_folder
 from jensen.data.images import SUFFIXES, read_images
-from jensen.data.options import ReadOptions
+from jensen.data.options import DEFAULTS, ReadOptions
 from jensen.data.reading import Kind, Reading, Refuse
 from jensen.errors import InputError
 
@@ -31,7 +31,7 @@ def read(source: str, options: ReadOptions, refuse: Refuse) -> Reading:
     """All examples of `source`. Raises InputError, or tells `refuse` where reading can go on."""
     if source == DIGITS:
         return read_digits()
-    path = Path(source).expanduser()
+    path = Path(source)
     try:
         if path.is_dir():
             return _read_folder(path, options, refuse)
@@ -46,11 +46,13 @@ def read(source: str, options: ReadOptions, refuse: Refuse) -> Reading:
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
 
 
-def check_options(kind: Kind, options: ReadOptions, refuse: Refuse) -> None:
-    """Refuses an option that data of this kind cannot heed."""
+def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
+    """Refuses an option that these data cannot heed."""
     for name, kinds in _APPLIES.items():
-        if kind not in kinds and getattr(options, name) != ReadOptions.model_fields[name].default:
-            refuse(f"--{name.replace('_', '-')} is for {' and '.join(kinds)} but DATA is {kind}; leave it out")
+        if reading.kind not in kinds and getattr(options, name) != getattr(DEFAULTS, name):
+            refuse(f"--{name.replace('_', '-')} is for {' and '.join(kinds)} but DATA is {reading.kind}; leave it out")
+    if reading.levels is None and options.levels is not None:
+        refuse(f"--levels {options.levels} is for integers but the data are floats; leave it out or convert the data")
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -58,7 +58,7 @@ def check(source: str, options: ReadOptions = DEFAULTS, preparation: Preparation
         problems.append(str(error))
     try:
         reading = read(source, options, problems.append)
-        check_options(reading.kind, options, problems.append)
+        check_options(reading, options, problems.append)
         if not problems:
             spec = specify(source, options, reading, split_rows(reading, options), preparation)
     except InputError as error:
