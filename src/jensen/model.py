@@ -12,7 +12,7 @@ from jensen.bound import Elbo, ImportanceWeightedBound
 
 @dataclass(frozen=True)
 class Batch:
-    """Training examples: prepared x (batch, *shape), their numbers in the training set (batch), labels (batch) or None."""
+    """Training examples: prepared x (batch, *shape), their numbers in the training set, labels or None (batch each)."""
 
     x: Tensor
     index: Tensor

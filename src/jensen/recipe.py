@@ -5,13 +5,13 @@ recipe imports no torch; building from one does.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from jensen.data.options import ReadOptions
+from jensen.data.options import PreparationName, ReadOptions
 from jensen.errors import InputError
 from jensen.training.settings import TrainingSettings
 
@@ -125,16 +125,22 @@ def load_dataset(recipe: Recipe) -> "Dataset":
     """The recipe's data, prepared for its likelihood."""
     from jensen.data import load_data
 
-    return load_data(recipe.data, recipe.read, preparation_kind(recipe.model))
+    return load_data(recipe.data, recipe.read, _preparation(recipe.model))
 
 
-def preparation_kind(settings: VAESettings) -> str | None:
-    """How a likelihood wants its x (None: whatever suits the dtype), see `jensen.data.Preparation`."""
-    if settings.likelihood == "bernoulli":
-        return settings.binarisation
-    if settings.likelihood == "gaussian":
-        return None
-    return "auto-levels" if settings.likelihood == "auto" else "levels"
+def _preparation(settings: VAESettings) -> Callable[[int | None], PreparationName]:
+    """How a likelihood wants its x, given the data's number of levels (None: floats); see `jensen.data.preparation`."""
+
+    def choose(levels: int | None) -> PreparationName:
+        if settings.likelihood == "bernoulli":
+            return settings.binarisation
+        if settings.likelihood == "gaussian":
+            return "standardise" if levels is None else "dequantise"
+        if settings.likelihood == "auto" and levels is None:
+            return "standardise"
+        return "levels"
+
+    return choose
 
 
 def build_model(recipe: Recipe, spec: "DataSpec") -> "AbstractLatentVariableModel":

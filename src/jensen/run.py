@@ -1,8 +1,8 @@
 """A run: a folder that explains itself, made by `train`, continued by `resume`, opened by `load`.
 
-    recipe.json      what was asked for           checkpoints/   weights and optimiser state
-    data.json        what was read                metrics.jsonl  a line per logging window, and tensorboard/
-    samples/         a grid of samples now and then
+recipe.json      what was asked for           checkpoints/   weights and optimiser state
+data.json        what was read                metrics.jsonl  a line per logging window, and tensorboard/
+samples/         a grid of samples now and then
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ValidationError
 
 from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
@@ -55,9 +56,7 @@ class Run:
         """The data that the run was trained on, read again; `InputError` if they have changed."""
         return load_again(self.spec)
 
-    def examples(
-        self, source: str | None = None, split: Literal["train", "validation", "test"] = "test"
-    ) -> Examples:
+    def examples(self, source: str | None = None, split: Literal["train", "validation", "test"] = "test") -> Examples:
         """All examples of `source` read under the run's rules, or a split of the run's own data."""
         return load_split(self.spec, split) if source is None else read_examples(source, self.spec)
 
@@ -105,7 +104,7 @@ def load(folder: str | Path) -> Run:
 
 
 def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Dataset) -> Run:
-    with _interruptible() as interrupted:
+    with _interruptible() as interrupted, _threads(recipe.training.threads):
         fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
         if interrupted():
             raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
@@ -134,7 +133,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
         written = int(values.pop("format"))
     except FileNotFoundError as error:
-        raise InputError(f"{path.parent} is not a run: it has no {path.name}; give the folder of a trained run") from error
+        raise InputError(
+            f"{path.parent} is not a run: it has no {path.name}; give the folder of a trained run"
+        ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}); restore it from a copy") from error
     if written > FORMAT:
@@ -151,6 +152,17 @@ def _read_spec(folder: Path) -> DataSpec:
         return DataSpec.model_validate(_read_json(folder / DATA))
     except ValidationError as error:
         raise InputError(f"{folder / DATA}: {explain(error)}") from error
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Within, torch computes with `count` CPU threads (None: as before)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

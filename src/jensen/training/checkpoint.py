@@ -1,8 +1,8 @@
 """Checkpoints: safetensors and JSON, whole or not at all, never unpickled.
 
-    checkpoints/step-00001000/model.safetensors        weights, and their moving average under "ema/"
-                              optimiser.safetensors    the optimisers' moments
-                              state.json               step, best bound, SHA-256 of the two files
+checkpoints/step-00001000/model.safetensors        weights, and their moving average under "ema/"
+                          optimiser.safetensors    the optimisers' moments
+                          state.json               step, best bound, SHA-256 of the two files
 """
 
 import hashlib

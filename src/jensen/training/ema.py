@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
-    """shadow <- decay shadow + (1 - decay) weight, after every step, over the given parameters; buffers are not averaged.
+    """shadow <- decay shadow + (1 - decay) weight, after every step, over the given parameters.
 
     Early on the decay is min(decay, (1 + s) / (10 + s)) at update s, so that the start is forgotten fast.
     """

@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import ContextManager
 
 import torch
 
 from jensen.bound import Estimate
-from jensen.data import Dataset, Examples, Preparation, save_grid
+from jensen.data import Dataset, Examples, Preparation
+from jensen.data.grid import save_grid
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress
@@ -69,7 +69,7 @@ class _Watch:
         self._saved_at = state.step  # a resumed run starts from a checkpoint; a fresh one need not save its start
 
     def take(self, record: Step) -> str:
-        """Note a step; at every `log_every`-th, check and write the window's means. Gives the text for the progress bar."""
+        """Note a step; at every `log_every`-th write the window's means. Gives the text for the progress bar."""
         self._unread.append(record)
         if record.number % self._settings.log_every == 0 or record.number == self._settings.steps:
             self._read()
@@ -106,9 +106,7 @@ class _Watch:
         self._read()
         with averaged(state):
             bound = validation_bound(state.model, examples[: settings.validation_examples], preparation, seed)
-        self._log.write(
-            state.step, {"validation_bound": bound.mean, "validation_standard_error": bound.standard_error}
-        )
+        self._log.write(state.step, {"validation_bound": bound.mean, "validation_standard_error": bound.standard_error})
         if bound.mean > state.best_bound:
             state.best_bound, state.best_step, state.stale_validations = bound.mean, state.step, 0
             self.checkpoint()
@@ -133,7 +131,7 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def averaged(state: TrainingState) -> ContextManager[None]:
+def averaged(state: TrainingState) -> AbstractContextManager[None]:
     """Within, the model computes with its moving average, where there is one."""
     return state.ema.applied() if state.ema else nullcontext()
 

@@ -141,6 +141,8 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
         raise InputError("precision float16 on a CPU: expected float32 or bfloat16 there; choose one of them")
     if use_cpu and settings.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise InputError("precision bfloat16: this CPU emulates it, hundreds of times slower; choose float32")
-    AcceleratorState._reset_state(reset_partial_state=True)  # it is global, and refuses a second run with other settings
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # it is global, and refuses a second run with other settings
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
     return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision])

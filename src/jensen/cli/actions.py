@@ -1,0 +1,225 @@
+"""What every command does: call the chapters, print what they give."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import jensen
+from jensen.cli import options
+from jensen.data import Examples, check
+from jensen.data.grid import save_grid, save_image
+from jensen.errors import InputError
+from jensen.progress import track
+from jensen.randomness import Stream, generator
+from jensen.recipe import Recipe, VAESettings
+from jensen.run import RECIPE, Run
+from jensen.training.checkpoint import write_file
+from jensen.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from jensen.evaluate.scores import Evaluation
+
+SAMPLES_AT_ONCE = 256
+
+DEMO = Recipe(
+    data="digits",
+    model=VAESettings(latent_dims=8, hidden=(256, 128), activation="gelu"),
+    training=TrainingSettings(
+        steps=3000,
+        batch_size=128,
+        learning_rate=2e-3,
+        warmup_steps=100,
+        ema_decay=0.995,
+        validate_every=250,
+        threads=1,
+    ),
+)
+
+
+def demo(command: options.Demo) -> None:
+    """Train, evaluate and report on the digits; say where to look and what to try."""
+    if (command.out / RECIPE).exists():
+        shutil.rmtree(command.out)
+    print("Training a VAE on 1,797 handwritten digits of 8x8 pixels.")
+    run = jensen.train(DEMO, command.out)
+    _evaluate(run, run.examples(), f"{run.spec.source}, test split", options.EvaluationSettings())
+    folder = command.out
+    print(f"\nLook at {folder / 'report.html'}\n\nThen try:")
+    print(f"  jensen sample {folder} --n 100 --out {folder / 'samples.png'}")
+    print(f"  jensen score {folder} --out {folder / 'scores.csv'}")
+    print("  jensen train vae --data FOLDER_OF_IMAGES --out runs/mine")
+
+
+def train_vae(command: options.TrainVAE) -> None:
+    """Train by the recipe, then say what was reached and what to do next."""
+    name = command.config.stem if command.config else "vae"
+    out = command.out or Path("runs") / name
+    run = jensen.train(command.recipe, out)
+    _print_trained(run)
+
+
+def resume(command: options.Resume) -> None:
+    """Continue the run, then say what was reached."""
+    _print_trained(jensen.resume(command.run))
+
+
+def _print_trained(run: Run) -> None:
+    bounds = [line for line in run.metrics if "validation_bound" in line and line["step"] == run.step]
+    reached = ""
+    if bounds:
+        value, error = bounds[-1]["validation_bound"], bounds[-1]["validation_standard_error"]
+        reached = f", validation bound {value:.3f} ± {error:.3f} nats per example"
+    print(f"{run.folder}: best weights are those of step {run.step}{reached}")
+    print(f"Next: jensen evaluate {run.folder}")
+
+
+def sample(command: options.Sample) -> None:
+    """Write samples as a grid, raw values, or a folder of PNGs."""
+    _check_target(command.out)
+    run = jensen.load(command.run)
+    draw = run.model.sample_mean if command.mean else run.model.sample
+    starts = range(command.first, command.first + command.n, SAMPLES_AT_ONCE)
+    last = command.first + command.n
+    x = np.concatenate(
+        [
+            _raw_or_picture(run, command.out, draw(min(SAMPLES_AT_ONCE, last - start), seed=command.seed, first=start))
+            for start in track(starts, "sampling")
+        ]
+    )
+    _write_arrays(run, command.out, {"x": x}, command.first)
+    print(f"{command.out}: {command.n} samples")
+
+
+def reconstruct(command: options.Reconstruct) -> None:
+    """Write originals and reconstructions side by side."""
+    _check_target(command.out)
+    run = jensen.load(command.run)
+    examples = run.examples(command.data, command.split)[: command.n]
+    x = run.spec.preparation(examples.x, generator(0, Stream.EVALUATION))
+    pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
+    if command.out.suffix == ".npz":
+        _write_arrays(run, command.out, {"x": pair[0], "reconstruction": pair[1]}, 0)
+    else:
+        _write_arrays(run, command.out, {"x": np.concatenate(pair)}, 0, columns=len(examples))
+    print(f"{command.out}: {len(examples)} examples and their reconstructions")
+
+
+def evaluate(command: options.Evaluate) -> None:
+    """Evaluate, print the table, write evaluation.json and report.html."""
+    run = jensen.load(command.run)
+    source = command.data or f"{run.spec.source}, {command.split} split"
+    _evaluate(run, run.examples(command.data, command.split), source, command.settings)
+    print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
+
+
+def _evaluate(run: Run, examples: Examples, source: str, settings: options.EvaluationSettings) -> "Evaluation":
+    from rich.console import Console
+
+    from jensen.evaluate.report import write_report
+    from jensen.evaluate.scores import evaluate, table
+
+    evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
+    write_file(run.folder / "evaluation.json", evaluation.model_dump_json(indent=1).encode())
+    write_report(
+        run.folder,
+        title=run.folder.name,
+        recipe=run.recipe.model_dump(mode="json"),
+        spec=run.spec,
+        metrics=run.metrics,
+        evaluation=evaluation,
+        model=run.model,
+        examples=examples,
+    )
+    Console().print(table(evaluation))
+    return evaluation
+
+
+def score(command: options.Score) -> None:
+    """Write one row per example."""
+    from jensen.evaluate.scores import score as score_examples
+
+    run = jensen.load(command.run)
+    examples = run.examples(command.data, command.split)
+    scores = score_examples(run.model, examples, run.spec.preparation, draws=command.draws, seed=command.seed)
+    names = run.spec.label_names
+    labels = None if examples.labels is None else examples.labels.tolist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["example", "bound_nats", "standard_error_nats", "bits_per_dim", *(["label"] if labels else [])])
+    rows = zip(scores.bound.tolist(), scores.standard_error.tolist(), scores.bits_per_dimension.tolist(), strict=True)
+    for number, values in enumerate(rows):
+        label = [names[labels[number]] if names else labels[number]] if labels else []
+        writer.writerow([number, *(f"{value:.6g}" for value in values), *label])
+    write_file(command.out, text.getvalue().encode())
+    print(f"{command.out}: {len(examples)} examples scored")
+
+
+def info(command: options.Info) -> None:
+    """Print what the run is."""
+    run = jensen.load(command.run)
+    spec, recipe = run.spec, run.recipe
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    counts = ", ".join(f"{count} {name}" for name, count in spec.counts.items())
+    lines = {
+        "run": run.folder,
+        "data": f"{spec.source} ({spec.kind}); {counts}; shape {spec.shape}, {spec.dtype}",
+        "preparation": spec.preparation.kind,
+        "model": f"{recipe.family}, {parameters:,} parameters; {_settings_line(recipe.model)}",
+        "training": f"{_settings_line(recipe.training)}; seed {recipe.seed}",
+        "best weights": f"step {run.step} of {recipe.training.steps}",
+    }
+    evaluation = run.folder / "evaluation.json"
+    if evaluation.exists():
+        lines["evaluated"] = f"see {evaluation} and {run.folder / 'report.html'}"
+    for name, value in lines.items():
+        print(f"{name:<13} {value}")
+
+
+def _settings_line(settings: Any) -> str:
+    """What differs from the defaults."""
+    changed = settings.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in changed.items()) or "all defaults"
+
+
+def data_check(command: options.DataCheck) -> None:
+    """Print what DATA is; exit status 2 if it would be refused."""
+    report = check(command.data, command.read)
+    print("\n".join(report.lines()))
+    if not report.good:
+        raise InputError(f"{command.data} would be refused: {len(report.problems)} problem(s), listed above")
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def _check_target(out: Path) -> None:
+    if out.suffix not in (".png", ".npz", ""):
+        raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
+    if out.suffix == "" and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} is not an empty folder; give a new one")
+
+
+def _raw_or_picture(run: Run, out: Path, x: Any) -> np.ndarray:
+    preparation = run.spec.preparation
+    return preparation.to_raw(x) if out.suffix == ".npz" else preparation.to_picture(x)
+
+
+def _write_arrays(run: Run, out: Path, arrays: dict[str, np.ndarray], first: int, columns: int | None = None) -> None:
+    if out.suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(out, buffer.getvalue())
+        return
+    if run.spec.layout != "image":
+        raise InputError(f"--out {out}: examples of shape {run.spec.shape} are no images; give an .npz")
+    if out.suffix == ".png":
+        save_grid(arrays["x"], out, columns)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(arrays["x"], start=first):
+        save_image(picture, out / f"{number:06d}.png")

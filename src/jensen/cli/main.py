@@ -1,0 +1,133 @@
+"""Find the command, let tyro parse its flags, call it; one line and exit status 2 for a user's mistake."""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jensen.errors import InputError
+
+COMMANDS = {
+    "demo": "Demo",
+    "train vae": "TrainVAE",
+    "resume": "Resume",
+    "sample": "Sample",
+    "reconstruct": "Reconstruct",
+    "evaluate": "Evaluate",
+    "score": "Score",
+    "info": "Info",
+    "data check": "DataCheck",
+}
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        name, rest = _command(words)
+        if name is None:
+            print(_overview())
+            return 0
+        return _run(name, _parse(name, rest))
+    except InputError as error:
+        print(f"jensen: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"jensen: {_one_line(stop) or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _command(words: list[str]) -> tuple[str | None, list[str]]:
+    """The command that the first words name (None: help is wanted) and the remaining words."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        return None, []
+    if words[0] == "--version":
+        from jensen import __version__
+
+        print(f"jensen {__version__}")
+        raise SystemExit(0)
+    for length in (2, 1):
+        if " ".join(words[:length]) in COMMANDS:
+            return " ".join(words[:length]), words[length:]
+    longer = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if longer and words[1:2] in ([], ["-h"], ["--help"]):
+        return None, []
+    given = " ".join(words[:2]) if longer else words[0]
+    raise InputError(f"unknown command {given!r}; expected one of {', '.join(longer or COMMANDS)}; see jensen --help")
+
+
+def _overview() -> str:
+    from jensen.cli import options
+
+    rows = [f"  jensen {name:<12} {(getattr(options, kind).__doc__ or '').strip()}" for name, kind in COMMANDS.items()]
+    about = "jensen trains, samples and scores generative models whose numbers you can trust."
+    return "\n".join(
+        [about, "", *rows, "", "Every command answers --help with all of its flags. Start with: jensen demo"]
+    )
+
+
+def _parse(name: str, words: list[str]) -> Any:
+    """The command's options from its flags. tyro explains a mistake in a box; here it becomes one line."""
+    import tyro
+
+    from jensen.cli import options
+
+    kind: type[BaseModel] = getattr(options, COMMANDS[name])
+    default = _defaults(words) if kind is options.TrainVAE else tyro.MISSING
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return tyro.cli(
+                kind,
+                prog=f"jensen {name}",
+                args=words,
+                default=default,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(f"{_unboxed(told.getvalue())}; see jensen {name} --help") from stop
+
+
+def _defaults(words: list[str]) -> Any:
+    """The defaults of `train vae`: a config file's values where one is named, so that flags win over them."""
+    from jensen.cli.options import TrainVAE
+    from jensen.recipe import Recipe
+
+    for position, word in enumerate(words):
+        if word == "--config" and position + 1 < len(words):
+            return TrainVAE(recipe=Recipe.from_toml(Path(words[position + 1])))
+        if word.startswith("--config="):
+            return TrainVAE(recipe=Recipe.from_toml(Path(word.removeprefix("--config="))))
+    return TrainVAE()
+
+
+def _unboxed(text: str) -> str:
+    """tyro's framed message as one plain line, without its closing reference to the help."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip("│╭╮╰╯─ \t") for line in plain.splitlines()]
+    message = " ".join(line for line in lines if line)
+    return re.split(r"For full helptext|Argument helptext", message)[0].strip(" .:;")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _run(name: str, options: Any) -> int:
+    from jensen.cli import actions
+
+    action = getattr(actions, name.replace(" ", "_"))
+    action(options)
+    return 0

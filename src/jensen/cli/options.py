@@ -1,0 +1,117 @@
+"""What every command takes, as pydantic models: tyro makes the flags and the help from them. Imports no torch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from jensen.data.options import ReadOptions
+from jensen.evaluate.settings import EvaluationSettings
+from jensen.recipe import Recipe
+
+RunFolder = Annotated[Path, tyro.conf.Positional]
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Demo(_Command):
+    """Train a VAE on the embedded 8x8 digits, evaluate it on held-out digits and write a report: under a minute."""
+
+    out: Path = Path("runs/demo")
+    """The folder of the run; an earlier demo there is replaced."""
+
+
+class TrainVAE(_Command):
+    """Train a variational autoencoder: data in, a run folder out."""
+
+    out: Path | None = None
+    """The new folder of the run. Default: runs/ and the name of the config file, or runs/vae."""
+    config: Path | None = None
+    """A TOML file of any of the fields below; flags win over it."""
+    recipe: Recipe = Recipe()
+
+
+class Resume(_Command):
+    """Continue an interrupted run, bit for bit as if it had never stopped."""
+
+    run: RunFolder
+    """The folder of the run."""
+
+
+class Sample(_Command):
+    """Draw samples from a trained model; sample i depends on (seed, i) alone."""
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """A .png (a grid), an .npz (raw values under `x`), or a folder that gets a PNG each."""
+    n: PositiveInt = 64
+    """How many."""
+    seed: NonNegativeInt = 0
+    """The seed of the samples."""
+    first: NonNegativeInt = 0
+    """The number of the first sample: the same seed goes on from there."""
+    mean: bool = False
+    """E[x | latent], without the observation noise that a draw from p(x) has."""
+
+
+class Reconstruct(_Command):
+    """Encode examples and decode them again; originals above, reconstructions below."""
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """A .png of pairs, or an .npz with `x` and `reconstruction`."""
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own test examples."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which of the run's own examples."""
+    n: PositiveInt = 16
+    """How many, from the first."""
+
+
+class Evaluate(_Command):
+    """Bounds on log p(x) over a test set: prints a table, writes evaluation.json and report.html into the run."""
+
+    run: RunFolder
+    """The folder of the run."""
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own examples."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which of the run's own examples."""
+    settings: EvaluationSettings = EvaluationSettings()
+
+
+class Score(_Command):
+    """Score every example: its bound in nats with its standard error, and bits/dim, as CSV."""
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """The .csv to write."""
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own test examples."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which of the run's own examples."""
+    draws: int = Field(16, ge=2)
+    """Draws per example; the standard error falls with its square root."""
+    seed: NonNegativeInt = 0
+    """The seed of the draws."""
+
+
+class Info(_Command):
+    """Say what a run is: data, model, training, how far it came, what was measured."""
+
+    run: RunFolder
+    """The folder of the run."""
+
+
+class DataCheck(_Command):
+    """Say what DATA is: how many, shapes, range, labels, and what would be refused and why."""
+
+    data: Annotated[str, tyro.conf.Positional]
+    """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
+    read: ReadOptions = ReadOptions()
