@@ -7,8 +7,9 @@ recipe imports no torch; building from one does.
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from jensen.data.options import PreparationName, ReadOptions
@@ -74,7 +75,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["vae"] = "vae"
+    family: Annotated[Literal["vae"], tyro.conf.Suppress] = "vae"
     """The family of models."""
     data: str = "digits"
     """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
@@ -164,12 +165,16 @@ def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> "t
 
     latent = settings.latent_dims
     if settings.network == "mlp":
-        encoder = MLP(shape, settings.hidden, (2 * latent,), settings.activation)
-        return encoder, MLP((latent,), settings.hidden[::-1], (outputs, *shape), settings.activation)
+        return (
+            MLP(shape, settings.hidden, (2 * latent,), settings.activation),
+            MLP((latent,), settings.hidden[::-1], (outputs, *shape), settings.activation),
+        )
     if len(shape) != 3:
         raise InputError(f"network convolutional for examples of shape {shape}: expected images (C, H, W); choose mlp")
-    encoder = ConvolutionalEncoder(shape, settings.channels, 2 * latent)
-    return encoder, ConvolutionalDecoder(latent, shape, settings.channels, outputs)
+    return (
+        ConvolutionalEncoder(shape, settings.channels, 2 * latent),
+        ConvolutionalDecoder(latent, shape, settings.channels, outputs),
+    )
 
 
 def _posterior(settings: VAESettings, encoder: "nn.Module", examples: int) -> "AbstractPosterior":

@@ -155,10 +155,10 @@ def _read_spec(folder: Path) -> DataSpec:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Within, torch computes with `count` CPU threads (None: as before)."""
+def _threads(count: int) -> Iterator[None]:
+    """Within, torch computes with `count` CPU threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 import jensen
 from jensen.cli import options
 from jensen.data import Examples, check
 from jensen.data.grid import save_grid, save_image
 from jensen.errors import InputError
+from jensen.evaluate.settings import EvaluationSettings
 from jensen.progress import track
 from jensen.randomness import Stream, generator
 from jensen.recipe import Recipe, VAESettings
@@ -35,7 +37,6 @@ DEMO = Recipe(
         warmup_steps=100,
         ema_decay=0.995,
         validate_every=250,
-        threads=1,
     ),
 )
 
@@ -45,8 +46,9 @@ def demo(command: options.Demo) -> None:
     if (command.out / RECIPE).exists():
         shutil.rmtree(command.out)
     print("Training a VAE on 1,797 handwritten digits of 8x8 pixels.")
-    run = jensen.train(DEMO, command.out)
-    _evaluate(run, run.examples(), f"{run.spec.source}, test split", options.EvaluationSettings())
+    jensen.train(DEMO, command.out)
+    run = _open(command.out)
+    _evaluate(run, run.examples(), f"{run.spec.source}, test split", EvaluationSettings())
     folder = command.out
     print(f"\nLook at {folder / 'report.html'}\n\nThen try:")
     print(f"  jensen sample {folder} --n 100 --out {folder / 'samples.png'}")
@@ -67,6 +69,13 @@ def resume(command: options.Resume) -> None:
     _print_trained(jensen.resume(command.run))
 
 
+def _open(folder: Path) -> Run:
+    """The run; what the command computes with it uses as many CPU threads as its training."""
+    run = jensen.load(folder)
+    torch.set_num_threads(run.recipe.training.threads)
+    return run
+
+
 def _print_trained(run: Run) -> None:
     bounds = [line for line in run.metrics if "validation_bound" in line and line["step"] == run.step]
     reached = ""
@@ -80,7 +89,7 @@ def _print_trained(run: Run) -> None:
 def sample(command: options.Sample) -> None:
     """Write samples as a grid, raw values, or a folder of PNGs."""
     _check_target(command.out)
-    run = jensen.load(command.run)
+    run = _open(command.run)
     draw = run.model.sample_mean if command.mean else run.model.sample
     starts = range(command.first, command.first + command.n, SAMPLES_AT_ONCE)
     last = command.first + command.n
@@ -97,7 +106,7 @@ def sample(command: options.Sample) -> None:
 def reconstruct(command: options.Reconstruct) -> None:
     """Write originals and reconstructions side by side."""
     _check_target(command.out)
-    run = jensen.load(command.run)
+    run = _open(command.run)
     examples = run.examples(command.data, command.split)[: command.n]
     x = run.spec.preparation(examples.x, generator(0, Stream.EVALUATION))
     pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
@@ -110,13 +119,13 @@ def reconstruct(command: options.Reconstruct) -> None:
 
 def evaluate(command: options.Evaluate) -> None:
     """Evaluate, print the table, write evaluation.json and report.html."""
-    run = jensen.load(command.run)
+    run = _open(command.run)
     source = command.data or f"{run.spec.source}, {command.split} split"
     _evaluate(run, run.examples(command.data, command.split), source, command.settings)
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
 
 
-def _evaluate(run: Run, examples: Examples, source: str, settings: options.EvaluationSettings) -> "Evaluation":
+def _evaluate(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Evaluation":
     from rich.console import Console
 
     from jensen.evaluate.report import write_report
@@ -142,7 +151,7 @@ def score(command: options.Score) -> None:
     """Write one row per example."""
     from jensen.evaluate.scores import score as score_examples
 
-    run = jensen.load(command.run)
+    run = _open(command.run)
     examples = run.examples(command.data, command.split)
     scores = score_examples(run.model, examples, run.spec.preparation, draws=command.draws, seed=command.seed)
     names = run.spec.label_names
@@ -160,7 +169,7 @@ def score(command: options.Score) -> None:
 
 def info(command: options.Info) -> None:
     """Print what the run is."""
-    run = jensen.load(command.run)
+    run = _open(command.run)
     spec, recipe = run.spec, run.recipe
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     counts = ", ".join(f"{count} {name}" for name, count in spec.counts.items())

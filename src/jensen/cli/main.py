@@ -92,7 +92,7 @@ def _parse(name: str, words: list[str]) -> Any:
                 prog=f"jensen {name}",
                 args=words,
                 default=default,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -117,8 +117,12 @@ def _unboxed(text: str) -> str:
     """tyro's framed message as one plain line, without its closing reference to the help."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [line.strip("│╭╮╰╯─ \t") for line in plain.splitlines()]
-    message = " ".join(line for line in lines if line)
-    return re.split(r"For full helptext|Argument helptext", message)[0].strip(" .:;")
+    message = " ".join(line for line in lines[1:] if line)  # the first line is the box's title
+    message = re.split(r"For full helptext|Argument helptext|For further information", message)[0]
+    message = re.sub(r"Error parsing [\w.{}]+: \d+ validation errors? for \w+ ", "", message)  # pydantic's preamble
+    message = re.sub(r"^Value error, (.*?) \[type=.*", r"\1", message)
+    message = re.sub(r"^(\S+) (.*?) \[type=\w+, input_value=(.*), input_type=\w+\].*", r"\1 = \3: \2", message)
+    return message.strip(" .:;")
 
 
 def _one_line(error: BaseException) -> str:

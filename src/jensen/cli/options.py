@@ -10,7 +10,7 @@ from jensen.data.options import ReadOptions
 from jensen.evaluate.settings import EvaluationSettings
 from jensen.recipe import Recipe
 
-RunFolder = Annotated[Path, tyro.conf.Positional]
+RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 class _Command(BaseModel):
@@ -18,7 +18,7 @@ class _Command(BaseModel):
 
 
 class Demo(_Command):
-    """Train a VAE on the embedded 8x8 digits, evaluate it on held-out digits and write a report: under a minute."""
+    """Train on the embedded digits, evaluate and write a report: a minute."""
 
     out: Path = Path("runs/demo")
     """The folder of the run; an earlier demo there is replaced."""
@@ -74,7 +74,7 @@ class Reconstruct(_Command):
 
 
 class Evaluate(_Command):
-    """Bounds on log p(x) over a test set: prints a table, writes evaluation.json and report.html into the run."""
+    """Bound log p(x) on a test set: a table, evaluation.json and report.html."""
 
     run: RunFolder
     """The folder of the run."""
@@ -86,7 +86,7 @@ class Evaluate(_Command):
 
 
 class Score(_Command):
-    """Score every example: its bound in nats with its standard error, and bits/dim, as CSV."""
+    """Score every example: bound in nats, standard error, bits/dim, as CSV."""
 
     run: RunFolder
     """The folder of the run."""
@@ -110,8 +110,8 @@ class Info(_Command):
 
 
 class DataCheck(_Command):
-    """Say what DATA is: how many, shapes, range, labels, and what would be refused and why."""
+    """Say what DATA holds, and what would be refused and why."""
 
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
     read: ReadOptions = ReadOptions()

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -50,7 +49,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
     weights = {name: tensor.contiguous() for name, tensor in state.model.state_dict().items()}
     if state.ema:
         weights |= {EMA + name: tensor for name, tensor in state.ema.state().items()}
-    moments, groups = _optimiser_state(state)
+    moments, numbers, groups = _optimiser_state(state)
     contents = {MODEL: save(weights), OPTIMISER: save(moments)}
     record = {
         "format": FORMAT,
@@ -61,6 +60,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
         "converged": state.converged,
         "window": state.window,
         "optimisers": groups,
+        "optimiser_numbers": numbers,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
     contents[STATE] = json.dumps(record, indent=1).encode()
@@ -74,17 +74,22 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
     return final
 
 
-def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], list[list[dict[str, Any]]]]:
-    """Every optimiser's tensors by "optimiser/parameter/name", and its parameter groups without the parameters."""
+def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any], list[list[dict[str, Any]]]]:
+    """Every optimiser's tensors and its plain numbers by "optimiser/parameter/name", and its groups' options."""
     moments: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
     groups = []
     for number, optimiser in enumerate(state.optimisers):
         saved = optimiser.state_dict()
         for parameter, values in saved["state"].items():
             for name, value in values.items():
-                moments[f"{number}/{parameter}/{name}"] = torch.as_tensor(value).contiguous()
+                key = f"{number}/{parameter}/{name}"
+                if isinstance(value, Tensor):
+                    moments[key] = value.contiguous()
+                else:
+                    numbers[key] = value
         groups.append([{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]])
-    return moments, groups
+    return moments, numbers, groups
 
 
 def _flush_folder(folder: Path) -> None:
@@ -129,11 +134,11 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
         state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
     for number, (optimiser, groups) in enumerate(zip(state.optimisers, record["optimisers"], strict=True)):
         fresh = optimiser.state_dict()
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in moments.items():
+        slots: dict[int, dict[str, Any]] = {}
+        for key, value in (moments | record["optimiser_numbers"]).items():
             owner, parameter, name = key.split("/")
             if int(owner) == number:
-                slots.setdefault(int(parameter), {})[name] = tensor
+                slots.setdefault(int(parameter), {})[name] = value
         merged = [
             {**saved, "params": group["params"]} for saved, group in zip(groups, fresh["param_groups"], strict=True)
         ]

@@ -14,7 +14,7 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
-        self._names, self._parameters = list(parameters), list(parameters.values())
+        self._names, self._parameters = list(parameters), list[Tensor](parameters.values())
         self.decay = decay
         self._shadow = [parameter.detach().clone() for parameter in self._parameters]
 

@@ -107,12 +107,12 @@ def batch_at(step: int, examples: Examples, preparation: Preparation, batch_size
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:
     """Rows step B .. (step + 1) B - 1 of an endless series of shuffled passes over 0..count-1."""
-    first, parts = step * batch_size, []
-    while sum(map(len, parts)) < batch_size:
-        position = first + sum(map(len, parts))
-        order = _shuffled(count, seed, position // count)
-        parts.append(order[position % count :][: first + batch_size - position])
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    position, end = step * batch_size, (step + 1) * batch_size
+    parts: list[Tensor] = []
+    while position < end:
+        parts.append(_shuffled(count, seed, position // count)[position % count :][: end - position])
+        position += len(parts[-1])
+    return torch.cat(parts)
 
 
 @lru_cache(maxsize=2)

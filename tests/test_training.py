@@ -1,0 +1,266 @@
+"""The loop, the moving average, checkpoints and the log: pure functions of (seed, step), bit-exact resume, refusals."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jensen.errors import InputError
+from jensen.recipe import Recipe, VAESettings, build_model, load_dataset
+from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
+from jensen.training.ema import ExponentialMovingAverage
+from jensen.training.fit import fit
+from jensen.training.log import read_lines
+from jensen.training.loop import TrainingState, batch_at, batch_index, learning_rate
+from jensen.training.settings import TrainingSettings
+
+AMORTISED = VAESettings(latent_dims=3, hidden=(16,), likelihood="bernoulli", binarisation="dynamic")
+PER_DATAPOINT = VAESettings(latent_dims=3, hidden=(16,), posterior="per-datapoint", fit_steps=5)
+IMPORTANCE = VAESettings(latent_dims=3, hidden=(16,), objective="doubly-reparameterised", importance_samples=3)
+CONVOLUTIONAL = VAESettings(latent_dims=3, network="convolutional", channels=(4, 8), likelihood="gaussian")
+
+
+def _recipe(model: VAESettings = AMORTISED, **training: object) -> Recipe:
+    defaults: dict[str, object] = {
+        "steps": 60,
+        "batch_size": 64,
+        "ema_decay": 0.99,
+        "clip_norm": 1.0,
+        "log_every": 7,
+        "validate_every": 20,
+        "validation_examples": 50,
+        "checkpoint_every": 25,
+        "sample_every": 1000,
+    }
+    return Recipe(model=model, training=TrainingSettings(**(defaults | training)), seed=3)
+
+
+def _start(recipe: Recipe) -> tuple[TrainingState, object]:
+    dataset = load_dataset(recipe)
+    return TrainingState.start(build_model(recipe, dataset.spec), recipe.training), dataset
+
+
+def _fit(folder: Path, recipe: Recipe, stop_at: int | None = None) -> TrainingState:
+    """Train, or go on from the last checkpoint in `folder`, until `stop_at` or the end."""
+    folder.mkdir(exist_ok=True)
+    state, dataset = _start(recipe)
+    saved = checkpoints(folder / "checkpoints")
+    if saved:
+        load_checkpoint(saved[-1], state)
+    return fit(folder, state, dataset, recipe.training, recipe.seed, lambda: state.step == stop_at)
+
+
+# ---------------------------------------------------------------------------------------------- batches and schedules
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (10, 10), (7, 20), (1, 4), (100, 1)])
+def test_every_pass_holds_every_example_once(count: int, size: int) -> None:
+    passes = 3 * size
+    drawn = torch.cat([batch_index(count, size, 5, step) for step in range(passes * count // size)])
+    for one_pass in drawn.split(count):
+        assert sorted(one_pass.tolist()) == list(range(count))
+
+
+def test_batches_depend_on_seed_and_step_alone() -> None:
+    forward = [batch_index(50, 16, 1, step) for step in range(9)]
+    backward = [batch_index(50, 16, 1, step) for step in reversed(range(9))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
+    assert not torch.equal(batch_index(50, 16, 1, 0), batch_index(50, 16, 2, 0))
+    assert not torch.equal(batch_index(50, 50, 1, 0), batch_index(50, 50, 1, 1))  # passes are shuffled anew
+
+
+def test_noise_of_a_batch_depends_on_seed_and_step_alone() -> None:
+    dataset = load_dataset(_recipe())
+    first = batch_at(4, dataset.train, dataset.spec.preparation, 8, seed=1)
+    again = batch_at(4, dataset.train, dataset.spec.preparation, 8, seed=1)
+    other = batch_at(5, dataset.train, dataset.spec.preparation, 8, seed=1)
+    assert torch.equal(first.x, again.x)
+    assert torch.equal(first.index, again.index)
+    assert not torch.equal(first.x, other.x)
+
+
+def test_learning_rate_schedules() -> None:
+    cosine = TrainingSettings(steps=110, learning_rate=2.0, warmup_steps=10, schedule="cosine")
+    assert [learning_rate(s, cosine) for s in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
+    assert learning_rate(10, cosine) == pytest.approx(2.0)
+    assert learning_rate(60, cosine) == pytest.approx(1.0)
+    assert learning_rate(109, cosine) == pytest.approx(1 + math.cos(math.pi * 0.99))
+    stairs = TrainingSettings(learning_rate=1.0, schedule="staircase", milestones=(10, 20), decay=0.5)
+    assert [learning_rate(s, stairs) for s in (9, 10, 20)] == [1.0, 0.5, 0.25]
+    assert learning_rate(10**6, TrainingSettings(learning_rate=1.0, schedule="constant")) == 1.0
+
+
+def test_moving_average_is_the_weighted_sum_of_the_past() -> None:
+    weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    ema = ExponentialMovingAverage({"w": weight}, decay=0.9)
+    values = torch.randn(30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(2, dtype=torch.float64)
+    for step, value in enumerate(values):
+        with torch.no_grad():
+            weight.copy_(value)
+        ema.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert torch.allclose(ema.state()["w"], expected, rtol=0, atol=1e-14)
+    with ema.applied():
+        assert torch.allclose(weight, expected, rtol=0, atol=1e-14)
+    assert torch.equal(weight, values[-1])
+
+
+# ---------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("model", [AMORTISED, PER_DATAPOINT, IMPORTANCE, CONVOLUTIONAL])
+@pytest.mark.parametrize("stops", [(30,), (1, 37, 50)])
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
+    tmp_path: Path, model: VAESettings, stops: tuple[int, ...]
+) -> None:
+    recipe = _recipe(model)
+    _fit(tmp_path / "whole", recipe)
+    for stop in (*stops, None):
+        _fit(tmp_path / "parts", recipe, stop)
+    whole, parts = (checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("whole", "parts"))
+    assert whole.name == parts.name == "step-00000060"
+    for file in ("model.safetensors", "optimiser.safetensors", "state.json"):  # weights, EMA, moments, counters
+        assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
+    lines = [
+        [
+            {k: v for k, v in line.items() if k != "examples_per_second"}
+            for line in read_lines(tmp_path / n / "metrics.jsonl")
+        ]
+        for n in ("whole", "parts")
+    ]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 60 // 7 + 1 + 3  # windows, the last one shorter, and validations
+
+
+def test_resume_drops_metrics_written_after_the_checkpoint(tmp_path: Path) -> None:
+    recipe = _recipe()
+    _fit(tmp_path, recipe, 30)
+    expected = read_lines(tmp_path / "metrics.jsonl")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 35, "loss": 1.0}\n{"step": 42, "lo')  # written after the checkpoint, the last one torn
+    _fit(tmp_path, recipe, 31)
+    assert read_lines(tmp_path / "metrics.jsonl") == expected
+
+
+# ---------------------------------------------------------------------------------------------- checkpoints
+
+
+def test_keeps_the_last_checkpoints_and_the_best(tmp_path: Path) -> None:
+    state, _ = _start(_recipe())
+    from jensen.training.checkpoint import save_checkpoint
+
+    for step, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
+        state.step, state.best_step = step, best
+        save_checkpoint(tmp_path, state, keep_last=2)
+    assert [path.name[-1] for path in checkpoints(tmp_path)] == ["2", "4", "5"]
+    best_path = best_checkpoint(tmp_path)
+    assert best_path is not None
+    assert best_path.name == "step-00000002"
+    assert not list(tmp_path.glob(".*"))  # no temporary left
+
+
+def test_weights_loaded_are_the_moving_average(tmp_path: Path) -> None:
+    recipe = _recipe()
+    state = _fit(tmp_path, recipe)
+    fresh, _ = _start(recipe)
+    load_weights(checkpoints(tmp_path / "checkpoints")[-1], fresh.model)
+    assert state.ema is not None
+    averaged = state.ema.state()
+    for name, parameter in fresh.model.named_parameters():
+        assert torch.equal(parameter, averaged[name])
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damaged_checkpoint_is_refused_by_name(tmp_path: Path, file: str, damage: str) -> None:
+    recipe = _recipe(steps=2)
+    _fit(tmp_path, recipe)
+    target = checkpoints(tmp_path / "checkpoints")[-1] / file
+    content = bytearray(target.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        target.write_bytes(content)
+    elif damage == "truncate":
+        target.write_bytes(content[:-10])
+    else:
+        target.unlink()
+    state, _ = _start(recipe)
+    with pytest.raises(InputError, match=file):
+        load_checkpoint(target.parent, state)
+
+
+def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    recipe = _recipe(steps=2)
+    _fit(tmp_path, recipe)
+    path = checkpoints(tmp_path / "checkpoints")[-1]
+    record = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(record | {"format": 99}))
+    with pytest.raises(InputError, match="install a newer jensen"):
+        load_weights(path, _start(recipe)[0].model)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_file(path, b"old")
+    with pytest.raises(TypeError):
+        write_file(path, "not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+
+
+# ---------------------------------------------------------------------------------------------- convergence, trouble
+
+
+def test_early_stopping_keeps_the_best_and_is_not_resumed_past(tmp_path: Path) -> None:
+    recipe = _recipe(steps=5000, learning_rate=0.3, validate_every=5, patience=3, schedule="constant")
+    state = _fit(tmp_path, recipe)
+    bounds = [line["validation_bound"] for line in read_lines(tmp_path / "metrics.jsonl") if "validation_bound" in line]
+    assert state.converged
+    assert len(bounds) - 1 - bounds.index(max(bounds)) == 3
+    best = best_checkpoint(tmp_path / "checkpoints")
+    assert best is not None
+    assert best.name == f"step-{5 * (bounds.index(max(bounds)) + 1):08d}"
+
+
+def test_non_finite_loss_names_step_term_and_checkpoint(tmp_path: Path) -> None:
+    recipe = _recipe(checkpoint_every=5, log_every=1)
+    state, dataset = _start(recipe)
+    counter = itertools.count()
+    original = state.model.loss
+
+    def poisoned(batch, *, step, generator):  # type: ignore[no-untyped-def]
+        loss = original(batch, step=step, generator=generator)
+        if next(counter) == 11:
+            loss.terms["rate"].fill_(math.nan)
+        return loss
+
+    state.model.loss = poisoned  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"step 12: rate is nan.*step-00000010.* kept"):
+        fit(tmp_path, state, dataset, recipe.training, recipe.seed)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000005", "step-00000010"]
+
+
+def test_divergence_is_refused_and_no_bad_weights_are_saved(tmp_path: Path) -> None:
+    recipe = _recipe(learning_rate=1e30, clip_norm=None, checkpoint_every=1, ema_decay=None, schedule="constant")
+    with pytest.raises(InputError, match="training stopped at step"):
+        _fit(tmp_path, recipe)
+    for path in checkpoints(tmp_path / "checkpoints"):
+        state, _ = _start(recipe)
+        load_checkpoint(path, state)
+        assert all(torch.isfinite(parameter).all() for parameter in state.model.parameters())
+
+
+def test_precision_a_cpu_lacks_is_refused() -> None:
+    from jensen.training.loop import accelerator_for
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(InputError, match="float16 on a CPU"):
+        accelerator_for(TrainingSettings(precision="float16"))
+    with pytest.raises(InputError, match="no CUDA device"):
+        accelerator_for(TrainingSettings(device="cuda"))
