@@ -148,6 +148,10 @@ class Gaussian:
         eps = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return torch.addcmul(self.mean, self.scale, eps)  # (4.7)
 
+    def quantile(self, u: Tensor) -> Tensor:
+        """mean + scale ⊙ Phi^{-1}(u): each dimension's inverse distribution function, a draw where u ~ U(0, 1)."""
+        return self.mean + self.scale * torch.special.ndtri(u).to(self.mean.dtype)
+
     def entropy(self) -> Tensor:
         """Σ log scale + ½ D log(2 pi e) in nats, D counting the broadcast event; returns the batch shape."""
         log_scale = _sum_event(self.scale.log(), self.event_shape)
