@@ -1,0 +1,257 @@
+"""The command line on real files: what it prints and writes, and one line with status 2 for every mistake."""
+
+import csv
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jensen.cli import main
+
+RUN_FLAGS = ["--steps", "40", "--latent-dims", "2", "--hidden", "16", "--validate-every", "20"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", "vae", "--out", str(out), *RUN_FLAGS]) == 0
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- what works
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["train", "vae", "--help"], ["sample", "--help"], ["data", "--help"]]
+)
+def test_help_imports_no_torch(words: list[str]) -> None:
+    program = (
+        "import sys\nfrom jensen.cli import main\n"
+        f"try: status = main({words!r})\nexcept SystemExit as stop: status = stop.code\n"
+        "assert not status, status\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "jensen" in done.stdout
+
+
+def test_flags_win_over_the_config_file(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("seed = 7\n[model]\nlatent_dims = 3\nhidden = [8]\n[training]\nsteps = 5\nbatch_size = 9\n")
+    out = tmp_path / "run"
+    assert main(["train", "vae", "--config", str(config), "--steps", "6", "--out", str(out)]) == 0
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert (recipe["seed"], recipe["model"]["latent_dims"], recipe["model"]["hidden"]) == (7, 3, [8])
+    assert (recipe["training"]["steps"], recipe["training"]["batch_size"]) == (6, 9)
+
+
+def test_sample_writes_png_npz_and_a_folder(run: Path, tmp_path: Path) -> None:
+    for name in ("grid.png", "raw.npz", "folder"):
+        assert main(["sample", str(run), "--n", "5", "--seed", "3", "--out", str(tmp_path / name)]) == 0
+    assert Image.open(tmp_path / "grid.png").mode == "L"
+    raw = np.load(tmp_path / "raw.npz")["x"]
+    assert raw.shape == (5, 1, 8, 8)
+    assert raw.dtype == np.uint8
+    assert raw.max() <= 16
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [f"00000{i}.png" for i in range(5)]
+    assert main(["sample", str(run), "--n", "2", "--first", "3", "--seed", "3", "--out", str(tmp_path / "b.npz")]) == 0
+    assert np.array_equal(np.load(tmp_path / "b.npz")["x"], raw[3:])
+
+
+def test_reconstruct_writes_pairs(run: Path, tmp_path: Path) -> None:
+    assert main(["reconstruct", str(run), "--n", "4", "--out", str(tmp_path / "pairs.png")]) == 0
+    assert main(["reconstruct", str(run), "--n", "4", "--out", str(tmp_path / "pairs.npz")]) == 0
+    pairs = np.load(tmp_path / "pairs.npz")
+    assert pairs["x"].shape == pairs["reconstruction"].shape == (4, 1, 8, 8)
+
+
+def test_score_writes_one_row_per_example(run: Path, tmp_path: Path) -> None:
+    assert main(["score", str(run), "--out", str(tmp_path / "scores.csv"), "--draws", "4"]) == 0
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert len(rows) == 180
+    assert list(rows[0]) == ["example", "bound_nats", "standard_error_nats", "bits_per_dim", "label"]
+    for row in rows:
+        assert float(row["bits_per_dim"]) == pytest.approx(-float(row["bound_nats"]) / (64 * np.log(2)), rel=1e-4)
+        assert float(row["standard_error_nats"]) > 0
+
+
+def test_evaluate_prints_a_table_and_writes_the_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--samples", "20", "--further-examples", "30", "--draws", "2"]) == 0
+    assert "±" in capsys.readouterr().out
+    assert json.loads((run / "evaluation.json").read_text())
+    assert (run / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_info_and_data_check(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(run)]) == 0
+    assert "1437 train" in capsys.readouterr().out
+    assert main(["data", "check", "digits"]) == 0
+    assert "1797" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+def _npy(values: np.ndarray) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        np.save(folder / "x.npy", values)
+        return folder / "x.npy"
+
+    return make
+
+
+def _images(*sizes: tuple[int, int], corrupt: bool = False) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / "images").mkdir()
+        for number, size in enumerate(sizes):
+            Image.new("L", size, number).save(folder / "images" / f"{number}.png")
+        if corrupt:
+            (folder / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+        return folder / "images"
+
+    return make
+
+
+def _idx(content: bytes, name: str = "train-images-idx3-ubyte") -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / "idx").mkdir()
+        (folder / "idx" / name).write_bytes(content)
+        return folder / "idx"
+
+    return make
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+GOOD = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+NAN, INFINITE = GOOD.copy(), GOOD.copy()
+NAN[3, 1], INFINITE[5, 2] = np.nan, np.inf
+HEADER = struct.pack(">HBBIII", 0, 8, 3, 20, 4, 4)
+
+BAD_DATA = {
+    "a path that does not exist": (lambda folder: folder / "nowhere", "nowhere"),
+    "an empty folder": (_empty, "empty"),
+    "a corrupt image": (_images(*[(4, 4)] * 20, corrupt=True), "broken.png"),
+    "images of two sizes": (_images(*[(4, 4)] * 20, (5, 4)), "size"),
+    "NaN": (_npy(NAN), "NaN|finite"),
+    "infinity": (_npy(INFINITE), "infinit|finite"),
+    "the wrong rank": (_npy(np.float32(3.0)), "axes|rank|dimension|shape"),
+    "length 0": (_npy(GOOD[:0]), "0|empty"),
+    "length 1": (_npy(GOOD[:1]), "1 example"),
+    "IDX too short": (_idx(HEADER + bytes(20 * 16 - 1)), "idx3"),
+    "IDX too long": (_idx(HEADER + bytes(20 * 16 + 1)), "idx3"),
+    "truncated gzip": (_idx(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc", "train-images-idx3-ubyte.gz"), "gz"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+@pytest.mark.parametrize("command", ["train", "check", "score"])
+def test_bad_data_is_one_line_status_2_and_nothing_written(
+    case: str, command: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, word = BAD_DATA[case]
+    (tmp_path / "in").mkdir()
+    data, out = str(make(tmp_path / "in")), tmp_path / "out"
+    words = {
+        "train": ["train", "vae", "--data", data, "--out", str(out)],
+        "check": ["data", "check", data],
+        "score": ["score", str(run), "--data", data, "--out", str(out)],
+    }[command]
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert len(told.err.strip().splitlines()) == 1
+    assert not out.exists()
+    import re
+
+    assert re.search(word, told.err + told.out, re.IGNORECASE), told.err
+
+
+def test_skip_bad_goes_on_and_reports_the_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _images(*[(4, 4)] * 20, corrupt=True)(tmp_path)
+    out = tmp_path / "run"
+    assert main(["train", "vae", "--data", str(data), "--skip-bad", "--out", str(out), *RUN_FLAGS]) == 0
+    assert json.loads((out / "data.json").read_text())["skipped"] == 1
+    assert main(["data", "check", str(data), "--skip-bad"]) == 0
+    assert "1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[model]\nlatent_dimensions = 3\n", "model.latent_dimensions"),
+        ("[training]\nsteps = -1\n", "training.steps"),
+        ("[model]\nlatent_dims = 'many'\n", "model.latent_dims"),
+        ("[model]\nobjective = 'importance-weighted'\nfree_bits = 1.0\n", "free_bits"),
+        ("colour = 'red'\n", "colour"),
+        ("steps = [\n", "TOML"),
+    ],
+)
+def test_bad_config_is_one_line_and_names_the_field(
+    tmp_path: Path, text: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(text)
+    assert main(["train", "vae", "--config", str(config), "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert len(told.strip().splitlines()) == 1
+    assert word in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frobnicate"],
+        ["train", "gan"],
+        ["train", "vae", "--stepz", "3"],
+        ["train", "vae", "--steps", "0"],
+        ["train", "vae", "--steps", "many"],
+        ["train", "vae", "--likelihood", "poisson"],
+        ["train", "vae", "--config", "/nowhere.toml"],
+        ["sample"],
+        ["resume", "/nowhere"],
+        ["info", "."],
+        ["evaluate", "/nowhere"],
+    ],
+)
+def test_bad_words_are_one_line_status_2(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert len(told.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_out_that_holds_a_run_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert main(["train", "vae", "--out", str(run)]) == 2
+    assert "jensen resume" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+def test_sample_targets_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(run), "--out", str(tmp_path / "x.jpg")]) == 2
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("precious")
+    assert main(["sample", str(run), "--out", str(tmp_path / "full")]) == 2
+    assert main(["sample", str(run), "--n", "0", "--out", str(tmp_path / "x.png")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 3
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+def test_data_of_another_shape_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((20, 9, 9), np.uint8))
+    assert main(["score", str(run), "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "s.csv")]) == 2
+    assert "shape" in capsys.readouterr().err
+    assert not (tmp_path / "s.csv").exists()
