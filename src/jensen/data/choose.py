@@ -39,21 +39,21 @@ def choose_preparation(wish: PreparationWish, reading: Reading, rows: np.ndarray
     if name in _INTEGER:
         if reading.levels is None:
             raise InputError(
-                f"--preparation {name} needs integers but the data are {dtype}; "
-                "give --preparation standardise, or data as uint8 or uint16"
+                f"the preparation {name} needs integers but the data are {dtype}; "
+                "give --likelihood gaussian, or data as uint8 or uint16"
             )
         return _INTEGER[name](dtype=dtype, dimensions=dimensions, levels=reading.levels)
     if name in _BINARY:
         if reading.levels is None:
-            refuse_outside_unit(reading.values, f"--preparation {name}")
+            refuse_outside_unit(reading.values, f"the preparation {name}")
         return _BINARY[name](dtype=dtype, dimensions=dimensions, levels=reading.levels)
     if name != "standardise":
         known = ", ".join([*_INTEGER, *_BINARY, "standardise"])
-        raise InputError(f"--preparation {name}: unknown; expected one of {known}")
+        raise InputError(f"preparation {name}: unknown; expected one of {known}")
     if reading.levels is not None:
         raise InputError(
-            f"--preparation standardise needs floats but the data are {dtype} with {reading.levels} levels; "
-            "give --preparation dequantise, or data as float32"
+            f"the preparation standardise needs floats but the data are {dtype} with {reading.levels} levels; "
+            "dequantise them, or give data as float32"
         )
     return standardise(reading.values[rows])
 
@@ -64,7 +64,7 @@ def refuse_outside_unit(values: np.ndarray, what: str) -> None:
     if low < 0 or high > 1:
         raise InputError(
             f"{what} needs values within [0, 1], the data lie in [{low:g}, {high:g}]; rescale them, "
-            "or give --preparation standardise"
+            "or give --likelihood gaussian"
         )
 
 

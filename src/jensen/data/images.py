@@ -16,7 +16,7 @@ from jensen.errors import InputError
 from jensen.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-AT_ONCE = 256
+AT_ONCE = 64
 GREATEST_SIZE = 16384
 
 
@@ -58,7 +58,7 @@ class _Gathered:
     def leave_out(self, problem: str) -> None:
         self.left_out.append(problem)
         if not self.options.skip_bad:
-            self.refuse(f"{problem}; mend or remove it, or give --skip-bad")
+            self.refuse(f"{problem}; mend or remove it, or give --skip-bad True")
 
     def take(self, path: Path, decoded: np.ndarray | InputError, total: int) -> None:
         if isinstance(decoded, InputError):
@@ -113,11 +113,13 @@ def _decoded(paths: list[Path], options: ReadOptions) -> Iterator[tuple[Path, np
         except InputError as error:
             return error
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; large ones are refused
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), AT_ONCE):
             block = paths[start : start + AT_ONCE]
-            yield from zip(block, pool.map(decode, block), strict=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; large ones are refused
+                decoded = list(pool.map(decode, block))
+            yield from zip(block, decoded, strict=True)
 
 
 def _check_size(options: ReadOptions) -> None:

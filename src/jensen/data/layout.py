@@ -101,7 +101,9 @@ def standard_dtype(
     if values.dtype.kind == "f":
         return _floats(values, name, refuse), None
     if values.dtype.kind == "b":
-        return _integers(values.astype(np.uint8), name, options.levels or 2, refuse)
+        if options.levels not in (None, 2):
+            refuse(f"{name} holds booleans, which have 2 levels, not {options.levels}; convert it to uint8")
+        return values.astype(np.uint8), 2
     if values.dtype.kind not in "iu":
         raise InputError(
             f"{name} holds {values.dtype}; expected integers or real floats: convert it to uint8, uint16 or float32"

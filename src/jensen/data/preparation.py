@@ -16,7 +16,7 @@ from torch import Tensor
 DataType = Literal["uint8", "uint16", "float32"]
 
 FRACTION_BITS = 15
-"""Of the uniform noise of dequantisation: with at most 16 more for the level, 24 bits hold the sum exactly."""
+"""Of the uniform noise of dequantisation; fewer where levels need more than 8, so that float32 holds both exactly."""
 
 
 class Preparation(BaseModel, ABC):
@@ -89,15 +89,14 @@ class Dequantise(_Integer):
     deterministic: ClassVar[bool] = False
 
     def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        level_bits = (self.levels - 1).bit_length()
-        steps = 1 << min(FRACTION_BITS, 23 - level_bits)
-        scale = 2 / (self.levels * steps)
+        steps = 1 << min(FRACTION_BITS, 23 - (self.levels - 1).bit_length())
+        half = self.levels * steps / 2
         source = _required(generator)
         ticks = torch.empty(raw.shape, device=source.device).random_(0, steps, generator=source).to(raw.device)
-        return ticks.add_(raw, alpha=steps).mul_(scale).add_(0.5 * scale - 1)
+        return ticks.add_(raw, alpha=steps).add_(0.5 - half).div_(half)  # whole ticks: rounded once, by the division
 
     def to_raw(self, x: Tensor) -> np.ndarray:
-        return self._clamped(((_plain(x) + 1) * (self.levels / 2)).floor())
+        return self._clamped(((_plain(x).double() + 1) * (self.levels / 2)).floor())
 
     @property
     def log_volume(self) -> float:
@@ -112,7 +111,8 @@ class Levels(_Integer):
     resolution: float = Field(default_factory=lambda fields: 2 / (fields["levels"] - 1), gt=0)
 
     def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return raw.to(torch.float32).div_((self.levels - 1) / 2).sub_(1)
+        half = (self.levels - 1) / 2
+        return raw.to(torch.float32).sub_(half).div_(half)
 
     def to_raw(self, x: Tensor) -> np.ndarray:
         return self._clamped(((_plain(x) + 1) * ((self.levels - 1) / 2)).round())

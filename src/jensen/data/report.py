@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jensen.data.load import specify
 from jensen.data.options import DEFAULTS, PreparationName, ReadOptions
+from jensen.data.preparation import Standardise
 from jensen.data.read import check_options, read
 from jensen.data.reading import Reading
 from jensen.data.spec import DataSpec
@@ -24,6 +25,9 @@ class Report(BaseModel):
     spec: DataSpec | None
     """What a run would record; None where the data cannot be read so far."""
 
+    facts: dict[str, str]
+    """Kind, count, shape, range and more, by name, as far as they could be found out."""
+
     label_counts: dict[str, int] | None
     """How many examples have each label, by name."""
 
@@ -39,13 +43,16 @@ class Report(BaseModel):
         return not self.problems
 
     def lines(self) -> list[str]:
-        """The report to be printed, one line each, long lists cut."""
-        shown = [*_described(self.spec)] if self.spec else [f"source       {self.source}"]
-        if self.label_counts:
-            shown.append(f"labels       {', '.join(_cut([f'{k}: {v}' for k, v in self.label_counts.items()]))}")
-        shown += [f"note         {note}" for note in _cut(list(self.notes))]
-        shown += [f"refused      {problem}" for problem in _cut(list(self.problems))]
-        return [*shown, "result       " + ("good" if self.good else f"{len(self.problems)} to mend")]
+        """The report to be printed, one fact a line, long lists cut."""
+        labels = self.label_counts and _cut([f"{name}: {count}" for name, count in self.label_counts.items()])
+        return [
+            f"source       {self.source}",
+            *(f"{name:<12} {value}" for name, value in self.facts.items()),
+            *([f"labels       {', '.join(labels)}"] if labels else []),
+            *(f"note         {note}" for note in _cut(list(self.notes))),
+            *(f"refused      {problem}" for problem in _cut(list(self.problems))),
+            "result       " + ("good" if self.good else f"{len(self.problems)} to mend"),
+        ]
 
 
 def check(source: str, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None) -> Report:
@@ -53,34 +60,51 @@ def check(source: str, options: ReadOptions = DEFAULTS, preparation: Preparation
     problems: list[str] = []
     reading, spec = None, None
     try:
-        check_fractions(options)
-    except InputError as error:
-        problems.append(str(error))
-    try:
         reading = read(source, options, problems.append)
         check_options(reading, options, problems.append)
-        if not problems:
-            spec = specify(source, options, reading, split_rows(reading, options), preparation)
+        unread = bool(problems)
+        check_fractions(options)
+        rows = split_rows(reading, options)
+        spec = None if unread else specify(source, options, reading, rows, preparation)
     except InputError as error:
         problems.append(str(error))
-    notes = () if reading is None else (*reading.notes, *_remarks(reading, spec))
+    if reading is None:
+        return Report(source=source, spec=None, facts={}, label_counts=None, notes=(), problems=tuple(problems))
     return Report(
         source=source,
         spec=spec,
-        label_counts=None if reading is None else _label_counts(reading),
-        notes=notes,
+        facts=_facts_of_reading(reading) | (_facts_of_spec(spec) if spec else {}),
+        label_counts=_label_counts(reading),
+        notes=reading.notes + (_remarks(spec) if spec else ()),
         problems=tuple(problems),
     )
 
 
-def _remarks(reading: Reading, spec: DataSpec | None) -> list[str]:
-    if spec is None:
-        return [f"{len(reading.values)} examples of shape {reading.values.shape[1:]}, {reading.values.dtype}"]
-    remarks = []
-    if spec.preparation.kind == "standardise" and spec.preparation.constant:
-        features = ", ".join(_cut([str(feature) for feature in spec.preparation.constant]))
-        remarks.append(f"constant in the training examples, so not scaled: features {features}")
-    return remarks
+def _facts_of_reading(reading: Reading) -> dict[str, str]:
+    values = reading.values
+    levels = f", {reading.levels} levels" if reading.levels else ""
+    return {
+        "kind": f"{reading.kind}, read as {reading.layout}",
+        "examples": str(len(values)),
+        "shape": str(values.shape[1:]),
+        "numbers": f"{values.dtype}, {float(values.min()):g} to {float(values.max()):g}{levels}",
+        "left out": str(reading.skipped),
+    }
+
+
+def _facts_of_spec(spec: DataSpec) -> dict[str, str]:
+    return {
+        "splits": f"{', '.join(f'{count} {split}' for split, count in spec.counts.items())}; {spec.splits}",
+        "preparation": f"{spec.preparation.kind}, resolution {spec.preparation.resolution:.3g}",
+        "fingerprint": spec.fingerprint,
+    }
+
+
+def _remarks(spec: DataSpec) -> tuple[str, ...]:
+    if not isinstance(spec.preparation, Standardise) or not spec.preparation.constant:
+        return ()
+    features = ", ".join(_cut([str(feature) for feature in spec.preparation.constant]))
+    return (f"constant in the training examples, so not scaled: features {features}",)
 
 
 def _label_counts(reading: Reading) -> dict[str, int] | None:
@@ -89,22 +113,6 @@ def _label_counts(reading: Reading) -> dict[str, int] | None:
     values, counts = np.unique(reading.labels, return_counts=True)
     names = reading.label_names
     return {names[value] if names else str(value): int(count) for value, count in zip(values, counts, strict=True)}
-
-
-def _described(spec: DataSpec) -> list[str]:
-    counts = ", ".join(f"{count} {split}" for split, count in spec.counts.items())
-    levels = f", {spec.levels} levels" if spec.levels else ""
-    return [
-        f"source       {spec.source}",
-        f"kind         {spec.kind}, read as {spec.layout}",
-        f"examples     {sum(spec.counts.values())}: {counts}",
-        f"splits       {spec.splits}",
-        f"shape        {spec.shape}",
-        f"numbers      {spec.dtype}, {spec.minimum:g} to {spec.maximum:g}{levels}",
-        f"preparation  {spec.preparation.kind}, resolution {spec.preparation.resolution:.3g}",
-        f"left out     {spec.skipped}",
-        f"fingerprint  {spec.fingerprint}",
-    ]
 
 
 def _cut(items: list[str]) -> list[str]:

@@ -1,0 +1,254 @@
+"""Loading: splits, the specification, the same data again, other data under a run's rules; digits and full MNIST."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.datasets import load_digits
+
+from jensen.data import DataSpec, ReadOptions, check, load_again, load_data, load_split, read_examples
+from jensen.data.reading import Reading
+from jensen.data.split import split_rows
+from jensen.errors import InputError
+
+
+def saved(path: Path, **arrays: np.ndarray) -> str:
+    np.savez(path, **arrays) if path.suffix == ".npz" else np.save(path, arrays["x"])
+    return str(path)
+
+
+def bytes_of(count: int = 40, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *(shape or (6,))), np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------- digits and MNIST
+
+
+def test_digits_are_those_of_scikit_learn():
+    data = load_data("digits")
+    spec = data.spec
+    assert (spec.source, spec.kind, spec.layout, spec.shape) == ("digits", "digits", "image", (1, 8, 8))
+    assert (spec.dtype, spec.levels, spec.minimum, spec.maximum, spec.classes) == ("uint8", 17, 0, 16, 10)
+    assert spec.counts == {"train": 1437, "validation": 180, "test": 180}
+    assert spec.label_names == tuple("0123456789")
+    assert spec.preparation.kind == "dequantise"
+    everything = read_examples("digits", spec)
+    np.testing.assert_array_equal(everything.x.numpy()[:, 0], load_digits().images)
+    np.testing.assert_array_equal(everything.labels.numpy(), load_digits().target)
+
+
+@pytest.fixture(scope="session")
+def mnist(shared_data) -> str:
+    if not (shared_data / "mnist").is_dir():
+        pytest.skip("there is no ../shared/data/mnist beside the repository")
+    return str(shared_data / "mnist")
+
+
+def test_full_mnist(mnist):
+    """60,000 + 10,000 images; the label counts are those of the official files."""
+    started = time.process_time()
+    data = load_data(mnist)
+    assert time.process_time() - started < 5  # about half a second; a loop over examples takes far longer
+    assert data.spec.counts == {"train": 54000, "validation": 6000, "test": 10000}
+    assert (data.spec.shape, data.spec.dtype, data.spec.levels) == ((1, 28, 28), "uint8", 256)
+    train = torch.cat([data.train.labels, data.validation.labels]).bincount().tolist()
+    assert train == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert data.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    pixels = torch.cat([data.train.x, data.validation.x])
+    assert pixels.float().mean().item() / 255 == pytest.approx(0.1307, abs=1e-4)  # the mean that everybody quotes
+    report = check(mnist)
+    assert report.good
+    assert report.spec == data.spec
+
+
+def test_a_single_mnist_file(mnist):
+    data = load_data(f"{mnist}/t10k-images-idx3-ubyte.gz")
+    assert data.spec.counts == {"train": 8000, "validation": 1000, "test": 1000}
+
+
+# ---------------------------------------------------------------------------------------------- splits
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.1, 0.1), (0.0, 0.0), (0.25, 0.5), (0.0, 0.3), (0.4, 0.0)])
+@pytest.mark.parametrize("count", [20, 101])
+def test_splits_are_disjoint_complete_and_of_the_right_size(tmp_path, count, validation, test):
+    values = np.arange(count, dtype=np.uint8)[:, None]
+    options = ReadOptions(validation_fraction=validation, test_fraction=test)
+    data = load_data(saved(tmp_path / "x.npy", x=values), options)
+    together = torch.cat([data.train.x, data.validation.x, data.test.x]).flatten()
+    assert sorted(together.tolist()) == list(range(count))
+    assert (len(data.validation), len(data.test)) == (round(count * validation), round(count * test))
+
+
+def test_splits_are_a_function_of_their_seed(tmp_path):
+    source = saved(tmp_path / "x.npz", x=bytes_of(), y=np.arange(40))
+    first, again = load_data(source), load_data(source)
+    other = load_data(source, ReadOptions(split_seed=1))
+    assert torch.equal(first.test.labels, again.test.labels)
+    assert not torch.equal(first.test.labels, other.test.labels)
+    np.testing.assert_array_equal(first.test.x.numpy(), bytes_of()[first.test.labels])
+
+
+def test_every_example_is_as_likely_in_the_test_split():
+    """Counts over 400 seeds, 20 examples, 5 in each test: chi-square with 19 degrees of freedom; false alarm 1e-6."""
+    reading = Reading("array", "vector", np.zeros((20, 1), np.uint8), 256)
+    counts = np.zeros(20)
+    for seed in range(400):
+        options = ReadOptions(test_fraction=0.25, validation_fraction=0.25, split_seed=seed)
+        counts[split_rows(reading, options)["test"]] += 1
+    statistic = ((counts - 100) ** 2 / (100 * 0.75)).sum() * 19 / 20  # the counts' sum is fixed
+    assert stats.chi2(19).sf(statistic) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"validation_fraction": -0.1}, "must be at least 0"),
+        ({"test_fraction": 1.0}, "must be at least 0 and their sum below 1"),
+        ({"validation_fraction": 0.5, "test_fraction": 0.5}, "sum below 1"),
+        ({"validation_fraction": float("nan")}, "must be at least 0"),
+        ({"split_seed": -1}, "--split-seed -1"),
+        ({"test_fraction": 0.001}, "40 examples, too few for --test-fraction 0.001"),
+    ],
+)
+def test_bad_split_options_are_refused(tmp_path, options, says):
+    source = saved(tmp_path / "x.npy", x=bytes_of())
+    with pytest.raises(InputError, match=says):
+        load_data(source, ReadOptions(**options))
+    assert len(check(source, ReadOptions(**options)).problems) == 1
+
+
+# ---------------------------------------------------------------------------------------------- the specification
+
+
+@pytest.mark.parametrize(
+    ("values", "preparation"),
+    [
+        (bytes_of(40, 5, 4), None),
+        (bytes_of(40, 5, 4), "levels"),
+        (bytes_of(40).astype(np.uint16) * 257, None),
+        (np.random.default_rng(0).normal(size=(40, 3)), None),
+        (np.random.default_rng(0).random((40, 3)), "static"),
+    ],
+)
+def test_a_specification_survives_json_and_brings_the_same_data_back(tmp_path, values, preparation):
+    data = load_data(saved(tmp_path / "x.npy", x=values), ReadOptions(split_seed=3), preparation)
+    spec = DataSpec.model_validate_json(data.spec.model_dump_json())
+    assert spec == data.spec
+    json.loads(spec.model_dump_json(), parse_constant=pytest.fail)  # no NaN or Infinity, which are not JSON
+    again = load_again(spec)
+    for split in ("train", "validation", "test"):
+        examples = getattr(data, split)
+        assert torch.equal(getattr(again, split).x, examples.x)
+        assert torch.equal(load_split(spec, split).x, examples.x)
+        assert examples.x.dtype == getattr(torch, spec.dtype)
+        assert len(examples) == spec.counts[split]
+
+
+def test_data_that_have_changed_are_refused(tmp_path):
+    source = saved(tmp_path / "x.npz", x=bytes_of(), y=np.arange(40))
+    spec = load_data(source).spec
+    saved(tmp_path / "x.npz", x=bytes_of(), y=np.arange(40)[::-1])
+    with pytest.raises(InputError, match="the data have changed since the run"):
+        load_again(spec)
+
+
+def test_an_empty_split_is_refused_by_name(tmp_path):
+    spec = load_data(saved(tmp_path / "x.npy", x=bytes_of()), ReadOptions(test_fraction=0)).spec
+    with pytest.raises(InputError, match="test split is empty"):
+        load_split(spec, "test")
+
+
+def test_a_run_may_be_read_from_another_folder(tmp_path, monkeypatch):
+    saved(tmp_path / "x.npy", x=bytes_of())
+    monkeypatch.chdir(tmp_path)
+    spec = load_data("x.npy").spec
+    monkeypatch.chdir("/")
+    assert len(load_split(spec, "train")) == 32
+
+
+def test_examples_are_indexed_by_tensors(tmp_path):
+    data = load_data(saved(tmp_path / "x.npz", x=bytes_of(), y=np.arange(40)))
+    rows = torch.tensor([3, 1, 3])
+    some = data.train[rows]
+    assert torch.equal(some.x, data.train.x[rows])
+    assert torch.equal(some.labels, data.train.labels[rows])
+    assert len(some) == 3
+
+
+def test_a_check_names_constant_features(tmp_path):
+    values = np.random.default_rng(0).normal(size=(40, 4))
+    values[:, 2] = 7
+    report = check(saved(tmp_path / "x.npy", x=values))
+    assert report.good
+    assert any("features 2" in note for note in report.notes)
+    assert report.lines()[-1] == "result       good"
+
+
+# ---------------------------------------------------------------------------------------------- other data
+
+
+def test_other_data_are_read_whole_under_the_rules_of_a_run(tmp_path):
+    spec = load_data(saved(tmp_path / "x.npy", x=bytes_of(40, 3, 5, 3)), ReadOptions(layout="hwc")).spec
+    other = bytes_of(1, 3, 5, 3, seed=1)
+    examples = read_examples(saved(tmp_path / "y.npy", x=other), spec)
+    np.testing.assert_array_equal(examples.x.numpy(), np.moveaxis(other, -1, 1))
+
+
+def test_a_run_with_few_levels_takes_bytes_within_them(tmp_path):
+    spec = load_data("digits").spec
+    good = bytes_of(5, 8, 8) % 17
+    assert torch.equal(read_examples(saved(tmp_path / "x.npy", x=good), spec).x[:, 0], torch.from_numpy(good))
+    with pytest.raises(InputError, match="with 17 levels the highest is 16"):
+        read_examples(saved(tmp_path / "y.npy", x=good + 1), spec)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (bytes_of(4, 5), r"has shape \(5,\) but the run was trained on shape \(6,\)"),
+        (bytes_of(4).astype(np.float32), "has dtype float32 but the run was trained on dtype uint8"),
+        (bytes_of(4).astype(np.uint16), "has dtype uint16"),
+        (bytes_of(4) > 9, "holds booleans, which have 2 levels, not 256"),
+    ],
+)
+def test_other_data_that_differ_are_refused(tmp_path, values, says):
+    spec = load_data(saved(tmp_path / "x.npy", x=bytes_of())).spec
+    with pytest.raises(InputError, match=says):
+        read_examples(saved(tmp_path / "y.npy", x=values), spec)
+
+
+def test_a_binarising_run_refuses_floats_outside_the_unit_interval(tmp_path):
+    values = np.random.default_rng(0).random((40, 3))
+    spec = load_data(saved(tmp_path / "x.npy", x=values), preparation="static").spec
+    with pytest.raises(InputError, match=r"within \[0, 1\]"):
+        read_examples(saved(tmp_path / "y.npy", x=values + 0.5), spec)
+
+
+def test_labels_of_other_data_are_numbered_as_in_the_run(tmp_path):
+    names = np.array(["ant", "bee", "cat", "dog"] * 10)
+    spec = load_data(saved(tmp_path / "x.npz", x=bytes_of(), y=names)).spec
+    fewer = read_examples(saved(tmp_path / "y.npz", x=bytes_of(3), y=np.array(["dog", "bee", "dog"])), spec)
+    assert fewer.labels.tolist() == [3, 1, 3]
+    foreign = read_examples(saved(tmp_path / "z.npz", x=bytes_of(2), y=np.array(["dog", "eel"])), spec)
+    assert foreign.labels is None
+    assert read_examples(saved(tmp_path / "v.npz", x=bytes_of(2), y=np.array([0, 4])), spec).labels is None
+
+
+# ---------------------------------------------------------------------------------------------- lightness
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [("jensen.data", "sklearn PIL scipy matplotlib rich"), ("jensen.data.options", "torch numpy sklearn PIL scipy")],
+)
+def test_imports_are_light(module, absent):
+    program = f"import sys, {module}; print([name for name in {absent.split()!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
