@@ -1,15 +1,17 @@
-"""p(x|z): a decoder's output becomes a distribution over x at once (4.2).
+"""3. Likelihood: a decoder's output becomes a distribution p(x|z) over x at once (4.2).
 
 Two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution; it owns what
 is learned beside the network (a shared variance, say). A *distribution* scores x, has a mean, and maps uniform noise
 to a sample by its quantile function, so that a sample is a pure function of its noise:
 
-| likelihood              | x                                 | distribution             |
-|-------------------------|-----------------------------------|--------------------------|
-| `GaussianLikelihood`    | continuous                        | `Gaussian`               |
-| `BernoulliLikelihood`   | binary, {0, 1}                    | `Bernoulli`              |
-| `DiscretisedLikelihood` | L levels on the grid of [-1, 1]   | `DiscretisedGaussian` or `DiscretisedLogistic` |
-| `CategoricalLikelihood` | L levels on the grid of [-1, 1]   | `Categorical`            |
+| likelihood              | x                               | distribution                                   |
+|-------------------------|---------------------------------|------------------------------------------------|
+| `GaussianLikelihood`    | continuous                      | `Gaussian`                                     |
+| `BernoulliLikelihood`   | binary, {0, 1}                  | `Bernoulli`                                    |
+| `DiscretisedLikelihood` | L levels on the grid of [-1, 1] | `DiscretisedGaussian` or `DiscretisedLogistic` |
+| `CategoricalLikelihood` | L levels on the grid of [-1, 1] | `Categorical`                                  |
+
+The grid of L levels is -1 + 2k / (L - 1), k = 0..L-1. Values of x are not checked: looking would make a GPU wait.
 """
 
 import math
@@ -24,7 +26,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.errors import InputError
-from jensen.gaussian import Gaussian
+from jensen.gaussian import LOG_SQRT_TWO_PI, Gaussian
+
+SQRT_HALF = math.sqrt(0.5)
+OUTERMOST = 1e12  # where the outer bins end: as good as infinity for any scale, and no nan in a gradient
 
 # ---------------------------------------------------------------------------------------------- distributions
 
@@ -38,7 +43,7 @@ class Observation(Protocol):
         """E[x], shape (*batch, *shape)."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, shape (*batch)."""
+        """log p(x) in nats, shape (*batch); x may lack leading batch dimensions."""
 
     def quantile(self, u: Tensor) -> Tensor:
         """The inverse distribution function of each dimension: a sample where u ~ U(0, 1) has the shape of x."""
@@ -48,33 +53,36 @@ def _sum_event(values: Tensor, event_dims: int) -> Tensor:
     return values.flatten(values.ndim - event_dims).sum(-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bernoulli:
-    """x in {0, 1} with p(x = 1) = sigmoid(logits), independent over the trailing `event_dims` dimensions."""
+    """x in {0, 1} with p(x = 1) = sigmoid(logits), independent over the trailing `event_dims` dimensions.
+
+    >>> Bernoulli(torch.zeros(5, 8), event_dims=1).log_prob(torch.ones(8)) / 8
+    tensor([-0.6931, -0.6931, -0.6931, -0.6931, -0.6931])
+    """
 
     logits: Tensor
     event_dims: int
 
     @property
     def mean(self) -> Tensor:
+        """p(x = 1)."""
         return torch.sigmoid(self.logits)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        # log p(x) = x l - softplus(l); x may have fewer batch dimensions than the logits and is never expanded in memory
-        chosen = torch.linalg.vecdot(
-            self.logits.flatten(self.logits.ndim - self.event_dims), x.flatten(x.ndim - self.event_dims)
-        )
-        return chosen - _sum_event(F.softplus(self.logits), self.event_dims)
+        """Σ_d x_d logit_d - log(1 + exp(logit_d)) in nats."""
+        return _sum_event(x * self.logits - F.softplus(self.logits), self.event_dims)
 
     def quantile(self, u: Tensor) -> Tensor:
-        return (u < self.mean).to(self.logits.dtype)
+        """1 where u > p(x = 0), else 0."""
+        return (u > torch.sigmoid(-self.logits)).to(self.logits.dtype)
 
 
+@dataclass(frozen=True, eq=False)
 class _Discretised(ABC):
-    """A continuous law of (mean, scale) integrated over the L bins of [-1, 1]; the outer bins reach to infinity.
+    """A continuous law of (location, scale) on L levels: a level has the mass of its bin.
 
-    x lies on the grid -1 + 2 k / (L - 1), k = 0..L-1; the bin of x is x ± 1 / (L - 1). Masses sum to one exactly.
-    Abstract: subclasses give the law's log-mass and quantile.
+    The bin of x is x ± 1 / (L - 1), the outer bins reach to infinity. Subclasses give the law at location 0, scale 1.
     """
 
     location: Tensor
@@ -82,119 +90,160 @@ class _Discretised(ABC):
     levels: int
     event_dims: int
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Σ_d log of the mass of x_d's bin, in nats; x on the grid (elsewhere the nearest level counts)."""
+        last = self.levels - 1
+        level = ((x + 1) * (last / 2)).round()
+        # Edges from the level, not from x: the upper edge of a bin is then bit for bit the lower edge of the next.
+        # threshold(a, b, c) is a where a > b, else c, in a fifth of the time of `where`.
+        lower = F.threshold((2 * level - 1) / last - 1, -1, -OUTERMOST)
+        upper = -F.threshold(1 - (2 * level + 1) / last, -1, -OUTERMOST)
+        width = F.threshold(upper - lower, OUTERMOST / 2, 2 / last)
+        lower, upper = ((edge - self.location) / self.scale for edge in (lower, upper))
+        return _sum_event(self._log_mass(lower, upper, width / self.scale), self.event_dims)
+
+    @property
+    def mean(self) -> Tensor:
+        """E of the law clamped to [-1, 1]: E[x] to within half a level, far closer where the scale exceeds a level."""
+        # clamp(y) = -1 + ∫_{-1}^{1} [y > t] dt, so E clamp(y) = -1 + ∫_{-1}^{1} (1 - F(t)) dt
+        above_lowest, above_highest = (self.location + 1) / self.scale, (self.location - 1) / self.scale
+        area = self._cdf_integral(above_lowest) - self._cdf_integral(above_highest)
+        return (self.scale * area - 1).clamp(-1, 1)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """The level nearest to the law's quantile of u."""
+        value = self.location + self.scale * self._standard_quantile(u)
+        level = ((value.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round()
+        return (level * (2 / (self.levels - 1)) - 1).to(self.location.dtype)
+
     @abstractmethod
-    def _log_mass(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log F(upper), log (F(upper) - F(lower)) and log (1 - F(lower)) of the standardised law."""
+    def _log_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+        """log (F(upper) - F(lower)) of the standard law, width = upper - lower."""
+
+    @abstractmethod
+    def _cdf_integral(self, t: Tensor) -> Tensor:
+        """∫_{-∞}^t F of the standard law, which is symmetric."""
 
     @abstractmethod
     def _standard_quantile(self, u: Tensor) -> Tensor: ...
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        half = 1 / (self.levels - 1)
-        lower, upper = (x - half - self.location) / self.scale, (x + half - self.location) / self.scale
-        lowest, inner, highest = self._log_mass(lower, upper)
-        mass = torch.where(x < -1 + half, lowest, torch.where(x > 1 - half, highest, inner))
-        return _sum_event(mass, self.event_dims)
 
-    @property
-    def mean(self) -> Tensor:
-        """The law's location, clamped to the grid's range: the centre of the distribution, not its exact mean."""
-        return self.location.clamp(-1, 1)
-
-    def quantile(self, u: Tensor) -> Tensor:
-        bins = (self.levels - 1) / 2
-        value = self.location + self.scale * self._standard_quantile(u)
-        return ((value.clamp(-1, 1) + 1) * bins).round().div(bins).sub(1).to(self.location.dtype)
-
-
-@dataclass(frozen=True)
 class DiscretisedGaussian(_Discretised):
-    """A normal law integrated over the bins of L-level data (DDPM, section 3.3)."""
+    """A normal law integrated over the bins of L-level data (Ho et al. 2020, eq. 13).
 
-    location: Tensor
-    scale: Tensor
-    levels: int
-    event_dims: int
+    >>> DiscretisedGaussian(torch.zeros(1), torch.ones(1), levels=2, event_dims=1).log_prob(torch.ones(1)).exp()
+    tensor(0.5000)
+    """
 
-    def _log_mass(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lowest, highest = torch.special.log_ndtr(upper), torch.special.log_ndtr(-lower)
-        return lowest, _log_normal_interval(lower, upper), highest
+    def _log_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+        return log_normal_interval(lower, upper, width)
+
+    def _cdf_integral(self, t: Tensor) -> Tensor:
+        return t * torch.special.ndtr(t) + torch.exp(-0.5 * t.square() - LOG_SQRT_TWO_PI)
 
     def _standard_quantile(self, u: Tensor) -> Tensor:
         return torch.special.ndtri(u)
 
 
-@dataclass(frozen=True)
 class DiscretisedLogistic(_Discretised):
-    """A logistic law integrated over the bins of L-level data (PixelCNN++, section 2.1, one component)."""
+    """A logistic law integrated over the bins of L-level data (Salimans et al. 2017, section 2.1, one component).
 
-    location: Tensor
-    scale: Tensor
-    levels: int
-    event_dims: int
+    >>> DiscretisedLogistic(torch.zeros(1), torch.ones(1), levels=2, event_dims=1).log_prob(torch.ones(1)).exp()
+    tensor(0.5000)
+    """
 
-    def _log_mass(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)), exact and free of cancellation
-        lowest, highest = F.logsigmoid(upper), F.logsigmoid(-lower)
-        return lowest, lowest + highest + torch.log(-torch.expm1(lower - upper)), highest
+    def _log_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+        # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no cancellation
+        return F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
+
+    def _cdf_integral(self, t: Tensor) -> Tensor:
+        return F.softplus(t)
 
     def _standard_quantile(self, u: Tensor) -> Tensor:
         return torch.logit(u)
 
 
-def _log_normal_interval(lower: Tensor, upper: Tensor) -> Tensor:
-    """log (Phi(upper) - Phi(lower)), lower < upper, without cancellation in the tails or in narrow bins."""
-    middle, width = (lower + upper) / 2, upper - lower
-    # Narrow: Phi(m + w/2) - Phi(m - w/2) = w phi(m) (1 + w² (m² - 1) / 24 + O(w⁴ m⁴)), for w max(1, |m|) << 1
-    narrow = width * middle.abs().clamp(min=1) < 0.1
-    correction = torch.where(narrow, width.square() * (middle.square() - 1) / 24, 0)
-    density = torch.log(width) - 0.5 * middle.square() - 0.5 * math.log(2 * math.pi) + torch.log1p(correction)
-    # Wide: reflect into the left tail, where log Phi keeps its relative accuracy, and subtract there
-    right = middle > 0
-    near, far = torch.where(right, -lower, upper), torch.where(right, -upper, lower)
-    far = torch.where(narrow, near - 1, far)  # keeps the unused branch and its gradient finite
-    log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)
-    return torch.where(narrow, density, log_near + torch.log(-torch.expm1(log_far - log_near)))
+def log_normal_interval(
+    lower: Float[Tensor, "*#shape"], upper: Float[Tensor, "*#shape"], width: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "..."]:
+    """log (Phi(upper) - Phi(lower)) in nats, to working precision even far in the tails, and so is its gradient.
+
+    lower < upper; `width` is upper - lower, to its own full precision. By `erfcx`, as the gradient of torch's
+    `log_ndtr` is lost to rounding in the tail. Each branch gets harmless numbers where another one is chosen: nan
+    times zero is nan.
+    """
+    middle = (lower + upper) / 2
+    balance = (2000 * torch.finfo(width.dtype).eps) ** 0.2  # there the series' error meets the rounding of the rest
+    narrow = width * middle.abs().clamp(min=1) < balance
+    one_sided = ~narrow & ((lower >= 0) | (upper <= 0))
+    two_sided = ~narrow & ~one_sided
+    # Narrow: w phi(m) (1 + w² (m² - 1) / 24 + O(w⁴ m⁴ / 1920)), the midpoint rule and its first correction
+    squared = torch.where(narrow, middle, 0).square()
+    density = width.log() - 0.5 * squared - LOG_SQRT_TWO_PI
+    density = density + torch.log1p(torch.where(narrow, width.square() * (squared - 1) / 24, 0))
+    # On both sides of 0: a sum of two positive terms
+    above, below = torch.where(two_sided, upper, 1), torch.where(two_sided, lower, -1)
+    across = torch.log(0.5 * (torch.erf(above * SQRT_HALF) - torch.erf(below * SQRT_HALF)))
+    # On one side: ½ exp(-near²/2) (erfcx(near/√2) - exp(-(far² - near²)/2) erfcx(far/√2)), where far² - near² = 2 |m| w
+    near = torch.where(one_sided, torch.minimum(lower.abs(), upper.abs()), 1)
+    far = torch.where(one_sided, torch.maximum(lower.abs(), upper.abs()), 2)
+    erfcx_near, erfcx_far = torch.special.erfcx(near * SQRT_HALF), torch.special.erfcx(far * SQRT_HALF)
+    tail = torch.log(0.5 * (erfcx_near - torch.exp(-middle.abs() * width) * erfcx_far)) - 0.5 * near.square()
+    return torch.where(narrow, density, torch.where(one_sided, tail, across))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Categorical:
-    """x on the grid of L levels in [-1, 1], one free probability per level; logits (*batch, L, *shape)."""
+    """x on the grid of L levels in [-1, 1], one free probability per level; logits (*batch, L, *shape).
+
+    >>> Categorical(torch.zeros(256, 1), event_dims=1).log_prob(torch.ones(1)) / math.log(256)
+    tensor(-1.)
+    """
 
     logits: Tensor
     event_dims: int
 
     @property
     def levels(self) -> int:
-        return self.logits.shape[-self.event_dims - 1]
+        """L."""
+        return self.logits.shape[self._axis]
 
     def log_prob(self, x: Tensor) -> Tensor:
-        level = ((x + 1) * ((self.levels - 1) / 2)).round().long().unsqueeze(-self.event_dims - 1)
-        log_probabilities = self.logits.log_softmax(-self.event_dims - 1)
-        level = level.expand(*self.logits.shape[: -self.event_dims - 1], 1, *self.logits.shape[-self.event_dims :])
-        return _sum_event(log_probabilities.gather(-self.event_dims - 1, level), self.event_dims + 1)
+        """Σ_d log p(x_d) in nats; x on the grid."""
+        level = ((x + 1) * ((self.levels - 1) / 2)).round().long().unsqueeze(self._axis)
+        log_probabilities = self.logits.log_softmax(self._axis)
+        level = level.expand(*self.logits.shape[: self._axis], 1, *self.logits.shape[self._axis + 1 :])
+        return _sum_event(log_probabilities.gather(self._axis, level), self.event_dims + 1)
 
     @property
     def mean(self) -> Tensor:
+        """E[x]."""
         grid = torch.linspace(-1, 1, self.levels, dtype=self.logits.dtype, device=self.logits.device)
-        return torch.movedim(self.logits.softmax(-self.event_dims - 1), -self.event_dims - 1, -1) @ grid
+        return self.logits.softmax(self._axis).movedim(self._axis, -1) @ grid
 
     def quantile(self, u: Tensor) -> Tensor:
-        cumulative = self.logits.softmax(-self.event_dims - 1).cumsum(-self.event_dims - 1)
-        level = (cumulative < u.unsqueeze(-self.event_dims - 1)).sum(-self.event_dims - 1).clamp(max=self.levels - 1)
+        """The lowest level whose cumulative probability reaches u."""
+        cumulative = self.logits.softmax(self._axis).cumsum(self._axis)
+        level = (cumulative < u.unsqueeze(self._axis)).sum(self._axis).clamp(max=self.levels - 1)
         return (level * (2 / (self.levels - 1)) - 1).to(self.logits.dtype)
+
+    @property
+    def _axis(self) -> int:
+        return -self.event_dims - 1
 
 
 # ---------------------------------------------------------------------------------------------- scales
 
 
-def floored_scale(raw: Float[Tensor, " *dims"], floor: float) -> Float[Tensor, " *dims"]:
-    """exp(raw), bent smoothly so that it never falls below `floor`: floor + floor * (exp(softplus(r)) - 1), r = raw - log floor.
+def floored_scale(raw: Float[Tensor, "*dims"], floor: float) -> Float[Tensor, "*dims"]:
+    """floor + exp(raw): exp(raw) far above the floor, never below it.
 
-    For raw >> log floor this is exp(raw); for raw << log floor it is `floor`; the gradient never explodes.
+    The gradient of its logarithm lies between 0 and 1.
+
+    >>> floored_scale(torch.tensor([-100.0, 0.0]), floor=0.01)
+    tensor([0.0100, 1.0100])
     """
-    log_floor = math.log(floor)
-    return torch.exp(log_floor + F.softplus(raw - log_floor))
+    return floor + raw.exp()
 
 
 class AbstractScale(nn.Module, ABC):
@@ -209,13 +258,13 @@ class AbstractScale(nn.Module, ABC):
 
 
 class LearnedScale(AbstractScale):
-    """A function of z, one scale per (x, z): the decoder's second channel, as log-scale above the floor."""
+    """A function of z, one scale per (x, z): floor + exp(the decoder's second channel)."""
 
     outputs = 1
 
     def __init__(self, floor: float) -> None:
         super().__init__()
-        self.floor = floor
+        self.floor = _positive(floor, "floor of a scale")
 
     def forward(self, raw: Tensor | None) -> Tensor:
         assert raw is not None
@@ -223,14 +272,14 @@ class LearnedScale(AbstractScale):
 
 
 class FreeScale(AbstractScale):
-    """Free parameters: of shape `shape`, one scale per dimension; of shape (), one shared by all."""
+    """Free parameters, `initial` above the floor at first: of shape `shape`, one per dimension; of (), one for all."""
 
     outputs = 0
 
     def __init__(self, shape: Sequence[int], floor: float, initial: float = 0.5) -> None:
         super().__init__()
-        self.floor = floor
-        self.log_scale = nn.Parameter(torch.full(tuple(shape), math.log(initial)))
+        self.floor = _positive(floor, "floor of a scale")
+        self.log_scale = nn.Parameter(torch.full(tuple(shape), math.log(_positive(initial, "initial scale"))))
 
     def forward(self, raw: Tensor | None) -> Tensor:
         return floored_scale(self.log_scale, self.floor)
@@ -243,13 +292,17 @@ class FixedScale(AbstractScale):
 
     def __init__(self, value: float) -> None:
         super().__init__()
-        if not value > 0:
-            raise InputError(f"fixed scale {value}: expected a standard deviation > 0; give a positive number")
-        self.floor = value
+        self.floor = _positive(value, "fixed scale")
         self.register_buffer("value", torch.tensor(float(value)))
 
     def forward(self, raw: Tensor | None) -> Tensor:
         return self.get_buffer("value")
+
+
+def _positive(value: float, name: str) -> float:
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} {value}: expected a standard deviation > 0; give a positive number")
+    return value
 
 
 # ---------------------------------------------------------------------------------------------- likelihoods
@@ -262,27 +315,46 @@ class AbstractLikelihood(nn.Module, ABC):
     outputs: int  # how many numbers the decoder must give per dimension of x
 
     @abstractmethod
-    def forward(self, output: Tensor) -> Observation: ...
+    def forward(self, output: Tensor) -> Observation:
+        """p(x|z) from the decoder's output for z."""
 
-    def _location_and_scale(self, output: Tensor, scale: AbstractScale) -> tuple[Tensor, Tensor]:
-        channel = -len(self.shape) - 1
-        raw = output.select(channel, 1) if scale.outputs else None
-        return output.select(channel, 0), scale(raw)
+    def diagnostics(self, output: Tensor) -> dict[str, float]:
+        """Plain numbers worth a line in a report, by name, over the decoder's output for many z."""
+        return {}
 
 
-class GaussianLikelihood(AbstractLikelihood):
+class _ScaledLikelihood(AbstractLikelihood):
+    """What the likelihoods with a location and a scale share: the decoder's first channel is the location."""
+
+    def __init__(self, shape: Sequence[int], scale: AbstractScale) -> None:
+        super().__init__()
+        self.shape, self.scale, self.outputs = tuple(shape), scale, 1 + scale.outputs
+
+    def _location_and_scale(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        location, *raw = output.unbind(-len(self.shape) - 1)
+        return location, self.scale(raw[0] if raw else None)
+
+    def diagnostics(self, output: Tensor) -> dict[str, float]:
+        """The scale's mean and floor, and the share of scales within 1 % of the floor; nothing for a fixed scale."""
+        if isinstance(self.scale, FixedScale):
+            return {}
+        scale, floor = self._location_and_scale(output)[1], self.scale.floor
+        return {
+            "decoder scale, mean": scale.mean().item(),
+            "decoder scale, floor": floor,
+            "share of scales at the floor": (scale < 1.01 * floor).float().mean().item(),
+        }
+
+
+class GaussianLikelihood(_ScaledLikelihood):
     """p(x|z) = N(x | mean(z), diag scale²), the scale where `scale` says (4.2).
 
     The scale's floor keeps constant pixels from driving the density to infinity; tie it to the data's resolution
     (a bin of width w that holds uniform noise has standard deviation w / sqrt(12)).
     """
 
-    def __init__(self, shape: Sequence[int], scale: AbstractScale) -> None:
-        super().__init__()
-        self.shape, self.scale, self.outputs = tuple(shape), scale, 1 + scale.outputs
-
     def forward(self, output: Tensor) -> Gaussian:
-        return Gaussian(*self._location_and_scale(output, self.scale), event_dims=len(self.shape))
+        return Gaussian(*self._location_and_scale(output), event_dims=len(self.shape))
 
 
 class BernoulliLikelihood(AbstractLikelihood):
@@ -295,10 +367,10 @@ class BernoulliLikelihood(AbstractLikelihood):
         self.shape = tuple(shape)
 
     def forward(self, output: Tensor) -> Bernoulli:
-        return Bernoulli(output.select(-len(self.shape) - 1, 0), event_dims=len(self.shape))
+        return Bernoulli(output.squeeze(-len(self.shape) - 1), event_dims=len(self.shape))
 
 
-class DiscretisedLikelihood(AbstractLikelihood):
+class DiscretisedLikelihood(_ScaledLikelihood):
     """The mass that a law (`DiscretisedGaussian` or `DiscretisedLogistic`) gives to each of L levels: true bits/dim."""
 
     def __init__(
@@ -308,12 +380,13 @@ class DiscretisedLikelihood(AbstractLikelihood):
         levels: int,
         law: type[DiscretisedGaussian] | type[DiscretisedLogistic],
     ) -> None:
-        super().__init__()
-        self.shape, self.scale, self.outputs = tuple(shape), scale, 1 + scale.outputs
+        super().__init__(shape, scale)
+        if not 2 <= levels <= 2**16:
+            raise InputError(f"discretised likelihood over {levels} levels: expected 2 to 65536; use a Gaussian one")
         self.levels, self.law = levels, law
 
     def forward(self, output: Tensor) -> DiscretisedGaussian | DiscretisedLogistic:
-        return self.law(*self._location_and_scale(output, self.scale), self.levels, event_dims=len(self.shape))
+        return self.law(*self._location_and_scale(output), self.levels, event_dims=len(self.shape))
 
 
 class CategoricalLikelihood(AbstractLikelihood):
