@@ -13,6 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from jensen.randomness import derived_seed
+
 DataType = Literal["uint8", "uint16", "float32"]
 
 FRACTION_BITS = 15
@@ -245,14 +247,16 @@ def _required(generator: torch.Generator | None) -> torch.Generator:
 def content_uniforms(raw: Tensor, seed: int) -> Tensor:
     """Uniforms in [0, 1), float32 of the shape of raw: row i is a pure function of (seed, raw[i]), on every device.
 
-    A digest of each example, then splitmix64 (Steele, Lea and Flood 2014) of digest and position; the top 24 bits.
+    A key for each example, its numbers weighted by odd random words and summed; then splitmix64 (Steele, Lea and Flood
+    2014) of key and position, the top 24 bits. Integers wrap around at 64 bits throughout.
     """
     flat = raw.flatten(1)
     content = (flat.view(torch.int32) if flat.dtype == torch.float32 else flat).to(torch.int64)
     position = torch.arange(1, flat.shape[1] + 1, device=raw.device) * _GOLDEN
-    digest = _mixed(content + (position + _mixed(torch.tensor(seed)).item())).sum(dim=1, keepdim=True)
-    bits = _mixed(_mixed(digest) + position)
-    return (_shifted(bits, 40).to(torch.float32) * 2.0**-24).reshape(raw.shape)
+    weights = _mix_(position + derived_seed(seed)) | 1
+    key = _mix_((content * weights).sum(dim=1, keepdim=True))
+    bits = _shifted(_mix_(key + position), 40)
+    return bits.to(torch.float32).mul_(2.0**-24).reshape(raw.shape)
 
 
 def _signed(word: int) -> int:
@@ -264,10 +268,12 @@ _MIX = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
 def _shifted(words: Tensor, bits: int) -> Tensor:
-    return (words >> bits) & ((1 << (64 - bits)) - 1)
+    """A logical shift to the right, which torch lacks for signed words."""
+    return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _mixed(words: Tensor) -> Tensor:
-    words = (words ^ _shifted(words, 30)) * _MIX[0]
-    words = (words ^ _shifted(words, 27)) * _MIX[1]
-    return words ^ _shifted(words, 31)
+def _mix_(words: Tensor) -> Tensor:
+    """The finaliser of splitmix64, in place."""
+    words.bitwise_xor_(_shifted(words, 30)).mul_(_MIX[0])
+    words.bitwise_xor_(_shifted(words, 27)).mul_(_MIX[1])
+    return words.bitwise_xor_(_shifted(words, 31))
