@@ -1,0 +1,343 @@
+"""What a test set says of a model: bounds, terms and gaps as means with standard errors, and where they contradict."""
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
+from jensen.data import Examples, Preparation
+from jensen.evaluate.scores import Scores, at_once, monte_carlo_error, prepare, score, spread
+from jensen.evaluate.settings import EvaluationSettings
+from jensen.model import AbstractLatentVariableModel
+from jensen.progress import track
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+AT_ONCE = 100  # examples whose further bounds are computed together, between two signs of progress
+DIAGNOSED = 2000  # examples at most for the diagnostics, which see them all at once
+CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
+FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error unreliable
+
+# ---------------------------------------------------------------------------------------------- what is recorded
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+class Measure(_Value):
+    """A mean over examples with its standard error, twice."""
+
+    nats: Estimate
+    """Per example."""
+    bits_per_dimension: Estimate
+    """Of the raw data: what the bound, or this part of it, costs; of a gap, its size."""
+
+
+class Weights(_Value):
+    """How well K importance weights carry their sum."""
+
+    samples: int
+    """K."""
+    median_effective_sample_size: float
+    minimum_effective_sample_size: float
+    jensen_gap: Estimate
+    """log E w - E log w >= 0 over the same draws (3.2), nats: what averaging inside the logarithm gained."""
+
+
+class Bound(Measure):
+    """A bound on log p(x)."""
+
+    name: str
+    monte_carlo_error: float
+    """The mean over examples of one example's Monte-Carlo standard error, nats; NaN where there is none."""
+    weights: Weights | None = None
+    """For an importance-weighted bound."""
+
+
+class Gap(Measure):
+    """One bound minus another on the same examples, the standard error taken over the differences."""
+
+    name: str
+    better: str
+    worse: str
+
+
+class Evaluation(_Value):
+    """What was evaluated, how, and what came out; JSON both ways."""
+
+    source: str
+    """Which data."""
+    examples: int
+    """How many of them the ELBO was averaged over."""
+    preparation: str
+    """How raw data became x."""
+    settings: EvaluationSettings
+    elbo: Bound
+    terms: dict[str, Measure]
+    """Signed in nats, so that they add up to the ELBO."""
+    bounds: tuple[Bound, ...]
+    """The ELBO and every further bound, all on the same examples; empty where the model has no further ones."""
+    gaps: tuple[Gap, ...]
+    diagnostics: dict[str, float]
+    warnings: tuple[str, ...]
+    """Contradictions, and numbers not to be trusted, in words."""
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+
+
+def evaluate(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    settings: EvaluationSettings,
+    source: str,
+) -> Evaluation:
+    """The ELBO over `examples` term by term, every further bound the model has, their gaps, the model's diagnostics.
+
+    `source` says in words which data these are. A pure function of its arguments, whatever the batch size.
+    """
+    rows = spread(len(examples), settings.examples)
+    scores = score_chosen(model, examples, preparation, settings, rows)
+    few = rows[spread(len(rows), settings.further_examples)]
+    further = _further_bounds(model, examples, preparation, settings, few)
+    gaps = _gaps(further, preparation)
+    bounds = tuple(_bound(name, column, preparation) for name, column in further.items())
+    elbo = _bound("ELBO", {"value": scores.bound, "standard_error": scores.standard_error}, preparation)
+    return Evaluation(
+        source=source,
+        examples=len(rows),
+        preparation=preparation.__class__.__name__,
+        settings=settings,
+        elbo=elbo,
+        terms={name: _term(name, values, preparation) for name, values in scores.terms.items()},
+        bounds=bounds,
+        gaps=gaps,
+        diagnostics=_diagnostics(model, examples, preparation, settings.seed, rows),
+        warnings=(*_not_finite(scores.bound), *_contradictions(gaps, elbo), *_unreliable(bounds)),
+    )
+
+
+def score_chosen(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    settings: EvaluationSettings,
+    rows: Tensor,
+) -> Scores:
+    """The scores of the examples with these row numbers."""
+    draws, seed, size = settings.draws, settings.seed, settings.batch_size
+    return score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
+
+
+def _diagnostics(
+    model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int, rows: Tensor
+) -> dict[str, float]:
+    rows = rows[spread(len(rows), at_once(DIAGNOSED, preparation.dimensions))]
+    x = prepare(preparation, examples.x[rows], rows, seed).to(model.device)
+    return model.diagnostics(x, seed=seed, index=rows)
+
+
+Column = dict[str, Tensor]  # a bound's quantities by name, each (count)
+
+
+def _further_bounds(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    settings: EvaluationSettings,
+    rows: Tensor,
+) -> dict[str, Column]:
+    """The ELBO and the model's further bounds by name, on the very same x, so that differences are paired."""
+    parts: list[dict[str, Column]] = []
+    for index in track(rows.split(AT_ONCE), "further bounds"):
+        x = prepare(preparation, examples.x[index], index, settings.seed).to(model.device)
+        found = model.further_bounds(x, samples=settings.samples, seed=settings.seed, index=index)
+        if not found:
+            return {}
+        elbo = model.elbo(x, draws=settings.draws, seed=settings.seed, index=index)
+        parts.append({name: _column(bound) for name, bound in {"ELBO": elbo, **found}.items()})
+    return {
+        name: {key: torch.cat([part[name][key] for part in parts]) for key in column}
+        for name, column in parts[0].items()
+    }
+
+
+def _column(bound: Elbo | ImportanceWeightedBound) -> Column:
+    column = {"value": bound.value, "standard_error": monte_carlo_error(bound)}
+    if isinstance(bound, ImportanceWeightedBound):
+        column |= {
+            "samples": torch.full_like(bound.value, bound.draws),
+            "effective_sample_size": bound.effective_sample_size,
+            "jensen_gap": bound.jensen_gap,
+        }
+    return {name: values.detach().cpu().double() for name, values in column.items()}
+
+
+def _bound(name: str, column: Column, preparation: Preparation) -> Bound:
+    weights = None
+    if "samples" in column:
+        sizes = column["effective_sample_size"]
+        weights = Weights(
+            samples=int(column["samples"][0]),
+            median_effective_sample_size=sizes.median().item(),
+            minimum_effective_sample_size=sizes.min().item(),
+            jensen_gap=Estimate.of(column["jensen_gap"]),
+        )
+    return Bound(
+        name=name,
+        nats=Estimate.of(column["value"]),
+        bits_per_dimension=Estimate.of(preparation.bits_per_dimension(column["value"])),
+        monte_carlo_error=column["standard_error"].mean().item(),
+        weights=weights,
+    )
+
+
+def _term(name: str, values: Tensor, preparation: Preparation) -> Measure:
+    """The change of units belongs to the reconstruction, so that the bits of all terms add up as well."""
+    bits = preparation.bits_per_dimension(values) if name == "reconstruction" else -_bits(values, preparation)
+    return Measure(nats=Estimate.of(values), bits_per_dimension=Estimate.of(bits))
+
+
+def _bits(nats: Tensor, preparation: Preparation) -> Tensor:
+    return nats / (preparation.dimensions * math.log(2))
+
+
+def _gaps(further: dict[str, Column], preparation: Preparation) -> tuple[Gap, ...]:
+    """Every bound minus the ELBO, and minus the one before it, example by example."""
+    names = list(further)
+    pairs = dict.fromkeys([*((names[0], better) for better in names[1:]), *pairwise(names)])
+    gaps = []
+    for worse, better in pairs:
+        difference = further[better]["value"] - further[worse]["value"]
+        gaps.append(
+            Gap(
+                name=_gap_name(worse, better, "samples" in further[better]),
+                better=better,
+                worse=worse,
+                nats=Estimate.of(difference),
+                bits_per_dimension=Estimate.of(_bits(difference, preparation)),
+            )
+        )
+    return tuple(gaps)
+
+
+def _gap_name(worse: str, better: str, importance_weighted: bool) -> str:
+    """Inference gap = approximation gap + amortisation gap (Cremer et al. 2018), log p(x) replaced by L_K below it."""
+    names = {("ELBO", "optimised ELBO"): "amortisation gap"}
+    if importance_weighted:
+        names["ELBO", better] = "inference gap, at least"
+        names["optimised ELBO", better] = "approximation gap, at least"
+    return names.get((worse, better), f"{better} - {worse}")
+
+
+# ---------------------------------------------------------------------------------------------- warnings
+
+
+def _not_finite(bound: Tensor) -> list[str]:
+    bad = int((~bound.isfinite()).sum())
+    return [f"the ELBO of {bad} of {len(bound)} examples is not finite, so neither is the mean"] if bad else []
+
+
+def _contradictions(gaps: tuple[Gap, ...], elbo: Bound) -> list[str]:
+    rounding = 1e-5 * abs(elbo.nats.mean)  # float32
+    return [
+        f"{gap.worse} exceeds {gap.better} by {-gap.nats.mean:.3g} ± {gap.nats.standard_error:.2g} nats, more than "
+        f"{CONTRADICTION:.0f} standard errors, but {gap.better} ought to be the tighter bound"
+        for gap in gaps
+        if -gap.nats.mean > CONTRADICTION * gap.nats.standard_error + rounding
+    ]
+
+
+def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
+    return [
+        f"half of the examples have an effective sample size below {bound.weights.median_effective_sample_size:.3g} of "
+        f"{bound.weights.samples}: {bound.name} is not to be trusted as an estimate of log p(x), nor is its error; it "
+        "remains a lower bound. Raise samples"
+        for bound in bounds
+        if bound.weights and bound.weights.median_effective_sample_size < FEW_DRAWS < bound.weights.samples
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- table
+
+
+def table(evaluation: Evaluation) -> "Table":
+    """The evaluation for a terminal: nats per example and bits per dimension, each ± its standard error."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
+    shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left")
+    for header in ("", "nats per example", "bits per dimension"):
+        shown.add_column(header, no_wrap=True)
+    for heading, rows in groups(evaluation).items():
+        nats = aligned([measure.nats for measure in rows.values()])
+        bits = aligned([measure.bits_per_dimension for measure in rows.values()])
+        shown.add_row(Text(heading, style="bold"))
+        for name, *cells in zip(rows, nats, bits, strict=True):
+            shown.add_row(Text(f"  {name}"), *cells)
+        shown.add_section()
+    shown.caption = Text("\n".join(remarks(evaluation)), style="not dim not italic")
+    return shown
+
+
+def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
+    """The evaluation's rows under their headings: the bound by terms, all bounds on the same examples, the gaps."""
+    shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
+    if evaluation.bounds:
+        same = f"Bounds on the same {evaluation.bounds[0].nats.count} examples"
+        shown[same] = {bound.name: bound for bound in evaluation.bounds}
+        shown["Differences, example by example"] = {gap.name: gap for gap in evaluation.gaps}
+    return shown
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """What is not a mean over examples, one line each: errors, effective sample sizes, diagnostics, warnings."""
+    lines = []
+    if math.isfinite(evaluation.elbo.monte_carlo_error):
+        lines.append(f"Monte-Carlo error of one example's ELBO: {evaluation.elbo.monte_carlo_error:.2g} nats")
+    for bound in evaluation.bounds:
+        if bound.weights:
+            weights = bound.weights
+            median, least = weights.median_effective_sample_size, weights.minimum_effective_sample_size
+            sizes = f"{median:.3g} of {weights.samples} (median), {least:.3g} (least)"
+            lines.append(f"{bound.name}: effective sample size {sizes}")
+    lines += [f"{name}: {value:.4g}" for name, value in evaluation.diagnostics.items()]
+    return lines + [f"Warning: {warning}" for warning in evaluation.warnings]
+
+
+def aligned(estimates: list[Estimate]) -> list[str]:
+    """Estimates as text, to two digits of the standard error, padded so that every ± stands below the other.
+
+    >>> aligned([Estimate(-123.456, 0.234, 10), Estimate(7.0, 1.5, 10)])
+    ['-123.46 ± 0.23', '   7.0  ± 1.5']
+    """
+    texts = [written(estimate) for estimate in estimates]
+    before = [text.split(" ± ")[0].partition(".") for text in texts]
+    whole = max(len(left) for left, _, _ in before)
+    rest = max(len(point + right) for _, point, right in before)
+    return [
+        f"{left:>{whole}}{point + right:<{rest}} ± {text.split(' ± ')[1]}"
+        for text, (left, point, right) in zip(texts, before, strict=True)
+    ]
+
+
+def written(estimate: Estimate) -> str:
+    """An estimate to two digits of its standard error, which is NaN for a single example.
+
+    >>> written(Estimate(-123.456, 0.0234, 10))
+    '-123.456 ± 0.023'
+    """
+    error = estimate.standard_error
+    if not (math.isfinite(error) and math.isfinite(estimate.mean)):
+        return f"{estimate.mean:.4f} ± {error:.2g}"
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 9) if error > 0 else 4
+    return f"{estimate.mean:.{digits}f} ± {error:.{digits}f}"

@@ -1,0 +1,236 @@
+"""The charts of a report: matplotlib figures on white, readable in greyscale, with no text that a user chose."""
+
+import string
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 6.8  # inches
+INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f4e79", "#d9822b"
+SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> "Figure | None":
+    """Training loss, and the validation bound turned over to lie beside it, against the step; None without any line."""
+    training = np.array([(line["step"], line["loss"]) for line in metrics if "loss" in line])
+    validation = np.array(
+        [
+            (line["step"], -line["validation_bound"], line["validation_standard_error"])
+            for line in metrics
+            if "validation_bound" in line
+        ]
+    )
+    if not len(training):
+        return None
+    from matplotlib.ticker import LogLocator
+
+    figure, axes = _chart(3.2)
+    axes.plot(training[:, 0], training[:, 1], color=GREY, linewidth=1, label="training loss")
+    if len(validation):
+        step, value, error = validation.T
+        axes.fill_between(step, value - error, value + error, color=BLUE, alpha=0.2, linewidth=0)
+        label = "validation bound times −1, ± its standard error"
+        axes.plot(step, value, color=BLUE, linewidth=1.4, marker="o", markersize=3, label=label)
+        best = step[value.argmin()]
+        axes.axvline(best, color=ORANGE, linestyle="--", linewidth=1, label=f"best step, {best:,.0f}")
+    if training[-1, 0] > 30 * training[0, 0]:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
+    axes.set_ylim(*_settled(training))
+    axes.set_xlabel("training step")
+    axes.set_ylabel("nats per example")
+    _legend(figure, axes, columns=3)
+    return figure
+
+
+def _settled(training: np.ndarray) -> tuple[float, float]:
+    """Limits that show the course after the first tenth of training in full, and something of what came before."""
+    step, loss = training.T
+    low, high = loss.min(), loss[step >= step[-1] / 10].max()
+    margin = 0.5 * (high - low) or 1.0
+    return low - 0.2 * margin, min(high + 2 * margin, loss.max() + 0.1 * margin)
+
+
+# ---------------------------------------------------------------------------------------------- latent space
+
+
+def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
+    """Codes (count, latent dimensions) on their first two principal components, every label drawn as its symbol.
+
+    Two dimensions are shown as they are, one as a histogram. Without symbols, labels are shades of a scale.
+    """
+    figure, axes = _chart(5.6 if codes.shape[1] > 1 else 3.2)
+    if codes.shape[1] == 1:
+        axes.hist(codes[:, 0].numpy(), bins=50, color=BLUE)
+        axes.set_xlabel("$z_1$")
+        axes.set_ylabel("examples")
+        return figure
+    points, names = plane(codes)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.set_aspect("equal", adjustable="datalim")
+    size = 44 if len(points) < 500 else 24
+    if labels is None:
+        axes.scatter(points[:, 0], points[:, 1], s=6, color=BLUE, alpha=0.6, linewidths=0)
+    elif symbols is None:
+        shades = axes.scatter(points[:, 0], points[:, 1], s=8, c=labels.numpy(), cmap="viridis", linewidths=0)
+        figure.colorbar(shades, label="label", shrink=0.6)
+    else:
+        for label in labels.unique().tolist():
+            chosen = points[(labels == label).numpy()]
+            marker = rf"$\mathbf{{{symbols[label]}}}$"
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=size, marker=marker, color=f"C{label % 10}", linewidths=0)
+    return figure
+
+
+def plane(codes: Tensor) -> tuple[np.ndarray, tuple[str, str]]:
+    """Codes (count, d >= 2) in two dimensions (count, 2), and what the axes are."""
+    if codes.shape[1] == 2:
+        return codes.numpy(), ("$z_1$", "$z_2$")
+    centred = (codes - codes.mean(0)).double()
+    wide = centred.shape[1] > centred.shape[0]
+    moments = centred @ centred.T if wide else centred.T @ centred
+    values, vectors = torch.linalg.eigh(moments)
+    values, vectors = values.flip(0)[:2].clamp(min=0), vectors.flip(1)[:, :2]
+    points = vectors * values.sqrt() if wide else centred @ vectors
+    shares = (100 * values / moments.trace().clamp(min=1e-30)).tolist()
+    first, second = (f"principal component {k + 1}: {share:.0f} % of the variance" for k, share in enumerate(shares))
+    return points.numpy(), (first, second)
+
+
+def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None:
+    """One character per class: the names where they are single digits or letters, else 0-9a-zA-Z; None for too many."""
+    if names and len(set(names)) == len(names) and all(name in SYMBOLS and len(name) == 1 for name in names):
+        return list(names)
+    return list(SYMBOLS[:classes]) if classes <= len(SYMBOLS) else None
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+def histogram(bound: Tensor, mean: float) -> "Figure":
+    """How many examples have which bound, with the mean."""
+    from matplotlib.ticker import MaxNLocator
+
+    values = bound[bound.isfinite()].numpy()
+    figure, axes = _chart(2.6)
+    edges = np.histogram_bin_edges(values, bins=min(60, 5 + len(values) // 5)).tolist()
+    axes.hist(values, bins=edges, color=BLUE)
+    axes.axvline(mean, color=ORANGE, linestyle="--", linewidth=1.4, label="mean")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("ELBO of an example, nats")
+    axes.set_ylabel("examples")
+    _legend(figure, axes)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------- data without a picture
+
+
+def marginals(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) -> "Figure":
+    """Histograms of single dimensions: data (count, D) filled, samples (count, D) as an outline."""
+    figure, grid = _panels(len(dimensions), 1.7)
+    for axes, dimension in zip(grid, dimensions, strict=True):
+        _two_histograms(axes, data[:, dimension], samples[:, dimension])
+        axes.set_xlabel(f"x[{dimension}]", fontsize=8)
+    _legend(figure, grid[0])
+    return figure
+
+
+def scatter_matrix(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) -> "Figure":
+    """Every pair of `dimensions`: data (count, D) as grey dots, samples (count, D) as rings."""
+    pairs = [(first, second) for place, second in enumerate(dimensions) for first in dimensions[:place]]
+    figure, grid = _panels(len(pairs), 2.2)
+    for axes, (first, second) in zip(grid, pairs, strict=True):
+        axes.scatter(data[:, first], data[:, second], s=7, color=GREY, alpha=0.6, linewidths=0, label="data")
+        axes.scatter(
+            samples[:, first],
+            samples[:, second],
+            s=12,
+            facecolors="none",
+            edgecolors=BLUE,
+            linewidths=0.6,
+            label="samples",
+        )
+        axes.set_xlim(*_limits(data[:, first]))
+        axes.set_ylim(*_limits(data[:, second]))
+        axes.set_xlabel(f"x[{first}]", fontsize=8)
+        axes.set_ylabel(f"x[{second}]", fontsize=8)
+    _legend(figure, grid[0])
+    return figure
+
+
+def profiles(originals: np.ndarray, reconstructions: np.ndarray, titles: Sequence[str]) -> "Figure":
+    """Examples (count, D) over their dimensions: the original as a solid line, its reconstruction dashed."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, grid = _panels(len(originals), 1.7)
+    marker = "o" if originals.shape[1] <= 30 else ""
+    positions = np.arange(originals.shape[1])
+    for axes, original, reconstruction, title in zip(grid, originals, reconstructions, titles, strict=True):
+        axes.plot(positions, original, color=INK, linewidth=1, marker=marker, markersize=3, label="original")
+        axes.plot(positions, reconstruction, color=ORANGE, linewidth=1.2, linestyle="--", label="reconstruction")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_title(title, fontsize=8)
+    _legend(figure, grid[0])
+    return figure
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.25 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None:
+    edges = np.linspace(*_limits(data), 41).tolist()
+    axes.hist(data, bins=edges, density=True, color="#c4c4c4", label="data")
+    axes.hist(samples, bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.2, label="samples")
+    axes.set_yticks([])
+
+
+# ---------------------------------------------------------------------------------------------- canvas
+
+
+def _chart(height: float) -> "tuple[Figure, Axes]":
+    """A figure as wide as the page, with one pair of axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, _plain(figure.add_subplot())
+
+
+def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
+    """A figure of `count` panels, three in a row, each `height` inches high."""
+    from matplotlib.figure import Figure
+
+    rows = -(-count // 3)
+    figure = Figure(figsize=(WIDTH, rows * height + 0.4), layout="constrained")
+    return figure, [_plain(figure.add_subplot(rows, 3, place + 1)) for place in range(count)]
+
+
+def _plain(axes: "Axes") -> "Axes":
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
+    axes.set_axisbelow(True)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    return axes
+
+
+def _legend(figure: "Figure", axes: "Axes", columns: int = 2) -> None:
+    """Above all panels, where it covers nothing; the panels share the first one's."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=columns, frameon=False, fontsize=8)
