@@ -23,20 +23,22 @@ from jensen.training.checkpoint import write_file
 from jensen.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from jensen.evaluate.scores import Evaluation
+    from jensen.evaluate.evaluation import Evaluation
 
 SAMPLES_AT_ONCE = 256
 
 DEMO = Recipe(
     data="digits",
-    model=VAESettings(latent_dims=8, hidden=(256, 128), activation="gelu"),
+    model=VAESettings(latent_dims=16, hidden=(256, 128), activation="gelu"),
     training=TrainingSettings(
         steps=3000,
         batch_size=128,
         learning_rate=2e-3,
         warmup_steps=100,
+        weight_decay=0.1,
         ema_decay=0.995,
         validate_every=250,
+        patience=3,
     ),
 )
 
@@ -129,7 +131,7 @@ def _evaluate(run: Run, examples: Examples, source: str, settings: EvaluationSet
     from rich.console import Console
 
     from jensen.evaluate.report import write_report
-    from jensen.evaluate.scores import evaluate, table
+    from jensen.evaluate.evaluation import evaluate, table
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     write_file(run.folder / "evaluation.json", evaluation.model_dump_json(indent=1).encode())
