@@ -8,27 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import read_all, refused
 from PIL import Image
 
 from jensen.data import ReadOptions, check, load_data
 from jensen.data.images import labels_from_folders
-from jensen.data.read import read
-from jensen.data.reading import Reading, refuse_at_once
 from jensen.errors import InputError
-
-
-def read_all(source: Path, **options) -> Reading:
-    return read(str(source), ReadOptions(**options), refuse_at_once)
-
-
-def refused(source: Path, says: str, **options) -> str:
-    """The one line that both loading and checking refuse `source` with."""
-    with pytest.raises(InputError, match=says) as caught:
-        load_data(str(source), ReadOptions(**options))
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line in check(str(source), ReadOptions(**options)).problems
-    return line
 
 
 def pixels(*shape: int, seed: int = 0, dtype=np.uint8) -> np.ndarray:
@@ -305,7 +290,7 @@ def corrupt(folder: Path) -> None:
 def test_one_corrupt_image_is_named_or_skipped_and_counted(tmp_path):
     values = many(tmp_path)
     corrupt(tmp_path)
-    line = refused(tmp_path, "004.png: cannot be decoded .* or give --skip-bad True")
+    line = refused(tmp_path, "004.png: cannot be decoded .* or give --skip-bad")
     assert line.count("004.png") == 1
     reading = read_all(tmp_path, skip_bad=True)
     np.testing.assert_array_equal(reading.values[:, 0], np.delete(values, 4, axis=0))
@@ -379,7 +364,7 @@ def test_a_folder_of_bad_images_alone_is_refused(tmp_path):
 def test_a_file_of_another_kind_among_images(tmp_path):
     many(tmp_path)
     (tmp_path / "labels.csv").write_text("a")
-    refused(tmp_path, "labels.csv: is not a PNG, JPEG or WebP image; mend or remove it, or give --skip-bad True")
+    refused(tmp_path, "labels.csv: is not a PNG, JPEG or WebP image; mend or remove it, or give --skip-bad")
     assert read_all(tmp_path, skip_bad=True).skipped == 1
 
 

@@ -58,7 +58,7 @@ class _Gathered:
     def leave_out(self, problem: str) -> None:
         self.left_out.append(problem)
         if not self.options.skip_bad:
-            self.refuse(f"{problem}; mend or remove it, or give --skip-bad True")
+            self.refuse(f"{problem}; mend or remove it, or give --skip-bad")
 
     def take(self, path: Path, decoded: np.ndarray | InputError, total: int) -> None:
         if isinstance(decoded, InputError):

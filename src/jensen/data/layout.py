@@ -151,8 +151,8 @@ def _floats(values: np.ndarray, name: str, refuse: Refuse) -> np.ndarray:
             bad += count
     if first is not None:
         refuse(
-            f"{name} holds {bad} values that are NaN, infinite or beyond float32, the first at example {first[0]}, "
-            f"index {first[1:]}; remove or replace them"
+            f"{name}: {bad} of its {values.size} values are NaN, infinite or beyond float32, the first in example "
+            f"{first[0]} at {first[1:]}; remove or replace them"
         )
     return converted
 

@@ -20,7 +20,7 @@ from jensen.errors import InputError
 HASHED_AT_ONCE = 1 << 24
 
 
-def load_data(source: str, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
+def load_data(source: str | Path, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
     """The training, validation and test examples of `source` and the specification that a run records.
 
     `preparation` None: dequantise integers, standardise floats. Raises InputError for whatever cannot be used.
@@ -52,7 +52,7 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) ->
     return examples
 
 
-def read_examples(source: str, spec: DataSpec) -> Examples:
+def read_examples(source: str | Path, spec: DataSpec) -> Examples:
     """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
 
     Labels are numbered as in the run, and None where they are not all its classes. Raises InputError where shape, dtype
@@ -74,11 +74,15 @@ def read_examples(source: str, spec: DataSpec) -> Examples:
 
 
 def specify(
-    source: str, options: ReadOptions, reading: Reading, rows: dict[str, np.ndarray], preparation: PreparationWish
+    source: str | Path,
+    options: ReadOptions,
+    reading: Reading,
+    rows: dict[str, np.ndarray],
+    preparation: PreparationWish,
 ) -> DataSpec:
     """The specification of a reading and its splits."""
     return DataSpec(
-        source=source if source == DIGITS else str(Path(source).resolve()),
+        source=DIGITS if source == DIGITS else str(Path(source).resolve()),
         kind=reading.kind,
         options=options,
         layout=reading.layout,

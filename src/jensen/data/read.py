@@ -27,7 +27,7 @@ _APPLIES: dict[str, tuple[Kind, ...]] = {
 }
 
 
-def read(source: str, options: ReadOptions, refuse: Refuse) -> Reading:
+def read(source: str | Path, options: ReadOptions, refuse: Refuse) -> Reading:
     """All examples of `source`. Raises InputError, or tells `refuse` where reading can go on."""
     if source == DIGITS:
         return read_digits()

@@ -55,7 +55,9 @@ class Report(BaseModel):
         ]
 
 
-def check(source: str, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None) -> Report:
+def check(
+    source: str | Path, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None
+) -> Report:
     """Reads `source` to its end and reports what it holds, by which rules, and all that `load_data` would refuse."""
     problems: list[str] = []
     reading, spec = None, None
@@ -69,9 +71,9 @@ def check(source: str, options: ReadOptions = DEFAULTS, preparation: Preparation
     except InputError as error:
         problems.append(str(error))
     if reading is None:
-        return Report(source=source, spec=None, facts={}, label_counts=None, notes=(), problems=tuple(problems))
+        return Report(source=str(source), spec=None, facts={}, label_counts=None, notes=(), problems=tuple(problems))
     return Report(
-        source=source,
+        source=str(source),
         spec=spec,
         facts=_facts_of_reading(reading) | (_facts_of_spec(spec) if spec else {}),
         label_counts=_label_counts(reading),

@@ -1,0 +1,47 @@
+"""What the tests of the data chapter share: arrays on disk, reading them, and how they are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jensen.data import ReadOptions, check, load_data
+from jensen.data.read import read
+from jensen.data.reading import Reading, refuse_at_once
+from jensen.errors import InputError
+
+
+def saved(path: Path, **arrays: np.ndarray) -> Path:
+    """A .npz of the arrays, or a .npy of the one named x."""
+    np.savez(path, **arrays) if path.suffix == ".npz" else np.save(path, arrays["x"])
+    return path
+
+
+def read_all(source: str | Path, **options) -> Reading:
+    """All examples of a source, before any split."""
+    return read(str(source), ReadOptions(**options), refuse_at_once)
+
+
+def refused(source: str | Path, says: str, **options) -> str:
+    """The one line that both loading and checking refuse `source` with."""
+    with pytest.raises(InputError, match=says) as caught:
+        load_data(str(source), ReadOptions(**options))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line in check(str(source), ReadOptions(**options)).problems
+    return line
+
+
+def byte_images(count: int = 30, seed: int = 0, shape: tuple[int, ...] = (5, 4)) -> np.ndarray:
+    """Random bytes (count, *shape)."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
+
+
+def assert_read_or_refused(source: Path) -> None:
+    """No exception but an InputError of one line."""
+    lines = []
+    try:
+        read_all(source)
+    except InputError as error:
+        lines = str(error).splitlines()
+    assert len(lines) < 2
