@@ -1,5 +1,7 @@
 """`jensen data check`: what DATA holds and everything that would be refused, not only the first."""
 
+from pathlib import Path
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
