@@ -109,7 +109,7 @@ class Gaussian:
         torch.Size([7])
         """
         zero = torch.zeros((), dtype=dtype, device=device)
-        return cls(zero.expand(*shape), (zero + 1).expand(*shape), event_dims)
+        return cls(zero.expand(torch.Size(shape)), (zero + 1).expand(torch.Size(shape)), event_dims)
 
     @property
     def shape(self) -> torch.Size:
@@ -212,8 +212,9 @@ class MultivariateGaussian:
         cls(mean, covariance)  # the shapes
         if not bool(covariance.isfinite().all()):
             raise InputError("The covariance has entries that are not finite: give finite numbers.")
-        asymmetry = float((covariance - covariance.mT).abs().max())
-        if asymmetry > 8 * torch.finfo(covariance.dtype).eps * float(covariance.abs().max()):
+        values = covariance.detach()
+        asymmetry = float((values - values.mT).abs().max())
+        if asymmetry > 8 * torch.finfo(values.dtype).eps * float(values.abs().max()):
             raise InputError(
                 f"The covariance is not symmetric, mirrored entries differ by up to {asymmetry:.3g}: "
                 "give (C + C^T) / 2 if that is rounding."
@@ -376,10 +377,10 @@ def _broadcast_shape(owner: str, name: str, shape: Sequence[int], other_name: st
 
 def _as_rows(vectors: Tensor, matrices: Tensor) -> Tensor:
     """Vectors (*sample, *batch, d) as rows (*batch, samples, d): one product per matrix (*batch, :, :), none copied."""
-    batch_dims = matrices.ndim - 2
-    batch = torch.broadcast_shapes(vectors.shape[:-1], matrices.shape[:-2])
-    vectors = vectors.expand(*batch, vectors.shape[-1])
-    return vectors.reshape(-1, *batch[len(batch) - batch_dims :], vectors.shape[-1]).movedim(0, -2)
+    shape = torch.broadcast_shapes(vectors.shape[:-1], matrices.shape[:-2])
+    sample, batch = shape[: len(shape) - matrices.ndim + 2], shape[len(shape) - matrices.ndim + 2 :]
+    rows = vectors.expand(*shape, vectors.shape[-1]).reshape(math.prod(sample), *batch, vectors.shape[-1])
+    return rows.movedim(0, -2)
 
 
 def _from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
