@@ -1,0 +1,222 @@
+"""7. The denoiser: whatever the network was made to output, x̂ and epŝ come out, and nobody asks again.
+
+A network answers F = network(input, noise_level, labels) of the shape of x_t, or twice its channels; noise_level is
+-log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation says what F means. All are
+linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data² a²:
+
+| parameterisation | x̂                                         | epŝ                             |
+|------------------|--------------------------------------------|---------------------------------|
+| `Epsilon`        | (x_t - s F) / a                            | F                               |
+| `Clean`          | F                                          | (x_t - a F) / s                 |
+| `Velocity`       | a x_t - s F                                | s x_t + a F                     |
+| `Edm`            | (sigma_data² a x_t + s w sigma_data F) / w² | (s x_t - a w sigma_data F) / w² |
+
+`Velocity` and `Edm` divide by nothing that vanishes; with sigma_data = 1 they are one another up to the sign of F.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from jensen.diffusion.process import per_example
+from jensen.diffusion.schedule import alpha_bar, noise_scale, one_minus_alpha_bar, signal_scale
+from jensen.errors import InputError
+
+# ---------------------------------------------------------------------------------------------- predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, a consistent pair.
+
+    `log_snr` has the shape () or (batch); x_t, x0 and eps (batch, *shape). `variance_mix`, of the same shape, is the v
+    of a network that learns the reverse variance too (Nichol & Dhariwal 2021, equation 15), else None. Where one of the
+    pair cannot be known from the other, x_0 at alpha_bar = 0 and eps at alpha_bar = 1, it is 0 and not nan.
+    """
+
+    x_t: Tensor
+    log_snr: Tensor
+    x0: Tensor
+    eps: Tensor
+    variance_mix: Tensor | None = None
+
+    @classmethod
+    def from_eps(cls, x_t: Tensor, log_snr: Tensor, eps: Tensor) -> "Prediction":
+        """x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar) (5.14)."""
+        remainder = x_t - per_example(noise_scale(log_snr), x_t) * eps
+        return cls(x_t, log_snr, remainder / _divisor(signal_scale(log_snr), x_t), eps)
+
+    @classmethod
+    def from_x0(cls, x_t: Tensor, log_snr: Tensor, x0: Tensor) -> "Prediction":
+        """eps = (x_t - sqrt(alpha_bar) x_0) / sqrt(1 - alpha_bar), from (5.6)."""
+        remainder = x_t - per_example(signal_scale(log_snr), x_t) * x0
+        return cls(x_t, log_snr, x0, remainder / _divisor(noise_scale(log_snr), x_t))
+
+    @classmethod
+    def from_v(cls, x_t: Tensor, log_snr: Tensor, v: Tensor) -> "Prediction":
+        """The rotation x_0 = a x_t - s v, eps = s x_t + a v: no division (Salimans & Ho 2022, appendix D)."""
+        a, s = per_example(signal_scale(log_snr), x_t), per_example(noise_scale(log_snr), x_t)
+        return cls(x_t, log_snr, a * x_t - s * v, s * x_t + a * v)
+
+    @property
+    def v(self) -> Tensor:
+        """v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
+        a, s = per_example(signal_scale(self.log_snr), self.x_t), per_example(noise_scale(self.log_snr), self.x_t)
+        return a * self.eps - s * self.x0
+
+    @property
+    def score(self) -> Tensor:
+        """grad log q(x_t) = -eps / sqrt(1 - alpha_bar) (Vincent 2011); exact if eps is the conditional expectation."""
+        return -self.eps / _divisor(noise_scale(self.log_snr), self.x_t)
+
+
+def _divisor(scale: Tensor, x: Tensor) -> Tensor:
+    """A scale to divide by: 0 becomes the smallest positive number, so that 0 / 0 = 0."""
+    return per_example(scale.clamp(min=torch.finfo(x.dtype).tiny), x)
+
+
+# ---------------------------------------------------------------------------------------------- parameterisations
+
+
+class AbstractParameterisation(ABC):
+    """What the network's input is, and what its output means."""
+
+    def network_input(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        """What the network is shown in place of x_t: x_t itself, unless said otherwise."""
+        return x_t
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+        """x̂ and epŝ from the network's output F."""
+
+
+@dataclass(frozen=True)
+class Epsilon(AbstractParameterisation):
+    """F = eps, DDPM's choice (5.15). Near alpha_bar = 0 its x̂ is rounding error over sqrt(alpha_bar)."""
+
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+        return Prediction.from_eps(x_t, log_snr, output)
+
+
+@dataclass(frozen=True)
+class Clean(AbstractParameterisation):
+    """F = x_0. Near alpha_bar = 1 its epŝ is rounding error over sqrt(1 - alpha_bar)."""
+
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+        return Prediction.from_x0(x_t, log_snr, output)
+
+
+@dataclass(frozen=True)
+class Velocity(AbstractParameterisation):
+    """F = v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022): safe at both ends."""
+
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+        return Prediction.from_v(x_t, log_snr, output)
+
+
+@dataclass(frozen=True)
+class Edm(AbstractParameterisation):
+    """The preconditioning of Karras et al. 2022, table 1, whose x is x_t / sqrt(alpha_bar) and sigma² is 1 / snr.
+
+    D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
+    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²), multiplied out here so that neither sigma = 0 nor
+    sigma = ∞ is special. `sigma_data` is the standard deviation of one dimension of the data.
+    """
+
+    sigma_data: float = 0.5
+
+    def network_input(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        """c_in x = x_t / w: unit variance at every noise level."""
+        return x_t / per_example(self._w_squared(log_snr).sqrt(), x_t)
+
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+        a, s, w_squared = signal_scale(log_snr), noise_scale(log_snr), self._w_squared(log_snr)
+        c_skip, c_out = self.sigma_data**2 * a / w_squared, self.sigma_data * s / w_squared.sqrt()
+        x0 = per_example(c_skip, x_t) * x_t + per_example(c_out, x_t) * output
+        eps_skip, eps_out = s / w_squared, -self.sigma_data * a / w_squared.sqrt()
+        return Prediction(x_t, log_snr, x0, per_example(eps_skip, x_t) * x_t + per_example(eps_out, x_t) * output)
+
+    def _w_squared(self, log_snr: Tensor) -> Tensor:
+        """1 - alpha_bar + sigma_data² alpha_bar, the variance of x_t."""
+        return one_minus_alpha_bar(log_snr) + self.sigma_data**2 * alpha_bar(log_snr)
+
+
+# ---------------------------------------------------------------------------------------------- denoisers
+
+
+class AbstractDenoiser(nn.Module, ABC):
+    """x_t and its noise level in, `Prediction` out. `classes` is the number of labels, None without labels."""
+
+    classes: int | None = None
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+        """x̂ and epŝ for x_t (batch, *shape), log_snr () or (batch), labels (batch); no labels: unconditional."""
+
+
+class Denoiser(AbstractDenoiser):
+    """A network and what its output means.
+
+    `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels: None unless there are
+    `classes`, then integers 0..classes, the last one, `classes`, standing for no label. A network that answers twice
+    the channels learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the prediction's
+    `variance_mix`. Raises `InputError` for labels that nobody can use, and for an output of another shape.
+    """
+
+    def __init__(
+        self, network: nn.Module, parameterisation: AbstractParameterisation, classes: int | None = None
+    ) -> None:
+        super().__init__()
+        self.network, self.parameterisation, self.classes = network, parameterisation, classes
+
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+        if self.classes is None and labels is not None:
+            raise InputError("got labels, but the denoiser was made without classes; leave the labels out")
+        if self.classes is not None and labels is None:
+            labels = torch.full((len(x_t),), self.classes, device=x_t.device)
+        noise_level = (-log_snr / 8).to(x_t).expand(len(x_t))
+        output = self.network(self.parameterisation.network_input(x_t, log_snr), noise_level, labels).to(x_t.dtype)
+        if output.shape == x_t.shape:
+            return self.parameterisation.predict(x_t, log_snr, output)
+        if output.shape != (len(x_t), 2 * x_t.shape[1], *x_t.shape[2:]):
+            raise InputError(
+                f"network answered the shape {tuple(output.shape)} to {tuple(x_t.shape)}: "
+                "expected the same, or twice the channels for a learned variance; change the network"
+            )
+        mean_output, mix = output.chunk(2, dim=1)
+        return replace(self.parameterisation.predict(x_t, log_snr, mean_output), variance_mix=(mix + 1) / 2)
+
+
+class Guided(AbstractDenoiser):
+    """Classifier-free guidance: (1 + scale) times the prediction with label minus scale times the one without.
+
+    Scale 0 is the denoiser itself. One network call of twice the batch. Raises `InputError` for a denoiser without
+    classes, for a scale that is not finite, and where labels are missing. Source: Ho & Salimans 2022, equation 6.
+    """
+
+    def __init__(self, denoiser: AbstractDenoiser, scale: float) -> None:
+        super().__init__()
+        if denoiser.classes is None:
+            raise InputError(f"guidance scale {scale}: the model has no labels to guide by; leave the scale out")
+        if not abs(scale) < float("inf"):
+            raise InputError(f"guidance scale {scale}: expected a finite number, usually from 0 to 10")
+        self.denoiser, self.scale, self.classes = denoiser, scale, denoiser.classes
+        self.nothing = denoiser.classes  # the label that stands for no label
+
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+        if labels is None:
+            raise InputError(f"guidance scale {self.scale} without labels: give each sample a label, or leave it out")
+        if self.scale == 0:
+            return self.denoiser(x_t, log_snr, labels)
+        nothing = torch.full_like(labels, self.nothing)
+        both = torch.cat([labels, nothing])
+        levels = log_snr.repeat(2) if log_snr.ndim else log_snr
+        prediction = self.denoiser(torch.cat([x_t, x_t]), levels, both)
+        x0, eps = (self._guide(*value.chunk(2)) for value in (prediction.x0, prediction.eps))
+        mix = prediction.variance_mix
+        return Prediction(x_t, log_snr, x0, eps, None if mix is None else mix[: len(x_t)])
+
+    def _guide(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
+        return torch.lerp(unconditional, conditional, 1 + self.scale)
