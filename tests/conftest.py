@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "jensen.bound",
+        "jensen.diffusion",
         "jensen.expectation",
         "jensen.gaussian",
         "jensen.likelihood",

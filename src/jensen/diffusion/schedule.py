@@ -1,9 +1,9 @@
 """7. Schedules: how much noise at which time, and the grid of times a chain or a sampler uses.
 
 A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1], data at t = 0.
-No other number describes a noise level in this chapter, because both alpha_bar and 1 - alpha_bar follow from it without a
-subtraction. A grid is the log-SNR at T + 1 points: inf at point 0, the data, then decreasing. Step i of the forward chain
-leads from point i - 1 to point i, and its beta is beta_i of (5.1).
+No other number describes a noise level in this chapter, because both alpha_bar and 1 - alpha_bar follow from it without
+a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0, the data, then decreasing. Step i of the forward
+chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
 
 Schedules compute in float64, whatever t is, and answer in the precision of t.
 """
