@@ -1,0 +1,297 @@
+"""7. Samplers: from noise x_T to data x_0 along any grid, by any denoiser.
+
+`trajectory` is the only loop: it asks a sampler for its first state and then for one step after another, yielding each.
+A sampler is `init` and `step`; what it needs of the past is in its state. Coefficients are computed in float64.
+
+| sampler           | draws noise | order | denoiser calls per step | source                                 |
+|-------------------|-------------|-------|-------------------------|----------------------------------------|
+| `Ancestral`       | yes         | -     | 1                       | (5.19), Ho et al. 2020                 |
+| `DDIM`            | eta > 0     | 1     | 1                       | Song et al. 2020                       |
+| `Heun`            | churn > 0   | 2     | 2                       | Karras et al. 2022, algorithms 1 and 2 |
+| `DPMSolver2M`     | eta > 0     | 2     | 1                       | Lu et al. 2022, algorithm 2            |
+| `UniPC`           | no          | 3     | 1                       | Zhao et al. 2023, order 2 with UniC    |
+| `DDIMInversion`   | no          | 1     | 1                       | Song et al. 2020, section 4.3          |
+
+The order is that of the error at a fixed noise level as the steps of a deterministic sampler get smaller.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.process import step_kernel
+from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance, reverse_step
+from jensen.diffusion.schedule import noise_scale, signal_scale
+from jensen.errors import InputError
+from jensen.randomness import normal_per_example
+
+# ---------------------------------------------------------------------------------------------- the loop
+
+Denoise = Callable[[Tensor, Tensor], Prediction]  # of x_t and log_snr (); the labels are bound already
+
+
+class Noise(Protocol):
+    """Standard normal noise for the step from point `position` of the grid to the one before it."""
+
+    def __call__(self, position: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class SeededNoise:
+    """Noise of sample i, a pure function of (seed, indices[i], position) whatever its batch; position 0 gives x_T."""
+
+    seed: int
+    indices: Sequence[int]
+    shape: Sequence[int]
+    device: torch.device | str = "cpu"
+
+    def __call__(self, position: int) -> Tensor:
+        return normal_per_example(self.seed, self.indices, self.shape, position).to(self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a sampler is: x (batch, *shape) at point `position` of the grid, and past predictions, newest first."""
+
+    x: Tensor
+    position: int
+    history: tuple[Prediction, ...] = ()
+
+
+class AbstractSampler(ABC):
+    """How x gets from one point of the grid to the one before it."""
+
+    def init(self, x: Tensor, grid: Tensor) -> State:
+        """The state at the last point of the grid."""
+        return State(x, len(grid) - 1)
+
+    @abstractmethod
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        """The state one point further down the grid, log snr (T + 1) in float64 on the CPU."""
+
+
+def trajectory(
+    sampler: AbstractSampler,
+    denoiser: AbstractDenoiser,
+    grid: Tensor,
+    noise: Noise,
+    x: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> Iterator[State]:
+    """Every state from the last point of the grid to point 0, the first and the last included: T + 1 states.
+
+    `grid` holds log snr at points 0..T, as `AbstractGrid` gives it, or any part of it; x is at point T, noise(0) unless
+    given. Gradients flow if enabled. Raises `InputError` for a grid that does not fall or rise throughout.
+    """
+    grid = grid.detach().to("cpu", torch.float64)
+    if grid.ndim != 1 or len(grid) < 2 or abs(float(grid.diff().sign().sum())) != len(grid) - 1:
+        raise InputError("the log-SNRs of the grid neither fall nor rise throughout; make it by UniformTime or its kin")
+    state = sampler.init(noise(0) if x is None else x, grid)
+    yield state
+    while state.position > 0:
+        state = sampler.step(state, lambda x_t, log_snr: denoiser(x_t, log_snr, labels), grid, noise)
+        yield state
+
+
+def _ends(state: State, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """log snr where the step leads, and where it starts."""
+    return grid[state.position - 1], grid[state.position]
+
+
+def _is_data(log_snr: Tensor) -> bool:
+    return bool(torch.isposinf(log_snr))
+
+
+# ---------------------------------------------------------------------------------------------- the samplers
+
+
+@dataclass(frozen=True)
+class Ancestral(AbstractSampler):
+    """DDPM's sampler (5.19): a draw from p_theta(x_{t-1} | x_t) (5.12), at the last step its mean."""
+
+    variance: AbstractReverseVariance = field(default_factory=BetaVariance)
+
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        log_snr_s, log_snr_t = _ends(state, grid)
+        prediction = denoise(state.x, log_snr_t)
+        kernel = reverse_step(prediction, log_snr_s, self.variance)
+        x = kernel.mean if _is_data(log_snr_s) else kernel.mean + kernel.scale * noise(state.position).to(state.x)
+        return State(x, state.position - 1, (prediction,))
+
+
+@dataclass(frozen=True)
+class DDIM(AbstractSampler):
+    """The non-Markovian family of Song et al. 2020: deterministic at eta = 0, (5.12) with beta~ at eta = 1."""
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_eta(self.eta)
+
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        log_snr_s, log_snr_t = _ends(state, grid)
+        prediction = denoise(state.x, log_snr_t)
+        x = _ddim(state, prediction.x0, log_snr_s, log_snr_t, self.eta, noise)
+        return State(x, state.position - 1, (prediction,))
+
+
+@dataclass(frozen=True)
+class DDIMInversion(AbstractSampler):
+    """DDIM run from data to noise, an encoder: give `trajectory` the flipped grid and the data as x.
+
+    At the data themselves no network knows eps: the first step takes epŝ where it leads, at sqrt(alpha_bar) x_0.
+    """
+
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        log_snr_s, log_snr_t = _ends(state, grid)
+        a, s = signal_scale(log_snr_s), noise_scale(log_snr_s)
+        if _is_data(log_snr_t):
+            prediction = denoise(a * state.x, log_snr_s)
+            return State(a * state.x + s * prediction.eps, state.position - 1, (prediction,))
+        prediction = denoise(state.x, log_snr_t)
+        return State(a * prediction.x0 + s * prediction.eps, state.position - 1, (prediction,))
+
+
+@dataclass(frozen=True)
+class Heun(AbstractSampler):
+    """Heun's method on dx/dsigma = eps, x = x_t / sqrt(alpha_bar), with EDM's churn: noise added before each step.
+
+    In a step that starts at `churn_from` <= sigma <= `churn_to`, sigma first grows by the factor
+    1 + min(churn / T, sqrt(2) - 1), and the noise of that is multiplied by `inflation`. Source: Karras et al. 2022,
+    algorithm 2, where these are S_churn, S_tmin, S_tmax and S_noise.
+    """
+
+    churn: float = 0.0
+    churn_from: float = 0.0
+    churn_to: float = math.inf
+    inflation: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.churn >= 0 and self.inflation > 0):
+            raise InputError(f"churn {self.churn}, inflation {self.inflation}: expected churn >= 0 and inflation > 0")
+
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        log_snr_s, log_snr_t = _ends(state, grid)
+        x, log_snr = self._churned(state, log_snr_t, len(grid) - 1, noise)
+        here = denoise(x, log_snr)
+        x_s = signal_scale(log_snr_s) * here.x0 + noise_scale(log_snr_s) * here.eps  # Euler's method, which is DDIM
+        if not _is_data(log_snr_s):
+            there = denoise(x_s, log_snr_s)
+            ratio = torch.exp(0.5 * (F.logsigmoid(log_snr_s) - F.logsigmoid(log_snr)))  # sqrt(alpha_bar) at s over here
+            slope = 0.5 * (here.eps + there.eps)
+            x_s = ratio * x + (noise_scale(log_snr_s) - ratio * noise_scale(log_snr)) * slope
+        return State(x_s, state.position - 1, (here,))
+
+    def _churned(self, state: State, log_snr: Tensor, steps: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        inside = self.churn_from <= math.exp(-0.5 * float(log_snr)) <= self.churn_to
+        gamma = min(self.churn / steps, math.sqrt(2) - 1) if inside else 0.0
+        if gamma == 0:
+            return state.x, log_snr
+        noisier = log_snr - 2 * math.log1p(gamma)  # sigma grows by 1 + gamma
+        kernel = step_kernel(state.x, log_snr, noisier)  # (5.1)
+        return kernel.mean + self.inflation * kernel.scale * noise(state.position).to(state.x), noisier
+
+
+@dataclass(frozen=True)
+class DPMSolver2M(AbstractSampler):
+    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the step's middle; eta = 1 is its SDE form.
+
+    The first step, and the last one, to the data, do without extrapolation.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_eta(self.eta)
+
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        log_snr_s, log_snr_t = _ends(state, grid)
+        prediction = denoise(state.x, log_snr_t)
+        x0 = prediction.x0
+        if state.history and not _is_data(log_snr_s):
+            previous = state.history[0]
+            ratio = (log_snr_s - log_snr_t) / (log_snr_t - previous.log_snr)  # 1 / r
+            x0 = x0 + 0.5 * ratio * (x0 - previous.x0)
+        x = _ddim(state, x0, log_snr_s, log_snr_t, self.eta, noise)
+        return State(x, state.position - 1, (prediction,))
+
+
+@dataclass(frozen=True)
+class UniPC(AbstractSampler):
+    """UniPC: predict, ask the denoiser once, correct with its answer, in that order; global order `order` + 1.
+
+    x̂ is interpolated by a polynomial in the log-SNR through the last `order` points, for the corrector through the new
+    one too, and integrated exactly. In the paper's terms: rho solved from its linear system for every order, and then
+    B(h) cancels. The state's x is the prediction; the corrected one is in its history.
+    """
+
+    order: int = 2
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2, 3):
+            raise InputError(f"UniPC of order {self.order}: expected 1, 2 or 3")
+
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+        log_snr_s, log_snr_t = _ends(state, grid)
+        prediction = denoise(state.x, log_snr_t)
+        if state.history:
+            corrected = _exponential_step(state.history[0].x_t, (prediction, *state.history), 1, log_snr_t)
+            prediction = replace(prediction, x_t=corrected)
+        history = (prediction, *state.history)[: self.order]
+        x = prediction.x0 if _is_data(log_snr_s) else _exponential_step(prediction.x_t, history, 0, log_snr_s)
+        return State(x, state.position - 1, history)
+
+
+# ---------------------------------------------------------------------------------------------- steps
+
+
+def _check_eta(eta: float) -> None:
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta {eta}: expected a number from 0, deterministic, to 1, as much noise as the chain")
+
+
+def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: float, noise: Noise) -> Tensor:
+    """A draw from q_eta(x_s | x_t, x_0) (Song et al. 2020, equation 7): eta = 1 is (5.8), eta = 0 has no noise.
+
+    N(sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s - eta² beta~) eps, eta² beta~) with eps from (5.6). As beta~ is
+    (1 - alpha_bar_s) (1 - exp(d)), d = log_snr_t - log_snr_s, the square root is sqrt(1 - alpha_bar_s) g,
+    g² = 1 - eta² (1 - exp(d)).
+    """
+    d = log_snr_t - log_snr_s
+    g = torch.sqrt(torch.exp(d) - (1 - eta**2) * torch.expm1(d))
+    on_x_t = g * noise_scale(log_snr_s) / noise_scale(log_snr_t)
+    on_x0 = signal_scale(log_snr_s) * (1 - g * torch.exp(0.5 * d))
+    mean = on_x_t * state.x + on_x0 * x0
+    if eta == 0 or _is_data(log_snr_s):
+        return mean
+    scale = eta * noise_scale(log_snr_s) * torch.sqrt(-torch.expm1(d))
+    return mean + scale * noise(state.position).to(state.x)
+
+
+def _exponential_step(x: Tensor, predictions: tuple[Prediction, ...], start: int, log_snr_s: Tensor) -> Tensor:
+    """x at log_snr_s from x at predictions[start].log_snr: the variation of constants with x̂ a polynomial in log snr.
+
+    With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, equation 8), where
+    the polynomial passes through all predictions.
+    """
+    log_snr_t = predictions[start].log_snr
+    h = 0.5 * (log_snr_s - log_snr_t)
+    nodes = torch.stack([0.5 * (prediction.log_snr - log_snr_t) / h for prediction in predictions])
+    weights = torch.linalg.solve(torch.vander(nodes, increasing=True).mT, _moments(h, len(nodes)))
+    integral = sum(weight * prediction.x0 for weight, prediction in zip(weights, predictions, strict=True))
+    return noise_scale(log_snr_s) / noise_scale(log_snr_t) * x + signal_scale(log_snr_s) * integral
+
+
+def _moments(h: Tensor, count: int) -> Tensor:
+    """M_k = ∫_0^1 h exp(h (r - 1)) r^k dr, k = 0..count-1, by Gauss's rule: exact to rounding for every h up to 60."""
+    r, weights = (0.5 * torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(40))
+    r = r + 0.5
+    return torch.vander(r, count, increasing=True).mT @ (weights * h * torch.exp(h * (r - 1)))
