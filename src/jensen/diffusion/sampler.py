@@ -19,7 +19,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,12 +35,7 @@ from jensen.randomness import normal_per_example
 # ---------------------------------------------------------------------------------------------- the loop
 
 Denoise = Callable[[Tensor, Tensor], Prediction]  # of x_t and log_snr (); the labels are bound already
-
-
-class Noise(Protocol):
-    """Standard normal noise for the step from point `position` of the grid to the one before it."""
-
-    def __call__(self, position: int) -> Tensor: ...
+Noise = Callable[[int], Tensor]  # standard normal, for the step that starts at this point of the grid
 
 
 @dataclass(frozen=True)
