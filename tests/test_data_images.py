@@ -364,7 +364,12 @@ def test_a_folder_of_bad_images_alone_is_refused(tmp_path):
 def test_a_file_of_another_kind_among_images(tmp_path):
     many(tmp_path)
     (tmp_path / "labels.csv").write_text("a")
-    refused(tmp_path, "labels.csv: is not a PNG, JPEG or WebP image; mend or remove it, or give --skip-bad")
+    (tmp_path / "notes").write_text("b")
+    reading = read_all(tmp_path)
+    assert reading.skipped == 0
+    assert "passed over, being no images: labels.csv and 1 more" in reading.notes
+    Image.fromarray(GREY).save(tmp_path / "scan.tiff")
+    refused(tmp_path, "scan.tiff: is not a PNG, JPEG or WebP image; mend or remove it, or give --skip-bad")
     assert read_all(tmp_path, skip_bad=True).skipped == 1
 
 

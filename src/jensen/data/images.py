@@ -1,5 +1,6 @@
 """Folders of PNG, JPEG and WebP images: class folders become labels, and the order is that of the names."""
 
+import mimetypes
 import os
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ GREATEST_SIZE = 16384
 def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
     """The images among `paths`, all below `folder`, in the order of their names relative to it.
 
-    A file that cannot be used is refused, or left out and counted under `skip_bad`.
+    An image that cannot be used is refused, or left out and counted under `skip_bad`. Files that are no images (notes,
+    tables) are passed over and named in a note.
     """
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not images:
@@ -31,9 +33,10 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
         raise InputError(f"{folder}: holds no PNG, JPEG, WebP or IDX files, only {kinds}; name a folder that does")
     _check_size(options)
     gathered = _Gathered(options, refuse)
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            gathered.leave_out(f"{path}: is not a PNG, JPEG or WebP image")
+    others = [path for path in paths if path.suffix.lower() not in SUFFIXES]
+    strangers = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
+    for path in strangers:
+        gathered.leave_out(f"{path}: is not a PNG, JPEG or WebP image")
     for path, decoded in track(_decoded(images, options), "reading images", len(images)):
         gathered.take(path, decoded, len(images))
     if not gathered.kept:
@@ -41,7 +44,11 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
     labels, names, supplied, note = labels_from_folders([path.relative_to(folder).parts for path in gathered.kept])
     values = gathered.values[: len(gathered.kept)]
     levels = 256 if values.dtype == np.uint8 else 65536
-    notes = (note, *(f"left out: {problem}" for problem in gathered.left_out if options.skip_bad))
+    notes = (
+        note,
+        *_passed_over(sorted(set(others) - set(strangers))),
+        *(f"left out: {problem}" for problem in gathered.left_out if options.skip_bad),
+    )
     return Reading("images", "image", values, levels, labels, names, supplied, len(gathered.left_out), notes)
 
 
@@ -102,6 +109,11 @@ def labels_from_folders(
         return None, None, supplied, f"{note}; no labels: {reason}"
     names, ranks = np.unique([path[0] for path in parts], return_inverse=True)
     return ranks.astype(np.int64), tuple(str(name) for name in names), supplied, f"{note}; labels are the class folders"
+
+
+def _passed_over(paths: list[Path]) -> tuple[str, ...]:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return (f"passed over, being no images: {paths[0].name}{more}",) if paths else ()
 
 
 def _decoded(paths: list[Path], options: ReadOptions) -> Iterator[tuple[Path, np.ndarray | InputError]]:
