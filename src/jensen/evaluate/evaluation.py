@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 AT_ONCE = 100  # examples whose further bounds are computed together, between two signs of progress
+IN_FLIGHT = 128  # copies of each of them that a model may make meanwhile
 DIAGNOSED = 2000  # examples at most for the diagnostics, which see them all at once
 CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
 FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error unreliable
@@ -155,8 +156,9 @@ def _further_bounds(
     rows: Tensor,
 ) -> dict[str, Column]:
     """The ELBO and the model's further bounds by name, on the very same x, so that differences are paired."""
+    size = at_once(AT_ONCE, IN_FLIGHT * preparation.dimensions)
     parts: list[dict[str, Column]] = []
-    for index in track(rows.split(AT_ONCE), "further bounds"):
+    for index in track(rows.split(size), "further bounds"):
         x = prepare(preparation, examples.x[index], index, settings.seed).to(model.device)
         found = model.further_bounds(x, samples=settings.samples, seed=settings.seed, index=index)
         if not found:
@@ -249,7 +251,7 @@ def _contradictions(gaps: tuple[Gap, ...], elbo: Bound) -> list[str]:
     rounding = 1e-5 * abs(elbo.nats.mean)  # float32
     return [
         f"{gap.worse} exceeds {gap.better} by {-gap.nats.mean:.3g} ± {gap.nats.standard_error:.2g} nats, more than "
-        f"{CONTRADICTION:.0f} standard errors, but {gap.better} ought to be the tighter bound"
+        f"{CONTRADICTION:.0f} standard errors: {gap.better}, which ought to be the tighter bound, has not converged"
         for gap in gaps
         if -gap.nats.mean > CONTRADICTION * gap.nats.standard_error + rounding
     ]

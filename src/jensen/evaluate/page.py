@@ -42,7 +42,7 @@ tbody th { font-weight: 400; white-space: nowrap; }
 tbody th.heading { padding-top: 1.1rem; font-style: italic; }
 .number { text-align: right; padding-right: .35rem; }
 .error { color: var(--soft); }
-.formula { color: var(--soft); font-size: .87rem; }
+.formula { color: var(--soft); font-size: .87rem; min-width: 13rem; }
 dl { display: grid; grid-template-columns: 9rem 1fr; gap: .25rem 1rem; margin: 1rem 0; font-size: .95rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }

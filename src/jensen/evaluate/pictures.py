@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 6.8  # inches
+WIDTH, RESOLUTION = 6.8, 180  # inches, dots per inch
 INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f4e79", "#d9822b"
 SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
@@ -72,7 +73,7 @@ def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | 
     """
     figure, axes = _chart(5.6 if codes.shape[1] > 1 else 3.2)
     if codes.shape[1] == 1:
-        axes.hist(codes[:, 0].numpy(), bins=50, color=BLUE)
+        axes.hist(codes[:, 0].numpy(), bins=_bins(len(codes)), color=BLUE)
         axes.set_xlabel("$z_1$")
         axes.set_ylabel("examples")
         return figure
@@ -82,9 +83,9 @@ def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | 
     axes.set_aspect("equal", adjustable="datalim")
     size = 44 if len(points) < 500 else 24
     if labels is None:
-        axes.scatter(points[:, 0], points[:, 1], s=6, color=BLUE, alpha=0.6, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=size / 3, color=BLUE, linewidths=0)
     elif symbols is None:
-        shades = axes.scatter(points[:, 0], points[:, 1], s=8, c=labels.numpy(), cmap="viridis", linewidths=0)
+        shades = axes.scatter(points[:, 0], points[:, 1], s=size / 3, c=labels.numpy(), cmap="viridis", linewidths=0)
         figure.colorbar(shades, label="label", shrink=0.6)
     else:
         for label in labels.unique().tolist():
@@ -125,8 +126,7 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
 
     values = bound[bound.isfinite()].numpy()
     figure, axes = _chart(2.6)
-    edges = np.histogram_bin_edges(values, bins=min(60, 5 + len(values) // 5)).tolist()
-    axes.hist(values, bins=edges, color=BLUE)
+    axes.hist(values, bins=_bins(len(values)), color=BLUE)
     axes.axvline(mean, color=ORANGE, linestyle="--", linewidth=1.4, label="mean")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("ELBO of an example, nats")
@@ -149,20 +149,12 @@ def marginals(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) 
 
 
 def scatter_matrix(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) -> "Figure":
-    """Every pair of `dimensions`: data (count, D) as grey dots, samples (count, D) as rings."""
+    """Every pair of `dimensions`: data (count, D) as dots, samples (count, D) as rings."""
     pairs = [(first, second) for place, second in enumerate(dimensions) for first in dimensions[:place]]
     figure, grid = _panels(len(pairs), 2.2)
     for axes, (first, second) in zip(grid, pairs, strict=True):
-        axes.scatter(data[:, first], data[:, second], s=7, color=GREY, alpha=0.6, linewidths=0, label="data")
-        axes.scatter(
-            samples[:, first],
-            samples[:, second],
-            s=12,
-            facecolors="none",
-            edgecolors=BLUE,
-            linewidths=0.6,
-            label="samples",
-        )
+        axes.scatter(samples[:, first], samples[:, second], 14, "none", edgecolors=BLUE, lw=0.6, label="samples")
+        axes.scatter(data[:, first], data[:, second], s=7, color=ORANGE, linewidths=0, label="data")
         axes.set_xlim(*_limits(data[:, first]))
         axes.set_ylim(*_limits(data[:, second]))
         axes.set_xlabel(f"x[{first}]", fontsize=8)
@@ -176,13 +168,16 @@ def profiles(originals: np.ndarray, reconstructions: np.ndarray, titles: Sequenc
     from matplotlib.ticker import MaxNLocator
 
     figure, grid = _panels(len(originals), 1.7)
-    marker = "o" if originals.shape[1] <= 30 else ""
+    dot, cross = ("o", "x") if originals.shape[1] <= 30 else ("", "")
     positions = np.arange(originals.shape[1])
     for axes, original, reconstruction, title in zip(grid, originals, reconstructions, titles, strict=True):
-        axes.plot(positions, original, color=INK, linewidth=1, marker=marker, markersize=3, label="original")
-        axes.plot(positions, reconstruction, color=ORANGE, linewidth=1.2, linestyle="--", label="reconstruction")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.plot(positions, original, color=INK, lw=1, marker=dot, markersize=3, label="original")
+        axes.plot(positions, reconstruction, "--", color=ORANGE, lw=1.2, marker=cross, ms=4, label="reconstruction")
+        axes.set_xlim(-0.5, len(positions) - 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.set_title(title, fontsize=8)
+    figure.supxlabel("dimension", fontsize=9)
+    figure.supylabel("x", fontsize=9)
     _legend(figure, grid[0])
     return figure
 
@@ -193,8 +188,12 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def _bins(count: int) -> int:
+    return min(60, 6 + int(2 * count**0.5))
+
+
 def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None:
-    edges = np.linspace(*_limits(data), 41).tolist()
+    edges = np.linspace(*_limits(data), _bins(len(data)) + 1).tolist()
     axes.hist(data, bins=edges, density=True, color="#c4c4c4", label="data")
     axes.hist(samples, bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.2, label="samples")
     axes.set_yticks([])
@@ -203,21 +202,33 @@ def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None
 # ---------------------------------------------------------------------------------------------- canvas
 
 
+def save_chart(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG of at most 256 colours, a third of the size of what matplotlib writes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.quantize(256, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+
+
 def _chart(height: float) -> "tuple[Figure, Axes]":
     """A figure as wide as the page, with one pair of axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), dpi=RESOLUTION, layout="constrained")
     return figure, _plain(figure.add_subplot())
 
 
 def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
-    """A figure of `count` panels, three in a row, each `height` inches high."""
+    """A figure of `count` panels, at most three in a row, each `height` inches high."""
     from matplotlib.figure import Figure
 
-    rows = -(-count // 3)
-    figure = Figure(figsize=(WIDTH, rows * height + 0.4), layout="constrained")
-    return figure, [_plain(figure.add_subplot(rows, 3, place + 1)) for place in range(count)]
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, rows * height + 0.4), dpi=RESOLUTION, layout="constrained")
+    return figure, [_plain(figure.add_subplot(rows, columns, place + 1)) for place in range(count)]
 
 
 def _plain(axes: "Axes") -> "Axes":

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 UNITS = (("nats", "example"), ("bits", "dimension"))
 FAMILIES = {"vae": "variational autoencoder"}
-RESOLUTION = 180  # dots per inch
-SAMPLES, PAIRS, LOWEST = 64, 12, 12
+SAMPLES, PAIRS, LOWEST, PROFILES = 64, 12, 12, 6
 POINTS, ENCODED = 2000, 250  # in the latent plane, and how many of them at once
-DRAWN = 500  # samples and examples in a scatter plot
+DRAWN = 500  # examples in a scatter plot, and as many samples
 SMALL = 64  # images up to this many pixels high and wide are enlarged as squares
 
 FORMULAS = {
@@ -220,33 +219,34 @@ def sample_section(results: Results) -> str:
 def _sample_charts(results: Results, seed: int) -> list[str]:
     preparation = results.spec.preparation
     data = preparation.to_raw(results.x(spread(len(results.examples), DRAWN)))
-    samples = preparation.to_raw(results.model.sample(DRAWN, seed=seed))
-    data, samples = data.reshape(len(data), -1).astype(float), samples.reshape(DRAWN, -1).astype(float)
+    samples = preparation.to_raw(results.model.sample(len(data), seed=seed))
+    data, samples = (values.reshape(len(values), -1).astype(float) for values in (data, samples))
     varying = [dimension for dimension in range(data.shape[1]) if data[:, dimension].std() > 0] or [0]
     charts = {
         "marginals": (
             pictures.marginals(data, samples, varying[:6]),
-            f"The first dimensions that vary, in raw units: {len(data)} examples filled, {DRAWN} samples x ~ p(x|z) "
-            "as an outline.",
+            f"The first dimensions that vary, in raw units: {len(data)} examples filled, as many samples "
+            "x ~ p(x|z) as an outline.",
         )
     }
     if len(varying) > 1:
         charts["pairs"] = (
             pictures.scatter_matrix(data, samples, varying[:4]),
-            f"Pairs of dimensions: {len(data)} examples as dots, {DRAWN} samples as rings.",
+            f"Pairs of dimensions: {len(data)} examples as dots, as many samples as rings.",
         )
     return [_chart(results, name, chart, caption, caption) for name, (chart, caption) in charts.items()]
 
 
 def reconstruction_section(results: Results) -> str:
     """Examples and what is left of them after encoding and decoding."""
-    rows = spread(len(results.examples), PAIRS)
-    x, again = results.reconstructed(rows)
-    if results.spec.layout == "image":
+    image = results.spec.layout == "image"
+    rows = spread(len(results.examples), PAIRS if image else PROFILES)
+    if image:
+        x, again = results.reconstructed(rows)
         caption = "Upper row: examples, spread evenly over the data. Lower row: E[x|z] at the mean of q(z|x) (4.6)."
         content = _grid(results, "reconstructions", torch.cat([x, again]), len(rows), caption)
         return page.section("Reconstructions", page.figure(content, caption))
-    return page.section("Reconstructions", _profile_chart(results, "reconstructions", rows[:6]))
+    return page.section("Reconstructions", _profile_chart(results, "reconstructions", rows))
 
 
 def latent_section(results: Results) -> str:
@@ -284,7 +284,7 @@ def example_section(results: Results) -> str:
         caption = "The lowest bounds: the example on the left, its reconstruction on the right."
         parts.append(page.figure(page.group("tiles", tiles), caption))
     else:
-        parts.append(_profile_chart(results, "lowest", lowest))
+        parts.append(_profile_chart(results, "lowest", lowest[:PROFILES]))
     return page.section("Example by example", *parts)
 
 
@@ -314,7 +314,7 @@ def _score(results: Results, row: int) -> str:
 def _chart(results: Results, name: str, chart: "Figure", alt: str, caption: str) -> str:
     """Save a matplotlib figure and put it on the page; `caption` is HTML."""
     path = results.folder / f"{name}.png"
-    chart.savefig(path, dpi=RESOLUTION, metadata={"Software": None})
+    pictures.save_chart(chart, path)
     return page.figure(page.image(path, alt, "chart"), caption)
 
 
