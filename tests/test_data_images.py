@@ -304,11 +304,11 @@ def test_a_check_names_every_bad_image(tmp_path):
     many(tmp_path)
     corrupt(tmp_path)
     (tmp_path / "005.png").write_bytes(b"")
-    (tmp_path / "notes.txt").write_text("beside")
+    (tmp_path / "scan.gif").write_bytes(b"beside")
     Image.fromarray(pixels(3, 3)).save(tmp_path / "006.png")
     Image.fromarray(COLOUR).save(tmp_path / "007.png")
     problems = "\n".join(check(str(tmp_path)).problems)
-    for name in ("004.png: cannot", "005.png: cannot", "notes.txt: is not", "006.png: is 3x3", "007.png: is 8-bit RGB"):
+    for name in ("004.png: cannot", "005.png: cannot", "scan.gif: is not", "006.png: is 3x3", "007.png: is 8-bit RGB"):
         assert name in problems
 
 
