@@ -1,7 +1,7 @@
-"""Bounds on log p(x), each from Jensen's inequality log E w >= E log w (section 3), with its standard error."""
+"""4. Bounds on log p(x), each from Jensen's inequality log E w >= E log w (section 3), with its standard error."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,30 +13,27 @@ from torch import Tensor
 
 
 def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " batch"]:
-    """log (1/K) Σ_k w_k, without overflow."""
+    """log (1/K) Σ_k w_k, without overflow.
+
+    >>> log_mean_exp(torch.tensor([[-1000.0], [-1000.0]]))
+    tensor([-1000.])
+    """
     return log_weights.logsumexp(0) - math.log(log_weights.shape[0])
-
-
-def jensen_gap(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " batch"]:
-    """log E w - E log w over the K draws, >= 0 (3.2): what a one-draw bound loses against a K-draw bound."""
-    return log_mean_exp(log_weights) - log_weights.mean(0)
-
-
-def effective_sample_size(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " batch"]:
-    """(Σ w)² / Σ w², between 1 and K (Kong 1992)."""
-    return torch.exp(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0))
 
 
 # ---------------------------------------------------------------------------------------------- the bounds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Elbo:
     """The evidence lower bound (4.4), nats per example, higher is better; never negated, never reweighted.
 
     `reconstruction` is E_q log p(x|z); `rates` are the KL terms by name, each >= 0, that are subtracted (4.6), (5.11).
     All have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q,
     None where a single draw was made.
+
+    >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
+    tensor([-100.])
     """
 
     reconstruction: Float[Tensor, " batch"]
@@ -63,11 +60,15 @@ class Elbo:
         return cls(reconstruction.mean(0), rates, error)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImportanceWeightedBound:
     """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums, so that K draws never meet in memory.
 
-    E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch); merge chunks with `+`.
+    E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` merges further draws of the
+    same examples, `concatenate` puts other examples beside them.
+
+    >>> ImportanceWeightedBound.from_log_weights(torch.tensor([[1.0], [3.0]]).log()).value.exp()
+    tensor([2.0000], dtype=torch.float64)
     """
 
     draws: int
@@ -80,6 +81,16 @@ class ImportanceWeightedBound:
         """The bound over one chunk of draws; summed in float64, since K may be large."""
         wide = log_weights.double()
         return cls(wide.shape[0], wide.logsumexp(0), (2 * wide).logsumexp(0), wide.sum(0))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The bounds of several batches of examples, all with the same number of draws, as one batch."""
+        return cls(
+            parts[0].draws,
+            torch.cat([part.log_sum for part in parts]),
+            torch.cat([part.log_sum_of_squares for part in parts]),
+            torch.cat([part.sum_of_logs for part in parts]),
+        )
 
     def __add__(self, other: "ImportanceWeightedBound") -> "ImportanceWeightedBound":
         return ImportanceWeightedBound(
@@ -101,22 +112,23 @@ class ImportanceWeightedBound:
 
     @property
     def jensen_gap(self) -> Tensor:
-        """log E w - E log w >= 0 from the same draws, shape (batch)."""
+        """log E w - E log w >= 0 (3.2) from the same draws, shape (batch): what the ELBO loses against L_K."""
         return self.value - self.elbo
 
     @property
     def effective_sample_size(self) -> Tensor:
-        """(Σ w)² / Σ w², between 1 and K, shape (batch)."""
+        """(Σ w)² / Σ w², between 1 and K (Kong 1992), shape (batch)."""
         return torch.exp(2 * self.log_sum - self.log_sum_of_squares)
 
     @property
     def standard_error(self) -> Tensor:
-        """Monte-Carlo error of `value` by the delta method: sqrt(1/ESS - 1/K), shape (batch).
+        """Monte-Carlo error of `value` by the delta method, sqrt((K/ESS - 1) / (K - 1)), shape (batch); nan for K = 1.
 
-        Var log ŵ ≈ Var w / (K (E w)²), and K Σw²/(Σw)² - 1 estimates Var w / (E w)². It is itself untrustworthy where
-        the effective sample size is near one.
+        Var log ŵ ≈ Var w / (K (E w)²), and (K/ESS - 1) K / (K - 1) is the sample variance of w over its squared mean.
+        It is itself untrustworthy where the effective sample size is near one.
         """
-        return (1 / self.effective_sample_size - 1 / self.draws).clamp(min=0).sqrt()
+        relative_variance = (self.draws / self.effective_sample_size - 1).clamp(min=0)
+        return (relative_variance / (self.draws - 1)).sqrt()  # 0 / 0 where K = 1
 
 
 # ---------------------------------------------------------------------------------------------- estimates
@@ -124,7 +136,11 @@ class ImportanceWeightedBound:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error over `count` independent values."""
+    """A mean with its standard error over `count` independent values.
+
+    >>> print(Estimate.of(torch.tensor([1.0, 2.0, 3.0])))
+    2 ± 0.58
+    """
 
     mean: float
     standard_error: float
@@ -132,7 +148,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Float[Tensor, " count"]) -> Self:
-        """The mean of one value per example; the error sd/sqrt(count) holds both the examples' spread and Monte-Carlo noise."""
+        """The mean of one value per example; the error sd/sqrt(count) holds the examples' spread and their noise."""
         wide, count = values.double(), values.numel()
         error = (wide.std() / math.sqrt(count)).item() if count > 1 else math.nan
         return cls(wide.mean().item(), error, count)

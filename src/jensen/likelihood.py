@@ -71,7 +71,7 @@ class Bernoulli:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ_d x_d logit_d - log(1 + exp(logit_d)) in nats."""
-        return _sum_event(x * self.logits - F.softplus(self.logits), self.event_dims)
+        return -_sum_event(torch.addcmul(F.softplus(self.logits), x, self.logits, value=-1), self.event_dims)
 
     def quantile(self, u: Tensor) -> Tensor:
         """1 where u > p(x = 0), else 0."""

@@ -6,23 +6,30 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jensen.errors import InputError
 
-def _halvings(size: Sequence[int], times: int) -> list[tuple[int, int]]:
+
+def _halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
     """Height and width after 0, 1, ..., `times` stride-2 convolutions: each halves, rounding up."""
-    sizes = [(size[0], size[1])]
+    if len(shape) != 3:
+        raise InputError(f"convolutional network for x of shape {tuple(shape)}: give (channels, height, width)")
+    sizes = [(shape[1], shape[2])]
     for _ in range(times):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
     return sizes
 
 
 class ConvolutionalEncoder(nn.Module):
-    """(batch, C, H, W) -> (batch, outputs): one stride-2 3x3 convolution with SiLU per width, then a linear layer."""
+    """(batch, C, H, W) -> (batch, outputs): one stride-2 3x3 convolution with SiLU per width, then a linear layer.
+
+    Raises `InputError` where `shape` is not (C, H, W).
+    """
 
     def __init__(self, shape: Sequence[int], widths: Sequence[int], outputs: int) -> None:
         super().__init__()
+        height, width = _halvings(shape, len(widths))[-1]
         channels = [shape[0], *widths]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
-        height, width = _halvings(shape[1:], len(widths))[-1]
         self.last = nn.Linear(channels[-1] * height * width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,15 +39,16 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """(batch, latent) -> (batch, outputs, C, H, W): a linear layer, then per width nearest upsampling and a 3x3 convolution.
+    """(batch, latent) -> (batch, outputs, C, H, W): a linear layer, then per width SiLU, upsampling, a 3x3 convolution.
 
-    The mirror image of `ConvolutionalEncoder`: it passes through the same sizes, so any H and W come out exactly.
+    The mirror image of `ConvolutionalEncoder`: nearest-neighbour upsampling passes through the same sizes, so any H and
+    W come out exactly. Raises `InputError` where `shape` is not (C, H, W).
     """
 
     def __init__(self, latent: int, shape: Sequence[int], widths: Sequence[int], outputs: int) -> None:
         super().__init__()
-        self.shape, self.outputs = tuple(shape), outputs
-        self.sizes = _halvings(shape[1:], len(widths))[::-1]
+        self.sizes = _halvings(shape, len(widths))[::-1]
+        self.output = (outputs, *shape)
         channels = [*widths[::-1], outputs * shape[0]]
         self.start = (channels[0], *self.sizes[0])
         self.first = nn.Linear(latent, channels[0] * self.sizes[0][0] * self.sizes[0][1])
@@ -50,4 +58,4 @@ class ConvolutionalDecoder(nn.Module):
         h = self.first(z).unflatten(1, self.start)
         for layer, size in zip(self.layers, self.sizes[1:], strict=True):
             h = layer(F.interpolate(F.silu(h), size=size))
-        return h.unflatten(1, (self.outputs, self.shape[0]))
+        return h.reshape(len(z), *self.output)

@@ -2,32 +2,39 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from jensen.errors import InputError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": F.tanh, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 class MLP(nn.Module):
-    """(batch, *inputs) -> (batch, *outputs): flatten, linear layers of widths `hidden` with `activation` between, reshape.
+    """(batch, *inputs) -> (batch, *outputs): linear layers of widths `hidden`, `activation` between them.
 
-    Weights start by Glorot's uniform rule (Glorot & Bengio 2010), biases at zero.
+    With no `hidden` at all it is a linear map. Weights start by Glorot's uniform rule (Glorot & Bengio 2010), biases
+    at zero. Raises `InputError` for an activation that is not one of `ACTIVATIONS`.
     """
 
     def __init__(
         self, inputs: Sequence[int], hidden: Sequence[int], outputs: Sequence[int], activation: str = "tanh"
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise InputError(f"activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}; choose one of them")
         self.outputs, self.activation = tuple(outputs), ACTIVATIONS[activation]
         widths = [math.prod(inputs), *hidden, math.prod(outputs)]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        for layer in self.layers:
+        layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.flatten(1)
         for layer in self.layers[:-1]:
             h = self.activation(layer(h))
-        return self.layers[-1](h).unflatten(1, self.outputs)
+        return self.layers[-1](h).reshape(len(x), *self.outputs)

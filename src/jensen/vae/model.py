@@ -1,5 +1,6 @@
 """The variational autoencoder (section 4): prior, decoder, posterior, and the bounds they give."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,21 +8,21 @@ from torch import Tensor, nn
 
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.gaussian import Gaussian
-from jensen.likelihood import AbstractLikelihood, FixedScale, Observation
+from jensen.likelihood import AbstractLikelihood, Observation
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
 from jensen.vae.objective import AbstractObjective, ElboObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
 
-BLOCK = 250  # draws whose noise is generated together; part of what (seed, index) means, so not an option
-ROWS = 4000  # decoder rows per chunk: large enough for the matrix kernels, small enough to stay in cache
+BLOCK = 100  # draws whose noise is generated together; part of what (seed, index) means, so not an option
+ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # of x, decoded together: what a CPU's caches hold, what fills a GPU
 
 
 class VAE(AbstractLatentVariableModel):
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
-    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is how long q is optimised,
-    theta fixed, for examples that a per-datapoint posterior has not seen in training.
+    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is how long q is
+    optimised, theta fixed, for examples that a per-datapoint posterior has not seen in training.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class VAE(AbstractLatentVariableModel):
 
     def decode(self, z: Tensor) -> Observation:
         """p(x|z) for z (*batch, latent_dims) (4.2)."""
-        output = self.decoder(z.flatten(0, -2))
-        return self.likelihood(output.unflatten(0, z.shape[:-1]))
+        return self.likelihood(self._decoder_output(z))
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z) for z (draws, batch, latent_dims): shape (draws, batch)."""
-        return self.decode(z).log_prob(x) + Gaussian.standard(z.shape, dtype=z.dtype, device=z.device).log_prob(z)
+        prior = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)  # (4.1)
+        return self.decode(z).log_prob(x) + prior.log_prob(z)
 
     def infer(self, x: Tensor) -> Gaussian:
         """q(z) for any x: the encoder's, or, per-datapoint, optimised here with theta fixed."""
@@ -59,7 +60,7 @@ class VAE(AbstractLatentVariableModel):
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
             return q.kl_to_standard() - self.decode(q.mean + q.scale * eps).log_prob(x).mean(0)
 
-        return optimise_posterior(negative_elbo, start, steps=steps or self.fit_steps)
+        return optimise_posterior(negative_elbo, start, steps=self.fit_steps if steps is None else steps)
 
     # -- the contract
 
@@ -75,32 +76,37 @@ class VAE(AbstractLatentVariableModel):
     @torch.no_grad()
     def elbo_of(self, q: Gaussian, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         """The bound (4.6) that a given q gives."""
-        eps = self._noise(x, draws, seed, index)
+        eps = self._noise(x, draws, seed, _numbers(x, index))
         return Elbo.from_draws(self.decode(q.mean + q.scale * eps).log_prob(x), {"rate": q.kl_to_standard()})
 
-    @torch.no_grad()
     def importance_weighted_bound(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:
-        """L_K (4.9), K = `samples`, in chunks: memory does not grow with K. One value per example."""
-        index = torch.arange(len(x)) if index is None else index
-        q = self.infer(x)
-        group = max(1, ROWS // min(BLOCK, samples))
-        parts = [
-            self._importance_group(x[rows], Gaussian(q.mean[rows], q.scale[rows]), samples, seed, index[rows])
-            for rows in torch.arange(len(x)).split(group)
-        ]
-        fields = ("log_sum", "log_sum_of_squares", "sum_of_logs")
-        return ImportanceWeightedBound(
-            samples, *(torch.cat([getattr(part, name) for part in parts]) for name in fields)
+        """L_K (4.9), K = `samples`, one value per example. In chunks: memory does not grow with K."""
+        return self.importance_weighted_bound_of(self.infer(x), x, samples=samples, seed=seed, index=index)
+
+    @torch.no_grad()
+    def importance_weighted_bound_of(
+        self, q: Gaussian, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
+    ) -> ImportanceWeightedBound:
+        """The L_K (4.9) that a given q gives."""
+        numbers = _numbers(x, index)
+        rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)
+        group = max(1, rows // min(BLOCK, samples))  # examples
+        chunks = [slice(start, start + group) for start in range(0, len(x), group)]
+        return ImportanceWeightedBound.concatenate(
+            [
+                self._importance_group(Gaussian(q.mean[rows], q.scale[rows]), x[rows], samples, seed, numbers[rows])
+                for rows in chunks
+            ]
         )
 
     def _importance_group(
-        self, x: Tensor, q: Gaussian, samples: int, seed: int, index: Tensor
+        self, q: Gaussian, x: Tensor, samples: int, seed: int, numbers: Sequence[int]
     ) -> ImportanceWeightedBound:
         total: ImportanceWeightedBound | None = None
         for block, start in enumerate(range(0, samples, BLOCK)):
-            eps = self._noise(x, BLOCK, seed, index, block)[: samples - start]
+            eps = self._noise(x, min(BLOCK, samples - start), seed, numbers, block)
             z = q.mean + q.scale * eps
             part = ImportanceWeightedBound.from_log_weights(self.log_joint(x, z) - q.log_prob(z))
             total = part if total is None else total + part
@@ -128,6 +134,7 @@ class VAE(AbstractLatentVariableModel):
         """E[x|z] at the mean of q(z|x)."""
         return self.decode(self.encode(x)).mean
 
+    @torch.no_grad()
     def further_bounds(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> dict[str, Elbo | ImportanceWeightedBound]:
@@ -135,10 +142,10 @@ class VAE(AbstractLatentVariableModel):
 
         Optimised minus encoder bound is the amortisation gap (Cremer et al. 2018).
         """
-        optimised = self.optimise(x, self.infer(x))
+        q = self.infer(x)
         return {
-            "optimised ELBO": self.elbo_of(optimised, x, draws=16, seed=seed, index=index),
-            f"L_{samples}": self.importance_weighted_bound(x, samples=samples, seed=seed, index=index),
+            "optimised ELBO": self.elbo_of(self.optimise(x, q), x, draws=16, seed=seed, index=index),
+            f"L_{samples}": self.importance_weighted_bound_of(q, x, samples=samples, seed=seed, index=index),
         }
 
     @torch.no_grad()
@@ -146,26 +153,24 @@ class VAE(AbstractLatentVariableModel):
         """Active units: latent dimensions whose posterior mean varies by more than 0.01 over x (Burda et al. 2016)."""
         mean = self.encode(x)
         found = {"active units": float((mean.var(0) > 0.01).sum()), "latent dimensions": float(self.latent_dims)}
-        return found | self._scale_diagnostics(mean)
+        return found | self.likelihood.diagnostics(self._decoder_output(mean))
 
-    def _scale_diagnostics(self, z: Tensor) -> dict[str, float]:
-        scale = getattr(self.likelihood, "scale", None)
-        if scale is None or isinstance(scale, FixedScale):
-            return {}
-        values = self.decode(z).scale  # type: ignore[attr-defined]
-        return {
-            "decoder scale, mean": float(values.mean()),
-            "decoder scale, floor": scale.floor,
-            "share of scales at the floor": float((values < 1.01 * scale.floor).float().mean()),
-        }
+    def _decoder_output(self, z: Tensor) -> Tensor:
+        """(*batch, outputs, *shape), in the precision of z, also where autocast runs the decoder in another."""
+        output = self.decoder(z.flatten(0, -2)).to(z.dtype)
+        return output.reshape(*z.shape[:-1], *output.shape[1:])
 
     # -- noise
 
-    def _noise(self, x: Tensor, draws: int, seed: int, index: Tensor | None, *path: int) -> Tensor:
-        """Standard normal (draws, batch, latent_dims), example i's a function of (seed, index[i], path) alone."""
-        numbers: Sequence[int] = range(len(x)) if index is None else index.tolist()
+    def _noise(self, x: Tensor, draws: int, seed: int, numbers: Sequence[int], *path: int) -> Tensor:
+        """Standard normal (draws, batch, latent_dims), example i's a function of (seed, numbers[i], path) alone."""
         stream = derived_seed(seed, Stream.EVALUATION)
         return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 
     def _decode_prior(self, n: int, seed: int, first: int) -> Observation:
         return self.decode(normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0).to(self.device))
+
+
+def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
+    """Which example each row of x is."""
+    return range(len(x)) if index is None else index.tolist()

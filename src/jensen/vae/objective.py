@@ -1,18 +1,20 @@
 """What a VAE is trained on: the ELBO or L_K, with the options that `elbo` never sees."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from jensen.bound import log_mean_exp
 from jensen.errors import InputError
-from jensen.gaussian import Gaussian, standard_normal_kl
+from jensen.gaussian import standard_normal_kl
 from jensen.model import Batch, Loss
 
 if TYPE_CHECKING:
+    import torch
+
     from jensen.vae.model import VAE
 
 
@@ -20,45 +22,54 @@ class AbstractObjective(ABC):
     """A loss for a VAE: nats per example, to be minimised."""
 
     @abstractmethod
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: torch.Generator) -> Loss: ...
+    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss: ...
 
 
 @dataclass(frozen=True)
 class ElboObjective(AbstractObjective):
     """(4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j], one z per example.
 
-    `warmup_steps` raises the KL's weight linearly from 0 to 1 over that many steps (Bowman et al. 2016); `free_bits`
-    replaces each latent dimension's batch-mean KL by max(free_bits, KL), in nats (Kingma et al. 2016, eq. 15). With
-    both at zero the loss is the negative ELBO; otherwise it is another weighting of the same terms.
+    `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
+    `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
+    With both at zero the loss is the negative ELBO; otherwise it is another weighting of the same terms. Raises
+    `InputError` where one of them is negative.
     """
 
     warmup_steps: int = 0
     free_bits: float = 0.0
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: torch.Generator) -> Loss:
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or not 0 <= self.free_bits < math.inf:
+            raise InputError(
+                f"ELBO objective with warmup_steps = {self.warmup_steps}, free_bits = {self.free_bits}: "
+                "expected both >= 0; give 0 to switch one off"
+            )
+
+    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.rsample(generator)  # (4.7)
         reconstruction = vae.decode(z).log_prob(batch.x).mean()
         kl_per_dimension = standard_normal_kl(q.mean, q.scale).mean(0)  # (4.6)
         rate = kl_per_dimension.sum()
-        penalty = kl_per_dimension.clamp(min=self.free_bits).sum() if self.free_bits > 0 else rate
+        penalty = kl_per_dimension.clamp(min=self.free_bits).sum() if self.free_bits else rate
         weight = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return Loss(
-            weight * penalty - reconstruction, {"reconstruction": reconstruction.detach(), "rate": rate.detach()}
-        )
+        terms = {"reconstruction": reconstruction.detach(), "rate": rate.detach()}
+        return Loss(weight * penalty - reconstruction, terms)  # (4.8)
 
 
 @dataclass(frozen=True)
 class ImportanceWeightedObjective(AbstractObjective):
-    """-(1/B) Σ_j L_K(x_j) (4.9), the plain reparameterised gradient (Burda et al. 2016, eq. 13)."""
+    """-(1/B) Σ_j L_K(x_j) (4.9), the plain reparameterised gradient (Burda et al. 2016, eq. 13).
+
+    `samples` is K; raises `InputError` where it is below 1.
+    """
 
     samples: int
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise InputError(f"L_K with K = {self.samples}: expected K >= 1; give a positive number of samples")
+        _check_samples(self.samples)
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: torch.Generator) -> Loss:
+    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.rsample(generator, (self.samples,))
         log_weights = vae.log_joint(batch.x, z) - q.log_prob(z)
@@ -71,23 +82,27 @@ class DoublyReparameterisedObjective(AbstractObjective):
 
     theta: Σ_k w̃_k grad log w_k;  q: Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q), w̃_k the normalised weights, where log w
     depends on q only through z. K = 1 is "sticking the landing" (Roeder et al. 2017). The loss's value is -L_K.
+    `samples` is K; raises `InputError` where it is below 1.
     """
 
     samples: int
 
-    __post_init__ = ImportanceWeightedObjective.__post_init__
+    def __post_init__(self) -> None:
+        _check_samples(self.samples)
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: torch.Generator) -> Loss:
+    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.rsample(generator, (self.samples,))
-        fixed = Gaussian(q.mean.detach(), q.scale.detach())
-        log_weights = vae.log_joint(batch.x, z) - fixed.log_prob(z)
+        log_weights = vae.log_joint(batch.x, z) - q.detach().log_prob(z)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:
             z.register_hook(lambda gradient: normalised.unsqueeze(-1) * gradient)  # w̃ from the loss, w̃ once more here
-        bound = log_mean_exp(log_weights.detach()).mean()
-        surrogate = (normalised * log_weights).sum(0).mean()  # its gradient in theta is that of L_K
-        return _importance_loss(log_weights, surrogate - surrogate.detach() + bound)
+        return _importance_loss(log_weights, log_mean_exp(log_weights).mean())  # grad log_mean_exp = Σ w̃ grad log w
+
+
+def _check_samples(samples: int) -> None:
+    if samples < 1:
+        raise InputError(f"L_K with K = {samples}: expected K >= 1; give a positive number of samples")
 
 
 def _importance_loss(log_weights: Tensor, bound: Tensor) -> Loss:

@@ -1,5 +1,6 @@
 """q(z): the two families of (4.5), amortised and per-datapoint, and the optimisation of q with theta held fixed."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ class AbstractPosterior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, index: Tensor) -> Gaussian:
-        """q for training examples x (batch, *shape) with numbers `index` (batch): mean and scale (batch, latent_dims)."""
+        """q of shape (batch, latent_dims) for the training examples x (batch, *shape) with numbers `index` (batch)."""
 
     @abstractmethod
     def initial(self, x: Tensor) -> Gaussian:
@@ -26,7 +27,7 @@ class AbstractPosterior(nn.Module, ABC):
 
 
 class AmortisedPosterior(AbstractPosterior):
-    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), an encoder network with outputs (batch, 2 latent_dims): mu, log s."""
+    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), mu and log s from an encoder with outputs (batch, 2 latent_dims)."""
 
     def __init__(self, encoder: nn.Module, latent_dims: int) -> None:
         super().__init__()
@@ -36,32 +37,39 @@ class AmortisedPosterior(AbstractPosterior):
         return self.initial(x)
 
     def initial(self, x: Tensor) -> Gaussian:
-        mean, log_scale = self.encoder(x).chunk(2, dim=-1)
-        return Gaussian(mean, log_scale.exp())
+        """q(z|x), which needs no optimisation; in the precision of x, whatever autocast runs the encoder in."""
+        return _from_mean_and_log_scale(self.encoder(x).to(x.dtype))
 
 
 class PerDatapointPosterior(AbstractPosterior):
-    """(4.5) ①: free mu_i, s_i for every training example i = 1..N, starting at N(0, initial_scale²).
+    """(4.5) ①: free mu_i, s_i for every training example i = 1..N, near N(0, initial_scale²) at first.
 
     The table's gradients are sparse: a step moves only the rows of its batch.
     """
 
     def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:
         super().__init__()
-        self.latent_dims, self.examples = latent_dims, examples
-        self.initial_log_scale = float(torch.tensor(initial_scale).log())
+        if not initial_scale > 0:
+            raise InputError(
+                f"initial scale {initial_scale}: expected a standard deviation > 0; give a positive number"
+            )
+        self.latent_dims, self.initial_scale = latent_dims, initial_scale
         self.table = nn.Embedding(examples, 2 * latent_dims, sparse=True)
         with torch.no_grad():
             self.table.weight[:, :latent_dims].mul_(0.01)  # small and different, so that symmetry is broken
-            self.table.weight[:, latent_dims:].fill_(self.initial_log_scale)
+            self.table.weight[:, latent_dims:].fill_(math.log(initial_scale))
 
     def forward(self, x: Tensor, index: Tensor) -> Gaussian:
-        mean, log_scale = self.table(index).chunk(2, dim=-1)
-        return Gaussian(mean, log_scale.exp())
+        return _from_mean_and_log_scale(self.table(index))
 
     def initial(self, x: Tensor) -> Gaussian:
         mean = x.new_zeros(x.shape[0], self.latent_dims)
-        return Gaussian(mean, torch.full_like(mean, self.initial_log_scale).exp())
+        return Gaussian(mean, torch.full_like(mean, self.initial_scale))
+
+
+def _from_mean_and_log_scale(parameters: Tensor) -> Gaussian:
+    mean, log_scale = parameters.chunk(2, dim=-1)
+    return Gaussian(mean, log_scale.exp())
 
 
 def optimise_posterior(
@@ -77,13 +85,14 @@ def optimise_posterior(
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
     all examples share: they do not interact, so the result for one does not depend on the others. Adam, its learning
-    rate falling to zero along a half cosine, which averages the gradient's Monte-Carlo noise away.
+    rate falling to zero along a half cosine, which averages the gradient's Monte-Carlo noise away. Raises `InputError`
+    where `steps` < 1.
     """
     if steps < 1:
         raise InputError(f"optimise_posterior for {steps} steps: expected at least 1; give a positive number of steps")
     mean = start.mean.detach().clone().requires_grad_()
-    log_scale = start.scale.detach().expand_as(start.mean).log().clone().requires_grad_()
-    optimiser = torch.optim.Adam([mean, log_scale], lr=learning_rate, betas=(0.9, 0.99))
+    log_scale = start.scale.detach().expand_as(start.mean).log().requires_grad_()
+    optimiser = torch.optim.Adam([mean, log_scale], lr=learning_rate, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     noise = generator(seed)
     with torch.enable_grad():
