@@ -233,6 +233,10 @@ class MultivariateGaussian:
         return torch.broadcast_shapes(self.mean.shape, self.cholesky.shape[:-1])
 
     @property
+    def batch_shape(self) -> torch.Size:
+        return self.shape[:-1]
+
+    @property
     def covariance(self) -> Tensor:
         """Sigma = L L^T (1.8), (..., d, d)."""
         return self.cholesky @ self.cholesky.mT
@@ -259,7 +263,7 @@ class MultivariateGaussian:
     def entropy(self) -> Tensor:
         """½ log det(2 pi e Sigma) = Σ log L_ii + ½ d log(2 pi e) in nats; returns the batch shape."""
         entropy = self._half_log_determinant() + self.mean.shape[-1] * (0.5 + LOG_SQRT_TWO_PI)
-        return entropy.expand(self.shape[:-1])
+        return entropy.expand(self.batch_shape)
 
     def kl(self, other: "MultivariateGaussian") -> Tensor:
         """KL(self || other) in nats, exact; batches broadcast; returns the batch shape.

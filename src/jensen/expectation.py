@@ -1,0 +1,256 @@
+"""2. Stochastic optimisation: min over (mu, Sigma) of E_{N(x | mu, Sigma)} f(x) (2.1), with an entropy term or without.
+
+The loop is (2.3) with the gradients (2.2). Its iterates never rest, so what counts is their average over a window of
+steps. The averages of successive windows are compared on the *same* random numbers: most of the noise cancels, and the
+closer the two averages, the smaller the standard error of the gain from one to the next. Then
+
+- while a window gains significantly more than `tolerance`, the next one is like it;
+- otherwise the next one is twice as long, and where noise hides any gain it starts from the average at half the
+  learning rate;
+- **converged** means two windows in a row, the second twice as long, whose gain and two standard errors are within
+  `tolerance`, the second gain being insignificant or at most half of the first, so that the gains still to come, a
+  geometric series, are within it too.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian, MultivariateGaussian
+
+Family = TypeVar("Family", Gaussian, MultivariateGaussian)
+ADAM = partial(torch.optim.Adam, lr=0.05, betas=(0.9, 0.99))
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search.
+
+    `optimiser` makes a torch optimiser of the parameters, which are measured in standard deviations of the start: its
+    learning rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps,
+    `tolerance` a gain that no longer matters, in the units of f, and `max_steps` where to give up.
+    Raises `InputError` for numbers with which nothing can be compared.
+    """
+
+    optimiser: Callable[[list[Tensor]], torch.optim.Optimizer] = ADAM
+    batch_size: int = 64
+    window: int = 100
+    tolerance: float = 1e-3
+    max_steps: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2 or self.window < 1 or self.max_steps < 1 or not self.tolerance > 0:
+            raise InputError(
+                f"Search got batch_size {self.batch_size}, window {self.window}, max_steps {self.max_steps}, tolerance "
+                f"{self.tolerance}: give at least 2, 1 and 1, and a tolerance above 0."
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of (2.3): the loss, the length of its gradient in mu (2.2), and the standard errors over the B draws."""
+
+    loss: float
+    standard_error: float
+    gradient_norm: float
+    gradient_noise: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of steps: the loss at its average iterate, and the gain over the average before on the same draws."""
+
+    steps: int
+    learning_rate: float
+    loss: float
+    standard_error: float
+    gain: float
+    gain_standard_error: float
+
+    def gains_more_than(self, amount: float) -> bool:
+        """Whether the gain exceeds `amount` by two standard errors."""
+        return self.gain - 2 * self.gain_standard_error > amount
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the gain, be it positive or negative, is within `tolerance` with two standard errors to spare."""
+        return abs(self.gain) + 2 * self.gain_standard_error <= tolerance
+
+
+@dataclass(frozen=True)
+class History:
+    """Every step and every window, in order, for plotting."""
+
+    steps: list[Step]
+    windows: list[Window]
+
+    def settled(self, tolerance: float) -> bool:
+        """The criterion of convergence: see the head of the chapter."""
+        if len(self.windows) < 2:
+            return False
+        before, last = self.windows[-2:]
+        fades = not last.gains_more_than(0.0) or last.gain <= 0.5 * before.gain
+        return last.steps == 2 * before.steps and before.within(tolerance) and last.within(tolerance) and fades
+
+
+@dataclass(frozen=True)
+class Minimum(Generic[Family]):
+    """What was found: the average of the last window, how it went, whether it converged, and after how many steps."""
+
+    distribution: Family
+    history: History
+    converged: bool
+    steps: int
+
+
+def minimise_expectation(
+    f: Callable[[Tensor], Tensor],
+    start: Family,
+    generator: torch.Generator,
+    temperature: float = 0.0,
+    search: Search = Search(),
+) -> Minimum[Family]:
+    """Minimise E_{N(x | mu, Sigma)} f(x) - temperature * H[N(mu, Sigma)] over mu and Sigma (2.1), from `start`.
+
+    `f` maps (B, *event) to (B,), row by row, differentiably. `start` has no batch dimensions; the result is of its
+    type: diagonal covariance from a `Gaussian`, full from a `MultivariateGaussian`. The search runs where the start is
+    N(0, I), mu = mu_0 + L_0 m and L = L_0 diag(e^l) (I + N) with N strictly lower triangular: L is a valid factor
+    whatever (m, l, N), and the start sets the length of a step. Reaching `search.max_steps` is no error: `converged`
+    says. Raises `InputError` where f is not such a function, and where it or its gradient is not finite, naming the
+    step.
+
+    >>> found = minimise_expectation(
+    ...     lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,)), torch.Generator().manual_seed(0), 1.0
+    ... )
+    >>> found.converged, found.distribution.mean.round(decimals=1), found.distribution.scale.round(decimals=1)
+    (True, tensor([1., 1.]), tensor([0.5000, 0.5000]))
+    """
+    if start.batch_shape or not temperature >= 0:
+        raise InputError(
+            f"minimise_expectation got a start of shape {tuple(start.shape)} and temperature {temperature}: "
+            "give a start without batch dimensions and a temperature of at least 0."
+        )
+    run = _Run(f, start, generator, temperature, search)
+    while True:
+        window = run.window()
+        converged = run.history.settled(search.tolerance)
+        if converged or len(run.history.steps) >= search.max_steps:
+            return Minimum(cast(Family, run.average), run.history, converged, len(run.history.steps))
+        if not window.gains_more_than(search.tolerance):
+            run.steps_per_window *= 2
+        if not window.gains_more_than(0.0):
+            run.anneal()
+
+
+class _Run:
+    """The state of a search: parameters and their optimiser, the last average, the length of a window, the history."""
+
+    def __init__(
+        self,
+        f: Callable[[Tensor], Tensor],
+        start: Gaussian | MultivariateGaussian,
+        generator: torch.Generator,
+        temperature: float,
+        search: Search,
+    ) -> None:
+        self.f, self.generator, self.temperature, self.search = f, generator, temperature, search
+        self.start = self.average = start.detach()
+        shapes = [
+            start.shape,
+            start.shape,
+            *([start.cholesky.shape] if isinstance(start, MultivariateGaussian) else []),
+        ]
+        self.parameters = [start.mean.new_zeros(shape, requires_grad=True) for shape in shapes]  # m, l and N
+        self.averaged_parameters = [parameter.detach() for parameter in self.parameters]
+        self.optimiser = search.optimiser(self.parameters)
+        self.steps_per_window = search.window
+        self.history = History([], [])
+
+    def window(self) -> Window:
+        """Take the steps of one window, average its iterates, compare with the average before."""
+        steps = min(self.steps_per_window, self.search.max_steps - len(self.history.steps))
+        sums = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for _ in range(steps):
+            self.history.steps.append(self._step())
+            for total, parameter in zip(sums, self.parameters, strict=True):
+                total += parameter.detach()
+        self.averaged_parameters = [total / steps for total in sums]
+        before, self.average = self.average, self._distribution(self.averaged_parameters)
+        self.history.windows.append(self._compare(before, steps))
+        return self.history.windows[-1]
+
+    def anneal(self) -> None:
+        """Go on from the average, at half the learning rate."""
+        with torch.no_grad():
+            for parameter, average in zip(self.parameters, self.averaged_parameters, strict=True):
+                parameter.copy_(average)
+        for group in self.optimiser.param_groups:
+            group["lr"] /= 2
+
+    def _distribution(self, parameters: list[Tensor]) -> Gaussian | MultivariateGaussian:
+        """mu = mu_0 + L_0 m, L = L_0 diag(e^l) (I + N): a valid factor for every value of the parameters (2.3)."""
+        start, shift = self.start, parameters[0]
+        smallest = math.log(torch.finfo(shift.dtype).tiny) / 2  # e^l stays above zero, also times L_0
+        scale = parameters[1].clamp(min=smallest).exp()
+        if isinstance(start, Gaussian):
+            return Gaussian(start.mean + start.scale * shift, start.scale * scale, start.event_dims)
+        factor = scale.unsqueeze(-1) * parameters[2].tril(-1) + scale.diag()
+        return MultivariateGaussian(start.mean + start.cholesky @ shift, start.cholesky @ factor)
+
+    def _step(self) -> Step:
+        distribution = self._distribution(self.parameters)
+        x = distribution.rsample(self.generator, (self.search.batch_size,))
+        values, gradients = self._values_and_gradients(x.detach())
+        entropy = distribution.entropy()
+        step = _summary(values - self.temperature * entropy.detach(), gradients)
+        if not (math.isfinite(step.loss) and math.isfinite(step.gradient_norm)):
+            what = "f is not finite" if not math.isfinite(step.loss) else "f is finite but its gradient is not"
+            raise InputError(
+                f"{what} at step {len(self.history.steps) + 1}: make f smooth and finite wherever the distribution "
+                "reaches, start nearer or narrower, or lower the learning rate."
+            )
+        self.optimiser.zero_grad()
+        torch.autograd.backward([x, entropy], [gradients / len(values), entropy.new_tensor(-self.temperature)])  # (2.2)
+        self.optimiser.step()
+        return step
+
+    def _values_and_gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        values = self.f(x.requires_grad_())
+        if values.shape != x.shape[:1] or not values.requires_grad:
+            smooth = "differentiable" if values.requires_grad else "not differentiable"
+            raise InputError(
+                f"f gave a tensor of shape {tuple(values.shape)}, {smooth}, for x of shape "
+                f"{tuple(x.shape)}: give one differentiable value per row, shape ({len(x)},)."
+            )
+        return values.detach(), torch.autograd.grad(values.sum(), x)[0]
+
+    @torch.no_grad()
+    def _compare(self, before: Gaussian | MultivariateGaussian, steps: int) -> Window:
+        """The loss at the average of this window and at the one before, on a quarter as many draws as it had."""
+        losses, gains = [], []
+        for _ in range(max(2, steps // 4)):
+            state = self.generator.get_state()
+            values_before = self.f(before.rsample(self.generator, (self.search.batch_size,)))
+            self.generator.set_state(state)
+            losses.append(self.f(self.average.rsample(self.generator, (self.search.batch_size,))))
+            gains.append(values_before - losses[-1])
+        entropy, entropy_before = self.average.entropy(), before.entropy()
+        loss = _mean_and_error(torch.cat(losses) - self.temperature * entropy)
+        gain = _mean_and_error(torch.cat(gains) + self.temperature * (entropy - entropy_before))
+        return Window(steps, self.optimiser.param_groups[0]["lr"], *loss, *gain)
+
+
+def _summary(losses: Tensor, gradients: Tensor) -> Step:
+    rows, count = gradients.flatten(1), math.sqrt(len(gradients))
+    noise = rows.var(0).sum().sqrt() / count
+    moments = torch.stack([losses.mean(), losses.std() / count, rows.mean(0).norm(), noise])
+    return Step(*moments.tolist())  # one wait for the device
+
+
+def _mean_and_error(values: Tensor) -> tuple[float, float]:
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
