@@ -1,0 +1,73 @@
+"""7. How wrong the denoiser is at each noise level, and the reverse variance that is best for it (5.12)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jensen.diffusion.denoiser import Prediction
+from jensen.diffusion.process import per_example, posterior_variance
+from jensen.diffusion.reverse import AbstractReverseVariance
+from jensen.diffusion.schedule import one_minus_alpha_bar, signal_scale
+from jensen.errors import InputError
+
+
+class MeanSquaredErrors(nn.Module):
+    """E ||x_0 - x̂||² / D as a function of the log-SNR: running means in bins, kept with the model.
+
+    What is averaged is the ratio to 1 - alpha_bar, the error for data that are N(0, I): it varies slowly. It starts as
+    if that ratio had been seen once in each bin, to be one. A bin forgets with a mean life of `memory` observations.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self, minimum: float = -20.0, maximum: float = 20.0, bins: int = 80, memory: int = 2000) -> None:
+        super().__init__()
+        if not (minimum < maximum and bins > 1 and memory > 0):
+            raise InputError(
+                f"table of errors from log-SNR {minimum} to {maximum} in {bins} bins, memory {memory}: "
+                "expected minimum < maximum, more than one bin and a positive memory"
+            )
+        self.minimum, self.maximum, self.bins, self.memory = minimum, maximum, bins, memory
+        self.register_buffer("total", torch.ones(bins))
+        self.register_buffer("weight", torch.ones(bins))
+
+    @torch.no_grad()
+    def observe(self, log_snr: Float[Tensor, " rows"], squared_error: Float[Tensor, " rows"]) -> None:
+        """Take ||x_0 - x̂||² / D of some examples into the means; what is not finite is left out."""
+        ratio = squared_error.float() / one_minus_alpha_bar(log_snr.double()).float()
+        good = ratio.isfinite()
+        bins = self._place(log_snr).round().long().clamp(0, self.bins - 1)
+        member = torch.nn.functional.one_hot(bins, self.bins).float() * good.unsqueeze(1)  # a sum in a fixed order
+        kept = (1 - 1 / self.memory) ** member.sum(0)
+        self.total.mul_(kept).add_(torch.where(good, ratio, 0) @ member)
+        self.weight.mul_(kept).add_(member.sum(0))
+
+    def forward(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """E ||x_0 - x̂||² / D, interpolated; beyond the table's ends the ratio to 1 - alpha_bar stays what it is."""
+        ratio = (self.total / self.weight).to(log_snr)
+        place = self._place(log_snr).clamp(0, self.bins - 1)
+        left = place.detach().long().clamp(max=self.bins - 2)
+        return one_minus_alpha_bar(log_snr) * torch.lerp(ratio[left], ratio[left + 1], place - left)
+
+    def _place(self, log_snr: Tensor) -> Tensor:
+        """The log-SNR in units of bins: 0 at the middle of the first."""
+        return (log_snr - self.minimum) * (self.bins / (self.maximum - self.minimum)) - 0.5
+
+
+class AnalyticVariance(AbstractReverseVariance):
+    """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, c the weight of x_0 in mu~_t (5.8): the best function of t alone.
+
+    It minimises the mean of (5.13) over the data that the errors are from (Bao et al. 2022, theorem 1, there by the
+    score). Where s is the data it is E ||x_0 - x̂||² / D. The bound stays a bound whatever the table holds.
+    """
+
+    def __init__(self, errors: MeanSquaredErrors) -> None:
+        self.errors = errors
+
+    def scale(self, prediction: Prediction, log_snr_s: Tensor) -> Tensor:
+        log_snr_t = prediction.log_snr
+        on_x0 = signal_scale(log_snr_s) * -torch.expm1(log_snr_t - log_snr_s)
+        squared_error = self.errors(log_snr_t.to(self.errors.total.device))
+        variance = posterior_variance(log_snr_s, log_snr_t) + on_x0.square() * squared_error.to(on_x0)
+        return per_example(variance.sqrt(), prediction.x_t)

@@ -1,0 +1,314 @@
+"""7. The bound (5.11) in full, term by term: L_T, every L_{t-1}, L_0.
+
+A chain is a grid of log-SNRs: inf at point 0, the data, then x_1 .. x_T. In nats per example,
+
+    log p(x_0) >= -L_T - Σ_{t=2}^T L_{t-1} - L_0,      L_T     = KL(q(x_T|x_0) || N(0, I)),
+                                                       L_{t-1} = E KL(q(x_{t-1}|x_t,x_0) || p_theta(x_{t-1}|x_t)),
+                                                       L_0     = -E log p_theta(x_0|x_1).
+
+Every KL is in closed form; the expectations over x_t are averages over draws. With one term of each of T - 1 strata the
+sum over t is exact; with fewer strata it is an unbiased estimate (`Strata`). Step t stands for the term of x_t: step 1
+is L_0, step t >= 2 is L_{t-1}.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jensen.bound import Elbo
+from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.process import marginal, posterior
+from jensen.diffusion.reverse import AbstractReverseVariance
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian
+from jensen.likelihood import DiscretisedGaussian
+from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
+
+ROWS = {"cpu": 500, "cuda": 4000}  # rows of one call of the network: changes memory and speed, never a number
+NOISE, CHOICE = 0, 1  # what an example's random numbers are for
+
+# ---------------------------------------------------------------------------------------------- one term
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionBound:
+    """The bound (5.11) of one denoiser along one chain, differentiable in both.
+
+    `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`, `variance` the sigma_t² of (5.12). With `levels` the
+    data lie on the grid of that many levels in [-1, 1] and p_theta(x_0|x_1) is a discretised Gaussian, so that it is a
+    log-mass that is bounded; without, a log-density. Raises `InputError` for a chain of one step, which has no
+    denoising term.
+    """
+
+    denoiser: AbstractDenoiser
+    log_snr: Float[Tensor, " points"]
+    variance: AbstractReverseVariance
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise InputError(f"a bound over {self.steps} step: expected at least 2; raise the number of steps")
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.log_snr) - 1
+
+    def prior(self, x0: Tensor) -> Tensor:
+        """L_T = KL(q(x_T|x_0) || N(0, I)) (5.11), (batch), in closed form."""
+        return marginal(x0, self.log_snr[-1]).kl_to_standard()
+
+    def predict(self, x0: Tensor, step: Tensor, eps: Tensor, labels: Tensor | None = None) -> Prediction:
+        """The denoiser's answer to x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6), step t (rows)."""
+        log_snr = self.log_snr[step]
+        kernel = marginal(x0, log_snr)
+        return self.denoiser(kernel.mean + kernel.scale * eps, log_snr, labels)
+
+    def term(self, prediction: Prediction, x0: Tensor, step: Tensor) -> Tensor:
+        """L_{t-1} where t = step >= 2, L_0 where it is 1, of x_t as predicted, in nats; step (rows)."""
+        first = self.reconstruction_term(prediction, x0, step)
+        return torch.where(step == 1, first, self.denoising_term(prediction, x0, step))
+
+    def denoising_term(self, prediction: Prediction, x0: Tensor, step: Tensor) -> Tensor:
+        """L_{t-1} (5.11), t = step >= 2, in nats, (rows); where step is 1 just some number."""
+        log_snr_s = torch.where(step == 1, self.log_snr[step] + 1, self.log_snr[step - 1])  # not the data: inf - inf
+        return reverse_kl(prediction, x0, log_snr_s, self.variance)
+
+    def reconstruction_term(self, prediction: Prediction, x0: Tensor, step: Tensor) -> Tensor:
+        """L_0 = -log p_theta(x_0|x_1) (5.11), in nats, (rows), around x̂, which is mu_theta there; as if step were 1."""
+        scale = self.variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
+        if self.levels is None:
+            return -Gaussian(prediction.x0, scale, x0.ndim - 1).log_prob(x0)
+        return -DiscretisedGaussian(prediction.x0, scale, self.levels, x0.ndim - 1).log_prob(x0)
+
+
+def squared_error(prediction: Prediction, x0: Tensor) -> Tensor:
+    """||x_0 - x̂||² / D, (rows)."""
+    return (x0 - prediction.x0).square().flatten(1).mean(1)
+
+
+def reverse_kl(prediction: Prediction, x0: Tensor, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Tensor:
+    """KL(q(x_s|x_t,x_0) || p_theta(x_s|x_t)) (5.13), (rows), both kernels moved to where mu_theta is 0.
+
+    The means differ only by x_0 - x̂ in place of x_0 (5.8): nothing large is subtracted. With sigma_t² = beta~_t it is
+    ½ (snr_s - snr_t) ||x_0 - x̂||² (5.20).
+    """
+    error = posterior(torch.zeros_like(x0), x0 - prediction.x0, log_snr_s, prediction.log_snr)
+    reverse = Gaussian(torch.zeros_like(x0), variance.scale(prediction, log_snr_s), x0.ndim - 1)
+    return error.kl(reverse)
+
+
+# ---------------------------------------------------------------------------------------------- which terms
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """Steps 2..T cut into runs, of which each draw sees one step, chosen with `probability`: unbiased for any choice.
+
+    `stratum` (T - 1) numbers the runs from 0, `probability` (T - 1) adds up to one within each.
+    """
+
+    stratum: Int[Tensor, " terms"]
+    probability: Float[Tensor, " terms"]
+
+    @classmethod
+    def every_step(cls, steps: int) -> "Strata":
+        """Exact: each of the T - 1 terms is a stratum of its own."""
+        return cls(torch.arange(steps - 1), torch.ones(steps - 1, dtype=torch.float64))
+
+    @classmethod
+    def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
+        """At most `count` strata of about equal total importance (T - 1), the steps within drawn in proportion to it.
+
+        The more the importance resembles the terms, the smaller the error; it never biases. Raises `InputError` for
+        less than one stratum. Every step gets a tenth of its share of a uniform importance at least.
+        """
+        if count < 1:
+            raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")
+        importance = importance.detach().double().cpu()
+        importance = 0.9 * importance / importance.sum() + 0.1 / len(importance)
+        middle = importance.cumsum(0) - 0.5 * importance
+        stratum = torch.unique_consecutive((middle * count).floor(), return_inverse=True)[1]
+        total = torch.zeros(int(stratum[-1]) + 1, dtype=torch.float64).index_add_(0, stratum, importance)
+        return cls(stratum, importance / total[stratum])
+
+    @property
+    def count(self) -> int:
+        """How many strata there are."""
+        return int(self.stratum[-1]) + 1
+
+    def draw(self, u: Float[Tensor, "*batch strata"]) -> tuple[Tensor, Tensor]:
+        """One step of each stratum and 1 / its probability, from uniform numbers, each (*batch, strata)."""
+        start = self.probability.cumsum(0) - self.probability  # the strata before add up to their number
+        place = torch.arange(self.count, dtype=u.dtype) + u
+        chosen = torch.searchsorted(start.contiguous(), place.contiguous(), right=True) - 1
+        chosen = chosen.clamp(self._edges()[:-1], self._edges()[1:] - 1)  # rounding may not leave the stratum
+        return chosen + 2, 1 / self.probability[chosen]
+
+    def mean(self, per_step: Float[Tensor, " terms"]) -> Tensor:
+        """The plain mean over the steps of each stratum, (strata)."""
+        edges = self._edges()
+        total = torch.zeros(self.count, dtype=per_step.dtype).index_add_(0, self.stratum, per_step.cpu())
+        return total / edges.diff()
+
+    def sizes(self) -> Tensor:
+        """How many steps each stratum has, (strata)."""
+        return self._edges().diff()
+
+    def _edges(self) -> Tensor:
+        return torch.searchsorted(self.stratum, torch.arange(self.count + 1))
+
+
+# ---------------------------------------------------------------------------------------------- all terms
+
+
+@dataclass(frozen=True, eq=False)
+class BoundEstimate:
+    """The bound of a batch of examples by draws and strata, float64: `elbo` adds it up, `profile` says where it goes.
+
+    `nats` (draws, strata, batch) estimate each stratum's sum of L_{t-1}, `squared_error` of the same shape its mean
+    ||x_0 - x̂||² / D, both unbiased; `reconstruction` and `reconstruction_error` (draws, batch) are -L_0 and the error
+    at step 1; `prior` (batch) is L_T. `log_snr` (T + 1) is the chain.
+    """
+
+    log_snr: Tensor
+    strata: Strata
+    nats: Float[Tensor, " draws strata batch"]
+    squared_error: Float[Tensor, " draws strata batch"]
+    reconstruction: Float[Tensor, " draws batch"]
+    reconstruction_error: Float[Tensor, " draws batch"]
+    prior: Float[Tensor, " batch"]
+
+    def elbo(self) -> Elbo:
+        """(5.11) in nats; the standard error is that over draws, which covers the choice of steps as well."""
+        denoising = self.nats.sum(1)
+        draws = len(denoising)
+        error = (self.reconstruction - denoising).std(0) / math.sqrt(draws) if draws > 1 else None
+        return Elbo(self.reconstruction.mean(0), {"prior": self.prior, "denoising": denoising.mean(0)}, error)
+
+    def profile(self) -> "Profile":
+        """The terms as means over the examples, from the data to the noise: L_0, the strata, L_T."""
+        nats = torch.cat([-self.reconstruction.mean(0, keepdim=True), self.nats.mean(0), self.prior.unsqueeze(0)])
+        errors = torch.cat([self.reconstruction_error.mean(0, keepdim=True), self.squared_error.mean(0)])
+        sizes = torch.cat([torch.tensor([1]), self.strata.sizes()])
+        last = sizes.cumsum(0)
+        levels = torch.cat([self.log_snr[1:2].cpu(), self.strata.mean(self.log_snr[2:].cpu())])
+        return Profile(
+            first_step=last - sizes + 1,
+            last_step=last,
+            log_snr=levels,
+            nats=nats.mean(1),
+            standard_error=nats.std(1) / math.sqrt(nats.shape[1]),
+            root_mean_squared_error=errors.mean(1).sqrt(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Where the bits go: the bound's terms by noise level, means over examples, on the CPU in float64.
+
+    Entry 0 is L_0 (step 1), then come the strata of steps 2..T, from little noise to much; `nats` and `standard_error`
+    have one more entry, L_T. `log_snr` is the mean over each stratum's steps, `root_mean_squared_error` that of x̂ in
+    units of x.
+    """
+
+    first_step: Tensor
+    last_step: Tensor
+    log_snr: Tensor
+    nats: Tensor
+    standard_error: Tensor
+    root_mean_squared_error: Tensor
+
+    def rate_distortion(self) -> tuple[Tensor, Tensor]:
+        """The nats spent until x_t is known and the root mean squared error of x̂ then, from the noise to the data.
+
+        The last point is x_0 itself: all nats, error 0. In a stratum of n steps, x_t is known after (n - 1) / 2n of its
+        own nats on average. Source: Ho et al. 2020, section 4.3.
+        """
+        before = self.nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier strata
+        steps = self.last_step - self.first_step + 1
+        rate = before + self.nats[:-1] * (steps - 1) / (2 * steps)
+        total, nothing = self.nats.sum().reshape(1), torch.zeros(1, dtype=self.nats.dtype)
+        return torch.cat([rate.flip(0), total]), torch.cat([self.root_mean_squared_error.flip(0), nothing])
+
+
+@torch.no_grad()
+def estimate_bound(
+    bound: DiffusionBound,
+    x0: Tensor,
+    strata: Strata,
+    *,
+    draws: int = 1,
+    seed: int = 0,
+    index: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> BoundEstimate:
+    """Every term of the bound for x0 (batch, *shape), each stratum by one of its steps, in `draws` independent draws.
+
+    Unbiased whatever the strata. The noise and the choice of steps for example i are a function of (seed, index[i])
+    alone. Raises `InputError` for less than one draw, or strata of a chain of another length.
+    """
+    if draws < 1:
+        raise InputError(f"{draws} draws: expected at least 1; give a positive number")
+    if len(strata.probability) != bound.steps - 1:
+        raise InputError(
+            f"strata of a chain of {len(strata.probability) + 1} steps for a bound over {bound.steps}: make them alike"
+        )
+    index = torch.arange(len(x0)) if index is None else index.cpu()
+    stream = derived_seed(seed, Stream.EVALUATION)
+    u = uniform_per_example(stream, index.tolist(), (draws, strata.count), CHOICE)
+    step, inverse_probability = strata.draw(u)  # (batch, draws, strata)
+    place = torch.arange(draws * (strata.count + 1)).unflatten(0, (draws, -1))  # every term has noise of its own
+    work = _Work(bound, x0, index, stream, labels)
+    first = torch.ones(len(x0), draws, dtype=torch.long)
+    first_nats, first_error = work.evaluate(bound.reconstruction_term, first, place[:, 0])
+    later = work.evaluate(bound.denoising_term, step.flatten(1), place[:, 1:].flatten())
+    nats, error = (later.unflatten(1, (draws, -1)) * inverse_probability.permute(1, 2, 0).to(x0.device)).unbind()
+    return BoundEstimate(
+        log_snr=bound.log_snr.detach().cpu(),
+        strata=strata,
+        nats=nats,
+        squared_error=error / strata.sizes().to(x0.device).unsqueeze(1),
+        reconstruction=-first_nats,
+        reconstruction_error=first_error,
+        prior=bound.prior(x0).double(),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Terms of many examples at many steps, a bounded number of rows at a time."""
+
+    bound: DiffusionBound
+    x0: Tensor
+    index: Int[Tensor, " batch"]
+    stream: int
+    labels: Tensor | None
+
+    def evaluate(
+        self,
+        term: Callable[[Prediction, Tensor, Tensor], Tensor],
+        step: Int[Tensor, " batch slots"],
+        place: Int[Tensor, " slots"],
+    ) -> Float[Tensor, " two slots batch"]:
+        """The term and the squared error of each example at each of its steps; `place` says which noise."""
+        most = ROWS.get(self.x0.device.type, ROWS["cuda"])
+        columns = []
+        for rows in torch.arange(len(self.x0)).split(most):
+            parts = torch.arange(len(place)).split(max(1, most // len(rows)))
+            columns.append(torch.cat([self._part(term, rows, step[rows][:, part], place[part]) for part in parts], 1))
+        return torch.cat(columns, 2)
+
+    def _part(
+        self, term: Callable[[Prediction, Tensor, Tensor], Tensor], rows: Tensor, step: Tensor, place: Tensor
+    ) -> Tensor:
+        numbers, chosen = self.index[rows].tolist(), rows.repeat(len(place)).to(self.x0.device)
+        noise = [normal_per_example(self.stream, numbers, self.x0.shape[1:], NOISE, p) for p in place.tolist()]
+        x0, t, eps = self.x0[chosen], step.mT.flatten().to(self.x0.device), torch.cat(noise).to(self.x0)
+        prediction = self.bound.predict(x0, t, eps, None if self.labels is None else self.labels[chosen])
+        pair = torch.stack([term(prediction, x0, t), squared_error(prediction, x0)])
+        return pair.double().unflatten(1, (len(place), -1))

@@ -1,0 +1,265 @@
+"""7. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
+from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Profile, Strata, estimate_bound
+from jensen.diffusion.denoiser import AbstractDenoiser, Guided
+from jensen.diffusion.ode import (
+    AbstractDequantisation,
+    ChainDequantisation,
+    Flow,
+    PlainDensity,
+    Tolerance,
+    flow_bound,
+)
+from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
+from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
+from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
+from jensen.diffusion.weighting import AbstractObjective
+from jensen.errors import InputError
+from jensen.model import AbstractLatentVariableModel, Batch, Loss
+
+ROWS = 500  # samples generated together: changes memory and speed, never a sample
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How log p(x) is bounded: the chain of (5.11), which of its terms are evaluated, and how its flow is integrated.
+
+    `levels` as in `DiffusionBound`. `terms` is the number of strata that stand for the sum over t (`Strata`); None:
+    every term. `probes` is the most Hutchinson probes, or draws of a dequantisation, that the flow's bound uses.
+    """
+
+    steps: int = 1000
+    grid: AbstractGrid = field(default_factory=UniformTime)
+    variance: AbstractReverseVariance = field(default_factory=BetaVariance)
+    levels: int | None = None
+    terms: int | None = None
+    tolerance: Tolerance = field(default_factory=lambda: Tolerance(1e-4, 1e-4))
+    probes: int = 4
+    dequantisation: AbstractDequantisation | None = None  # None: `PlainDensity`, with levels `ChainDequantisation`
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How samples are made: by which sampler, in how many steps of which grid, guided how strongly to their labels."""
+
+    sampler: AbstractSampler = field(default_factory=DPMSolver2M)
+    steps: int = 50
+    grid: AbstractGrid = field(default_factory=UniformLogSnr)
+    guidance: float = 0.0
+
+
+class DiffusionModel(AbstractLatentVariableModel):
+    """p(x_{0:T}) = p(x_T) Π_t p_theta(x_{t-1}|x_t) (5.9) by one denoiser, trained by `objective`.
+
+    A denoiser with classes makes it class-conditional. Then training labels are dropped with probability
+    `label_dropout`, so that the model knows p(x) beside p(x|y), and every method takes `labels` (batch), integers
+    0..classes. Without them scores are those of p(x), while sample i gets the label i modulo classes. The label
+    `classes` stands for none. Raises `InputError` for steps that the schedule has not, and for guidance or labels
+    without classes.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        denoiser: AbstractDenoiser,
+        schedule: AbstractSchedule,
+        objective: AbstractObjective,
+        scoring: Scoring | None = None,
+        generation: Generation | None = None,
+        label_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_dropout <= 1:
+            raise InputError(
+                f"label dropout {label_dropout}: expected a probability, from 0 to 1; the usual one is 0.1"
+            )
+        self.shape, self.label_dropout = tuple(shape), label_dropout
+        self.denoiser, self.schedule, self.objective = denoiser, schedule, objective
+        self.scoring, self.generation = scoring or Scoring(), generation or Generation()
+        variance = self.scoring.variance
+        self.errors = variance.errors if isinstance(variance, AnalyticVariance) else MeanSquaredErrors()
+        self.bound(), self._sampling_grid(), self._sampling_denoiser()  # what they refuse, they refuse now
+
+    def bound(self) -> DiffusionBound:
+        """(5.11) with this model's chain; differentiable, in the schedule too."""
+        scoring = self.scoring
+        grid = scoring.grid(self.schedule, scoring.steps)
+        return DiffusionBound(self.denoiser, grid, scoring.variance, scoring.levels)
+
+    # -- training
+
+    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+        """The objective's loss; see its docstring for the weighting of the bound it is."""
+        return self.objective(self, batch.x, self._training_labels(batch, generator), generator)
+
+    def _training_labels(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        if self.denoiser.classes is None:
+            return None
+        if batch.labels is None:
+            raise InputError("a class-conditional model got data without labels: give labelled data, or classes None")
+        dropped = torch.rand(len(batch.x), generator=generator, device=batch.x.device) < self.label_dropout
+        return torch.where(dropped, self.denoiser.classes, batch.labels)
+
+    # -- scores
+
+    def elbo(
+        self,
+        x: Tensor,
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        index: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Elbo:
+        """(5.11) on log p(x), or on log p(x|labels): -L_0 minus `prior` = L_T and `denoising` = Σ_t L_{t-1}."""
+        return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).elbo()
+
+    def profile(
+        self,
+        x: Tensor,
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        index: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Profile:
+        """Where the bits go: the terms of `elbo` by noise level, as means over the examples with standard errors."""
+        return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).profile()
+
+    @torch.no_grad()
+    def bound_estimate(
+        self, x: Tensor, *, draws: int, seed: int, index: Tensor | None, labels: Tensor | None
+    ) -> BoundEstimate:
+        """Every term of the bound by draws, strata and examples."""
+        bound, labels = self.bound(), self._checked(labels, len(x))
+        return estimate_bound(bound, x, self._strata(bound), draws=draws, seed=seed, index=index, labels=labels)
+
+    def _strata(self, bound: DiffusionBound) -> Strata:
+        """All steps, or `terms` strata of equal nats as far as the errors seen in training tell, by (5.20)."""
+        terms = self.scoring.terms
+        if terms is None or terms >= bound.steps - 1:
+            return Strata.every_step(bound.steps)
+        s, t = bound.log_snr[1:-1], bound.log_snr[2:]
+        return Strata.weighted(torch.exp(t) * torch.expm1(s - t) * self.errors(t), terms)
+
+    def further_bounds(
+        self,
+        x: Tensor,
+        *,
+        samples: int,
+        seed: int = 0,
+        index: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Elbo | ImportanceWeightedBound]:
+        """`ODE`: log p(x) by the probability-flow ODE, with at most `probes` of the `samples` asked for."""
+        scoring = self.scoring
+        default = PlainDensity() if scoring.levels is None else ChainDequantisation()
+        found = flow_bound(
+            self.bound(),
+            x,
+            scoring.dequantisation or default,
+            scoring.tolerance,
+            min(samples, scoring.probes),
+            seed=seed,
+            index=index,
+            labels=self._checked(labels, len(x)),
+        )
+        return {"ODE": found}
+
+    @torch.no_grad()
+    def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
+        """The ends of the chain: their log-SNRs, and the largest L_T of x, which a good chain keeps near 0."""
+        bound = self.bound()
+        return {
+            "chain, steps": float(bound.steps),
+            "chain, log-SNR of x_1": float(bound.log_snr[1]),
+            "chain, log-SNR of x_T": float(bound.log_snr[-1]),
+            "prior term L_T, largest, nats": float(bound.prior(x).max()),
+        }
+
+    # -- samples
+
+    def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
+        """The sampler's x_0 from x_T ~ N(0, I) (5.19); labels (n), by default (first + i) modulo classes."""
+        parts = []
+        for start in range(0, n, ROWS):
+            count = min(ROWS, n - start)
+            chosen = None if labels is None else labels[start : start + count]
+            *_, last = self.trajectory(count, seed=seed, first=first + start, labels=chosen)
+            parts.append(last.x)
+        return torch.cat(parts) if parts else torch.empty(0, *self.shape, device=self.device)
+
+    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
+        """The same as `sample`: by (5.19) the last step adds no noise."""
+        return self.sample(n, seed=seed, first=first, labels=labels)
+
+    @torch.no_grad()
+    def trajectory(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Iterator[State]:
+        """Every state from noise to data of samples first..first+n-1: a function of (seed, number) each."""
+        if labels is None and self.denoiser.classes is not None:
+            labels = torch.arange(first, first + n, device=self.device) % self.denoiser.classes
+        noise = SeededNoise(seed, range(first, first + n), self.shape, self.device)
+        yield from trajectory(
+            self.generation.sampler,
+            self._sampling_denoiser(),
+            self._sampling_grid(),
+            noise,
+            labels=self._checked(labels, n),
+        )
+
+    def _sampling_grid(self) -> Tensor:
+        return self.generation.grid(self.schedule, self.generation.steps).detach()
+
+    def _sampling_denoiser(self) -> AbstractDenoiser:
+        scale = self.generation.guidance
+        return self.denoiser if scale == 0 else Guided(self.denoiser, scale)
+
+    # -- codes
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """x_T, flattened, by the probability-flow ODE: deterministic; over the data N(0, I) if the model is right."""
+        bound = self.bound()
+        start = bound.log_snr[1].sigmoid().sqrt() * x
+        return self._flow(bound, labels, len(x)).encode(start).flatten(1)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """x encoded and decoded again by the flow: x itself, up to the tolerance."""
+        bound = self.bound()
+        flow = self._flow(bound, labels, len(x))
+        scale = bound.log_snr[1].sigmoid().sqrt()
+        return flow.decode(flow.encode(scale * x)) / scale
+
+    def _flow(self, bound: DiffusionBound, labels: Tensor | None, count: int) -> Flow:
+        first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
+        return Flow(self.denoiser, first, last, self.scoring.tolerance, self._checked(labels, count))
+
+    # -- labels
+
+    def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
+        """The labels on the model's device; `InputError` where they are too few, too many, or name no class."""
+        if labels is None:
+            return None
+        classes = self.denoiser.classes
+        if classes is None:
+            raise InputError("got labels for a model that was trained without; leave the labels out")
+        if labels.shape != (count,) or labels.is_floating_point():
+            raise InputError(
+                f"got labels of shape {tuple(labels.shape)} and type {labels.dtype} for {count} examples: "
+                "expected one integer for each"
+            )
+        if count and not bool(((labels >= 0) & (labels <= classes)).all()):
+            wrong = labels[(labels < 0) | (labels > classes)][0]
+            raise InputError(f"label {int(wrong)}: expected 0 to {classes - 1}, or {classes} for no label; choose one")
+        return labels.to(self.device)

@@ -1,0 +1,371 @@
+"""The probability-flow ODE (5.20): log-likelihood, encoder and decoder, by an adaptive Runge-Kutta method.
+
+With the log-SNR lambda as time, x̂ = E[x_0 | x_t] and v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x̂ the flow is
+
+    dx / dlambda = ½ sqrt(alpha_bar) (x̂ - sqrt(alpha_bar) x) = -½ sqrt(alpha_bar (1 - alpha_bar)) v,
+
+and its marginals are those of the diffusion (Song et al. 2021, eq. 13, in a time in which it is smooth at both ends).
+So the density at the log-SNR `data`, near the data, follows from the normal one at the log-SNR `noise`:
+
+    log p(x_data) = log N(x_noise | 0, I) + ∫_data^noise div (dx / dlambda) dlambda.
+
+Every example takes steps of its own: its result does not depend on the batch it is in.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.bound import Elbo
+from jensen.diffusion.bound import DiffusionBound
+from jensen.diffusion.denoiser import AbstractDenoiser
+from jensen.diffusion.process import marginal, per_example
+from jensen.diffusion.schedule import noise_scale, signal_scale
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian
+from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
+
+# ---------------------------------------------------------------------------------------------- the integrator
+
+# Dormand and Prince 1980, RK5(4)7M. The last stage is at the new point: it is the first stage of the next step.
+NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+STAGES = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # fifth order minus fourth
+TRACE, START = 2, 3  # what an example's random numbers are for, beside those of `jensen.diffusion.bound`
+EXACT = 16  # dimensions up to which the trace is exact
+
+FIRST, SHRINK, GROW, SAFETY = 0.01, 0.2, 5.0, 0.9  # first step as a share of the way; bounds on a step's change
+
+Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]  # (time (rows), state (rows, columns), row numbers) -> slope
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A step is accepted where the root mean square of error / (absolute + relative |state|) is at most one.
+
+    `attempts` is the number of steps tried before giving up.
+    """
+
+    relative: float = 1e-5
+    absolute: float = 1e-5
+    attempts: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not (self.relative >= 0 and self.absolute > 0 and self.attempts > 0):
+            raise InputError(
+                f"tolerance relative {self.relative}, absolute {self.absolute}, attempts {self.attempts}: "
+                "expected relative >= 0 and the others > 0; 1e-5 for both suits float32"
+            )
+
+
+@dataclass(frozen=True)
+class Solution:
+    """State at the end (batch, columns), float64, and how often each example's derivative was evaluated (batch)."""
+
+    state: Tensor
+    evaluations: Tensor
+
+
+def integrate(
+    derivative: Derivative, state: Tensor, begin: float, end: float, tolerance: Tolerance, position: int
+) -> Solution:
+    """Solve d state / dtime = derivative from `begin` to `end`, each row of state (batch, columns) with its own steps.
+
+    The errors of the first `position` columns and of the others are each held to the tolerance, so that one
+    log-determinant is not averaged away among many coordinates. In float64, whatever the derivative computes in.
+    Raises `InputError` where the tolerance is not reached.
+    """
+    state = state.double().clone()
+    time = torch.full_like(state[:, 0], begin)
+    step = torch.full_like(time, FIRST * (end - begin))
+    rows = torch.arange(len(state), device=state.device)
+    slope = derivative(time, state, rows).double()
+    evaluations = torch.ones_like(rows)
+    for _ in range(tolerance.attempts):
+        left = end - time[rows]
+        trial = torch.where(step[rows].abs() >= left.abs(), left, step[rows])
+        new, last_slope, error = _attempt(derivative, time[rows], state[rows], slope[rows], trial, rows)
+        evaluations[rows] += len(STAGES) - 1
+        size = _error_size(error, state[rows], new, tolerance, position)
+        factor = (SAFETY * size.clamp(min=1e-10) ** -0.2).clamp(SHRINK, GROW).nan_to_num(SHRINK)
+        step[rows] = trial * factor
+        done = size <= 1  # False for nan
+        moved = rows[done]
+        state[moved], slope[moved] = new[done], last_slope[done]
+        time[moved] = torch.where(trial == left, end, time[rows] + trial)[done]
+        rows = rows[time[rows] != end]
+        if not len(rows):
+            return Solution(state, evaluations)
+        if bool((step[rows].abs() < 1e-12 * abs(end - begin)).any()):
+            break
+    raise InputError(
+        f"the ODE did not reach tolerance {tolerance.relative} (relative), {tolerance.absolute} (absolute) between the "
+        f"log-SNRs {begin:.4g} and {end:.4g}: give a larger tolerance, or check that the network's output is finite"
+    )
+
+
+def _attempt(
+    derivative: Derivative, time: Tensor, state: Tensor, slope: Tensor, step: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: the fifth-order state, the slope there, and the difference to the fourth-order one."""
+    slopes, h, point = [slope], step.unsqueeze(1), state
+    for node, weights in zip(NODES[1:], STAGES[1:], strict=True):
+        point = state + h * sum(w * k for w, k in zip(weights, slopes, strict=True) if w)
+        slopes.append(derivative(time + node * step, point, rows).double())
+    return point, slopes[-1], h * sum(w * k for w, k in zip(ERROR, slopes, strict=True) if w)
+
+
+def _error_size(error: Tensor, old: Tensor, new: Tensor, tolerance: Tolerance, position: int) -> Tensor:
+    allowed = tolerance.absolute + tolerance.relative * torch.maximum(old.abs(), new.abs())
+    parts = (error / allowed).square().tensor_split([position], dim=1)
+    return torch.stack([part.mean(1).sqrt() for part in parts if part.shape[1]]).amax(0)
+
+
+# ---------------------------------------------------------------------------------------------- the trace
+
+
+class AbstractTrace(ABC):
+    """How the divergence of the flow, the trace of its Jacobian, is found; `columns` estimates of it per example."""
+
+    columns: int
+
+    @abstractmethod
+    def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
+        """What one example keeps along its whole path, (batch, ...); a function of (seed, index[i]) alone."""
+
+    @abstractmethod
+    def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        """The trace of d velocity / d x for both (rows, *shape), (rows, columns)."""
+
+
+@dataclass(frozen=True)
+class ExactTrace(AbstractTrace):
+    """Σ_d d velocity_d / d x_d: as many backward passes as x has dimensions."""
+
+    columns = 1
+
+    def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
+        return x.new_empty(len(x), 0)
+
+    def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        flat, total = velocity.flatten(1), x.new_zeros(len(x))
+        for d in range(flat.shape[1]):
+            total = total + _pulled_back(flat[:, d].sum(), x).flatten(1)[:, d]
+        return total.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Hutchinson(AbstractTrace):
+    """n^T (d velocity / d x) n with n = ±1 (Hutchinson 1990), unbiased: `probes` of them, each one backward pass.
+
+    Another `number` gives other probes.
+    """
+
+    probes: int = 1
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        if self.probes < 1:
+            raise InputError(f"{self.probes} probes of the trace: expected at least 1; give a positive number")
+
+    @property
+    def columns(self) -> int:  # type: ignore[override]
+        return self.probes
+
+    def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
+        stream = derived_seed(seed, Stream.EVALUATION)
+        draws = normal_per_example(stream, index.tolist(), (self.probes, *x.shape[1:]), TRACE, self.number)
+        return torch.where(draws < 0, -1.0, 1.0).to(x)
+
+    def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+        estimates = [(n * _pulled_back((n * velocity).sum(), x)).flatten(1).sum(1) for n in noise.unbind(1)]
+        return torch.stack(estimates, dim=1)
+
+
+def _pulled_back(scalar: Tensor, x: Tensor) -> Tensor:
+    return torch.autograd.grad(scalar, x, retain_graph=True)[0]
+
+
+# ---------------------------------------------------------------------------------------------- the flow
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The flow of one denoiser between the log-SNRs `data` (at the data) and `noise`; labels (batch) or None."""
+
+    denoiser: AbstractDenoiser
+    data: float
+    noise: float
+    tolerance: Tolerance = Tolerance()
+    labels: Tensor | None = None
+
+    def velocity(self, x: Tensor, log_snr: Tensor, rows: Tensor) -> Tensor:
+        """dx / dlambda = -½ sqrt(alpha_bar (1 - alpha_bar)) v (5.20) at x (rows, *shape), log_snr (rows)."""
+        labels = None if self.labels is None else self.labels[rows]
+        speed = -0.5 * signal_scale(log_snr) * noise_scale(log_snr)
+        return per_example(speed, x) * self.denoiser(x, log_snr, labels).v
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x at `data` carried to `noise`, (batch, *shape)."""
+        return self._carry(x, self.data, self.noise)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """x at `noise` carried to `data`, (batch, *shape): the inverse of `encode`."""
+        return self._carry(x, self.noise, self.data)
+
+    @torch.no_grad()
+    def _carry(self, x: Tensor, begin: float, end: float) -> Tensor:
+        def derivative(time: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+            return self.velocity(state.to(x).unflatten(1, x.shape[1:]), time.to(x), rows).flatten(1)
+
+        flat = x.flatten(1)
+        return (
+            integrate(derivative, flat, begin, end, self.tolerance, flat.shape[1]).state.unflatten(1, x.shape[1:]).to(x)
+        )
+
+    @torch.no_grad()
+    def log_density(self, x: Tensor, trace: AbstractTrace, seed: int = 0, index: Tensor | None = None) -> "LogDensity":
+        """log p(x) of x (batch, *shape) at `data`, x ~ N(0, I) at `noise`: exact up to the tolerance and the trace."""
+        index = torch.arange(len(x)) if index is None else index
+        noise, dimensions = trace.noise(x, seed, index), math.prod(x.shape[1:])
+
+        def derivative(time: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+            with torch.enable_grad():
+                point = state[:, :dimensions].to(x).unflatten(1, x.shape[1:]).requires_grad_()
+                velocity = self.velocity(point, time.to(x), rows)
+                divergence = trace(velocity, point, noise[rows])
+            return torch.cat([velocity.detach().flatten(1), divergence.detach()], dim=1)
+
+        start = torch.cat([x.flatten(1), x.new_zeros(len(x), trace.columns)], dim=1)
+        solution = integrate(derivative, start, self.data, self.noise, self.tolerance, dimensions)
+        end, integrals = solution.state.tensor_split([dimensions], dim=1)
+        prior = Gaussian.standard(end.shape, dtype=end.dtype, device=end.device).log_prob(end)
+        return LogDensity(prior.unsqueeze(1) + integrals, solution.evaluations)
+
+
+@dataclass(frozen=True)
+class LogDensity:
+    """log p(x) in nats, one column per estimate of the trace, (batch, columns), and the evaluations it took (batch)."""
+
+    estimates: Float[Tensor, " batch columns"]
+    evaluations: Tensor
+
+    @property
+    def value(self) -> Tensor:
+        """The mean of the estimates, (batch): unbiased, up to the tolerance, for a trace that is."""
+        return self.estimates.mean(1)
+
+    @property
+    def standard_error(self) -> Tensor | None:
+        """Of `value` over the probes of the trace, (batch); None for a single one."""
+        columns = self.estimates.shape[1]
+        return self.estimates.std(1) / math.sqrt(columns) if columns > 1 else None
+
+
+# ---------------------------------------------------------------------------------------------- from the flow to x
+
+Draw = tuple[int, list[int], int]  # seed, the examples' numbers, which draw: what a random number is a function of
+
+
+class AbstractDequantisation(ABC):
+    """How the flow's density of x_1, the first point of the chain, bounds log p(x) or a log-mass:
+
+    log p(x) >= E [log_weight + log p_flow(x_1)] over what is drawn, with equality where nothing is (`random` False).
+    """
+
+    random = True
+
+    @abstractmethod
+    def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
+        """x_1 (batch, *shape) and log_weight (batch)."""
+
+
+class PlainDensity(AbstractDequantisation):
+    """The density of x_1 / sqrt(alpha_bar_1) at x: for continuous data, where x_1 carries hardly any noise."""
+
+    random = False
+
+    def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
+        scale = signal_scale(bound.log_snr[1])
+        return scale * x, (x[0].numel() * scale.log()).expand(len(x))
+
+
+class UniformDequantisation(AbstractDequantisation):
+    """The density at x + u, u uniform over the bin of x, times the bin's volume (Theis et al. 2016, section 3.1).
+
+    A bound on the mass of x on a grid of levels, and a good one only for a model that was trained on x + u.
+    """
+
+    def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
+        if bound.levels is None:
+            raise InputError(
+                "uniform dequantisation of data without levels: give the number of levels, or PlainDensity"
+            )
+        seed, numbers, number = draw
+        width = 2 / (bound.levels - 1)
+        u = uniform_per_example(derived_seed(seed, Stream.EVALUATION), numbers, x.shape[1:], START, number).to(x)
+        point, log_weight = PlainDensity()(bound, x + width * (u - 0.5), labels, draw)
+        return point, log_weight + x[0].numel() * math.log(width)
+
+
+class ChainDequantisation(AbstractDequantisation):
+    """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x): the bound (5.11) with the flow in place of x_2 .. x_T.
+
+    So it shares L_0 with the bound of the chain, and is one for levels and densities alike.
+    """
+
+    def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
+        seed, numbers, number = draw
+        eps = normal_per_example(derived_seed(seed, Stream.EVALUATION), numbers, x.shape[1:], START, number).to(x)
+        first = torch.ones(len(x), dtype=torch.long, device=x.device)
+        prediction = bound.predict(x, first, eps, labels)
+        log_q = marginal(x, bound.log_snr[1]).log_prob(prediction.x_t)
+        return prediction.x_t, -bound.reconstruction_term(prediction, x, first) - log_q
+
+
+@torch.no_grad()
+def flow_bound(
+    bound: DiffusionBound,
+    x: Tensor,
+    dequantisation: AbstractDequantisation,
+    tolerance: Tolerance,
+    draws: int,
+    *,
+    seed: int = 0,
+    index: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> Elbo:
+    """log p(x) by the flow between x_1 and x_T of the bound's chain, (batch), in nats.
+
+    The trace is exact for up to EXACT dimensions, else estimated with `draws` probes; a random dequantisation is drawn
+    `draws` times too, each with a probe of its own. The standard error covers both: None for a single draw, 0 where
+    nothing is drawn.
+    """
+    numbers = list(range(len(x))) if index is None else index.tolist()
+    first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
+    flow = Flow(bound.denoiser, first, last, tolerance, labels)
+    exact = x[0].numel() <= EXACT
+    estimates = []
+    for number in range(draws if dequantisation.random else 1):
+        point, log_weight = dequantisation(bound, x, labels, (seed, numbers, number))
+        probes = 1 if dequantisation.random else draws
+        trace = ExactTrace() if exact else Hutchinson(probes, number)
+        density = flow.log_density(point, trace, seed, torch.tensor(numbers))
+        estimates.append(density.estimates + log_weight.double().unsqueeze(1))
+    value = torch.cat(estimates, dim=1)
+    if exact and not dequantisation.random:
+        return Elbo(value.squeeze(1), {}, torch.zeros_like(value.squeeze(1)))
+    return Elbo.from_draws(value.T, {})

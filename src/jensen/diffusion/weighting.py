@@ -1,0 +1,337 @@
+"""7. What training minimises: weightings of the bound's terms, and where in time to look.
+
+Between its ends the continuous-time bound (5.20) is, with the slope -dlog snr/du of time t = first + (1 - first) u at
+u ~ U(0, 1), where `first` is the schedule's `first_time`,
+
+    -Σ_t L_{t-1}  ->  -E_{t, eps} ½ slope ||eps - epŝ||²         (T -> ∞; Kingma et al. 2021, equation 17),
+
+and every `WeightedObjective` minimises E_{t, eps} weight ||eps - epŝ||², which is the same with each noise level
+counted weight / (½ slope) times: that ratio is the weighting of the bound. `BoundObjective` minimises the finite bound
+itself. A `times` object says how t is drawn; it divides by its density, so it changes a loss's noise and not its mean.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jensen.diffusion.bound import squared_error
+from jensen.diffusion.process import marginal
+from jensen.diffusion.schedule import AbstractSchedule
+from jensen.errors import InputError
+from jensen.gaussian import normal_log_density
+from jensen.model import Loss
+
+if TYPE_CHECKING:
+    from jensen.diffusion.model import DiffusionModel
+
+# ---------------------------------------------------------------------------------------------- times
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """u (batch) in [0, 1), and 1 / its density (batch): mean(weight f(u)) is an unbiased estimate of ∫_0^1 f(u) du."""
+
+    u: Float[Tensor, " batch"]
+    weight: Float[Tensor, " batch"]
+
+    def step(self, steps: int) -> Tensor:
+        """The step 1..steps that each u falls into, uniform where u is."""
+        return (self.u * steps).long().clamp(max=steps - 1) + 1
+
+
+class AbstractTimes(nn.Module, ABC):
+    """How the times of a training batch are drawn; a history of losses, where there is one, lives in buffers."""
+
+    @abstractmethod
+    def forward(self, count: int, generator: torch.Generator) -> Times:
+        """`count` times in float64, on the device of the generator."""
+
+    def observe(self, times: Times, losses: Float[Tensor, " batch"]) -> None:
+        """Take note of the losses at these times, before their weight."""
+
+
+class UniformTimes(AbstractTimes):
+    """Independent and uniform (5.18)."""
+
+    def forward(self, count: int, generator: torch.Generator) -> Times:
+        u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+        return Times(u, torch.ones_like(u))
+
+
+class LowDiscrepancyTimes(AbstractTimes):
+    """Evenly spaced with one uniform offset: each is uniform, together they cover [0, 1) (Kingma et al. 2021, I.1)."""
+
+    def forward(self, count: int, generator: torch.Generator) -> Times:
+        u = _even(count, generator)
+        return Times(u, torch.ones_like(u))
+
+
+class LossAwareTimes(AbstractTimes):
+    """Density in proportion to sqrt(E loss²), that of least variance, in `bins` equal parts of time.
+
+    E loss² is a running mean over about `memory` losses of a bin; `uniform_share` of the density stays uniform. Until
+    every bin has seen `memory` losses, times are uniform. They are evenly spaced under the density. Source: Nichol &
+    Dhariwal 2021, section 3.3, where the mean is over the last ten.
+    """
+
+    second_moment: Tensor
+    seen: Tensor
+
+    def __init__(self, bins: int = 100, memory: int = 10, uniform_share: float = 0.01) -> None:
+        super().__init__()
+        if not (bins > 0 and memory > 0 and 0 < uniform_share <= 1):
+            raise InputError(
+                f"loss-aware times with {bins} bins, memory {memory}, uniform share {uniform_share}: "
+                "expected positive numbers and a share of at most 1"
+            )
+        self.bins, self.memory, self.uniform_share = bins, memory, uniform_share
+        self.register_buffer("second_moment", torch.zeros(bins))
+        self.register_buffer("seen", torch.zeros(bins))
+
+    def probabilities(self) -> Tensor:
+        """Of the bins, (bins), float64; they add up to one."""
+        root = self.second_moment.double().sqrt()
+        share = torch.where(root.sum() > 0, root / root.sum(), 1 / self.bins)
+        aware = (1 - self.uniform_share) * share + self.uniform_share / self.bins
+        return torch.where(self.seen.min() >= self.memory, aware, 1 / self.bins)
+
+    def forward(self, count: int, generator: torch.Generator) -> Times:
+        probabilities, place = self.probabilities(), _even(count, generator)
+        edges = probabilities.cumsum(0)
+        bins = torch.searchsorted(edges, place, right=True).clamp(max=self.bins - 1)
+        inside = (place - (edges - probabilities)[bins]) / probabilities[bins]
+        return Times((bins + inside.clamp(0, 1 - 1e-12)) / self.bins, 1 / (self.bins * probabilities[bins]))
+
+    @torch.no_grad()
+    def observe(self, times: Times, losses: Tensor) -> None:
+        member = F.one_hot(times.step(self.bins) - 1, self.bins).float()  # sums in a fixed order
+        count = member.sum(0)
+        mean = losses.float().square() @ member / count.clamp(min=1)
+        kept = (1 - 1 / self.memory) ** count  # 1 where there is nothing new
+        kept = torch.where(self.seen == 0, torch.zeros_like(kept), kept)
+        self.second_moment.copy_(torch.lerp(mean, self.second_moment, kept))
+        self.seen.add_(count)
+
+
+def _even(count: int, generator: torch.Generator) -> Tensor:
+    offset = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64)
+    return (offset + torch.arange(count, device=generator.device, dtype=torch.float64)) / count
+
+
+# ---------------------------------------------------------------------------------------------- weightings
+
+
+class AbstractWeighting(ABC):
+    """The weight of ||eps - epŝ||² at a uniform time, a function of log snr there and of the slope -dlog snr/du > 0."""
+
+    @abstractmethod
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        """The weight, of the shape of both."""
+
+
+@dataclass(frozen=True)
+class Simple(AbstractWeighting):
+    """1: L_simple (5.17), the bound weighted by 2 / slope."""
+
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        return torch.ones_like(log_snr)
+
+
+@dataclass(frozen=True)
+class ContinuousBound(AbstractWeighting):
+    """½ slope: the denoising terms of the bound itself as T -> ∞ (5.20), weighted by 1."""
+
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        return 0.5 * slope
+
+
+@dataclass(frozen=True)
+class MinSNR(AbstractWeighting):
+    """min(snr, gamma) / snr: the bound weighted by 2 min(1, gamma / snr) / slope (Hang et al. 2023, section 3.4)."""
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_positive("min-SNR weighting", gamma=self.gamma)
+
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        return torch.exp((math.log(self.gamma) - log_snr).clamp(max=0))
+
+
+@dataclass(frozen=True)
+class P2(AbstractWeighting):
+    """1 / (k + snr)^gamma: the bound weighted by 2 / (slope (k + snr)^gamma) (Choi et al. 2022, equation 8)."""
+
+    gamma: float = 1.0
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_positive("P2 weighting", k=self.k)
+
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        log_sum = torch.logaddexp(log_snr, torch.full_like(log_snr, math.log(self.k)))
+        return torch.exp(-self.gamma * log_sum)
+
+
+@dataclass(frozen=True)
+class EDM(AbstractWeighting):
+    """slope p(log snr) (1 + 1 / (snr sigma_data²)), p normal: the bound weighted by the double of that over slope.
+
+    With sigma² = 1 / snr it is E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² under log sigma ~ N(`mean`,
+    `deviation`²), p being the density of -2 log sigma, whatever the schedule. Source: Karras et al. 2022, table 1.
+    """
+
+    sigma_data: float = 0.5
+    mean: float = -1.2
+    deviation: float = 1.2
+
+    def __post_init__(self) -> None:
+        _check_positive("EDM weighting", sigma_data=self.sigma_data, deviation=self.deviation)
+
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        centre, spread = (torch.full_like(log_snr, 2 * value) for value in (-self.mean, self.deviation))
+        density = normal_log_density(log_snr, centre, spread).exp()
+        return slope * density * (1 + torch.exp(-log_snr) / self.sigma_data**2)
+
+
+def _check_positive(name: str, **values: float) -> None:
+    for key, value in values.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} with {key} {value}: expected a positive number")
+
+
+class LogNormalNoise(AbstractSchedule):
+    """log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr: EDM's noise levels, cut at ±5 deviations.
+
+    A schedule for training: with it the slope of `EDM` cancels against its density, which leaves a smooth weight.
+    """
+
+    def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
+        super().__init__()
+        _check_positive("log-normal noise", deviation=deviation)
+        self.mean, self.deviation = mean, deviation
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """-2 (mean + deviation Phi^{-1}(t)), t moved into [Phi(-5), Phi(5)]."""
+        outside = 0.5 * math.erfc(5 / math.sqrt(2))
+        quantile = torch.special.ndtri(outside + (1 - 2 * outside) * t.double())
+        return (-2 * (self.mean + self.deviation * quantile)).to(t.dtype)
+
+
+# ---------------------------------------------------------------------------------------------- objectives
+
+
+class AbstractObjective(nn.Module, ABC):
+    """A loss for a diffusion model: nats or weighted squares per example, to be minimised."""
+
+    @abstractmethod
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+        """The loss of x0 (batch, *shape) with labels (batch) or None, some of them dropped already."""
+
+
+class WeightedObjective(AbstractObjective):
+    """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
+
+    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, which for `Simple` is (5.18). `noise` is the schedule to
+    train on where it is not the model's. A schedule gets no gradient: its ends would close up without L_0 and L_T.
+    """
+
+    def __init__(
+        self,
+        weighting: AbstractWeighting,
+        times: AbstractTimes | None = None,
+        steps: int | None = None,
+        noise: AbstractSchedule | None = None,
+    ) -> None:
+        super().__init__()
+        self.weighting, self.times, self.steps, self.noise = weighting, times or LowDiscrepancyTimes(), steps, noise
+
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+        times = self.times(len(x0), generator)
+        log_snr, slope = self._noise_levels(times, self.noise or model.schedule)
+        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        kernel = marginal(x0, log_snr)
+        prediction = model.denoiser(kernel.mean + kernel.scale * eps, log_snr, labels)  # (5.6)
+        squares = (eps - prediction.eps).square().flatten(1).sum(1)
+        losses = self.weighting(log_snr, slope).to(squares) * squares
+        self.times.observe(times, losses.detach())
+        model.errors.observe(log_snr, squared_error(prediction, x0).detach())
+        terms = {"eps_error": (times.weight.to(squares) * squares.detach()).mean() / x0[0].numel()}
+        return Loss((times.weight.to(losses) * losses).mean(), terms)
+
+    def _noise_levels(self, times: Times, schedule: AbstractSchedule) -> tuple[Tensor, Tensor]:
+        if self.steps is not None:
+            return log_snr_and_slope(schedule, times.step(self.steps).double() / self.steps)
+        width = 1 - schedule.first_time
+        log_snr, slope = log_snr_and_slope(schedule, schedule.first_time + width * times.u)
+        return log_snr, width * slope
+
+
+class BoundObjective(AbstractObjective):
+    """-(5.11), each example by one of its T terms times T, plus L_T: unbiased, with the model's own chain and variance.
+
+    It alone trains a learned schedule, and with `LearnedVariance` the variance too (L_vlb of Nichol & Dhariwal 2021).
+    """
+
+    def __init__(self, times: AbstractTimes | None = None) -> None:
+        super().__init__()
+        self.times = times or LossAwareTimes()
+
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+        bound = model.bound()
+        times = self.times(len(x0), generator)
+        step = times.step(bound.steps)
+        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        prediction = bound.predict(x0, step, eps, labels)
+        losses = bound.steps * bound.term(prediction, x0, step)
+        self.times.observe(times, losses.detach())
+        model.errors.observe(prediction.log_snr.detach(), squared_error(prediction, x0).detach())
+        prior = bound.prior(x0).mean()
+        later = (times.weight.to(losses) * losses).mean()
+        return Loss(prior + later, {"prior": prior.detach(), "other_terms": later.detach()})
+
+
+class HybridObjective(AbstractObjective):
+    """L_simple (5.17) + `share` times -(5.11), where the bound trains the variance alone: no gradient through its mean.
+
+    One step t ~ U{1..T} of the model's chain per example for both. The gradient for the mean is that of `Simple`, the
+    one for the variance that of the bound times `share`. For `LearnedVariance`. Source: Nichol & Dhariwal 2021,
+    equation 16.
+    """
+
+    def __init__(self, share: float = 1e-3, times: AbstractTimes | None = None) -> None:
+        super().__init__()
+        _check_positive("hybrid objective", share=share)
+        self.share, self.times = share, times or LowDiscrepancyTimes()
+
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+        bound = model.bound()
+        bound = replace(bound, log_snr=bound.log_snr.detach())  # `BoundObjective` alone trains a schedule
+        times = self.times(len(x0), generator)
+        step = times.step(bound.steps)
+        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        prediction = bound.predict(x0, step, eps, labels)
+        squares = (eps - prediction.eps).square().flatten(1).sum(1)
+        fixed_mean = replace(prediction, x0=prediction.x0.detach(), eps=prediction.eps.detach())
+        bound_terms = bound.steps * bound.term(fixed_mean, x0, step)
+        losses = squares + self.share * bound_terms
+        self.times.observe(times, losses.detach())
+        model.errors.observe(prediction.log_snr, squared_error(prediction, x0).detach())
+        weight = times.weight.to(losses)
+        terms = {"simple": (weight * squares).mean().detach(), "bound": (weight * bound_terms).mean().detach()}
+        return Loss((weight * losses).mean(), terms)
+
+
+def log_snr_and_slope(schedule: AbstractSchedule, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+    """log snr_t and -dlog snr_t/dt at each t, both without history."""
+    with torch.enable_grad():
+        t = t.detach().requires_grad_()
+        log_snr = schedule.log_snr(t)
+        (derivative,) = torch.autograd.grad(log_snr.sum(), t)
+    return log_snr.detach(), -derivative
