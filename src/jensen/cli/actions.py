@@ -72,9 +72,11 @@ def resume(command: options.Resume) -> None:
 
 
 def _open(folder: Path) -> Run:
-    """The run; what the command computes with it uses as many CPU threads as its training."""
+    """The run, on the GPU where there is one; on the CPU with as many threads as its training had."""
     run = jensen.load(folder)
     torch.set_num_threads(run.recipe.training.threads)
+    if torch.cuda.is_available() and run.recipe.training.device != "cpu":
+        run.model.to("cuda")
     return run
 
 
@@ -110,7 +112,7 @@ def reconstruct(command: options.Reconstruct) -> None:
     _check_target(command.out)
     run = _open(command.run)
     examples = run.examples(command.data, command.split)[: command.n]
-    x = run.spec.preparation(examples.x, generator(0, Stream.EVALUATION))
+    x = run.spec.preparation(examples.x, generator(0, Stream.EVALUATION)).to(run.model.device)
     pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
     if command.out.suffix == ".npz":
         _write_arrays(run, command.out, {"x": pair[0], "reconstruction": pair[1]}, 0)

@@ -18,6 +18,10 @@ class ExponentialMovingAverage:
         self.decay = decay
         self._shadow = [parameter.detach().clone() for parameter in self._parameters]
 
+    def to(self, device: torch.device) -> None:
+        """Move the averaged weights to `device`."""
+        self._shadow = [shadow.to(device) for shadow in self._shadow]
+
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the weights after step number `step` (from 0) into the average."""

@@ -77,6 +77,8 @@ def steps(
     accelerator = accelerator_for(settings)
     device = accelerator.device
     model, *optimisers = accelerator.prepare(state.model, *state.optimisers)
+    if state.ema:
+        state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
     while state.step < settings.steps:
         step = state.step
@@ -141,8 +143,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
         raise InputError("precision float16 on a CPU: expected float32 or bfloat16 there; choose one of them")
     if use_cpu and settings.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise InputError("precision bfloat16: this CPU emulates it, hundreds of times slower; choose float32")
-    AcceleratorState._reset_state(
-        reset_partial_state=True
-    )  # it is global, and refuses a second run with other settings
+    # Accelerate's state is global and refuses a second run with other settings in the same process
+    AcceleratorState._reset_state(reset_partial_state=True)
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
     return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision])
