@@ -33,23 +33,31 @@ class GaussianMixture:
 
     def log_prob(self, x_t: Tensor, log_snr: Tensor = DATA) -> Tensor:
         """log q(x_t), (batch), in nats; of the data themselves unless a log-SNR is given."""
-        return self._log_joint(x_t, log_snr).logsumexp(-1)
+        return self._log_joint(x_t, self._noised(x_t, log_snr)).logsumexp(-1)
 
     def score(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """grad log q(x_t) = Σ_k p(k | x_t) (mean_k - x_t) / variance_k."""
-        components = self._noised(x_t, log_snr)
-        pulls = (components.mean - x_t.unsqueeze(1)) / components.variance
-        return (self._responsibilities(x_t, log_snr) * pulls).sum(1)
+        return self.posterior_mean_and_score(x_t, log_snr)[1]
 
     def posterior_mean(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """E[x_0 | x_t] = Σ_k p(k | x_t) (means_k + sqrt(alpha_bar) scales_k² / variance_k (x_t - mean_k))."""
-        return (self._responsibilities(x_t, log_snr) * self._component_means(x_t, log_snr)).sum(1)
+        return self.posterior_mean_and_score(x_t, log_snr)[0]
+
+    def posterior_mean_and_score(self, x_t: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, for the price of one."""
+        components = self._noised(x_t, log_snr)
+        r = self._responsibilities(x_t, components)
+        pulls = (components.mean - x_t.unsqueeze(1)) / components.variance
+        return (r * self._component_means(pulls, x_t, log_snr)).sum(1), (r * pulls).sum(1)
 
     def posterior_variance(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """Var[x_0 | x_t] per dimension, (batch, D): the law of total variance over the components."""
-        r, means = self._responsibilities(x_t, log_snr), self._component_means(x_t, log_snr)
-        noise = per_example(one_minus_alpha_bar(log_snr).to(x_t), x_t)
-        within = self.scales.square() * _lift(noise) / self._noised(x_t, log_snr).variance
+        components = self._noised(x_t, log_snr)
+        r = self._responsibilities(x_t, components)
+        pulls = (components.mean - x_t.unsqueeze(1)) / components.variance
+        means = self._component_means(pulls, x_t, log_snr)
+        noise = _lift(per_example(one_minus_alpha_bar(log_snr.to(x_t)), x_t))
+        within = self.scales.square() * noise / components.variance
         return (r * (within + means.square())).sum(1) - (r * means).sum(1).square()
 
     def _noised(self, x_t: Tensor, log_snr: Tensor) -> Gaussian:
@@ -58,17 +66,15 @@ class GaussianMixture:
         kept = _lift(per_example(alpha_bar(log_snr.to(x_t)), x_t))
         return Gaussian((a * self.means).expand(len(x_t), -1, -1), (kept * self.scales.square() + noise).sqrt())
 
-    def _log_joint(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        return self.weights.log() + self._noised(x_t, log_snr).log_prob(x_t.unsqueeze(1))
+    def _log_joint(self, x_t: Tensor, components: Gaussian) -> Tensor:
+        return self.weights.log() + components.log_prob(x_t.unsqueeze(1))
 
-    def _responsibilities(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        return self._log_joint(x_t, log_snr).softmax(-1).unsqueeze(-1)
+    def _responsibilities(self, x_t: Tensor, components: Gaussian) -> Tensor:
+        return self._log_joint(x_t, components).softmax(-1).unsqueeze(-1)
 
-    def _component_means(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        components = self._noised(x_t, log_snr)
+    def _component_means(self, pulls: Tensor, x_t: Tensor, log_snr: Tensor) -> Tensor:
         a = _lift(per_example(signal_scale(log_snr.to(x_t)), x_t))
-        gain = a * self.scales.square() / components.variance
-        return self.means + gain * (x_t.unsqueeze(1) - components.mean)
+        return self.means - a * self.scales.square() * pulls
 
 
 def _lift(values: Tensor) -> Tensor:
@@ -84,8 +90,8 @@ class ExactDenoiser(AbstractDenoiser):
         self.mixture = mixture
 
     def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
-        eps = -per_example(noise_scale(log_snr), x_t) * self.mixture.score(x_t, log_snr)
-        return Prediction(x_t, log_snr, self.mixture.posterior_mean(x_t, log_snr), eps)
+        mean, score = self.mixture.posterior_mean_and_score(x_t, log_snr)
+        return Prediction(x_t, log_snr, mean, -per_example(noise_scale(log_snr), x_t) * score)
 
 
 def three_clusters() -> GaussianMixture:
