@@ -1,0 +1,287 @@
+"""Scores, evaluations and their errors: against closed forms, and independent of how examples are batched."""
+
+import io
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from scipy import stats
+from torch import Tensor, nn
+
+from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
+from jensen.data import Examples
+from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
+from jensen.evaluate import Evaluation, EvaluationSettings, evaluate, score, table
+from jensen.evaluate.evaluation import written
+from jensen.evaluate.scores import NUMBERS, at_once, spread
+from jensen.likelihood import FixedScale, GaussianLikelihood
+from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.randomness import generator, normal_per_example
+from jensen.vae import VAE, AmortisedPosterior
+
+# ---------------------------------------------------------------------------------------------- probabilistic PCA
+
+SIGMA, DATA, LATENT = 0.6, 5, 2
+
+
+class ExactPosterior(nn.Module):
+    """The posterior of probabilistic PCA whose W has orthogonal columns, so that it is diagonal; mu and log s."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        precision = torch.diag(weight.T @ weight) + SIGMA**2  # M
+        self.linear = nn.Linear(DATA, LATENT)
+        self.linear.weight.data = (weight / precision).T
+        self.linear.bias.data = -(weight / precision).T @ bias
+        self.log_scale = (SIGMA / precision.sqrt()).log()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.linear(x), self.log_scale.expand(len(x), -1)], dim=1)
+
+
+class Decoder(nn.Module):
+    """z to the mean Wz + b, with the axis of the likelihood's outputs."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z @ self.weight.T + self.bias).unsqueeze(1)
+
+
+@pytest.fixture(scope="module")
+def pca() -> tuple[VAE, Standardise, Examples, np.ndarray]:
+    """Probabilistic PCA with its exact posterior, data in raw units, and log p(raw) of each."""
+    noise = generator(1)
+    weight = torch.linalg.qr(torch.randn(DATA, LATENT, generator=noise))[0] * torch.tensor([2.0, 0.7])
+    bias = torch.randn(DATA, generator=noise)
+    posterior = AmortisedPosterior(ExactPosterior(weight, bias), LATENT)
+    model = VAE(posterior, Decoder(weight, bias), GaussianLikelihood((DATA,), FixedScale(SIGMA)))
+    shift, scale = (1.0, -2.0, 0.0, 3.0, 10.0), (2.0, 0.5, 1.0, 4.0, 0.1)
+    preparation = Standardise(
+        dtype="float32", dimensions=DATA, resolution=1e-3, shift=shift, scale=scale, minimum=-9, maximum=9
+    )
+    x = model.sample(200, seed=3).numpy().astype(float)
+    scales = np.diag(scale)
+    covariance = scales @ (weight @ weight.T + SIGMA**2 * torch.eye(DATA)).double().numpy() @ scales
+    raw = x @ scales + np.array(shift)
+    likelihood = stats.multivariate_normal(bias.double().numpy() @ scales + np.array(shift), covariance).logpdf(raw)
+    return model, preparation, Examples(torch.tensor(raw, dtype=torch.float32)), likelihood
+
+
+def test_with_the_exact_posterior_the_bound_is_the_likelihood(pca) -> None:
+    model, preparation, examples, likelihood = pca
+    scores = score(model, examples, preparation, draws=64, seed=0)
+    in_bits = -likelihood / (DATA * math.log(2))
+    error = scores.standard_error / (DATA * math.log(2))
+    z = ((scores.bits_per_dimension.numpy() - in_bits) / error.numpy()).ravel()
+    # 200 values of Student's t with 63 degrees of freedom: mean within ±4/sqrt(200) fails once in 15,000,
+    # variance 1.03 ± 4 sqrt(2/199) likewise
+    assert abs(z.mean()) < 4 / math.sqrt(200)
+    assert abs(z.var() - 63 / 61) < 4 * math.sqrt(2 / 199)
+
+
+def test_evaluation_of_the_exact_posterior_shows_no_gap_and_perfect_weights(pca) -> None:
+    model, preparation, examples, likelihood = pca
+    settings = EvaluationSettings(samples=50, further_examples=120)
+    found = evaluate(model, examples, preparation, settings, "samples of the model")
+    chosen = likelihood[spread(200, 120).numpy()]
+    best = found.bounds[-1]
+    assert [bound.name for bound in found.bounds] == ["ELBO", "optimised ELBO", "L_50"]
+    assert best.bits_per_dimension.mean == pytest.approx(-chosen.mean() / (DATA * math.log(2)), abs=1e-4)
+    assert best.monte_carlo_error < 1e-3  # every weight is p(x)
+    assert best.weights.minimum_effective_sample_size == pytest.approx(50, rel=1e-3)
+    # three gaps that are zero up to what the optimisation of q leaves, each within 4 standard errors: 1 in 5,000
+    assert all(abs(gap.nats.mean) < 4 * gap.nats.standard_error + 0.02 for gap in found.gaps)
+    assert found.warnings == ()
+    assert found.diagnostics["active units"] == LATENT
+
+
+def test_terms_add_up_in_nats_and_in_bits(pca) -> None:
+    model, preparation, examples, _ = pca
+    scores = score(model, examples, preparation, draws=4, seed=0)
+    assert torch.equal(sum(scores.terms.values()), scores.bound)
+    found = evaluate(model, examples, preparation, EvaluationSettings(draws=4, samples=2, further_examples=2), "x")
+    assert sum(term.nats.mean for term in found.terms.values()) == pytest.approx(found.elbo.nats.mean)
+    bits = sum(term.bits_per_dimension.mean for term in found.terms.values())
+    assert bits == pytest.approx(found.elbo.bits_per_dimension.mean)
+
+
+# ---------------------------------------------------------------------------------------------- purity
+
+PREPARATIONS = [
+    Dequantise(dtype="uint8", dimensions=DATA, levels=16),
+    Levels(dtype="uint8", dimensions=DATA, levels=16),
+    DynamicBinarisation(dtype="uint8", dimensions=DATA, levels=16),
+    Threshold(dtype="uint8", dimensions=DATA, levels=16),
+]
+
+
+def bytes_of(count: int) -> Examples:
+    return Examples(torch.randint(0, 16, (count, DATA), generator=generator(5), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("preparation", PREPARATIONS, ids=lambda preparation: preparation.kind)
+def test_scores_do_not_depend_on_how_examples_are_batched(pca, preparation: Preparation) -> None:
+    model, examples = pca[0], bytes_of(23)
+    whole = score(model, examples, preparation, draws=3, seed=7)
+    parts = score(model, examples, preparation, draws=3, seed=7, batch_size=4)
+    alone = score(model, examples[9:10], preparation, draws=3, seed=7, index=torch.tensor([9]))
+    close = {"rtol": 1e-5, "atol": 1e-5}  # the networks compute in float32
+    torch.testing.assert_close(parts.bound, whole.bound, **close)
+    torch.testing.assert_close(parts.standard_error, whole.standard_error, **close)
+    torch.testing.assert_close(alone.bound, whole.bound[9:10], **close)
+    other = score(model, examples, preparation, draws=3, seed=8)
+    assert not torch.allclose(other.bound, whole.bound)
+
+
+def test_a_batch_shrinks_where_examples_are_large() -> None:
+    assert at_once(500, 16 * 784) == 500
+    assert at_once(500, 16 * 3 * 64 * 64) == NUMBERS // (16 * 3 * 64 * 64)
+    assert at_once(500, 2 * NUMBERS) == 1
+
+
+# ---------------------------------------------------------------------------------------------- a model made up
+
+
+class Sum(AbstractLatentVariableModel):
+    """A model whose bound is the sum of x, exactly, and whose further bounds lie above it by amounts of our choice."""
+
+    def __init__(self, further: dict[str, float] | None = None, spread: float = 0.0, log_weight: float = 0.0) -> None:
+        super().__init__()
+        self.shape, self.further, self.spread, self.log_weight = (DATA,), further or {}, spread, log_weight
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
+        return Elbo(x.sum(1), {"rate": torch.zeros(len(x))})
+
+    def further_bounds(self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None) -> dict:
+        noise = self.spread * normal_per_example(seed, index.tolist(), ()).squeeze()
+        bounds = {name: Elbo(x.sum(1) + above + noise, {}) for name, above in self.further.items()}
+        if self.log_weight:
+            log_weights = torch.zeros(samples, len(x))
+            log_weights[0] = self.log_weight
+            bounds |= {f"L_{samples}": ImportanceWeightedBound.from_log_weights(x.sum(1) + log_weights)}
+        return bounds
+
+    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+        raise NotImplementedError
+
+    sample = sample_mean = encode = reconstruct = loss
+
+
+def test_dequantisation_noise_is_in_the_error() -> None:
+    preparation, draws = Dequantise(dtype="uint8", dimensions=DATA, levels=16), 16
+    scores = score(Sum(), bytes_of(2000), preparation, draws=draws, seed=0)
+    # a sum of D uniforms on intervals of width 2/L; the variance's estimate over 2000 x 15 degrees of freedom has a
+    # relative error of at most sqrt(2/30000) = 0.8 %: 4 % is five of them
+    expected = DATA / 12 * (2 / 16) ** 2 / draws
+    assert scores.standard_error.square().mean() == pytest.approx(expected, rel=0.04)
+    centre = (bytes_of(2000).x.double() + 0.5).sum(1) * 2 / 16 - DATA
+    assert (scores.bound - centre).mean().abs() < 4 * math.sqrt(expected / 2000)  # fails once in 15,000
+
+
+def test_dynamic_binarisation_is_another_data_set_and_not_noise() -> None:
+    preparation = DynamicBinarisation(dtype="uint8", dimensions=DATA, levels=16)
+    scores = score(Sum(), bytes_of(50), preparation, draws=8, seed=0)
+    assert (scores.bound == scores.bound.round()).all()  # one binary image for all draws
+    assert scores.standard_error.isnan().all()  # this model states none
+
+
+STANDARD = Levels(dtype="uint8", dimensions=DATA, levels=16)
+
+
+def test_gaps_are_paired_example_by_example() -> None:
+    model, examples = Sum({"tighter": 0.25, "tightest": 1.0}, spread=0.1), bytes_of(400)
+    found = evaluate(model, examples, STANDARD, EvaluationSettings(seed=2, further_examples=400), "bytes")
+    gaps = {(gap.worse, gap.better): gap for gap in found.gaps}
+    assert set(gaps) == {("ELBO", "tighter"), ("ELBO", "tightest"), ("tighter", "tightest")}
+    noise = 0.1 * normal_per_example(2, range(400), ()).double()
+    gap = gaps["ELBO", "tighter"]
+    assert gap.nats.mean == pytest.approx(0.25 + noise.mean().item(), abs=1e-6)
+    assert gap.nats.standard_error == pytest.approx(noise.std().item() / 20, rel=1e-4)
+    assert gap.nats.standard_error < found.elbo.nats.standard_error / 5
+    assert gap.bits_per_dimension.mean == pytest.approx(gap.nats.mean / (DATA * math.log(2)))
+    assert gaps["tighter", "tightest"].nats.standard_error < 1e-6
+    assert found.warnings == ()
+
+
+def test_a_bound_below_one_it_ought_to_improve_is_a_contradiction() -> None:
+    found = evaluate(Sum({"tighter": -0.5}, spread=0.1), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
+    assert len(found.warnings) == 1
+    assert found.warnings[0].startswith("ELBO exceeds tighter by 0.5")
+    noisy = evaluate(Sum({"tighter": -0.5}, spread=9.0), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
+    assert noisy.warnings == ()
+
+
+def test_few_effective_samples_are_not_to_be_trusted() -> None:
+    found = evaluate(Sum(log_weight=20.0), bytes_of(30), STANDARD, EvaluationSettings(samples=200), "bytes")
+    (bound,) = found.bounds[1:]
+    assert bound.weights.median_effective_sample_size == pytest.approx(1, abs=0.01)
+    assert bound.weights.jensen_gap.mean == pytest.approx(20 - math.log(200) - 20 / 200, abs=1e-3)
+    assert any("L_200 is not to be trusted" in warning for warning in found.warnings)
+
+
+def test_bounds_that_are_not_finite_are_counted() -> None:
+    class Broken(Sum):
+        def elbo(self, x: Tensor, **arguments: object) -> Elbo:
+            return Elbo(x.sum(1).log(), {})  # NaN below zero
+
+    found = evaluate(Broken(), bytes_of(40), STANDARD, EvaluationSettings(), "bytes")
+    bad = int((STANDARD(bytes_of(40).x).sum(1) < 0).sum())
+    assert 0 < bad < 40
+    assert found.warnings == (f"the ELBO of {bad} of 40 examples is not finite, so neither is the mean",)
+
+
+# ---------------------------------------------------------------------------------------------- what is kept and shown
+
+
+def test_the_examples_are_spread_over_the_data(pca) -> None:
+    model, preparation, examples, _ = pca
+    few = EvaluationSettings(examples=40, further_examples=7, samples=2)
+    found = evaluate(model, examples, preparation, few, "x")
+    assert found.examples == found.elbo.nats.count == 40
+    assert {bound.nats.count for bound in found.bounds} == {7}
+    whole = score(model, examples, preparation, draws=16, seed=0)
+    assert found.elbo.nats.mean == pytest.approx(whole.bound[spread(200, 40)].mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_an_evaluation_survives_json(count: int) -> None:
+    model = Sum({"tighter": 0.5}, log_weight=3.0)
+    found = evaluate(model, bytes_of(count), STANDARD, EvaluationSettings(samples=3), "a 'source', ü")
+    text = found.model_dump_json(indent=1)
+    again = Evaluation.model_validate_json(text)
+    assert again.model_dump_json(indent=1) == text
+    assert again.elbo.nats.count == count
+    assert math.isnan(again.elbo.nats.standard_error) == (count == 1)
+
+
+def test_the_table_says_everything_within_80_columns(pca) -> None:
+    model, preparation, examples, _ = pca
+    found = evaluate(model, examples, preparation, EvaluationSettings(samples=30), "[bold]a source[/bold]")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table(found))
+    shown = console.export_text()
+    assert "[bold]a source[/bold]: 200 examples, 16 draws each" in shown
+    for name in ("reconstruction", "rate", "ELBO", "optimised ELBO", "L_30", "amortisation gap", "active units: 2"):
+        assert name in shown
+    assert written(found.elbo.nats) in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
+
+
+def test_reading_the_settings_loads_neither_torch_nor_matplotlib() -> None:
+    program = "import jensen.evaluate.settings, sys; print({'torch', 'matplotlib'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "set()"
+
+
+def test_an_estimate_is_written_to_two_digits_of_its_error() -> None:
+    assert written(Estimate(-10451.3, 313.0, 75)) == "-10451 ± 313"
+    assert written(Estimate(0.0123456, 0.000499, 75)) == "0.01235 ± 0.00050"
+    assert written(Estimate(1.0, math.nan, 1)) == "1.0000 ± nan"

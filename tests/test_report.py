@@ -1,0 +1,202 @@
+"""The report: one page that needs no network, shows every picture, escapes what users chose, for every kind of data."""
+
+import base64
+import tomllib
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jensen.data import Dataset, ReadOptions
+from jensen.evaluate import EvaluationSettings, evaluate, write_report
+from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, plane
+from jensen.evaluate.report import toml
+from jensen.randomness import generator
+from jensen.recipe import Recipe, VAESettings, build_model, load_dataset
+
+VOID = {"meta", "img", "br"}
+HOSTILE = "<script>alert(1)</script>"
+METRICS: list[dict[str, Any]] = [
+    {"step": 50, "loss": 90.0, "learning_rate": 1e-3},
+    {"step": 100, "loss": 80.0, "learning_rate": 1e-3},
+    {"step": 100, "validation_bound": -82.0, "validation_standard_error": 1.0},
+    {"step": 150, "loss": 78.0, "learning_rate": 1e-3},
+    {"step": 200, "validation_bound": -83.0, "validation_standard_error": 1.0},
+]
+
+
+@dataclass
+class Page(HTMLParser):
+    """A parsed page: its tags must be balanced."""
+
+    text: str
+    images: list[dict[str, str]] = field(default_factory=list)
+    tags: set[str] = field(default_factory=set)
+    addresses: list[str] = field(default_factory=list)
+    shown: str = ""
+    _open: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attributes}
+        self.tags.add(tag)
+        self.addresses += [found[name] for name in ("src", "href", "srcset", "action", "data") if name in found]
+        assert not any(name.startswith("on") for name in found)
+        if tag == "img":
+            self.images.append(found)
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.shown += data
+
+
+def images(count: int, *shape: int, dtype: str = "uint8") -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (count, *shape), dtype, endpoint=True)
+
+
+def floats(count: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
+
+
+def read(folder: Path, recipe: Recipe, **arrays: np.ndarray) -> Dataset:
+    np.savez(folder / "data.npz", **arrays)
+    return load_dataset(recipe.model_copy(update={"data": str(folder / "data.npz")}))
+
+
+def report(folder: Path, recipe: Recipe, metrics: list[dict[str, Any]], **arrays: np.ndarray) -> Page:
+    """The parsed report of an untrained model on arrays that are read from a file."""
+    dataset = read(folder, recipe, **arrays)
+    model = build_model(recipe, dataset.spec)
+    settings = EvaluationSettings(draws=2, samples=4, further_examples=3)
+    evaluation = evaluate(model, dataset.test, dataset.spec.preparation, settings, f"test of {HOSTILE}")
+    path = write_report(
+        folder,
+        title=f"run {HOSTILE}",
+        recipe=recipe.model_dump(mode="json"),
+        spec=dataset.spec,
+        metrics=metrics,
+        evaluation=evaluation,
+        model=model,
+        examples=dataset.test,
+    )
+    assert path == folder / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+NAMES = np.array(["b & b", HOSTILE, "$c_", "日本"])
+SMALL = VAESettings(latent_dims=3, hidden=(8,), fit_steps=5)
+BINARY = VAESettings(latent_dims=2, hidden=(8,), fit_steps=5, likelihood="bernoulli")
+GAUSSIAN = VAESettings(latent_dims=1, hidden=(8,), fit_steps=5, likelihood="gaussian")
+IMAGE_PICTURES = {"samples", "sample-means", "reconstructions", "latent", "bounds", "lowest-01", "lowest-12"}
+VECTOR_PICTURES = {"marginals", "pairs", "reconstructions", "latent", "bounds", "lowest"}
+KINDS = {
+    "grey, named labels": (SMALL, {"x": images(120, 5, 4), "y": NAMES[np.arange(120) % 4]}, IMAGE_PICTURES),
+    "colour, binarised": (BINARY, {"x": images(120, 6, 5, 3)}, IMAGE_PICTURES),
+    "16 bits": (GAUSSIAN, {"x": images(120, 4, 4, dtype="uint16")}, IMAGE_PICTURES),
+    "vectors": (SMALL, {"x": floats(120, 7), "y": np.arange(120) % 3}, VECTOR_PICTURES),
+    "arrays": (SMALL, {"x": floats(120, 2, 3, 2, 2)}, VECTOR_PICTURES),
+    "numbers": (GAUSSIAN, {"x": floats(120, 1)}, VECTOR_PICTURES - {"pairs"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_report_shows_every_picture_and_needs_nothing_else(tmp_path: Path, kind: str) -> None:
+    settings, arrays, expected = KINDS[kind]
+    validated = kind != "arrays"
+    recipe = Recipe(model=settings, read=ReadOptions(validation_fraction=0.1 if validated else 0.0))
+    page = report(tmp_path, recipe, METRICS if validated else METRICS[:2], **arrays)
+    files = {path.read_bytes(): path.stem for path in (tmp_path / "pictures").iterdir()}
+    assert expected | {"loss"} <= set(files.values())
+    prefix = "data:image/png;base64,"
+    embedded = [base64.b64decode(image["src"].removeprefix(prefix), validate=True) for image in page.images]
+    assert sorted(embedded) == sorted(files)
+    assert all(image["alt"] for image in page.images)
+    assert all(address.startswith(prefix) for address in page.addresses)
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "base"})
+    assert "url(" not in page.text
+    assert "http:" not in page.text
+    assert "https:" not in page.text
+    assert len(page.text) < 2_000_000
+    assert f"run {HOSTILE}" in page.shown
+    assert f"evaluated on test of {HOSTILE}" in page.shown
+    if "named" in kind:
+        assert f"0 = $c_, 1 = {HOSTILE}, 2 = b & b, 3 = 日本." in page.shown
+        assert f"label {HOSTILE}" in page.shown
+    for path in (tmp_path / "pictures").iterdir():
+        assert min(Image.open(path).size) > 30
+
+
+def test_a_report_of_few_examples_and_no_log(tmp_path: Path) -> None:
+    recipe = Recipe(model=SMALL, read=ReadOptions(validation_fraction=0.0, test_fraction=0.1))
+    page = report(tmp_path, recipe, [], x=images(20, 4, 4))
+    assert "Training" not in page.shown
+    assert not (tmp_path / "pictures/loss.png").exists()
+
+
+def test_the_report_tells_how_to_make_the_run_again_and_a_failed_one_leaves_it(tmp_path: Path) -> None:
+    recipe = Recipe(data='a "strange"\\näme', seed=5, model=SMALL)
+    again = Recipe.from_dict(tomllib.loads(toml(recipe.model_dump(mode="json"))), "the report")
+    assert again == recipe
+    page = report(tmp_path, recipe, METRICS[:2], x=images(20, 4, 4))
+    assert toml(recipe.model_dump(mode="json")) in page.shown
+    assert "jensen evaluate again \\\n    --draws 2 --samples 4 --further-examples 3 --seed 0" in page.shown
+    with pytest.raises(KeyError):
+        report(tmp_path, recipe, [{"loss": 1.0}], x=images(20, 4, 4))
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page.text
+
+
+# ---------------------------------------------------------------------------------------------- charts
+
+
+def test_the_loss_chart_marks_the_best_validation() -> None:
+    figure = loss_curve(METRICS)
+    (axes,) = figure.axes
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[-1] == "best step, 100"
+    assert axes.get_xscale() == "linear"
+    long = [{"step": step, "loss": 100 / step} for step in range(50, 5000, 50)]
+    assert loss_curve(long).axes[0].get_xscale() == "log"
+    assert loss_curve([]) is None
+
+
+@pytest.mark.parametrize("shape", [(200, 6), (20, 50)], ids=["tall", "wide"])
+def test_the_latent_plane_is_that_of_the_principal_components(shape: tuple[int, int]) -> None:
+    codes = torch.randn(shape, generator=generator(0)) @ torch.diag(torch.linspace(3, 0.1, shape[1]))
+    points, names = plane(codes)
+    centred = (codes - codes.mean(0)).double().numpy()
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(np.abs(points), np.abs(left[:, :2] * singular[:2]), rtol=1e-6, atol=1e-6)
+    share = 100 * singular[0] ** 2 / (singular**2).sum()
+    assert names[0] == f"principal component 1: {share:.0f} % of the variance"
+
+
+def test_labels_are_told_apart_without_colour() -> None:
+    assert label_symbols(10, None) == list("0123456789")
+    assert label_symbols(3, ["x", "y", "z"]) == ["x", "y", "z"]
+    assert label_symbols(3, ["cat", "dog", "$"]) == ["0", "1", "2"]
+    assert label_symbols(100, None) is None
+
+
+@pytest.mark.parametrize("dims", [1, 2, 5])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_latent_plane_of_any_dimension_can_be_drawn(tmp_path: Path, dims: int, labelled: bool) -> None:
+    from jensen.evaluate.pictures import save_chart
+
+    codes = torch.randn(80, dims, generator=generator(0))
+    labels = torch.arange(80) if labelled else None
+    save_chart(latent_plane(codes, labels, None), tmp_path / "latent.png")
+    assert np.asarray(Image.open(tmp_path / "latent.png").convert("L")).std() > 5
