@@ -225,7 +225,7 @@ def test_ancestral_sampling_is_the_lectures_loop():
         eps = denoiser(x, torch.log(bar_t / (1 - bar_t))).eps
         zeta = noise(t) if t > 1 else 0
         x = (x - beta_t / (1 - bar_t).sqrt() * eps) / (1 - beta_t).sqrt() + beta_t.sqrt() * zeta
-            torch.testing.assert_close(state.x, x, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(state.x, x, rtol=1e-9, atol=1e-9)
         assert state.position == t - 1
 
 
