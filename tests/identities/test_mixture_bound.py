@@ -6,6 +6,7 @@ smooth integrands of Gaussian decay converge faster than any power of the spacin
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_quadrature_is_accurate():
 def test_bound_is_below_log_p_and_its_gap_falls_like_one_over_steps(variance):
     gaps = [gap(steps, variance) for steps in (8, 16, 32, 64, 128, 256)]
     assert all(value > 0 for value in gaps)
-    assert all(later < earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(gaps))
     order = math.log2(gaps[-2] / gaps[-1])
     assert order == pytest.approx(1, abs=0.1)
 
