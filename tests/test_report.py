@@ -17,10 +17,11 @@ from jensen.evaluate import EvaluationSettings, evaluate, write_report
 from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, plane
 from jensen.evaluate.report import toml
 from jensen.randomness import generator
-from jensen.recipe import Recipe, VAESettings, build_model, load_dataset
+from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.settings import VAERecipe, VAESettings, read_recipe
 
 VOID = {"meta", "img", "br"}
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = '"><script>alert(1)</script>'
 METRICS: list[dict[str, Any]] = [
     {"step": 50, "loss": 90.0, "learning_rate": 1e-3},
     {"step": 100, "loss": 80.0, "learning_rate": 1e-3},
@@ -72,12 +73,12 @@ def floats(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
 
 
-def read(folder: Path, recipe: Recipe, **arrays: np.ndarray) -> Dataset:
+def read(folder: Path, recipe: VAERecipe, **arrays: np.ndarray) -> Dataset:
     np.savez(folder / "data.npz", **arrays)
     return load_dataset(recipe.model_copy(update={"data": str(folder / "data.npz")}))
 
 
-def report(folder: Path, recipe: Recipe, metrics: list[dict[str, Any]], **arrays: np.ndarray) -> Page:
+def report(folder: Path, recipe: VAERecipe, metrics: list[dict[str, Any]], **arrays: np.ndarray) -> Page:
     """The parsed report of an untrained model on arrays that are read from a file."""
     dataset = read(folder, recipe, **arrays)
     model = build_model(recipe, dataset.spec)
@@ -117,7 +118,7 @@ KINDS = {
 def test_a_report_shows_every_picture_and_needs_nothing_else(tmp_path: Path, kind: str) -> None:
     settings, arrays, expected = KINDS[kind]
     validated = kind != "arrays"
-    recipe = Recipe(model=settings, read=ReadOptions(validation_fraction=0.1 if validated else 0.0))
+    recipe = VAERecipe(model=settings, read=ReadOptions(validation_fraction=0.1 if validated else 0.0))
     page = report(tmp_path, recipe, METRICS if validated else METRICS[:2], **arrays)
     files = {path.read_bytes(): path.stem for path in (tmp_path / "pictures").iterdir()}
     assert expected | {"loss"} <= set(files.values())
@@ -134,22 +135,22 @@ def test_a_report_shows_every_picture_and_needs_nothing_else(tmp_path: Path, kin
     assert f"run {HOSTILE}" in page.shown
     assert f"evaluated on test of {HOSTILE}" in page.shown
     if "named" in kind:
-        assert f"0 = $c_, 1 = {HOSTILE}, 2 = b & b, 3 = 日本." in page.shown
+        assert f"0 = {HOSTILE}, 1 = $c_, 2 = b & b, 3 = 日本." in page.shown
         assert f"label {HOSTILE}" in page.shown
     for path in (tmp_path / "pictures").iterdir():
         assert min(Image.open(path).size) > 30
 
 
 def test_a_report_of_few_examples_and_no_log(tmp_path: Path) -> None:
-    recipe = Recipe(model=SMALL, read=ReadOptions(validation_fraction=0.0, test_fraction=0.1))
+    recipe = VAERecipe(model=SMALL, read=ReadOptions(validation_fraction=0.0, test_fraction=0.1))
     page = report(tmp_path, recipe, [], x=images(20, 4, 4))
     assert "Training" not in page.shown
     assert not (tmp_path / "pictures/loss.png").exists()
 
 
 def test_the_report_tells_how_to_make_the_run_again_and_a_failed_one_leaves_it(tmp_path: Path) -> None:
-    recipe = Recipe(data='a "strange"\\näme', seed=5, model=SMALL)
-    again = Recipe.from_dict(tomllib.loads(toml(recipe.model_dump(mode="json"))), "the report")
+    recipe = VAERecipe(data='a "strange"\\näme', seed=5, model=SMALL)
+    again = read_recipe(tomllib.loads(toml(recipe.model_dump(mode="json"))), "the report")
     assert again == recipe
     page = report(tmp_path, recipe, METRICS[:2], x=images(20, 4, 4))
     assert toml(recipe.model_dump(mode="json")) in page.shown
