@@ -14,10 +14,10 @@ import torch
 
 import jensen
 from jensen.errors import InputError
-from jensen.recipe import Recipe, VAESettings
+from jensen.recipe.settings import VAERecipe, VAESettings
 from jensen.training.settings import TrainingSettings
 
-TINY = Recipe(
+TINY = VAERecipe(
     model=VAESettings(latent_dims=2, hidden=(16,)),
     training=TrainingSettings(steps=40, batch_size=64, validate_every=20, checkpoint_every=20),
 )
@@ -62,10 +62,10 @@ def test_nothing_is_written_where_training_cannot_start(tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.npy"
     np.save(vectors, np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
     with pytest.raises(InputError, match="expected images"):
-        jensen.train(Recipe(data=str(vectors), model=convolutional), tmp_path / "run")
+        jensen.train(VAERecipe(data=str(vectors), model=convolutional), tmp_path / "run")
     with pytest.raises(InputError, match="categorical"):
-        jensen.train(Recipe(data=str(vectors), model=VAESettings(likelihood="categorical")), tmp_path / "run")
-    with pytest.raises(InputError, match="float16 on a CPU|no CUDA"):
+        jensen.train(VAERecipe(data=str(vectors), model=VAESettings(likelihood="categorical")), tmp_path / "run")
+    with pytest.raises(InputError, match=r"float16 on a CPU|no CUDA"):
         jensen.train(
             TINY.model_copy(update={"training": TrainingSettings(precision="float16", device="cpu")}), tmp_path / "run"
         )
@@ -80,7 +80,7 @@ def test_every_likelihood_on_every_dtype_trains_or_is_refused_in_one_line(
     values = np.random.default_rng(0).uniform(0, 200, size=(60, 3, 5, 7))
     source = tmp_path / "images.npy"
     np.save(source, values.astype(dtype))
-    recipe = Recipe(
+    recipe = VAERecipe(
         data=str(source), model=VAESettings(latent_dims=2, hidden=(8,), likelihood=likelihood), training=TINY.training
     )
     discrete = likelihood in ("discretised-gaussian", "categorical")

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from jensen.errors import InputError
-from jensen.recipe import Recipe, VAESettings, build_model, load_dataset
+from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
@@ -24,7 +25,7 @@ IMPORTANCE = VAESettings(latent_dims=3, hidden=(16,), objective="doubly-reparame
 CONVOLUTIONAL = VAESettings(latent_dims=3, network="convolutional", channels=(4, 8), likelihood="gaussian")
 
 
-def _recipe(model: VAESettings = AMORTISED, **training: object) -> Recipe:
+def _recipe(model: VAESettings = AMORTISED, **training: object) -> VAERecipe:
     defaults: dict[str, object] = {
         "steps": 60,
         "batch_size": 64,
@@ -36,15 +37,15 @@ def _recipe(model: VAESettings = AMORTISED, **training: object) -> Recipe:
         "checkpoint_every": 25,
         "sample_every": 1000,
     }
-    return Recipe(model=model, training=TrainingSettings(**(defaults | training)), seed=3)
+    return VAERecipe(model=model, training=TrainingSettings(**(defaults | training)), seed=3)
 
 
-def _start(recipe: Recipe) -> tuple[TrainingState, object]:
+def _start(recipe: VAERecipe) -> tuple[TrainingState, object]:
     dataset = load_dataset(recipe)
     return TrainingState.start(build_model(recipe, dataset.spec), recipe.training), dataset
 
 
-def _fit(folder: Path, recipe: Recipe, stop_at: int | None = None) -> TrainingState:
+def _fit(folder: Path, recipe: VAERecipe, stop_at: int | None = None) -> TrainingState:
     """Train, or go on from the last checkpoint in `folder`, until `stop_at` or the end."""
     folder.mkdir(exist_ok=True)
     state, dataset = _start(recipe)

@@ -8,6 +8,7 @@ The reading order is the lecture's, a chapter a module:
     bound         4  the ELBO and the importance-weighted bound, with standard errors
     model         5  the contract of a latent-variable model
     vae           6  the variational autoencoder
+    diffusion     7  the diffusion model
     nets          9  networks that know no probability
     data         10  formats in, tensors and a DataSpec out
     training     11  the training loop, checkpoints, log
@@ -24,15 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jensen.errors import InputError
-    from jensen.recipe import Recipe
+    from jensen.recipe.settings import DiffusionRecipe, VAERecipe
     from jensen.run import Run, load, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Recipe", "Run", "load", "resume", "train"]
+__all__ = ["DiffusionRecipe", "InputError", "Run", "VAERecipe", "load", "resume", "train"]
 
 _HOMES = {
     "InputError": "jensen.errors",
-    "Recipe": "jensen.recipe",
+    "DiffusionRecipe": "jensen.recipe.settings",
+    "VAERecipe": "jensen.recipe.settings",
     "Run": "jensen.run",
     "load": "jensen.run",
     "resume": "jensen.run",

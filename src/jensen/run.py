@@ -21,7 +21,8 @@ from pydantic import BaseModel, ValidationError
 from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
-from jensen.recipe import Recipe, build_model, explain, load_dataset
+from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.settings import Recipe, explain, read_recipe
 from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
 from jensen.training.fit import fit
 from jensen.training.log import read_lines
@@ -69,8 +70,7 @@ def train(recipe: Recipe, out: str | Path) -> Run:
     """
     folder = _new_folder(out)
     dataset = load_dataset(recipe)
-    state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
-    accelerator_for(recipe.training)  # refuses what the machine lacks, before anything is written
+    state = _start(recipe, dataset.spec)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / RECIPE, recipe)
     _write_json(folder / DATA, dataset.spec)
@@ -82,7 +82,7 @@ def resume(folder: str | Path) -> Run:
     folder = Path(folder)
     recipe, spec = _read_recipe(folder), _read_spec(folder)
     dataset = load_again(spec)
-    state = TrainingState.start(build_model(recipe, spec), recipe.training)
+    state = _start(recipe, spec)
     saved = checkpoints(folder / CHECKPOINTS)
     if saved:
         load_checkpoint(saved[-1], state)
@@ -101,6 +101,12 @@ def load(folder: str | Path) -> Run:
     model = build_model(recipe, spec)
     load_weights(best, model)
     return Run(folder, recipe, spec, model.eval(), best)
+
+
+def _start(recipe: Recipe, spec: DataSpec) -> TrainingState:
+    """Nothing trained yet, on the device that training is for; `InputError` where this machine has no such device."""
+    device = accelerator_for(recipe.training).device
+    return TrainingState.start(build_model(recipe, spec).to(device), recipe.training)
 
 
 def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Dataset) -> Run:
@@ -144,7 +150,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_recipe(folder: Path) -> Recipe:
-    return Recipe.from_dict(_read_json(folder / RECIPE), str(folder / RECIPE))
+    return read_recipe(_read_json(folder / RECIPE), str(folder / RECIPE))
 
 
 def _read_spec(folder: Path) -> DataSpec:

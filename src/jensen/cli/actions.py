@@ -17,7 +17,7 @@ from jensen.errors import InputError
 from jensen.evaluate.settings import EvaluationSettings
 from jensen.progress import track
 from jensen.randomness import Stream, generator
-from jensen.recipe import Recipe, VAESettings
+from jensen.recipe.settings import VAERecipe, VAESettings
 from jensen.run import RECIPE, Run
 from jensen.training.checkpoint import write_file
 from jensen.training.settings import TrainingSettings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SAMPLES_AT_ONCE = 256
 
-DEMO = Recipe(
+DEMO = VAERecipe(
     data="digits",
     model=VAESettings(latent_dims=16, hidden=(256, 128), activation="gelu"),
     training=TrainingSettings(
@@ -58,12 +58,15 @@ def demo(command: options.Demo) -> None:
     print("  jensen train vae --data FOLDER_OF_IMAGES --out runs/mine")
 
 
-def train_vae(command: options.TrainVAE) -> None:
+def train(command: options.AbstractTrain) -> None:
     """Train by the recipe, then say what was reached and what to do next."""
-    name = command.config.stem if command.config else "vae"
+    name = command.config.stem if command.config else command.recipe.family
     out = command.out or Path("runs") / name
     run = jensen.train(command.recipe, out)
     _print_trained(run)
+
+
+train_vae = train_diffusion = train
 
 
 def resume(command: options.Resume) -> None:
@@ -132,8 +135,8 @@ def evaluate(command: options.Evaluate) -> None:
 def _evaluate(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Evaluation":
     from rich.console import Console
 
-    from jensen.evaluate.report import write_report
     from jensen.evaluate.evaluation import evaluate, table
+    from jensen.evaluate.report import write_report
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     write_file(run.folder / "evaluation.json", evaluation.model_dump_json(indent=1).encode())

@@ -7,15 +7,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from jensen.errors import InputError
 
+if TYPE_CHECKING:
+    from jensen.cli.options import AbstractTrain
+
 COMMANDS = {
     "demo": "Demo",
     "train vae": "TrainVAE",
+    "train diffusion": "TrainDiffusion",
     "resume": "Resume",
     "sample": "Sample",
     "reconstruct": "Reconstruct",
@@ -83,7 +87,7 @@ def _parse(name: str, words: list[str]) -> Any:
     from jensen.cli import options
 
     kind: type[BaseModel] = getattr(options, COMMANDS[name])
-    default = _defaults(words) if kind is options.TrainVAE else tyro.MISSING
+    default = _defaults(kind, words) if issubclass(kind, options.AbstractTrain) else tyro.MISSING
     told = io.StringIO()
     try:
         with redirect_stderr(told):
@@ -100,17 +104,15 @@ def _parse(name: str, words: list[str]) -> Any:
         raise InputError(f"{_unboxed(told.getvalue())}; see jensen {name} --help") from stop
 
 
-def _defaults(words: list[str]) -> Any:
-    """The defaults of `train vae`: a config file's values where one is named, so that flags win over them."""
-    from jensen.cli.options import TrainVAE
-    from jensen.recipe import Recipe
-
+def _defaults(kind: "type[AbstractTrain]", words: list[str]) -> "AbstractTrain":
+    """The defaults of `train`: a config file's values where one is named, so that flags win over them."""
+    default = kind.model_fields["recipe"].default
     for position, word in enumerate(words):
         if word == "--config" and position + 1 < len(words):
-            return TrainVAE(recipe=Recipe.from_toml(Path(words[position + 1])))
+            return kind(recipe=default.from_toml(Path(words[position + 1])))
         if word.startswith("--config="):
-            return TrainVAE(recipe=Recipe.from_toml(Path(word.removeprefix("--config="))))
-    return TrainVAE()
+            return kind(recipe=default.from_toml(Path(word.removeprefix("--config="))))
+    return kind(recipe=default)
 
 
 def _unboxed(text: str) -> str:

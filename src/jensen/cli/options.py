@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from jensen.data.options import ReadOptions
 from jensen.evaluate.settings import EvaluationSettings
-from jensen.recipe import Recipe
+from jensen.recipe.settings import DiffusionRecipe, Recipe, VAERecipe
 
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -24,14 +24,26 @@ class Demo(_Command):
     """The folder of the run; an earlier demo there is replaced."""
 
 
-class TrainVAE(_Command):
-    """Train a variational autoencoder: data in, a run folder out."""
+class AbstractTrain(_Command):
+    """Train a model: data in, a run folder out."""
 
     out: Path | None = None
-    """The new folder of the run. Default: runs/ and the name of the config file, or runs/vae."""
+    """The new folder of the run. Default: runs/ and the name of the config file, or of the family."""
     config: Path | None = None
     """A TOML file of any of the fields below; flags win over it."""
-    recipe: Recipe = Recipe()
+    recipe: Recipe
+
+
+class TrainVAE(AbstractTrain):
+    """Train a variational autoencoder: data in, a run folder out."""
+
+    recipe: VAERecipe = VAERecipe()
+
+
+class TrainDiffusion(AbstractTrain):
+    """Train a diffusion model: data in, a run folder out."""
+
+    recipe: DiffusionRecipe = DiffusionRecipe()
 
 
 class Resume(_Command):

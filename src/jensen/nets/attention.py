@@ -1,0 +1,24 @@
+"""Self-attention over a sequence of tokens."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jensen.nets.initial import zeroed
+
+
+class SelfAttention(nn.Module):
+    """(batch, tokens, width) -> the same: multi-head self-attention, zero at the start.
+
+    Heads have `head_width` numbers, or a divisor of it where `width` is no multiple of it. Source: Vaswani et al. 2017.
+    """
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = width // math.gcd(width, head_width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), zeroed(nn.Linear(width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))

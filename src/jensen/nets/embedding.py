@@ -1,0 +1,50 @@
+"""What a network is told beside its input, the noise level and the label, as one vector per example."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jensen.errors import InputError
+
+LOWEST, HIGHEST = 0.25, 16.0  # angular frequencies: noise levels lie within ±3, and what matters is smooth over ~0.1
+
+
+def sinusoids(position: Float[Tensor, " batch"], frequencies: Float[Tensor, " half"]) -> Float[Tensor, " batch width"]:
+    """cos(f p), then sin(f p), for every angular frequency f: (batch) -> (batch, 2 half). Vaswani et al. 2017."""
+    angles = position[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def geometric_frequencies(width: int, lowest: float, highest: float) -> Float[Tensor, " half"]:
+    """width / 2 frequencies from `highest` down to `lowest`, evenly spaced in the logarithm."""
+    if width < 2 or width % 2:
+        raise InputError(f"embedding of width {width}: expected an even number from 2 up; change the widths")
+    return torch.logspace(math.log2(highest), math.log2(lowest), width // 2, base=2.0)
+
+
+class ConditionEmbedding(nn.Module):
+    """Noise levels and labels, (batch) each -> (batch, width): linear, SiLU, linear of sinusoids; plus the label's row.
+
+    Labels are 0..classes; the last one, `classes`, means unconditional, and so does None. `sinusoid_width` numbers
+    describe the noise level. Raises `InputError` for labels where `classes` is None.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, sinusoid_width: int, width: int, classes: int | None = None) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", geometric_frequencies(sinusoid_width, LOWEST, HIGHEST), persistent=False)
+        self.first, self.second = nn.Linear(sinusoid_width, width), nn.Linear(width, width)
+        self.classes = classes
+        self.labels = None if classes is None else nn.Embedding(classes + 1, width)
+
+    def forward(self, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+        embedding = self.second(F.silu(self.first(sinusoids(noise_level, self.frequencies))))
+        if self.labels is None:
+            if labels is not None:
+                raise InputError("got labels, but the network was made without classes; leave the labels out")
+            return embedding
+        return embedding + (self.labels.weight[-1] if labels is None else self.labels(labels))

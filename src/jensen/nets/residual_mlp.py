@@ -1,0 +1,50 @@
+"""The multilayer perceptron with residual blocks, told the noise level, for vectors."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jensen.nets.embedding import ConditionEmbedding
+from jensen.nets.initial import zeroed
+
+
+class ResidualMLP(nn.Module):
+    """x (batch, *shape), noise levels (batch), labels (batch) or None -> (batch, outputs * shape[0], *shape[1:]).
+
+    x is flattened; `depth` blocks of `width` numbers. The output is zero at the start, and so is all that a block adds.
+    Labels as in `ConditionEmbedding`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], width: int = 128, depth: int = 3, classes: int | None = None, outputs: int = 1
+    ) -> None:
+        super().__init__()
+        self.outputs = (outputs * shape[0], *shape[1:])
+        self.condition = ConditionEmbedding(width, width, classes)
+        self.first, self.last = nn.Linear(math.prod(shape), width), zeroed(nn.Linear(width, math.prod(self.outputs)))
+        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.modulation = nn.Linear(width, 2 * depth * width)  # of all blocks: one product
+
+    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.first(x.flatten(1))
+        modulations = self.modulation(F.silu(self.condition(noise_level, labels))).chunk(len(self.blocks), dim=1)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            h = block(h, modulation)
+        return self.last(self.norm(h)).unflatten(1, self.outputs)
+
+
+class MLPBlock(nn.Module):
+    """h + linear(silu(linear((1 + scale) norm(h) + shift))): modulation: (batch, 2 width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.first, self.second = nn.Linear(width, 2 * width), zeroed(nn.Linear(2 * width, width))
+
+    def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
+        scale, shift = modulation.chunk(2, dim=1)
+        return h + self.second(F.silu(self.first(torch.addcmul(shift, self.norm(h), 1 + scale))))

@@ -1,0 +1,169 @@
+"""The U-Net: residual blocks at ever lower resolutions and back up, for signals and images of any size.
+
+A signal (C, L) is an image of height 1, and along an axis of one pixel every kernel has one tap. Halving rounds up, and
+doubling crops to what the way down left: any size comes back exactly. Inside, tensors lie channels last.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jensen.errors import InputError
+from jensen.nets.attention import SelfAttention
+from jensen.nets.embedding import ConditionEmbedding
+from jensen.nets.initial import zeroed
+from jensen.nets.patches import Pair, Patches
+
+GROUPS, HEAD_WIDTH = 8, 32
+
+
+class UNet(nn.Module):
+    """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
+
+    Patches of `patch` pixels a side become channels first. Then each level has `blocks` residual blocks of its width,
+    at half the resolution of the level before; on the way back `blocks` + 1, each of which also sees what the way down
+    left there. Levels numbered in `attention`, 0 being the finest, attend after every block. The output is zero at the
+    start. `shape` fixes channels and axes; `forward` takes any other size. Labels as in `ConditionEmbedding`. Raises
+    `InputError` for another shape. Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol 2021.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        widths: Sequence[int] = (64, 128),
+        blocks: int = 2,
+        attention: Sequence[int] = (),
+        patch: int = 1,
+        classes: int | None = None,
+        outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        if not widths or not set(attention) <= set(range(len(widths))):
+            given = f"attention at levels {tuple(attention)} of widths {tuple(widths)}"
+            raise InputError(f"{given}: expected a width for every level, and levels from 0 to {len(widths) - 1}")
+        self.patches = Patches(shape, patch)
+        taps = (3 if self.patches.extended[0] else 1, 3 if self.patches.extended[1] else 1)
+        self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes)
+        self.first = _convolution(self.patches.folded, widths[0], taps)
+        self.down, self.middle, self.up = _layers(widths, blocks, attention, taps)
+        self.modulated = [2 * layer.outputs for layer in self.modules() if isinstance(layer, ResidualBlock)]
+        self.modulation = nn.Linear(4 * widths[0], sum(self.modulated))
+        self.norm, self.last = _norm(widths[0]), zeroed(_convolution(widths[0], outputs * self.patches.folded, taps))
+
+    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+        modulations = self._modulations(noise_level, labels)  # one product for all blocks
+        h = self.first(self.patches.fold(x)).contiguous(memory_format=torch.channels_last)
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, next(modulations)) if isinstance(layer, ResidualBlock) else layer(h)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, next(modulations))
+        for layer in self.up:
+            if isinstance(layer, Doubling):
+                h = layer(h, skips[-1].shape[2:])
+            else:
+                h = layer(torch.cat([h, skips.pop()], dim=1), next(modulations))
+        return self.patches.unfold(self.last(F.silu(self.norm(h))), like=x)
+
+    def _modulations(self, noise_level: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+        """Of every residual block in turn: (batch, 2 channels, 1, 1), scale and shift."""
+        modulation = self.modulation(F.silu(self.condition(noise_level, labels)))
+        return iter(modulation[:, :, None, None].split(self.modulated, dim=1))
+
+
+class ResidualBlock(nn.Module):
+    """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), then, where asked, h + attention(norm(h))."""
+
+    def __init__(self, inputs: int, outputs: int, taps: Pair, attend: bool) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.norm1, self.conv1 = _norm(inputs), _convolution(inputs, outputs, taps)
+        self.norm2, self.conv2 = _norm(outputs, affine=False), zeroed(_convolution(outputs, outputs, taps))
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        self.attention = SpatialAttention(outputs) if attend else nn.Identity()
+
+    def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
+        scale, shift = modulation.chunk(2, dim=1)
+        r = self.conv1(F.silu(self.norm1(h)))
+        r = self.conv2(F.silu(torch.addcmul(shift, self.norm2(r), 1 + scale)))
+        return self.attention(self.skip(h) + r)
+
+
+class SpatialAttention(nn.Module):
+    """h + attention(norm(h)), every position of (batch, C, H, W) a token."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.attention = _norm(channels), SelfAttention(channels, HEAD_WIDTH)
+
+    def forward(self, h: Tensor) -> Tensor:
+        tokens = self.norm(h).flatten(2).transpose(1, 2)
+        return h + self.attention(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
+
+
+class Doubling(nn.Module):
+    """Nearest-neighbour doubling and then a convolution of 3 taps, cropped to a given size.
+
+    Both at once, as one transposed convolution of 4 taps and stride 2, whose taps are sums of those that meet the same
+    coarse pixel: 16 products do the work of 36.
+    """
+
+    def __init__(self, channels: int, taps: Pair) -> None:
+        super().__init__()
+        self.taps, self.convolution = taps, _convolution(channels, channels, taps)
+
+    def forward(self, h: Tensor, size: Sequence[int]) -> Tensor:
+        kernel = self.convolution.weight.transpose(0, 1).flip(2, 3)
+        if self.taps[0] > 1:
+            kernel = F.pad(kernel, (0, 0, 0, 1)) + F.pad(kernel, (0, 0, 1, 0))
+        if self.taps[1] > 1:
+            kernel = F.pad(kernel, (0, 1)) + F.pad(kernel, (1, 0))
+        h = F.conv_transpose2d(h, kernel, self.convolution.bias, _stride(self.taps), _padding(self.taps))
+        return h[:, :, : size[0], : size[1]]
+
+
+def _layers(
+    widths: Sequence[int], blocks: int, attention: Sequence[int], taps: Pair
+) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
+    """The way down, the middle, the way up. On the way up each block takes one more of what the way down left."""
+    channels, left = widths[0], [widths[0]]
+    down, up = nn.ModuleList(), nn.ModuleList()
+    for level, width in enumerate(widths):
+        for _ in range(blocks):
+            down.append(ResidualBlock(channels, width, taps, level in attention))
+            channels = width
+            left.append(width)
+        if level < len(widths) - 1:
+            down.append(_convolution(width, width, taps, _stride(taps)))
+            left.append(width)
+    last = len(widths) - 1 in attention
+    middle = nn.ModuleList(ResidualBlock(channels, channels, taps, attend) for attend in (last, False))
+    for level, width in reversed(list(enumerate(widths))):
+        for _ in range(blocks + 1):
+            up.append(ResidualBlock(channels + left.pop(), width, taps, level in attention))
+            channels = width
+        if level:
+            up.append(Doubling(width, taps))
+    return down, middle, up
+
+
+def _convolution(inputs: int, outputs: int, taps: Pair, stride: Pair = (1, 1)) -> nn.Conv2d:
+    """A convolution that keeps the size, or divides it by the stride, rounding up."""
+    return nn.Conv2d(inputs, outputs, taps, stride, _padding(taps))
+
+
+def _stride(taps: Pair) -> Pair:
+    """2 along the axes, 1 where there is none."""
+    return (2 if taps[0] > 1 else 1, 2 if taps[1] > 1 else 1)
+
+
+def _padding(taps: Pair) -> Pair:
+    return (taps[0] // 2, taps[1] // 2)
+
+
+def _norm(channels: int, affine: bool = True) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels, affine=affine)

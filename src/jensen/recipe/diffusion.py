@@ -1,0 +1,136 @@
+"""A diffusion model from its settings."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from jensen.data import DataSpec
+from jensen.diffusion import (
+    DDIM,
+    AbstractParameterisation,
+    AbstractReverseVariance,
+    AbstractSampler,
+    AbstractSchedule,
+    Ancestral,
+    BetaVariance,
+    Clean,
+    Cosine,
+    Denoiser,
+    DPMSolver2M,
+    Edm,
+    Epsilon,
+    Heun,
+    LearnedSchedule,
+    LearnedVariance,
+    LinearBeta,
+    LinearLogSnr,
+    PosteriorVariance,
+    Sigmoid,
+    UniformLogSnr,
+    UniformRoot,
+    UniformTime,
+    UniPC,
+    Velocity,
+)
+from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
+from jensen.diffusion.model import DiffusionModel, Generation, Scoring
+from jensen.diffusion.weighting import (
+    EDM,
+    P2,
+    AbstractObjective,
+    AbstractTimes,
+    AbstractWeighting,
+    BoundObjective,
+    HybridObjective,
+    LogNormalNoise,
+    LossAwareTimes,
+    LowDiscrepancyTimes,
+    MinSNR,
+    Simple,
+    UniformTimes,
+    WeightedObjective,
+)
+from jensen.errors import InputError
+from jensen.nets import PatchTransformer, ResidualMLP, UNet
+from jensen.recipe.settings import DiffusionSettings
+
+
+def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionModel:
+    """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+    classes = spec.classes if settings.conditional else None
+    denoiser = Denoiser(_network(settings, spec.shape, classes), _parameterisation(settings), classes)
+    variance = _variance(settings)
+    scoring = Scoring(settings.chain_steps, UniformTime(), variance, spec.levels, settings.bound_terms)
+    generation = build_generation(settings, variance)
+    return DiffusionModel(
+        spec.shape,
+        denoiser,
+        _schedule(settings),
+        _objective(settings),
+        scoring,
+        generation,
+        settings.label_dropout,
+    )
+
+
+def build_generation(settings: DiffusionSettings, variance: AbstractReverseVariance) -> Generation:
+    """How samples are made; `variance` is the model's, for the ancestral sampler."""
+    samplers: dict[str, AbstractSampler] = {
+        "ancestral": Ancestral(variance),
+        "ddim": DDIM(),
+        "heun": Heun(),
+        "dpm-solver++": DPMSolver2M(),
+        "dpm-solver++-sde": DPMSolver2M(eta=1.0),
+        "unipc": UniPC(),
+    }
+    grids = {"ancestral": UniformTime(), "ddim": UniformTime(), "heun": UniformRoot()}
+    grid = grids.get(settings.sampler, UniformLogSnr())
+    return Generation(samplers[settings.sampler], settings.sampling_steps, grid, settings.guidance)
+
+
+def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None) -> nn.Module:
+    outputs = 2 if settings.variance == "learned" else 1
+    if settings.network == "mlp":
+        return ResidualMLP(shape, settings.width, settings.depth, classes, outputs)
+    if len(shape) < 2:
+        raise InputError(f"network {settings.network} for vectors of shape {shape}: choose network mlp")
+    if settings.network == "transformer":
+        return PatchTransformer(shape, settings.width, settings.depth, settings.patch, classes, outputs)
+    return UNet(shape, settings.widths, settings.blocks, settings.attention, settings.patch, classes, outputs)
+
+
+def _schedule(settings: DiffusionSettings) -> AbstractSchedule:
+    if settings.noise_schedule == "linear-beta":
+        return LinearBeta(settings.chain_steps)
+    others: dict[str, Callable[[], AbstractSchedule]]
+    others = {"cosine": Cosine, "sigmoid": Sigmoid, "linear-log-snr": LinearLogSnr, "learned": LearnedSchedule}
+    return others[settings.noise_schedule]()
+
+
+def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
+    others: dict[str, Callable[[], AbstractParameterisation]]
+    others = {"epsilon": Epsilon, "clean": Clean, "velocity": Velocity}
+    return Edm(settings.sigma_data) if settings.parameterisation == "edm" else others[settings.parameterisation]()
+
+
+def _variance(settings: DiffusionSettings) -> AbstractReverseVariance:
+    if settings.variance == "analytic":
+        return AnalyticVariance(MeanSquaredErrors())
+    others: dict[str, Callable[[], AbstractReverseVariance]]
+    others = {"beta": BetaVariance, "posterior": PosteriorVariance, "learned": LearnedVariance}
+    return others[settings.variance]()
+
+
+def _objective(settings: DiffusionSettings) -> AbstractObjective:
+    all_times = {"uniform": UniformTimes, "low-discrepancy": LowDiscrepancyTimes, "loss-aware": LossAwareTimes}
+    times: AbstractTimes = all_times[settings.times]()
+    if settings.objective == "bound":
+        return BoundObjective(times)
+    if settings.objective == "hybrid":
+        return HybridObjective(times=times)
+    if settings.objective == "simple":
+        return WeightedObjective(Simple(), times, settings.chain_steps)  # (5.18)
+    if settings.objective == "edm":
+        return WeightedObjective(EDM(settings.sigma_data), times, noise=LogNormalNoise())
+    weighting: AbstractWeighting = MinSNR() if settings.objective == "min-snr" else P2()
+    return WeightedObjective(weighting, times)

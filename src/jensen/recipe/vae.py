@@ -1,0 +1,92 @@
+"""A VAE from its settings."""
+
+from torch import nn
+
+from jensen.data import DataSpec
+from jensen.errors import InputError
+from jensen.likelihood import (
+    AbstractLikelihood,
+    AbstractScale,
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiscretisedGaussian,
+    DiscretisedLikelihood,
+    DiscretisedLogistic,
+    FixedScale,
+    FreeScale,
+    GaussianLikelihood,
+    LearnedScale,
+)
+from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder
+from jensen.recipe.settings import VAESettings
+from jensen.vae import (
+    VAE,
+    AbstractObjective,
+    AbstractPosterior,
+    AmortisedPosterior,
+    DoublyReparameterisedObjective,
+    ElboObjective,
+    ImportanceWeightedObjective,
+    PerDatapointPosterior,
+)
+
+
+def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
+    """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+    likelihood = _likelihood(settings, spec)
+    encoder, decoder = _networks(settings, spec.shape, likelihood.outputs)
+    posterior = _posterior(settings, encoder, spec.counts["train"])
+    return VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps)
+
+
+def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module]:
+    latent = settings.latent_dims
+    if settings.network == "mlp":
+        return (
+            MLP(shape, settings.hidden, (2 * latent,), settings.activation),
+            MLP((latent,), settings.hidden[::-1], (outputs, *shape), settings.activation),
+        )
+    if len(shape) != 3:
+        raise InputError(f"network convolutional for examples of shape {shape}: expected images (C, H, W); choose mlp")
+    return (
+        ConvolutionalEncoder(shape, settings.channels, 2 * latent),
+        ConvolutionalDecoder(latent, shape, settings.channels, outputs),
+    )
+
+
+def _posterior(settings: VAESettings, encoder: nn.Module, examples: int) -> AbstractPosterior:
+    if settings.posterior == "per-datapoint":
+        return PerDatapointPosterior(examples, settings.latent_dims)
+    return AmortisedPosterior(encoder, settings.latent_dims)
+
+
+def _objective(settings: VAESettings) -> AbstractObjective:
+    if settings.objective == "elbo":
+        return ElboObjective(settings.kl_warmup_steps, settings.free_bits)
+    if settings.objective == "importance-weighted":
+        return ImportanceWeightedObjective(settings.importance_samples)
+    return DoublyReparameterisedObjective(settings.importance_samples)
+
+
+def _likelihood(settings: VAESettings, spec: DataSpec) -> AbstractLikelihood:
+    name = settings.likelihood
+    if name == "auto":
+        name = "gaussian" if spec.levels is None else "discretised-logistic"
+    if name == "bernoulli":
+        return BernoulliLikelihood(spec.shape)
+    if name == "gaussian":
+        return GaussianLikelihood(spec.shape, _scale(settings, spec))
+    assert spec.levels is not None  # `load_dataset` has refused anything else
+    if name == "categorical":
+        return CategoricalLikelihood(spec.shape, spec.levels)
+    law = DiscretisedGaussian if name == "discretised-gaussian" else DiscretisedLogistic
+    return DiscretisedLikelihood(spec.shape, _scale(settings, spec), spec.levels, law)
+
+
+def _scale(settings: VAESettings, spec: DataSpec) -> AbstractScale:
+    if settings.variance == "fixed":
+        return FixedScale(settings.fixed_scale)
+    floor = spec.preparation.resolution / 12**0.5  # the standard deviation of uniform noise in one bin
+    if settings.variance == "learned":
+        return LearnedScale(floor)
+    return FreeScale(spec.shape if settings.variance == "per-dimension" else (), floor)
