@@ -164,7 +164,7 @@ class StaticBinarisation(_Binarise):
     seed: int = Field(default=0, ge=0)
 
     def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (content_uniforms(raw, self.seed) < self._brightness(raw)).to(torch.float32)
+        return content_uniforms(raw, self.seed).lt_(self._brightness(raw))
 
 
 class DynamicBinarisation(_Binarise):
@@ -176,7 +176,7 @@ class DynamicBinarisation(_Binarise):
     def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         source = _required(generator)
         uniforms = torch.rand(raw.shape, generator=source, device=source.device).to(raw.device)
-        return (uniforms < self._brightness(raw)).to(torch.float32)
+        return uniforms.lt_(self._brightness(raw))
 
 
 class Standardise(Preparation):

@@ -76,7 +76,10 @@ def steps(
     """Train from `state.step` to `settings.steps`, changing `state` in place and yielding a record after every step."""
     accelerator = accelerator_for(settings)
     device = accelerator.device
-    model, *optimisers = accelerator.prepare(state.model, *state.optimisers)
+    model = accelerator.prepare(state.model)
+    # Accelerate's optimiser serves the loss scaling of float16; for nothing, it looks for packages at every step
+    scaled = accelerator.scaler is not None
+    optimisers = [accelerator.prepare_optimizer(o) if scaled else o for o in state.optimisers]
     if state.ema:
         state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
@@ -102,9 +105,9 @@ def batch_at(step: int, examples: Examples, preparation: Preparation, batch_size
     """The batch of step `step`: a pure function of (seed, step); every example comes once per pass over the data."""
     device = examples.x.device
     index = batch_index(len(examples), batch_size, seed, step).to(device)
-    labels = None if examples.labels is None else examples.labels[index]
+    labels = None if examples.labels is None else examples.labels.index_select(0, index)
     noise = generator(seed, Stream.TRAINING, step, 1, device=device)
-    return Batch(preparation(examples.x[index], noise), index, labels)
+    return Batch(preparation(examples.x.index_select(0, index), noise), index, labels)
 
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:
