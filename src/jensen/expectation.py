@@ -7,9 +7,9 @@ closer the two averages, the smaller the standard error of the gain from one to 
 - while a window gains significantly more than `tolerance`, the next one is like it;
 - otherwise the next one is twice as long, and where noise hides any gain it starts from the average at half the
   learning rate;
-- **converged** means two windows in a row, the second twice as long, whose gain and two standard errors are within
-  `tolerance`, the second gain being insignificant or at most half of the first, so that the gains still to come, a
-  geometric series, are within it too.
+- **converged** means two windows in a row, the second twice as long, both with a gain within `tolerance`, two standard
+  errors included, and then no significant gain or so clearly a fading one that the gains still to come, summed as a
+  geometric series, are within `tolerance` too.
 """
 
 import math
@@ -32,8 +32,8 @@ ADAM = partial(torch.optim.Adam, lr=0.05, betas=(0.9, 0.99))
 class Search:
     """How to search.
 
-    `optimiser` makes a torch optimiser of the parameters, which are measured in standard deviations of the start: its
-    learning rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps,
+    `optimiser` makes a torch optimiser of parameters measured in standard deviations of the start, so that its learning
+    rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps,
     `tolerance` a gain that no longer matters, in the units of f, and `max_steps` where to give up.
     Raises `InputError` for numbers with which nothing can be compared.
     """
@@ -94,8 +94,10 @@ class History:
         if len(self.windows) < 2:
             return False
         before, last = self.windows[-2:]
-        fades = not last.gains_more_than(0.0) or last.gain <= 0.5 * before.gain
-        return last.steps == 2 * before.steps and before.within(tolerance) and last.within(tolerance) and fades
+        # With r = last.gain / before.gain the gains to come add up to last.gain * r / (1 - r).
+        fading = last.gain**2 <= tolerance * (before.gain - last.gain)
+        small = before.within(tolerance) and last.within(tolerance)
+        return small and last.steps == 2 * before.steps and (fading or not last.gains_more_than(0.0))
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,8 @@ def minimise_expectation(
     says. Raises `InputError` where f is not such a function, and where it or its gradient is not finite, naming the
     step.
 
-    >>> found = minimise_expectation(
-    ...     lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,)), torch.Generator().manual_seed(0), 1.0
-    ... )
+    >>> start, generator = Gaussian.standard((2,)), torch.Generator().manual_seed(0)
+    >>> found = minimise_expectation(lambda x: 2 * (x - 1).square().sum(-1), start, generator, 1.0, Search(tolerance=0.01))
     >>> found.converged, found.distribution.mean.round(decimals=1), found.distribution.scale.round(decimals=1)
     (True, tensor([1., 1.]), tensor([0.5000, 0.5000]))
     """
@@ -160,26 +161,21 @@ class _Run:
     ) -> None:
         self.f, self.generator, self.temperature, self.search = f, generator, temperature, search
         self.start = self.average = start.detach()
-        shapes = [
-            start.shape,
-            start.shape,
-            *([start.cholesky.shape] if isinstance(start, MultivariateGaussian) else []),
-        ]
-        self.parameters = [start.mean.new_zeros(shape, requires_grad=True) for shape in shapes]  # m, l and N
-        self.averaged_parameters = [parameter.detach() for parameter in self.parameters]
-        self.optimiser = search.optimiser(self.parameters)
+        rows = 2 + (len(start.mean) if isinstance(start, MultivariateGaussian) else 0)  # m, l, and the rows of N
+        self.parameters = start.mean.new_zeros((rows, *start.shape), requires_grad=True)
+        self.averaged_parameters = self.parameters.detach()
+        self.optimiser = search.optimiser([self.parameters])
         self.steps_per_window = search.window
         self.history = History([], [])
 
     def window(self) -> Window:
         """Take the steps of one window, average its iterates, compare with the average before."""
         steps = min(self.steps_per_window, self.search.max_steps - len(self.history.steps))
-        sums = [torch.zeros_like(parameter) for parameter in self.parameters]
+        total = torch.zeros_like(self.averaged_parameters)
         for _ in range(steps):
             self.history.steps.append(self._step())
-            for total, parameter in zip(sums, self.parameters, strict=True):
-                total += parameter.detach()
-        self.averaged_parameters = [total / steps for total in sums]
+            total += self.parameters.detach()
+        self.averaged_parameters = total / steps
         before, self.average = self.average, self._distribution(self.averaged_parameters)
         self.history.windows.append(self._compare(before, steps))
         return self.history.windows[-1]
@@ -187,19 +183,18 @@ class _Run:
     def anneal(self) -> None:
         """Go on from the average, at half the learning rate."""
         with torch.no_grad():
-            for parameter, average in zip(self.parameters, self.averaged_parameters, strict=True):
-                parameter.copy_(average)
+            self.parameters.copy_(self.averaged_parameters)
         for group in self.optimiser.param_groups:
             group["lr"] /= 2
 
-    def _distribution(self, parameters: list[Tensor]) -> Gaussian | MultivariateGaussian:
+    def _distribution(self, parameters: Tensor) -> Gaussian | MultivariateGaussian:
         """mu = mu_0 + L_0 m, L = L_0 diag(e^l) (I + N): a valid factor for every value of the parameters (2.3)."""
         start, shift = self.start, parameters[0]
         smallest = math.log(torch.finfo(shift.dtype).tiny) / 2  # e^l stays above zero, also times L_0
         scale = parameters[1].clamp(min=smallest).exp()
         if isinstance(start, Gaussian):
             return Gaussian(start.mean + start.scale * shift, start.scale * scale, start.event_dims)
-        factor = scale.unsqueeze(-1) * parameters[2].tril(-1) + scale.diag()
+        factor = scale.unsqueeze(-1) * parameters[2:].tril(-1) + scale.diag()
         return MultivariateGaussian(start.mean + start.cholesky @ shift, start.cholesky @ factor)
 
     def _step(self) -> Step:
