@@ -310,19 +310,26 @@ def test_exponential_solvers_integrate_a_constant_exactly(sampler, degree):
 
 
 @pytest.mark.parametrize("order", [2, 3])
-def test_unipc_integrates_what_its_polynomial_can_follow(order):
-    # From the second step on the predictor of order p knows x̂ of degree p - 1 exactly: the last step of three or four
-    degree = order - 1
-    grid = torch.tensor([4.0, 2.5, 1.0, -0.7, -2.0], dtype=torch.float64)[: order + 2]
-    denoiser, x = PolynomialDenoiser(degree), torch.zeros(1, 1, dtype=torch.float64)
+def test_unipc_corrects_to_what_its_polynomial_can_follow(order):
+    # With p points behind it and the new one, the corrector of order p integrates x̂ of degree p exactly
+    grid = torch.tensor([5.0, 4.0, 2.5, 1.0, -0.7, -2.0], dtype=torch.float64)[: order + 3]
+    denoiser, x = PolynomialDenoiser(order), torch.zeros(1, 1, dtype=torch.float64)
     states = list(trajectory(UniPC(order), denoiser, grid, no_noise, x))
-    before, last = states[-1].history[0], states[-1].x
-    level = torch.linspace(float(grid[1]), float(grid[0]), 20_001, dtype=torch.float64)
+    before, after = states[-2].history[0], states[-1].history[0]
+    level = torch.linspace(float(before.log_snr), float(after.log_snr), 20_001, dtype=torch.float64)
     # x / s as a function of the log-SNR has the slope ½ exp(level / 2) x̂
-    slope = 0.5 * torch.exp(0.5 * level) * 0.3 * (level / 4) ** degree
+    slope = 0.5 * torch.exp(0.5 * level) * 0.3 * (level / 4) ** order
     integral = torch.trapezoid(slope, level)
-    expected = noise_scale(grid[0]) * (before.x_t / noise_scale(grid[1]) + integral)
-    torch.testing.assert_close(last, expected, rtol=1e-7, atol=1e-7)
+    expected = noise_scale(after.log_snr) * (before.x_t / noise_scale(before.log_snr) + integral)
+    torch.testing.assert_close(after.x_t, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_unipc_predicts_as_dpm_solver_2m_does():
+    grid, denoiser = UniformTime()(COSINE, 3), ExactDenoiser(MIXTURE)
+    first, second, *_ = trajectory(UniPC(), denoiser, grid, doubles(3, 5))
+    other = list(trajectory(DPMSolver2M(), denoiser, grid, doubles(3, 5)))
+    torch.testing.assert_close(second.x, other[1].x)
+    assert first.position == 3
 
 
 # ---------------------------------------------------------------------------------------------- the contract

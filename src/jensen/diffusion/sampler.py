@@ -223,8 +223,9 @@ class UniPC(AbstractSampler):
     """UniPC: predict, ask the denoiser once, correct with its answer, in that order; global order `order` + 1.
 
     x̂ is interpolated by a polynomial in the log-SNR through the last `order` points, for the corrector through the new
-    one too, and integrated exactly. In the paper's terms: rho solved from its linear system for every order, and then
-    B(h) cancels. The state's x is the prediction; the corrected one is in its history.
+    one too, and integrated. B(h) = exp(h) - 1 of the paper matters for two points only, where rho = 1/2; for more it
+    cancels. The state's x is the prediction; the corrected one is in its history. At order 3 the first step, which has
+    no history, is what limits the global order to 3 where x̂ varies there.
     """
 
     order: int = 2
@@ -273,13 +274,16 @@ def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: f
 def _exponential_step(x: Tensor, predictions: tuple[Prediction, ...], start: int, log_snr_s: Tensor) -> Tensor:
     """x at log_snr_s from x at predictions[start].log_snr: the variation of constants with x̂ a polynomial in log snr.
 
-    With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, equation 8), where
+    With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, proposition 4.1), where
     the polynomial passes through all predictions.
     """
     log_snr_t = predictions[start].log_snr
     h = 0.5 * (log_snr_s - log_snr_t)
     nodes = torch.stack([0.5 * (prediction.log_snr - log_snr_t) / h for prediction in predictions])
-    weights = torch.linalg.solve(torch.vander(nodes, increasing=True).mT, _moments(h, len(nodes)))
+    moments = _moments(h, len(nodes))
+    if len(nodes) == 2:
+        moments[1] = 0.5 * moments[0]  # rho = 1/2: of second order too, and bolder steps bear it better
+    weights = torch.linalg.solve(torch.vander(nodes, increasing=True).mT, moments)
     integral = sum(weight * prediction.x0 for weight, prediction in zip(weights, predictions, strict=True))
     return noise_scale(log_snr_s) / noise_scale(log_snr_t) * x + signal_scale(log_snr_s) * integral
 
