@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ import jensen
 from jensen.cli import options
 from jensen.data import Examples, check
 from jensen.data.grid import save_grid, save_image
+from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluate.settings import EvaluationSettings
 from jensen.progress import track
 from jensen.randomness import Stream, generator
-from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.recipe.diffusion import build_generation
+from jensen.recipe.settings import DiffusionRecipe, VAERecipe, VAESettings
 from jensen.run import RECIPE, Run
 from jensen.training.checkpoint import write_file
 from jensen.training.settings import TrainingSettings
@@ -97,7 +100,7 @@ def sample(command: options.Sample) -> None:
     """Write samples as a grid, raw values, or a folder of PNGs."""
     _check_target(command.out)
     run = _open(command.run)
-    draw = run.model.sample_mean if command.mean else run.model.sample
+    draw = _drawing(run, command)
     starts = range(command.first, command.first + command.n, SAMPLES_AT_ONCE)
     last = command.first + command.n
     x = np.concatenate(
@@ -108,6 +111,41 @@ def sample(command: options.Sample) -> None:
     )
     _write_arrays(run, command.out, {"x": x}, command.first)
     print(f"{command.out}: {command.n} samples")
+
+
+def _drawing(run: Run, command: options.Sample) -> Callable[..., torch.Tensor]:
+    """The model's `sample` or `sample_mean`, with what the command says of a diffusion model's sampling and labels."""
+    plain = run.model.sample_mean if command.mean else run.model.sample
+    wishes = {"sampler": command.sampler, "sampling_steps": command.steps, "guidance": command.guidance}
+    given = {name: value for name, value in wishes.items() if value is not None}
+    if not given and command.label is None:
+        return plain
+    if not (isinstance(run.recipe, DiffusionRecipe) and isinstance(run.model, DiffusionModel)):
+        raise InputError(
+            f"{run.folder} is a run of family {run.recipe.family}: --label, --guidance, --sampler and --steps are for "
+            "diffusion models; leave them out"
+        )
+    run.model.generation = build_generation(run.recipe.model.model_copy(update=given), run.model.scoring.variance)
+    if command.label is None:
+        return plain
+    label = _label(run, command.label)
+
+    def labelled(n: int, *, seed: int, first: int) -> torch.Tensor:
+        return plain(n, seed=seed, first=first, labels=torch.full((n,), label))  # type: ignore[call-arg]
+
+    return labelled
+
+
+def _label(run: Run, given: str) -> int:
+    """A label by its name in the data, or by its number."""
+    names = run.spec.label_names or ()
+    if given in names:
+        return names.index(given)
+    classes = run.spec.classes or 0
+    if given.isdecimal() and int(given) < classes:
+        return int(given)
+    known = ", ".join(names[:20]) if names else f"0 to {classes - 1}" if classes else "none: the data have no labels"
+    raise InputError(f"--label {given}: no label of {run.folder}; its labels are {known}; choose one")
 
 
 def reconstruct(command: options.Reconstruct) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from jensen.data.options import ReadOptions
 from jensen.evaluate.settings import EvaluationSettings
-from jensen.recipe.settings import DiffusionRecipe, Recipe, VAERecipe
+from jensen.recipe.settings import DiffusionRecipe, Recipe, Sampler, VAERecipe
 
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -68,6 +68,14 @@ class Sample(_Command):
     """The number of the first sample: the same seed goes on from there."""
     mean: bool = False
     """E[x | latent], without the observation noise that a draw from p(x) has."""
+    label: str | None = None
+    """Diffusion with labels: the one that all samples get, by name or number. Default: one after the other."""
+    guidance: float | None = None
+    """Diffusion with labels: the scale of classifier-free guidance. Default: the run's."""
+    sampler: Sampler | None = None
+    """Diffusion: how to sample. Default: the run's."""
+    steps: PositiveInt | None = None
+    """Diffusion: in how many steps. Default: the run's."""
 
 
 class Reconstruct(_Command):
