@@ -1,5 +1,10 @@
-"""The diffusion model (section 5 of the lecture), in reading order: schedule, process, denoiser, reverse, sampler."""
+"""The diffusion model (section 5 of the lecture).
 
+In reading order: schedule, process, denoiser, reverse, sampler, analytic, bound, weighting, ode, model.
+"""
+
+from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
+from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Profile, Strata, estimate_bound
 from jensen.diffusion.denoiser import (
     AbstractDenoiser,
     AbstractParameterisation,
@@ -10,6 +15,15 @@ from jensen.diffusion.denoiser import (
     Guided,
     Prediction,
     Velocity,
+)
+from jensen.diffusion.model import DiffusionModel, Generation, Scoring
+from jensen.diffusion.ode import (
+    ChainDequantisation,
+    Flow,
+    PlainDensity,
+    Tolerance,
+    UniformDequantisation,
+    flow_bound,
 )
 from jensen.diffusion.process import marginal, posterior, step_kernel
 from jensen.diffusion.reverse import (
@@ -45,41 +59,89 @@ from jensen.diffusion.schedule import (
     alpha_bar,
     one_minus_alpha_bar,
 )
+from jensen.diffusion.weighting import (
+    EDM,
+    P2,
+    AbstractObjective,
+    AbstractTimes,
+    AbstractWeighting,
+    BoundObjective,
+    ContinuousBound,
+    HybridObjective,
+    LogNormalNoise,
+    LossAwareTimes,
+    LowDiscrepancyTimes,
+    MinSNR,
+    Simple,
+    UniformTimes,
+    WeightedObjective,
+)
 
 __all__ = [
     "DDIM",
+    "EDM",
+    "P2",
     "AbstractDenoiser",
     "AbstractGrid",
+    "AbstractObjective",
     "AbstractParameterisation",
     "AbstractReverseVariance",
     "AbstractSampler",
     "AbstractSchedule",
+    "AbstractTimes",
+    "AbstractWeighting",
+    "AnalyticVariance",
     "Ancestral",
     "BetaVariance",
+    "BoundEstimate",
+    "BoundObjective",
+    "ChainDequantisation",
     "Clean",
+    "ContinuousBound",
     "Cosine",
     "DDIMInversion",
     "DPMSolver2M",
     "Denoiser",
+    "DiffusionBound",
+    "DiffusionModel",
     "Edm",
     "Epsilon",
+    "Flow",
+    "Generation",
     "Guided",
     "Heun",
+    "HybridObjective",
     "LearnedSchedule",
     "LearnedVariance",
     "LinearBeta",
     "LinearLogSnr",
+    "LogNormalNoise",
+    "LossAwareTimes",
+    "LowDiscrepancyTimes",
+    "MeanSquaredErrors",
+    "MinSNR",
+    "PlainDensity",
     "PosteriorVariance",
     "Prediction",
+    "Profile",
+    "Scoring",
     "SeededNoise",
     "Sigmoid",
+    "Simple",
     "State",
+    "Strata",
+    "Tolerance",
     "UniPC",
+    "UniformDequantisation",
     "UniformLogSnr",
     "UniformRoot",
     "UniformTime",
+    "UniformTimes",
     "Velocity",
+    "WeightedObjective",
     "alpha_bar",
+    "estimate_bound",
+    "flow_bound",
     "marginal",
     "one_minus_alpha_bar",
     "posterior",
