@@ -18,7 +18,7 @@ from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, pl
 from jensen.evaluate.report import toml
 from jensen.randomness import generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import VAERecipe, VAESettings, read_recipe
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings, read_recipe
 
 VOID = {"meta", "img", "br"}
 HOSTILE = '"><script>alert(1)</script>'
@@ -73,12 +73,12 @@ def floats(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
 
 
-def read(folder: Path, recipe: VAERecipe, **arrays: np.ndarray) -> Dataset:
+def read(folder: Path, recipe: Recipe, **arrays: np.ndarray) -> Dataset:
     np.savez(folder / "data.npz", **arrays)
     return load_dataset(recipe.model_copy(update={"data": str(folder / "data.npz")}))
 
 
-def report(folder: Path, recipe: VAERecipe, metrics: list[dict[str, Any]], **arrays: np.ndarray) -> Page:
+def report(folder: Path, recipe: Recipe, metrics: list[dict[str, Any]], **arrays: np.ndarray) -> Page:
     """The parsed report of an untrained model on arrays that are read from a file."""
     dataset = read(folder, recipe, **arrays)
     model = build_model(recipe, dataset.spec)
@@ -112,6 +112,27 @@ KINDS = {
     "arrays": (SMALL, {"x": floats(120, 2, 3, 2, 2)}, VECTOR_PICTURES),
     "numbers": (GAUSSIAN, {"x": floats(120, 1)}, VECTOR_PICTURES - {"pairs"}),
 }
+
+
+DIFFUSION = DiffusionSettings(
+    network="mlp", width=8, depth=1, chain_steps=40, bound_terms=4, sampling_steps=4, conditional=False
+)
+UNET = DIFFUSION.model_copy(update={"network": "unet", "widths": (8,), "blocks": 1})
+
+
+@pytest.mark.parametrize("kind", ["vectors", "colour, binarised"])
+def test_a_diffusion_model_has_no_reconstructions_and_its_own_words(tmp_path: Path, kind: str) -> None:
+    _, arrays, expected = KINDS[kind]
+    recipe = DiffusionRecipe(model=DIFFUSION if kind == "vectors" else UNET)
+    page = report(tmp_path, recipe, METRICS, **{name: array[:40] for name, array in arrays.items()})
+    files = {path.stem for path in (tmp_path / "pictures").iterdir()}
+    lowest = {name for name in expected if "lowest" in name and name != "lowest-12"}
+    assert {"samples" if kind != "vectors" else "marginals", "latent", "loss", *lowest} <= files
+    assert files.isdisjoint({"reconstructions", "sample-means"})
+    assert "A diffusion model with" in page.shown
+    for text in ("denoising", "prior", "(5.11)", "ODE"):
+        assert text in page.shown
+    assert "(4." not in page.shown
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,6 +193,8 @@ def test_the_loss_chart_marks_the_best_validation() -> None:
     long = [{"step": step, "loss": 100 / step} for step in range(50, 5000, 50)]
     assert loss_curve(long).axes[0].get_xscale() == "log"
     assert loss_curve([]) is None
+    apart = loss_curve(METRICS, comparable=False)
+    assert [len(axes.lines) for axes in apart.axes] == [1, 2]  # the loss; the bound and its best step
 
 
 @pytest.mark.parametrize("shape", [(200, 6), (20, 50)], ids=["tall", "wide"])

@@ -1,7 +1,7 @@
 """Evaluation: bounds on a test set with their errors, and a report. Knows `model`, never a family of models.
 
-Reading order: `settings`, `scores` (one row per example), `evaluation` (means, gaps, contradictions), `pictures`,
-`page`, `report`. Names are imported when first used, so that `jensen.evaluate.settings` stays light.
+Reading order: `settings`, `scores` (one row per example), `evaluation` (means, gaps, contradictions), `families`,
+`pictures`, `page`, `report`. Names are imported when first used, so that `jensen.evaluate.settings` stays light.
 """
 
 from importlib import import_module

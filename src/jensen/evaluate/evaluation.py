@@ -2,10 +2,10 @@
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 from torch import Tensor
 
 from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
@@ -53,7 +53,7 @@ class Weights(_Value):
 
 
 class Bound(Measure):
-    """A bound on log p(x)."""
+    """A bound on log p(x), or another estimate of it."""
 
     name: str
     monte_carlo_error: float
@@ -73,6 +73,8 @@ class Gap(Measure):
 class Evaluation(_Value):
     """What was evaluated, how, and what came out; JSON both ways."""
 
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
     source: str
     """Which data."""
     examples: int
@@ -89,6 +91,8 @@ class Evaluation(_Value):
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
     """Contradictions, and numbers not to be trusted, in words."""
+    scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
+    """Every example's, of an evaluation that was just made; they are not written to JSON."""
 
 
 # ---------------------------------------------------------------------------------------------- evaluate
@@ -123,6 +127,7 @@ def evaluate(
         gaps=gaps,
         diagnostics=_diagnostics(model, examples, preparation, settings.seed, rows),
         warnings=(*_not_finite(scores.bound), *_contradictions(gaps, elbo), *_unreliable(bounds)),
+        scores=scores,
     )
 
 
@@ -221,7 +226,7 @@ def _gaps(further: dict[str, Column], preparation: Preparation) -> tuple[Gap, ..
         difference = further[better]["value"] - further[worse]["value"]
         gaps.append(
             Gap(
-                name=_gap_name(worse, better, "samples" in further[better]),
+                name=_gap_name(worse, better),
                 better=better,
                 worse=worse,
                 nats=Estimate.of(difference),
@@ -231,10 +236,10 @@ def _gaps(further: dict[str, Column], preparation: Preparation) -> tuple[Gap, ..
     return tuple(gaps)
 
 
-def _gap_name(worse: str, better: str, importance_weighted: bool) -> str:
+def _gap_name(worse: str, better: str) -> str:
     """Inference gap = approximation gap + amortisation gap (Cremer et al. 2018), log p(x) replaced by L_K below it."""
     names = {("ELBO", "optimised ELBO"): "amortisation gap"}
-    if importance_weighted:
+    if better.startswith("L_"):
         names["ELBO", better] = "inference gap, at least"
         names["optimised ELBO", better] = "approximation gap, at least"
     return names.get((worse, better), f"{better} - {worse}")
@@ -252,7 +257,7 @@ def _contradictions(gaps: tuple[Gap, ...], elbo: Bound) -> list[str]:
     allowed = NEGLIGIBLE + 1e-5 * abs(elbo.nats.mean)  # the latter for float32
     return [
         f"{gap.worse} exceeds {gap.better} by {-gap.nats.mean:.3g} ± {gap.nats.standard_error:.2g} nats, more than "
-        f"{CONTRADICTION:.0f} standard errors: {gap.better}, which ought to be the tighter bound, has not converged"
+        f"{CONTRADICTION:.0f} standard errors, though {gap.better} should be closer to log p(x)"
         for gap in gaps
         if -gap.nats.mean > max(CONTRADICTION * gap.nats.standard_error, allowed)
     ]
@@ -296,7 +301,7 @@ def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
     """The evaluation's rows under their headings: the bound by terms, all bounds on the same examples, the gaps."""
     shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
     if evaluation.bounds:
-        same = f"Bounds on the same {evaluation.bounds[0].nats.count} examples"
+        same = f"Estimates of log p(x) on the same {evaluation.bounds[0].nats.count} examples"
         shown[same] = {bound.name: bound for bound in evaluation.bounds}
         shown["Differences, example by example"] = {gap.name: gap for gap in evaluation.gaps}
     return shown

@@ -20,39 +20,48 @@ SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 # ---------------------------------------------------------------------------------------------- training
 
 
-def loss_curve(metrics: Sequence[Mapping[str, Any]]) -> "Figure | None":
-    """Training loss, and the validation bound turned over to lie beside it, against the step; None without any line."""
-    training = np.array([(line["step"], line["loss"]) for line in metrics if "loss" in line])
-    validation = np.array(
-        [
-            (line["step"], -line["validation_bound"], line["validation_standard_error"])
-            for line in metrics
-            if "validation_bound" in line
-        ]
-    )
-    if not len(training):
-        return None
+def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) -> "Figure | None":
+    """Training loss and the validation bound, turned over, against the step; None without any line.
+
+    In one panel where the two are `comparable`, else one above the other.
+    """
     from matplotlib.ticker import LogLocator
 
-    figure, axes = _chart(3.2)
-    axes.plot(training[:, 0], training[:, 1], color=GREY, linewidth=1, label="training loss")
+    training = _lines(metrics, "loss")
+    validation = _lines(metrics, "validation_bound", "validation_standard_error")
+    if not len(training):
+        return None
+    apart = not comparable and len(validation) > 0
+    figure, panels = _stack(4.4, 2) if apart else _stack(3.2, 1)
+    panels[0].plot(training[:, 0], training[:, 1], color=GREY, linewidth=1, label="training loss")
+    panels[0].set_ylim(*_settled(training))
     if len(validation):
-        step, value, error = validation.T
-        axes.fill_between(step, value - error, value + error, color=BLUE, alpha=0.2, linewidth=0)
-        label = "validation bound times −1, ± its standard error"
-        axes.plot(step, value, color=BLUE, linewidth=1.4, marker="o", markersize=3, label=label)
-        best = step[value.argmin()]
-        axes.axvline(best, color=ORANGE, linestyle="--", linewidth=1, label=f"best step, {best:,.0f}")
+        _draw_validation(panels[-1], validation)
     if training[-1, 0] > 30 * training[0, 0]:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_formatter("")
-    axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
-    axes.set_ylim(*_settled(training))
-    axes.set_xlabel("training step")
-    axes.set_ylabel("nats per example")
-    _legend(figure, axes, columns=3)
+        panels[-1].set_xscale("log")
+        panels[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[-1].xaxis.set_minor_formatter("")
+    panels[-1].xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
+    panels[-1].set_xlabel("training step")
+    panels[-1].set_ylabel("nats per example")
+    if apart:
+        panels[0].set_ylabel("loss")
+    _legend(figure, panels, columns=3)
     return figure
+
+
+def _lines(metrics: Sequence[Mapping[str, Any]], *names: str) -> np.ndarray:
+    """Steps and values (count, 1 + names) of the lines that have them."""
+    return np.array([[line[name] for name in ("step", *names)] for line in metrics if names[0] in line])
+
+
+def _draw_validation(axes: "Axes", validation: np.ndarray) -> None:
+    step, bound, error = validation.T
+    axes.fill_between(step, -bound - error, -bound + error, color=BLUE, alpha=0.2, linewidth=0)
+    label = "validation bound times −1, ± its standard error"
+    axes.plot(step, -bound, color=BLUE, linewidth=1.4, marker="o", markersize=3, label=label)
+    best = step[bound.argmax()]
+    axes.axvline(best, color=ORANGE, linestyle="--", linewidth=1, label=f"best step, {best:,.0f}")
 
 
 def _settled(training: np.ndarray) -> tuple[float, float]:
@@ -131,7 +140,7 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("ELBO of an example, nats")
     axes.set_ylabel("examples")
-    _legend(figure, axes)
+    _legend(figure, [axes])
     return figure
 
 
@@ -144,7 +153,7 @@ def marginals(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) 
     for axes, dimension in zip(grid, dimensions, strict=True):
         _two_histograms(axes, data[:, dimension], samples[:, dimension])
         axes.set_xlabel(f"x[{dimension}]", fontsize=8)
-    _legend(figure, grid[0])
+    _legend(figure, grid)
     return figure
 
 
@@ -159,26 +168,28 @@ def scatter_matrix(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[i
         axes.set_ylim(*_limits(data[:, second]))
         axes.set_xlabel(f"x[{first}]", fontsize=8)
         axes.set_ylabel(f"x[{second}]", fontsize=8)
-    _legend(figure, grid[0])
+    _legend(figure, grid)
     return figure
 
 
-def profiles(originals: np.ndarray, reconstructions: np.ndarray, titles: Sequence[str]) -> "Figure":
-    """Examples (count, D) over their dimensions: the original as a solid line, its reconstruction dashed."""
+def profiles(lines: Sequence[np.ndarray], titles: Sequence[str]) -> "Figure":
+    """Examples (count, D) over their dimensions: the originals as solid lines and, if given, reconstructions dashed."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, grid = _panels(len(originals), 1.7)
-    dot, cross = ("o", "x") if originals.shape[1] <= 30 else ("", "")
-    positions = np.arange(originals.shape[1])
-    for axes, original, reconstruction, title in zip(grid, originals, reconstructions, titles, strict=True):
-        axes.plot(positions, original, color=INK, lw=1, marker=dot, markersize=3, label="original")
-        axes.plot(positions, reconstruction, "--", color=ORANGE, lw=1.2, marker=cross, ms=4, label="reconstruction")
+    figure, grid = _panels(len(titles), 1.7)
+    positions = np.arange(lines[0].shape[1])
+    dot, cross = ("o", "x") if len(positions) <= 30 else ("", "")
+    original = {"color": INK, "linestyle": "-", "marker": dot, "markersize": 3, "label": "original"}
+    reconstruction = {"color": ORANGE, "linestyle": "--", "marker": cross, "markersize": 4, "label": "reconstruction"}
+    for place, (axes, title) in enumerate(zip(grid, titles, strict=True)):
+        for line, style in zip(lines, (original, reconstruction), strict=False):
+            axes.plot(positions, line[place], linewidth=1.1, **style)  # type: ignore[arg-type]
         axes.set_xlim(-0.5, len(positions) - 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.set_title(title, fontsize=8)
     figure.supxlabel("dimension", fontsize=9)
     figure.supylabel("x", fontsize=9)
-    _legend(figure, grid[0])
+    _legend(figure, grid)
     return figure
 
 
@@ -215,10 +226,16 @@ def save_chart(figure: "Figure", path: Path) -> None:
 
 def _chart(height: float) -> "tuple[Figure, Axes]":
     """A figure as wide as the page, with one pair of axes."""
+    figure, (axes,) = _stack(height, 1)
+    return figure, axes
+
+
+def _stack(height: float, count: int) -> "tuple[Figure, list[Axes]]":
+    """A figure as wide as the page, `count` panels above each other that share their horizontal axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=RESOLUTION, layout="constrained")
-    return figure, _plain(figure.add_subplot())
+    return figure, [_plain(axes) for axes in figure.subplots(count, sharex=True, squeeze=False)[:, 0]]
 
 
 def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
@@ -241,7 +258,8 @@ def _plain(axes: "Axes") -> "Axes":
     return axes
 
 
-def _legend(figure: "Figure", axes: "Axes", columns: int = 2) -> None:
-    """Above all panels, where it covers nothing; the panels share the first one's."""
-    handles, labels = axes.get_legend_handles_labels()
+def _legend(figure: "Figure", panels: "Sequence[Axes]", columns: int = 2) -> None:
+    """Above all panels, where it covers nothing; names each thing once."""
+    named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles, labels = list(named.values()), list(named)
     figure.legend(handles, labels, loc="outside upper right", ncols=columns, frameon=False, fontsize=8)

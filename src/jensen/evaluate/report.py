@@ -15,6 +15,7 @@ from jensen.bound import Estimate
 from jensen.data import DataSpec, Examples, save_grid
 from jensen.evaluate import page, pictures
 from jensen.evaluate.evaluation import Evaluation, groups, remarks, score_chosen, written
+from jensen.evaluate.families import FAMILIES, Family
 from jensen.evaluate.scores import Scores, prepare, spread
 from jensen.model import AbstractLatentVariableModel
 from jensen.training.checkpoint import write_file
@@ -23,27 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNITS = (("nats", "example"), ("bits", "dimension"))
-FAMILIES = {"vae": "variational autoencoder"}
 SAMPLES, PAIRS, LOWEST, PROFILES = 64, 12, 12, 6
-POINTS, ENCODED = 2000, 250  # in the latent plane, and how many of them at once
+ENCODED = 250  # examples encoded at once
 DRAWN = 500  # examples in a scatter plot, and as many samples
 SMALL = 64  # images up to this many pixels high and wide are enlarged as squares
-
-FORMULAS = {
-    "ELBO": "E<sub>q</sub> log p(x, z) / q(z) ≤ log p(x) (4.4)",
-    "reconstruction": "E<sub>q</sub> log p(x|z), first term of (4.6)",
-    "rate": "−KL(q(z|x) ‖ p(z)), second term of (4.6)",
-    "optimised ELBO": "(4.4), q optimised for each example, the model fixed",
-    "amortisation gap": "what the encoder loses against the best q of its family",
-    "inference gap, at least": "KL(q(z|x) ‖ p(z|x)) (4.4), log p(x) replaced by the bound (4.9)",
-    "approximation gap, at least": "what no q of the family can reach",
-}
 
 
 @dataclass(frozen=True)
 class Results:
     """One model and what was measured of it: what a section shows, so that two models can stand side by side."""
 
+    family: Family
     model: AbstractLatentVariableModel
     spec: DataSpec
     metrics: Sequence[Mapping[str, Any]]
@@ -66,10 +57,12 @@ class Results:
         seed, index = self.evaluation.settings.seed, self.scores.index[rows]
         return self.model.encode(self.x(rows), seed=seed, index=index).cpu()
 
-    def reconstructed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """These examples and the means of p(x|z) for them."""
-        x = self.x(rows)
-        return x, self.model.reconstruct(x, seed=self.evaluation.settings.seed, index=self.scores.index[rows])
+    def reconstructed(self, rows: Tensor) -> list[Tensor]:
+        """These examples and, where that is something else, their reconstructions."""
+        x, seed = self.x(rows), self.evaluation.settings.seed
+        if self.family.reconstructions is None:
+            return [x]
+        return [x, self.model.reconstruct(x, seed=seed, index=self.scores.index[rows])]
 
     def label(self, row: int) -> str:
         """The name of an example's label in plain text, empty where it has none."""
@@ -93,13 +86,14 @@ def write_report(
 ) -> Path:
     """Write report.html, one page that needs no network, and pictures/*.png into `folder`; gives the page's path.
 
-    `examples` are those that `evaluation` was made from; they are scored once more, example by example, for the
-    histogram and for the lowest scores.
+    `examples` are those that `evaluation` was made from. An evaluation that was read from JSON holds no single scores:
+    then they are computed again.
     """
+    family = FAMILIES[str(recipe["family"])]
     rows = spread(len(examples), evaluation.settings.examples)
-    scores = score_chosen(model, examples, spec.preparation, evaluation.settings, rows)
+    scores = evaluation.scores or score_chosen(model, examples, spec.preparation, evaluation.settings, rows)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    results = Results(model, spec, metrics, evaluation, examples[rows], scores, folder / "pictures")
+    results = Results(family, model, spec, metrics, evaluation, examples[rows], scores, folder / "pictures")
     sections: list[Callable[[Results], str]] = [
         bound_section,
         training_section,
@@ -108,7 +102,7 @@ def write_report(
         latent_section,
         example_section,
     ]
-    body = [heading(title, recipe, results), *(make(results) for make in sections)]
+    body = [heading(title, results), *(make(results) for make in sections)]
     body += [data_section(spec), recipe_section(recipe, evaluation)]
     path = folder / "report.html"
     write_file(path, page.page(title, "\n".join(part for part in body if part)).encode())
@@ -118,13 +112,13 @@ def write_report(
 # ---------------------------------------------------------------------------------------------- numbers
 
 
-def heading(title: str, recipe: Mapping[str, Any], results: Results) -> str:
+def heading(title: str, results: Results) -> str:
     """What this is and the numbers to remember, and what is wrong with them."""
-    evaluation, family = results.evaluation, str(recipe.get("family", "model"))
+    evaluation = results.evaluation
     parameters = sum(parameter.numel() for parameter in results.model.parameters())
     trained = max((line["step"] for line in results.metrics), default=0)
     lead = (
-        f"A {FAMILIES.get(family, family)} with {parameters:,} parameters, trained for {trained:,} steps; evaluated on "
+        f"A {results.family.name} with {parameters:,} parameters, trained for {trained:,} steps; evaluated on "
         f"{evaluation.source}."
     )
     numbers = {
@@ -141,26 +135,26 @@ def bound_section(results: Results) -> str:
     """The bound by its terms, every further bound, the gaps, and how far they can be trusted."""
     evaluation = results.evaluation
     caption = (
-        f"Means over the examples ± one standard error of that mean; {evaluation.settings.draws} draws from q per "
-        "example. Nats: higher is better; bits per dimension: lower is better, and of a difference its size. Every "
-        "bound is below log p(x) by Jensen's inequality (3.1). Differences are taken example by example, so that what "
-        "two bounds have in common cancels from the error."
+        f"Means over the examples ± one standard error of that mean; {evaluation.settings.draws} draws per example. "
+        "Nats: higher is better; bits per dimension: lower is better, and of a difference its size. A bound is "
+        "below log p(x) by Jensen's inequality (3.1). Differences are taken example by example, so that what two "
+        "estimates have in common cancels from the error."
     )
     notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(evaluation) if not remark.startswith("Warning"))
     return page.section(
-        "The bound", _table(evaluation), f'<p class="small">{caption}</p>', f'<ul class="small">{notes}</ul>'
+        "The bound", _table(results), f'<p class="small">{caption}</p>', f'<ul class="small">{notes}</ul>'
     )
 
 
-def _table(evaluation: Evaluation) -> str:
+def _table(results: Results) -> str:
     units = "".join(f'<th scope="col" colspan="2" class="number">{unit} per {per}</th>' for unit, per in UNITS)
     bodies = []
-    for heading, rows in groups(evaluation).items():
+    for heading, rows in groups(results.evaluation).items():
         lines = [f'<tr><th scope="colgroup" colspan="6" class="heading">{escape(heading)}</th></tr>']
         for name, measure in rows.items():
             cells = _cells(measure.nats) + _cells(measure.bits_per_dimension)
             name_cell = f'<th scope="row">{escape(name)}</th>'
-            lines.append(f'<tr>{name_cell}{cells}<td class="formula">{_formula(name)}</td></tr>')
+            lines.append(f'<tr>{name_cell}{cells}<td class="formula">{results.family.formula(name)}</td></tr>')
         bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
     header = f"<thead><tr><td></td>{units}<td></td></tr></thead>"
     return '<div class="wide"><table>\n' + "\n".join([header, *bodies]) + "\n</table></div>"
@@ -175,22 +169,16 @@ def _written(estimate: Estimate) -> str:
     return written(estimate).replace("-", "−")
 
 
-def _formula(name: str) -> str:
-    if name.startswith("L_"):
-        return "log (1/K) Σ<sub>k</sub> p(x, z<sub>k</sub>) / q(z<sub>k</sub>|x) (4.9)"
-    return FORMULAS.get(name, "")
-
-
 # ---------------------------------------------------------------------------------------------- pictures
 
 
 def training_section(results: Results) -> str:
     """The course of training and where the best validation bound was."""
-    chart = pictures.loss_curve(results.metrics)
+    chart = pictures.loss_curve(results.metrics, results.family.comparable)
     if chart is None:
         return ""
     validated = any("validation_bound" in line for line in results.metrics)
-    caption = "Loss per example while training, each point the mean of a logging window (4.8). " + (
+    caption = f"Training loss: {results.family.loss}; each point is the mean of a logging window. " + (
         "Dots: the negative bound on the validation examples, with the same noise every time, so that its changes are "
         "the model's; the band is ± one standard error. The weights evaluated here are those of the dashed line."
         if validated
@@ -204,14 +192,13 @@ def sample_section(results: Results) -> str:
     seed, spec = results.evaluation.settings.seed, results.spec
     if spec.layout != "image":
         return page.section("Samples", *_sample_charts(results, seed))
-    kinds = {
-        "sample-means": (results.model.sample_mean, "Means: z from the prior (4.1), then E[x|z]."),
-        "samples": (results.model.sample, "Honest draws: x ~ p(x|z), with the noise that p(x|z) has (4.2)."),
-    }
-    figures = [
-        page.figure(_grid(results, name, draw(SAMPLES, seed=seed), None, caption), caption)
-        for name, (draw, caption) in kinds.items()
-    ]
+    drawn, means = results.family.samples, results.family.means
+    content = _grid(results, "samples", results.model.sample(SAMPLES, seed=seed), None, drawn)
+    figures = [page.figure(content, drawn)]
+    if means is None:
+        return page.section("Samples", *figures)
+    content = _grid(results, "sample-means", results.model.sample_mean(SAMPLES, seed=seed), None, means)
+    figures.insert(0, page.figure(content, means))
     note = "The same z on both sides. The bound scores the right one: noise there is uncertainty that the model states."
     return page.section("Samples", page.group("beside", figures), f'<p class="small">{note}</p>')
 
@@ -226,7 +213,7 @@ def _sample_charts(results: Results, seed: int) -> list[str]:
         "marginals": (
             pictures.marginals(data, samples, varying[:6]),
             f"The first dimensions that vary, in raw units: {len(data)} examples filled, as many samples "
-            "x ~ p(x|z) as an outline.",
+            "as an outline.",
         )
     }
     if len(varying) > 1:
@@ -238,20 +225,22 @@ def _sample_charts(results: Results, seed: int) -> list[str]:
 
 
 def reconstruction_section(results: Results) -> str:
-    """Examples and what is left of them after encoding and decoding."""
+    """Examples and what is left of them after encoding and decoding; nothing where that is everything."""
+    if results.family.reconstructions is None:
+        return ""
     image = results.spec.layout == "image"
     rows = spread(len(results.examples), PAIRS if image else PROFILES)
     if image:
-        x, again = results.reconstructed(rows)
-        caption = "Upper row: examples, spread evenly over the data. Lower row: E[x|z] at the mean of q(z|x) (4.6)."
-        content = _grid(results, "reconstructions", torch.cat([x, again]), len(rows), caption)
+        both = torch.cat(results.reconstructed(rows))
+        caption = f"Upper row: examples, spread evenly over the data. Lower row: {results.family.reconstructions}."
+        content = _grid(results, "reconstructions", both, len(rows), caption)
         return page.section("Reconstructions", page.figure(content, caption))
     return page.section("Reconstructions", _profile_chart(results, "reconstructions", rows))
 
 
 def latent_section(results: Results) -> str:
     """Where the examples lie in the latent space."""
-    rows = spread(len(results.examples), POINTS)
+    rows = spread(len(results.examples), results.family.points)
     codes = torch.cat([results.encoded(part) for part in rows.split(ENCODED)])
     labels = None if results.examples.labels is None else results.examples.labels[rows]
     names, symbols, key = results.spec.label_names, None, ""
@@ -262,7 +251,7 @@ def latent_section(results: Results) -> str:
             named = zip(symbols, names, strict=False)
             key = " " + ", ".join(f"{symbol} = {escape(name)}" for symbol, name in named) + "."
     chart = pictures.latent_plane(codes, labels, symbols)
-    caption = f"{len(codes):,} examples by the mean of q(z|x) (4.5), {codes.shape[1]} latent dimensions." + (
+    caption = f"{len(codes):,} examples by {results.family.codes}, {codes.shape[1]:,} dimensions." + (
         f" Each is drawn as its label.{key}" if symbols else ""
     )
     alt = "Examples in the plane of the first two principal components of their latent representations"
@@ -275,35 +264,33 @@ def example_section(results: Results) -> str:
     if not bound.isfinite().any():
         return ""
     mean = results.evaluation.elbo.nats.mean
-    caption = "The ELBO (4.4) of every example. A long left tail is where to look for anomalies."
+    caption = "The ELBO of every example. A long left tail is where to look for anomalies."
     parts = [_chart(results, "bounds", pictures.histogram(bound, mean), "Histogram of the examples' bounds", caption)]
     lowest = bound.argsort()[:LOWEST]
     if results.spec.layout == "image":
-        x, again = results.reconstructed(lowest)
-        tiles = [_tile(results, place, int(row), x, again) for place, row in enumerate(lowest)]
-        caption = "The lowest bounds: the example on the left, its reconstruction on the right."
+        shown = torch.stack(results.reconstructed(lowest), dim=1)
+        tiles = [_tile(results, place, int(row), shown[place]) for place, row in enumerate(lowest)]
+        beside = ": the example on the left, its reconstruction on the right" if shown.shape[1] > 1 else ""
+        caption = f"The lowest bounds{beside}."
         parts.append(page.figure(page.group("tiles", tiles), caption))
     else:
         parts.append(_profile_chart(results, "lowest", lowest[:PROFILES]))
     return page.section("Example by example", *parts)
 
 
-def _tile(results: Results, place: int, row: int, x: Tensor, again: Tensor) -> str:
+def _tile(results: Results, place: int, row: int, shown: Tensor) -> str:
     number = int(results.scores.index[row])
     label = f", label {results.label(row)}" if results.label(row) else ""
-    pair = torch.stack([x[place], again[place]])
-    content = _grid(results, f"lowest-{place + 1:02d}", pair, 2, f"Example {number}{label} and its reconstruction")
+    content = _grid(results, f"lowest-{place + 1:02d}", shown, len(shown), f"Example {number}{label}")
     return page.figure(content, f"No. {number}{escape(label)}<br>{_score(results, row)} nats")
 
 
 def _profile_chart(results: Results, name: str, rows: Tensor) -> str:
-    x, again = (values.flatten(1).cpu().numpy() for values in results.reconstructed(rows))
+    lines = [values.flatten(1).cpu().numpy() for values in results.reconstructed(rows)]
     titles = [f"no. {int(results.scores.index[row])}: {_score(results, int(row))} nats" for row in rows]
-    caption = (
-        "Examples over their dimensions, in the model's units: the original solid, E[x|z] at the mean of q(z|x) "
-        "dashed. Above each its number and its bound."
-    )
-    return _chart(results, name, pictures.profiles(x, again, titles), caption, caption)
+    beside = f": the original solid, dashed {results.family.reconstructions}" if len(lines) > 1 else ""
+    caption = f"Examples over their dimensions, in the model's units{beside}. Above each its number and its bound."
+    return _chart(results, name, pictures.profiles(lines, titles), caption, caption)
 
 
 def _score(results: Results, row: int) -> str:
@@ -362,7 +349,7 @@ def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> str:
         if value is not None and name != "batch_size"
     ]
     commands = [
-        f"jensen train {shlex.quote(str(recipe.get('family', 'vae')))} --config recipe.toml --out again",
+        f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again",
         " \\\n    ".join(["jensen evaluate again", " ".join(flags)]),
     ]
     return page.section(

@@ -17,7 +17,7 @@ from jensen.randomness import Stream, derived_seed, generator
 NUMBERS = 1 << 23  # of x that a model sees at once, at most: what it makes of them is many times as large
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """One row per example: its number, the ELBO in nats, its Monte-Carlo standard error, bits/dim, every term.
 
