@@ -347,5 +347,7 @@ def written(estimate: Estimate) -> str:
     error = estimate.standard_error
     if not (math.isfinite(error) and math.isfinite(estimate.mean)):
         return f"{estimate.mean:.4f} ± {error:.2g}"
-    digits = min(max(1 - math.floor(math.log10(error)), 0), 9) if error > 0 else 4
+    digits = max(1 - math.floor(math.log10(error)), 0) if error > 0 else 4
+    if digits > 5:
+        return f"{estimate.mean:.2e} ± {error:.1e}"
     return f"{estimate.mean:.{digits}f} ± {error:.{digits}f}"
