@@ -17,7 +17,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, head_width: int) -> None:
         super().__init__()
         self.heads = width // math.gcd(width, head_width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), zeroed(nn.Linear(width, width))
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), zeroed(nn.Linear(width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -82,6 +82,6 @@ class TransformerBlock(nn.Module):
 
 def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, " tokens width"]:
     """Sinusoids of the row in the first half of `width`, of the column in the second; tokens row by row."""
-    frequencies = geometric_frequencies(width // 2, 1e-4, 1.0)
+    frequencies = geometric_frequencies(width // 2, 0.01, 1.0)
     rows, columns = (sinusoids(torch.arange(n, dtype=torch.float32), frequencies) for n in grid)
     return torch.cat([rows.repeat_interleave(grid[1], 0), columns.repeat(grid[0], 1)], dim=1)

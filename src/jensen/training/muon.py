@@ -1,0 +1,62 @@
+"""Muon: steps of equal length in every direction, for weights that are matrices."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd quintic that pushes singular values towards 1
+ITERATIONS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """w <- w - lr 0.2 sqrt(max(rows, columns)) U V', where U S V' is the moving average of the gradient.
+
+    Weights of more than two dimensions are flattened to (outputs, everything else). The factor 0.2 sqrt(max(...)) gives
+    steps of the root mean square of Adam's, so that both share a learning rate. `momentum` is Nesterov's. Equals
+    `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, which takes two dimensions only and
+    orthogonalises in bfloat16. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures
+        """Move all parameters that have a gradient; those of one shape are orthogonalised together."""
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for shape, parameters in alike.items():
+                directions = torch.stack([self._direction(p, group["momentum"]).flatten(1) for p in parameters])
+                steps = orthogonal_factor(directions).view(-1, *shape)
+                length = 0.2 * max(directions.shape[1:]) ** 0.5
+                torch._foreach_add_(parameters, list(steps.unbind()), alpha=-group["lr"] * length)
+
+    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
+        """The gradient's moving average, looked at one step ahead."""
+        average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        gradient: Tensor = parameter.grad  # type: ignore[assignment]
+        average.lerp_(gradient, 1 - momentum)
+        return gradient.lerp(average, momentum)
+
+
+def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[Tensor, " batch rows columns"]:
+    """U V' of each matrix U S V', nearly: singular values between 0.7 and 1.2, by five Newton-Schulz iterations.
+
+    X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0 with Q_k a polynomial in A_0 = X_0 X_0', so the
+    iteration runs on the smaller Gram matrix, A <- P A P with P = a + b A + c A^2, and meets X_0 only at its ends.
+    """
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonal_factor(matrices.mT).mT
+    a, b, c = COEFFICIENTS
+    x = matrices / matrices.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]  # all singular values below 1
+    gram, factor = x @ x.mT, torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
+    for _ in range(ITERATIONS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        factor, gram = polynomial @ factor, polynomial @ gram @ polynomial
+    return factor @ x
