@@ -126,8 +126,8 @@ def minimise_expectation(
     says. Raises `InputError` where f is not such a function, and where it or its gradient is not finite, naming the
     step.
 
-    >>> start, generator = Gaussian.standard((2,)), torch.Generator().manual_seed(0)
-    >>> found = minimise_expectation(lambda x: 2 * (x - 1).square().sum(-1), start, generator, 1.0, Search(tolerance=0.01))
+    >>> f, start = lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,))
+    >>> found = minimise_expectation(f, start, torch.Generator().manual_seed(0), 1.0, Search(tolerance=0.01))
     >>> found.converged, found.distribution.mean.round(decimals=1), found.distribution.scale.round(decimals=1)
     (True, tensor([1., 1.]), tensor([0.5000, 0.5000]))
     """
