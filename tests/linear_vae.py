@@ -68,10 +68,10 @@ def linear_vae(
     return VAE(posterior, MLP((latent,), (), (1, dims)), likelihood, objective).double()
 
 
-def as_vae(ppca: PPCA, *, exact_encoder: bool = True, objective: AbstractObjective | None = None) -> VAE:
+def as_vae(ppca: PPCA, *, exact_encoder: bool = True) -> VAE:
     """The VAE that is `ppca`, whose linear encoder is its posterior (or keeps random weights)."""
     dims, latent = ppca.matrix.shape
-    vae = linear_vae(dims, latent, objective=objective)
+    vae = linear_vae(dims, latent)
     vae.likelihood = GaussianLikelihood((dims,), FixedScale(ppca.sigma)).double()
     with torch.no_grad():
         _set(vae.decoder, ppca.matrix, ppca.offset)

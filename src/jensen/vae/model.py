@@ -172,7 +172,8 @@ class VAE(AbstractLatentVariableModel):
         return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 
     def _decode_prior(self, n: int, seed: int, first: int) -> Observation:
-        return self.decode(normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0).to(self.device))
+        z = normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
+        return self.decode(z.to(next(self.parameters())))
 
 
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:

@@ -78,7 +78,8 @@ class ImportanceWeightedObjective(AbstractObjective):
 
 @dataclass(frozen=True)
 class DoublyReparameterisedObjective(AbstractObjective):
-    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8): unbiased, less noisy.
+    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8): unbiased, and without
+    noise where q is the posterior; far from it, noisier than the plain one.
 
     theta: Σ_k w̃_k grad log w_k;  q: Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q), w̃_k the normalised weights, where log w
     depends on q only through z. K = 1 is "sticking the landing" (Roeder et al. 2017). The loss's value is -L_K.

@@ -78,7 +78,7 @@ def optimise_posterior(
     *,
     steps: int,
     draws: int = 4,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.1,
     seed: int = 0,
 ) -> Gaussian:
     """Maximise the bound (4.4) over q alone, theta held fixed, from `start`: one (mu_i, s_i) per example.
