@@ -272,6 +272,7 @@ def test_the_table_says_everything_within_80_columns(pca) -> None:
     for name in ("reconstruction", "rate", "ELBO", "optimised ELBO", "L_30", "amortisation gap", "active units: 2"):
         assert name in shown
     assert written(found.elbo.nats) in shown
+    assert "…" not in shown  # nothing is cut off
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
 
 

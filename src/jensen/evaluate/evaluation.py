@@ -284,8 +284,9 @@ def table(evaluation: Evaluation) -> "Table":
 
     title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
     shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left")
-    for header in ("", "nats per example", "bits per dimension"):
-        shown.add_column(header, no_wrap=True)
+    shown.add_column("", max_width=34)  # names fold where the terminal is narrow, numbers never
+    for header in ("nats per example", "bits per dimension"):
+        shown.add_column(header, no_wrap=True, min_width=max(len(header), 16))
     for heading, rows in groups(evaluation).items():
         nats = aligned([measure.nats for measure in rows.values()])
         bits = aligned([measure.bits_per_dimension for measure in rows.values()])
@@ -301,9 +302,9 @@ def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
     """The evaluation's rows under their headings: the bound by terms, all bounds on the same examples, the gaps."""
     shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
     if evaluation.bounds:
-        same = f"Estimates of log p(x) on the same {evaluation.bounds[0].nats.count} examples"
+        same = f"On the same {evaluation.bounds[0].nats.count} examples"
         shown[same] = {bound.name: bound for bound in evaluation.bounds}
-        shown["Differences, example by example"] = {gap.name: gap for gap in evaluation.gaps}
+        shown["Differences on each example"] = {gap.name: gap for gap in evaluation.gaps}
     return shown
 
 
