@@ -52,11 +52,20 @@ def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[T
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal_factor(matrices.mT).mT
+    gram = matrices @ matrices.mT
+    norm = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=1e-7)[:, None, None]
+    gram = gram / norm**2  # all singular values of X_0 = M / |M| are below 1
+    factor = polynomial = _polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = polynomial @ gram @ polynomial
+        polynomial = _polynomial(gram)
+        factor = polynomial @ factor
+    return (factor / norm) @ matrices
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """a + b A + c A^2."""
     a, b, c = COEFFICIENTS
-    x = matrices / matrices.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]  # all singular values below 1
-    gram, factor = x @ x.mT, torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
-    for _ in range(ITERATIONS):
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal(dim1=1, dim2=2).add_(a)
-        factor, gram = polynomial @ factor, polynomial @ gram @ polynomial
-    return factor @ x
+    polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    polynomial.diagonal(dim1=1, dim2=2).add_(a)
+    return polynomial
