@@ -22,7 +22,7 @@ def per_example(values: Float[Tensor, "*values"], x: Float[Tensor, " batch *shap
 
     One number for all, (), stays as it is: it multiplies x on any device and does not change its precision.
 
-    >>> per_example(torch.arange(5), torch.zeros(5, 3, 8, 8)).shape
+    >>> per_example(torch.arange(5.0), torch.zeros(5, 3, 8, 8)).shape
     torch.Size([5, 1, 1, 1])
     """
     return values.to(x).reshape(-1, *[1] * (x.ndim - 1)) if values.ndim else values

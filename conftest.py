@@ -40,7 +40,7 @@ def _fixed_seeds() -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of data that lies beside the repository, for tests on real data."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(__file__).resolve().parents[1] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("there is no ../shared/data beside the repository")
     return folder
