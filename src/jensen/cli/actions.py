@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,10 +56,11 @@ def demo(command: options.Demo) -> None:
     run = _open(command.out)
     _evaluate(run, run.examples(), f"{run.spec.source}, test split", EvaluationSettings())
     folder = command.out
+    program = "jensen" if shutil.which("jensen") else sys.argv[0]  # .venv/bin/jensen where nothing was activated
     print(f"\nLook at {folder / 'report.html'}\n\nThen try:")
-    print(f"  jensen sample {folder} --n 100 --out {folder / 'samples.png'}")
-    print(f"  jensen score {folder} --out {folder / 'scores.csv'}")
-    print("  jensen train vae --data FOLDER_OF_IMAGES --out runs/mine")
+    print(f"  {program} sample {folder} --n 100 --out {folder / 'samples.png'}")
+    print(f"  {program} score {folder} --out {folder / 'scores.csv'}")
+    print(f"  {program} train vae --data FOLDER_OF_IMAGES --out runs/mine")
 
 
 def train(command: options.AbstractTrain) -> None:
