@@ -80,7 +80,7 @@ def train(recipe: Recipe, out: str | Path) -> Run:
 def resume(folder: str | Path) -> Run:
     """Continue a run from its last checkpoint, bit for bit as if it had never stopped; gives the run."""
     folder = Path(folder)
-    recipe, spec = _read_recipe(folder), _read_spec(folder)
+    recipe, spec = recipe_of(folder), _read_spec(folder)
     dataset = load_again(spec)
     state = _start(recipe, spec)
     saved = checkpoints(folder / CHECKPOINTS)
@@ -94,7 +94,7 @@ def resume(folder: str | Path) -> Run:
 def load(folder: str | Path) -> Run:
     """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder."""
     folder = Path(folder)
-    recipe, spec = _read_recipe(folder), _read_spec(folder)
+    recipe, spec = recipe_of(folder), _read_spec(folder)
     best = best_checkpoint(folder / CHECKPOINTS)
     if best is None:
         raise InputError(f"{folder} holds no checkpoint yet; train it further with: jensen resume {folder}")
@@ -149,7 +149,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_recipe(folder: Path) -> Recipe:
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe that the run in `folder` was made by."""
     return read_recipe(_read_json(folder / RECIPE), str(folder / RECIPE))
 
 

@@ -22,7 +22,7 @@ from jensen.progress import track
 from jensen.randomness import Stream, generator
 from jensen.recipe.diffusion import build_generation
 from jensen.recipe.settings import DiffusionRecipe, VAERecipe, VAESettings
-from jensen.run import RECIPE, Run
+from jensen.run import RECIPE, Run, recipe_of
 from jensen.training.checkpoint import write_file
 from jensen.training.settings import TrainingSettings
 
@@ -49,7 +49,7 @@ DEMO = VAERecipe(
 
 def demo(command: options.Demo) -> None:
     """Train, evaluate and report on the digits; say where to look and what to try."""
-    if (command.out / RECIPE).exists():
+    if (command.out / RECIPE).exists() and recipe_of(command.out) == DEMO:  # an earlier demo, nobody's work
         shutil.rmtree(command.out)
     print("Training a VAE on 1,797 handwritten digits of 8x8 pixels.")
     jensen.train(DEMO, command.out)
