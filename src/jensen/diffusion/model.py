@@ -45,6 +45,10 @@ class Scoring:
     probes: int = 4
     dequantisation: AbstractDequantisation | None = None  # None: `PlainDensity`, with levels `ChainDequantisation`
 
+    def __post_init__(self) -> None:
+        if (self.terms is not None and self.terms < 1) or self.probes < 1:
+            raise InputError(f"scoring with terms {self.terms}, probes {self.probes}: expected at least 1 of each")
+
 
 @dataclass(frozen=True)
 class Generation:

@@ -354,6 +354,8 @@ def flow_bound(
     `draws` times too, each with a probe of its own. The standard error covers both: None for a single draw, 0 where
     nothing is drawn.
     """
+    if draws < 1:
+        raise InputError(f"{draws} draws for the flow's bound: expected at least 1; give a positive number")
     numbers = list(range(len(x))) if index is None else index.tolist()
     first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
     flow = Flow(bound.denoiser, first, last, tolerance, labels)

@@ -156,7 +156,10 @@ class VAE(AbstractLatentVariableModel):
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
         """Active units: latent dimensions whose posterior mean varies by more than 0.01 over x (Burda et al. 2016)."""
         mean = self.encode(x)
-        found = {"active units": float((mean.var(0, correction=0) > 0.01).sum()), "latent dimensions": float(self.latent_dims)}
+        found = {
+            "active units": float((mean.var(0, correction=0) > 0.01).sum()),
+            "latent dimensions": float(self.latent_dims),
+        }
         return found | self.likelihood.diagnostics(self._decoder_output(mean))
 
     def _decoder_output(self, z: Tensor) -> Tensor:
