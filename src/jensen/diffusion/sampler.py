@@ -274,8 +274,8 @@ def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: f
 def _exponential_step(x: Tensor, predictions: tuple[Prediction, ...], start: int, log_snr_s: Tensor) -> Tensor:
     """x at log_snr_s from x at predictions[start].log_snr: the variation of constants with x̂ a polynomial in log snr.
 
-    With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, proposition 4.1), where
-    the polynomial passes through all predictions.
+    With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, proposition
+    4.1), where the polynomial passes through all predictions.
     """
     log_snr_t = predictions[start].log_snr
     h = 0.5 * (log_snr_s - log_snr_t)
