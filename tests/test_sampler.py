@@ -204,6 +204,20 @@ def test_inversion_and_back_returns_x_to_first_order():
     assert errors[2] < 0.03
 
 
+def test_inversion_asks_nothing_at_the_data_themselves():
+    class Recording(ExactDenoiser):
+        asked = ()
+
+        def forward(self, x_t, log_snr, labels=None):
+            self.asked = (*self.asked, (x_t, float(log_snr)))
+            return super().forward(x_t, log_snr)
+
+    x, grid, denoiser = MIXTURE.sample(5, generator(2)), UniformTime()(LINEAR, 4), Recording(MIXTURE)
+    end(DDIMInversion(), denoiser, grid.flip(0), x=x)
+    assert [level for _, level in denoiser.asked] == [float(level) for level in grid[[1, 1, 2, 3]]]
+    torch.testing.assert_close(denoiser.asked[0][0], signal_scale(grid[1]) * x)
+
+
 def test_inversion_encodes_data_as_standard_normal_noise():
     # The code of 1,000 data points against 1,000 normal ones; false alarm 1/1000, the seed is fixed.
     grid = UniformLogSnr()(LinearLogSnr(14.0, -8.0), 200)
