@@ -182,6 +182,13 @@ def test_binary_samples_written_as_raw_are_read_as_the_same_binary(kind, dtype, 
     assert preparation.to_picture(torch.tensor([[0.0, 0.2, 1.0]])).tolist() == [[0, 51, 255]]
 
 
+@pytest.mark.parametrize("kind", BINARISATIONS)
+def test_a_binarisation_leaves_raw_floats_alone(kind):
+    raw = torch.tensor([[0.2, 0.5, 0.7]])
+    kind(dtype="float32", levels=None, dimensions=3)(raw, generator(0))
+    assert torch.equal(raw, torch.tensor([[0.2, 0.5, 0.7]]))
+
+
 @pytest.mark.parametrize("kind", [StaticBinarisation, DynamicBinarisation])
 def test_bernoulli_draws_have_the_brightness_as_probability(kind):
     """Counts of ones per level, 17 levels, 4,000 pixels each; chi-square, 15 degrees of freedom, false alarm 1e-6."""

@@ -150,7 +150,7 @@ class Threshold(_Binarise):
     kind: Literal["threshold"] = "threshold"
 
     def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (raw.to(torch.float32) > 0.5 * self._highest).to(torch.float32)
+        return raw.to(torch.float32, copy=True).gt_(0.5 * self._highest)
 
 
 class StaticBinarisation(_Binarise):
