@@ -99,7 +99,7 @@ def _facts_of_reading(reading: Reading) -> dict[str, str]:
 def _facts_of_spec(spec: DataSpec) -> dict[str, str]:
     return {
         "splits": f"{', '.join(f'{count} {split}' for split, count in spec.counts.items())}; {spec.splits}",
-        "preparation": f"{spec.preparation.kind}, unless the model wants another; resolution {spec.preparation.resolution:.3g}",
+        "preparation": f"{spec.preparation.kind} by default, resolution {spec.preparation.resolution:.3g}",
         "fingerprint": spec.fingerprint,
     }
 
