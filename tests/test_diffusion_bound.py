@@ -102,6 +102,9 @@ def test_terms_of_a_constant_error_telescope():
     ).elbo()
     expected = 0.5 * (grid[1].exp() - grid[-1].exp()) * error.square().sum()  # Σ (5.20)
     torch.testing.assert_close(found.rates["denoising"], expected.reshape(1), rtol=1e-10, atol=0)
+    density = torch.distributions.Normal(error, one_minus_alpha_bar(grid[1]).sqrt()).log_prob(torch.zeros(3)).sum()
+    torch.testing.assert_close(found.reconstruction, density.reshape(1))  # L_0 and
+    torch.testing.assert_close(found.value, (density - expected).reshape(1) - found.rates["prior"])  # (5.11)
 
 
 def test_prior_term_is_the_kl_to_the_standard_normal():

@@ -243,6 +243,11 @@ def test_plain_density_is_log_p_of_the_data():
     torch.testing.assert_close(found.value, MIXTURE.log_prob(x), rtol=0, atol=1e-4)
     assert found.standard_error is not None
     assert (found.standard_error == 0).all()
+    noisy = torch.tensor(1.0, dtype=torch.float64)  # then it is the density of x_1 / sqrt(alpha_bar_1)
+    found = flow_bound(chain(MIXTURE, None, 1.0, -24.0), x, PlainDensity(), Tolerance(1e-8, 1e-8), 1)
+    scale = torch.sigmoid(noisy).sqrt()
+    expected = MIXTURE.log_prob(scale * x, noisy) + 2 * scale.log()
+    torch.testing.assert_close(found.value, expected, rtol=0, atol=1e-4)
 
 
 def test_chain_dequantisation_bounds_a_density():
