@@ -116,11 +116,12 @@ def test_moving_average_is_the_weighted_sum_of_the_past() -> None:
 
 
 @pytest.mark.parametrize("model", [AMORTISED, PER_DATAPOINT, IMPORTANCE, CONVOLUTIONAL])
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("stops", [(30,), (1, 37, 50)])
 def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
-    tmp_path: Path, model: VAESettings, stops: tuple[int, ...]
+    tmp_path: Path, model: VAESettings, stops: tuple[int, ...], optimiser: str
 ) -> None:
-    recipe = _recipe(model)
+    recipe = _recipe(model, optimiser=optimiser)
     _fit(tmp_path / "whole", recipe)
     for stop in (*stops, None):
         _fit(tmp_path / "parts", recipe, stop)

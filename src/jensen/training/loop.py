@@ -19,6 +19,7 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch
 from jensen.randomness import Stream, generator
 from jensen.training.ema import ExponentialMovingAverage
+from jensen.training.muon import Muon
 from jensen.training.settings import TrainingSettings
 
 
@@ -50,20 +51,24 @@ class TrainingState:
 
     @classmethod
     def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
-        """A fresh state: AdamW (fused) for dense weights, SparseAdam for tables of which a step touches a few rows."""
+        """A fresh state: AdamW (fused), Muon for matrices if asked, SparseAdam for tables of which a step sees few rows."""
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         dense = {name: p for name, p in named.items() if id(p) not in tables}
         sparse = [p for p in named.values() if id(p) in tables]
+        matrices = [p for p in dense.values() if p.ndim > 1] if settings.optimiser == "muon" else []
+        rest = [p for p in dense.values() if not any(p is matrix for matrix in matrices)]
         optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
-                dense.values(),
+                rest,
                 lr=settings.learning_rate,
                 eps=settings.adam_epsilon,
                 weight_decay=settings.weight_decay,
                 fused=True,
             )
         ]
+        if matrices:
+            optimisers.append(Muon(matrices, settings.learning_rate))
         if sparse:
             optimisers.append(torch.optim.SparseAdam(sparse, lr=settings.learning_rate, eps=settings.adam_epsilon))
         ema = ExponentialMovingAverage(dense, settings.ema_decay) if settings.ema_decay else None

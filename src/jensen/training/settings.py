@@ -14,8 +14,10 @@ class TrainingSettings(BaseModel):
     """Optimisation steps, at most; early stopping may end sooner."""
     batch_size: PositiveInt = 128
     """Examples per step."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """muon: orthogonalised steps for weights of two or more dimensions, AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     schedule: Literal["constant", "cosine", "staircase"] = "cosine"
     """Constant, half cosine to zero, or multiplied by `decay` at each of `milestones`."""
     warmup_steps: int = Field(0, ge=0)
