@@ -51,7 +51,7 @@ class TrainingState:
 
     @classmethod
     def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
-        """A fresh state: AdamW (fused), Muon for matrices if asked, SparseAdam for tables of which a step sees few rows."""
+        """A fresh state: AdamW (fused), Muon for matrices if asked, SparseAdam for tables of which few rows change."""
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         dense = {name: p for name, p in named.items() if id(p) not in tables}
