@@ -155,6 +155,16 @@ def test_small_steps_are_not_taken_for_convergence():
     assert 0.5 * float(found.distribution.kl(best)) < search.tolerance
 
 
+def test_a_window_reports_the_loss_at_its_average_and_the_gain_over_the_start():
+    start = full_start()
+    found = minimise_expectation(quadratic, start, source(), 0.5, Search(max_steps=100))
+    before, after = (expected_quadratic(q) - 0.5 * float(q.entropy()) for q in (start, found.distribution))
+    (window,) = found.history.windows
+    # Five standard errors each: a false alarm once in 1.7 million.
+    assert abs(window.loss - after) < 5 * window.standard_error < 0.5
+    assert abs(window.gain - (before - after)) < 5 * window.gain_standard_error < 0.5
+
+
 def test_running_out_of_steps_is_said_and_leaves_the_average_of_what_was_done():
     found = minimise_expectation(quadratic, diagonal_start(), source(), 1.0, Search(max_steps=150))
     assert (found.converged, found.steps) == (False, 150)
@@ -169,23 +179,33 @@ def test_the_learning_rate_falls_only_where_noise_hides_the_gain():
         assert after.steps == before.steps * (1 if before.gains_more_than(5e-3) else 2)
 
 
-class Plunge(torch.optim.Optimizer):
-    """Takes every parameter to -1000, whatever the gradient."""
+class Fixed(torch.optim.Optimizer):
+    """Moves every parameter by the same amount in each step, whatever the gradient."""
 
-    def __init__(self, parameters: list[Tensor]) -> None:
+    def __init__(self, parameters: list[Tensor], amount: float) -> None:
         super().__init__(parameters, {"lr": 1.0})
+        self.amount = amount
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for parameter in self.param_groups[0]["params"]:
-            parameter.fill_(-1000.0)
+            parameter += self.amount
+
+
+def test_the_result_is_an_average_and_the_next_window_starts_from_it():
+    """f = 0 gains nothing: iterates 1, 2, 3 average 2; from there a window twice as long, 3, 4, ... 8, averages 5.5."""
+    search = Search(partial(Fixed, amount=1.0), window=3)
+    found = minimise_expectation(lambda x: 0.0 * x.sum(-1), diagonal_start(2), source(), search=search)
+    assert (found.converged, found.steps) == (True, 9)
+    torch.testing.assert_close(found.distribution.mean, torch.full((2,), 5.5).double())
+    torch.testing.assert_close(found.distribution.scale.log(), torch.full((2,), 5.5).double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_factor_stays_valid_wherever_the_parameters_go(dtype):
     """A scale of e^-1000 would be zero; with a lower bound for it no step fails and the factor keeps its diagonal."""
     start = MultivariateGaussian(torch.zeros(2, dtype=dtype), 1e-3 * torch.eye(2, dtype=dtype))
-    search = Search(Plunge, max_steps=3)
+    search = Search(partial(Fixed, amount=-1000.0), max_steps=3)
     found = minimise_expectation(lambda x: x.square().sum(-1), start, source(), search=search)
     assert bool((found.distribution.cholesky.diag() > 0).all())
     assert found.distribution.entropy().isfinite()
@@ -209,19 +229,29 @@ def test_first_step_reports_the_moments_of_a_quadratic_under_the_start():
     assert step.gradient_noise == pytest.approx(math.sqrt(2 / draws), rel=0.015)
 
 
-def test_an_affine_change_of_variables_changes_nothing():
+SHIFT = torch.tensor([1e4, -7.0], dtype=torch.float64)
+STRETCH = torch.tensor([[1e3, 0.0], [5e2, 2e-3]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("start", "moved_start", "stretch"),
+    [
+        (full_start(2), MultivariateGaussian(SHIFT, STRETCH), STRETCH),
+        (diagonal_start(2), Gaussian(SHIFT, STRETCH.diag()), STRETCH.diag().diag()),
+    ],
+    ids=["full", "diagonal"],
+)
+def test_an_affine_change_of_variables_changes_nothing(start, moved_start, stretch):
     """The search runs where the start is N(0, I): moving f and the start moves every iterate along."""
-    stretch = torch.tensor([[1e3, 0.0], [5e2, 2e-3]], dtype=torch.float64)
-    shift = torch.tensor([1e4, -7.0], dtype=torch.float64)
 
     def there(x: Tensor) -> Tensor:
-        return logistic_regression(torch.linalg.solve_triangular(stretch, (x - shift).T, upper=False).T)
+        return logistic_regression(torch.linalg.solve_triangular(stretch, (x - SHIFT).T, upper=False).T)
 
     search = Search(max_steps=50)
-    here = minimise_expectation(logistic_regression, full_start(2), source(), search=search).distribution
-    moved = minimise_expectation(there, MultivariateGaussian(shift, stretch), source(), search=search).distribution
-    torch.testing.assert_close(moved.mean, shift + stretch @ here.mean, rtol=1e-6, atol=0)
-    torch.testing.assert_close(moved.cholesky, stretch @ here.cholesky, rtol=1e-6, atol=1e-12)
+    here = minimise_expectation(logistic_regression, start, source(), search=search).distribution
+    moved = minimise_expectation(there, moved_start, source(), search=search).distribution
+    torch.testing.assert_close(moved.mean, SHIFT + stretch @ here.mean, rtol=1e-6, atol=0)
+    torch.testing.assert_close(covariance(moved), stretch @ covariance(here) @ stretch.T, rtol=1e-6, atol=1e-12)
 
 
 def test_the_result_depends_on_the_generator_alone():
@@ -256,6 +286,7 @@ def test_events_may_have_any_shape_and_networks_inside_f_stay_untouched():
     ("f", "message"),
     [
         (lambda x: x.sum(-1) / 0.0, "f is not finite at step 1:"),
+        (lambda x: x.sum(-1) + math.inf, "f is not finite at step 1:"),
         (lambda x: (0.0 * x).sqrt().sum(-1), "f is finite but its gradient is not at step 1:"),
         (lambda x: x.sum(), r"f gave a tensor of shape \(\), differentiable, for x of shape \(64, 3\)"),
         (lambda x: x.sum(-1, keepdim=True), r"shape \(64, 1\)"),
