@@ -372,7 +372,7 @@ class LinearGaussian:
 
 
 def _broadcast(*shapes: Sequence[int]) -> torch.Size:
-    """torch.broadcast_shapes, which is six times slower and imports a tenth of torch when first called."""
+    """What torch.broadcast_shapes says, which is slower and imports hundreds of modules when first called."""
     return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
 
 
