@@ -38,10 +38,12 @@ class Muon(torch.optim.Optimizer):
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
         """The gradient's moving average, looked at one step ahead."""
-        average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-        gradient: Tensor = parameter.grad  # type: ignore[assignment]
-        average.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(average, momentum)
+        state = self.state[parameter]
+        gradient: Tensor = parameter.grad  # type: ignore[assignment]  # `step` asked
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        average: Tensor = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        return average.lerp(gradient, 1 - momentum)
 
 
 def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[Tensor, " batch rows columns"]:
