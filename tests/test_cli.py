@@ -257,6 +257,20 @@ def test_sample_targets_that_cannot_be_written(run: Path, tmp_path: Path, capsys
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
 
 
+def test_places_that_cannot_be_written_are_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    for words in (
+        ["score", str(run), "--draws", "2", "--out", str(tmp_path / "file" / "scores.csv")],
+        ["sample", str(run), "--out", str(tmp_path / "file" / "grid.png")],
+        ["train", "vae", "--out", str(tmp_path / "file" / "run")],
+    ):
+        assert main(words) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "precious"
+
+
 def test_data_of_another_shape_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", np.zeros((20, 9, 9), np.uint8))
     assert main(["score", str(run), "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "s.csv")]) == 2

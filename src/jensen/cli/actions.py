@@ -210,6 +210,7 @@ def score(command: options.Score) -> None:
     for number, values in enumerate(rows):
         label = [names[labels[number]] if names else labels[number]] if labels else []
         writer.writerow([number, *(f"{value:.6g}" for value in values), *label])
+    command.out.parent.mkdir(parents=True, exist_ok=True)
     write_file(command.out, text.getvalue().encode())
     print(f"{command.out}: {len(examples)} examples scored")
 

@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"jensen: {what}; make room or permit it, or name another place", file=sys.stderr)
+        return 2
 
 
 def _command(words: list[str]) -> tuple[str | None, list[str]]:
