@@ -49,7 +49,7 @@ from jensen.vae import VAE
 LATENT, LEARNING_RATE = 50, 1e-3
 STEPS = {20: 150, 100: 75, 500: 20}  # per turn, by batch size
 IMAGES, TRAINED_FOR = 8, 1000  # of L_K: test images, steps of training before
-MNIST = Path(__file__).resolve().parents[1] / "../shared/data/mnist"
+MNIST = Path(__file__).resolve().parents[2] / "shared/data/mnist"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ FURTHER = [Case(100, binarisation="dynamic"), Case(100, peer_optimiser={"fused":
 
 
 def recipe_for(data: str, device: str, batch_size: int = 100, binarisation: str = "threshold") -> VAERecipe:
-    """The network of Burda et al. 2016, figure 1 left: 784-200-200-50 and back, tanh, Bernoulli."""
+    """The one-layer network of Burda et al. 2016: 784-200-200-50 and back, tanh, Bernoulli."""
     return VAERecipe(
         data=data,
         model=VAESettings(latent_dims=LATENT, hidden=(200, 200), likelihood="bernoulli", binarisation=binarisation),

@@ -197,6 +197,7 @@ class BoundEstimate:
         sizes = torch.cat([torch.tensor([1]), self.strata.sizes()])
         last = sizes.cumsum(0)
         levels = torch.cat([self.log_snr[1:2].cpu(), self.strata.mean(self.log_snr[2:].cpu())])
+        nats, errors = nats.cpu(), errors.cpu()
         return Profile(
             first_step=last - sizes + 1,
             last_step=last,

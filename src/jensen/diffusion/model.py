@@ -95,8 +95,13 @@ class DiffusionModel(AbstractLatentVariableModel):
     def bound(self) -> DiffusionBound:
         """(5.11) with this model's chain; differentiable, in the schedule too."""
         scoring = self.scoring
-        grid = scoring.grid(self.schedule, scoring.steps)
+        grid = scoring.grid(self.schedule, scoring.steps).to(self.device)
         return DiffusionBound(self.denoiser, grid, scoring.variance, scoring.levels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives, also if nothing in it is learned."""
+        return self.errors.total.device
 
     # -- training
 
