@@ -1,9 +1,7 @@
 """The variational autoencoder (section 4): prior, decoder, posterior, and the bounds they give."""
 
 import math
-import operator
 from collections.abc import Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +80,7 @@ class VAE(AbstractLatentVariableModel):
     @torch.no_grad()
     def elbo_of(self, q: Gaussian, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         """The bound (4.6) that a given q gives."""
-        eps = self._noise(x, range(draws), seed, _numbers(x, index))
+        eps = self._noise(x, draws, seed, _numbers(x, index))
         return Elbo.from_draws(self.decode(q.mean + q.scale * eps).log_prob(x), {"rate": q.kl_to_standard()})
 
     def importance_weighted_bound(
@@ -97,24 +95,27 @@ class VAE(AbstractLatentVariableModel):
     ) -> ImportanceWeightedBound:
         """The L_K (4.9) that a given q gives."""
         numbers = _numbers(x, index)
-        rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)  # decoded together
-        group = max(1, min(len(x), rows // min(BLOCK, samples)))  # examples
-        draws = max(1, rows // (group * BLOCK)) * BLOCK
-        _keep_freed_memory()
-        parts = []
-        for start in range(0, len(x), group):
-            some = slice(start, start + group)
-            q_some, x_some = Gaussian(q.mean[some], q.scale[some]), x[some]
-            noise = (
-                self._noise(x_some, range(samples)[first : first + draws], seed, numbers[some])
-                for first in range(0, samples, draws)
-            )
-            parts.append(reduce(operator.add, (self._weigh(q_some, x_some, eps) for eps in noise)))
-        return ImportanceWeightedBound.concatenate(parts)
+        rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)
+        group = max(1, rows // min(BLOCK, samples))  # examples
+        chunks = [slice(start, start + group) for start in range(0, len(x), group)]
+        return ImportanceWeightedBound.concatenate(
+            [
+                self._importance_group(Gaussian(q.mean[rows], q.scale[rows]), x[rows], samples, seed, numbers[rows])
+                for rows in chunks
+            ]
+        )
 
-    def _weigh(self, q: Gaussian, x: Tensor, eps: Tensor) -> ImportanceWeightedBound:
-        z = q.mean + q.scale * eps  # (4.7)
-        return ImportanceWeightedBound.from_log_weights(self.log_joint(x, z) - q.log_prob(z))
+    def _importance_group(
+        self, q: Gaussian, x: Tensor, samples: int, seed: int, numbers: Sequence[int]
+    ) -> ImportanceWeightedBound:
+        total: ImportanceWeightedBound | None = None
+        for block, start in enumerate(range(0, samples, BLOCK)):
+            eps = self._noise(x, min(BLOCK, samples - start), seed, numbers, block)
+            z = q.mean + q.scale * eps
+            part = ImportanceWeightedBound.from_log_weights(self.log_joint(x, z) - q.log_prob(z))
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
@@ -168,30 +169,14 @@ class VAE(AbstractLatentVariableModel):
 
     # -- noise
 
-    def _noise(self, x: Tensor, draws: range, seed: int, numbers: Sequence[int]) -> Tensor:
-        """Standard normal (draws, batch, latent_dims), example i's a function of (seed, numbers[i]) alone.
-
-        `draws` starts at a multiple of `BLOCK`, and ends at one or at the last draw.
-        """
-        stream, latent = derived_seed(seed, Stream.EVALUATION), self.latent_dims
-        blocks = [
-            normal_per_example(stream, numbers, (min(BLOCK, draws.stop - start), latent), start // BLOCK)
-            for start in draws[::BLOCK]
-        ]
-        return torch.cat(blocks, dim=1).transpose(0, 1).to(x)
+    def _noise(self, x: Tensor, draws: int, seed: int, numbers: Sequence[int], *path: int) -> Tensor:
+        """Standard normal (draws, batch, latent_dims), example i's a function of (seed, numbers[i], path) alone."""
+        stream = derived_seed(seed, Stream.EVALUATION)
+        return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 
     def _decode_prior(self, n: int, seed: int, first: int) -> Observation:
         z = normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
         return self.decode(z.to(next(self.parameters())))
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep up to 62 MiB of freed memory for the next chunk; other allocators do not care.
-
-    It would hand every chunk's buffers back and fault them in again page by page, a third of the time of L_K. Freeing a
-    block of 31 MiB once raises its thresholds for the rest of the process.
-    """
-    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
