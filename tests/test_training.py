@@ -11,7 +11,7 @@ from torch import nn
 
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
@@ -40,7 +40,7 @@ def _recipe(model: VAESettings = AMORTISED, **training: object) -> VAERecipe:
     return VAERecipe(model=model, training=TrainingSettings(**(defaults | training)), seed=3)
 
 
-def _start(recipe: VAERecipe) -> tuple[TrainingState, object]:
+def _start(recipe: Recipe) -> tuple[TrainingState, object]:
     dataset = load_dataset(recipe)
     return TrainingState.start(build_model(recipe, dataset.spec), recipe.training), dataset
 
@@ -266,3 +266,16 @@ def test_precision_a_cpu_lacks_is_refused() -> None:
         accelerator_for(TrainingSettings(precision="float16"))
     with pytest.raises(InputError, match="no CUDA device"):
         accelerator_for(TrainingSettings(device="cuda"))
+
+
+def test_muon_takes_hidden_matrices_and_leaves_the_edges_to_adamw():
+    recipe = DiffusionRecipe(
+        model=DiffusionSettings(widths=(8,), blocks=1), training=TrainingSettings(optimiser="muon")
+    )
+    state, _ = _start(recipe)
+    adamw, muon = ({id(p) for group in o.param_groups for p in group["params"]} for o in state.optimisers)
+    network = state.model.denoiser.network
+    for name, parameter in network.named_parameters():
+        hidden = parameter.ndim > 1 and name.split(".")[0] in ("down", "middle", "up")
+        assert (id(parameter) in muon) == hidden, name
+    assert len(adamw) + len(muon) == len(list(state.model.parameters()))

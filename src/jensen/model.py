@@ -32,9 +32,17 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     Randomness is an argument everywhere. What is drawn for example i is a pure function of (seed, index[i]), so that
     scores and samples do not depend on how examples are batched; `index` defaults to 0..batch-1.
+
+    `classes` is the number of labels that samples can be asked for, None where they cannot. A sample's label, an
+    integer 0..classes-1, is by default its number modulo classes.
     """
 
     shape: tuple[int, ...]
+
+    @property
+    def classes(self) -> int | None:
+        """How many labels `sample` knows; None: none."""
+        return None
 
     @abstractmethod
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
@@ -45,11 +53,14 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """What training minimises at `step`; the implementation says which weighting of the bound it is."""
 
     @abstractmethod
-    def sample(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
-        """Samples number first..first+n-1 of the seed's stream, x ~ p(x), shape (n, *shape)."""
+    def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
+        """Samples number first..first+n-1 of the seed's stream, shape (n, *shape); labels (n) ask for p(x|labels).
+
+        Raises `InputError` for labels that the model does not know.
+        """
 
     @abstractmethod
-    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
+    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """The same samples without the observation noise of the last step: E[x | latent], shape (n, *shape)."""
 
     @abstractmethod

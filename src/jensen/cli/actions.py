@@ -133,7 +133,7 @@ def _drawing(run: Run, command: options.Sample) -> Callable[..., torch.Tensor]:
     label = _label(run, command.label)
 
     def labelled(n: int, *, seed: int, first: int) -> torch.Tensor:
-        return plain(n, seed=seed, first=first, labels=torch.full((n,), label))  # type: ignore[call-arg]
+        return plain(n, seed=seed, first=first, labels=torch.full((n,), label))
 
     return labelled
 

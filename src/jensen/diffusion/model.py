@@ -103,6 +103,11 @@ class DiffusionModel(AbstractLatentVariableModel):
         """Where the model lives, also if nothing in it is learned."""
         return self.errors.total.device
 
+    @property
+    def classes(self) -> int | None:
+        """Of the denoiser."""
+        return self.denoiser.classes
+
     # -- training
 
     def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
@@ -110,12 +115,12 @@ class DiffusionModel(AbstractLatentVariableModel):
         return self.objective(self, batch.x, self._training_labels(batch, generator), generator)
 
     def _training_labels(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        if self.denoiser.classes is None:
+        if self.classes is None:
             return None
         if batch.labels is None:
             raise InputError("a class-conditional model got data without labels: give labelled data, or classes None")
         dropped = torch.rand(len(batch.x), generator=generator, device=batch.x.device) < self.label_dropout
-        return torch.where(dropped, self.denoiser.classes, batch.labels)
+        return torch.where(dropped, self.classes, batch.labels)
 
     # -- scores
 
@@ -213,8 +218,8 @@ class DiffusionModel(AbstractLatentVariableModel):
     @torch.no_grad()
     def trajectory(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Iterator[State]:
         """Every state from noise to data of samples first..first+n-1: a function of (seed, number) each."""
-        if labels is None and self.denoiser.classes is not None:
-            labels = torch.arange(first, first + n, device=self.device) % self.denoiser.classes
+        if labels is None and self.classes is not None:
+            labels = torch.arange(first, first + n, device=self.device) % self.classes
         noise = SeededNoise(seed, range(first, first + n), self.shape, self.device)
         yield from trajectory(
             self.generation.sampler,
@@ -260,7 +265,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         """The labels on the model's device; `InputError` where they are too few, too many, or name no class."""
         if labels is None:
             return None
-        classes = self.denoiser.classes
+        classes = self.classes
         if classes is None:
             raise InputError("got labels for a model that was trained without; leave the labels out")
         if labels.shape != (count,) or labels.is_floating_point():

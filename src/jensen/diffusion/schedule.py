@@ -171,7 +171,8 @@ class LinearLogSnr(AbstractSchedule):
 
 
 class LearnedSchedule(AbstractSchedule):
-    """A monotone network between learned ends, trained with the bound: the ends lower it, the inside its variance.
+    """A monotone network between learned ends, trained with the bound: what the ends change is the
+    bound, what lies inside mainly its variance.
 
     log_snr(t) = maximum - gap (g(t) - g(0)) / (g(1) - g(0)), g(t) = t + Σ_j height_j tanh(slope_j (t - centre_j)) with
     positive heights and slopes. It starts almost linear. Source: Kingma et al. 2021, appendix H, with tanh units.

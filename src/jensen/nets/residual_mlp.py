@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jensen.nets.embedding import ConditionEmbedding
-from jensen.nets.initial import zeroed
+from jensen.nets.initial import at_the_edge, zeroed
 
 
 class ResidualMLP(nn.Module):
@@ -24,10 +24,11 @@ class ResidualMLP(nn.Module):
         super().__init__()
         self.outputs = (outputs * shape[0], *shape[1:])
         self.condition = ConditionEmbedding(width, width, classes)
-        self.first, self.last = nn.Linear(math.prod(shape), width), zeroed(nn.Linear(width, math.prod(self.outputs)))
+        self.first = at_the_edge(nn.Linear(math.prod(shape), width))
+        self.last = at_the_edge(zeroed(nn.Linear(width, math.prod(self.outputs))))
         self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.modulation = nn.Linear(width, 2 * depth * width)  # of all blocks: one product
+        self.modulation = at_the_edge(nn.Linear(width, 2 * depth * width))  # of all blocks: one product
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         h = self.first(x.flatten(1))

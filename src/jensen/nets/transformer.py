@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from jensen.errors import InputError
 from jensen.nets.attention import SelfAttention
 from jensen.nets.embedding import ConditionEmbedding, geometric_frequencies, sinusoids
-from jensen.nets.initial import zeroed
+from jensen.nets.initial import at_the_edge, zeroed
 from jensen.nets.patches import Patches
 
 HEAD_WIDTH = 32
@@ -42,11 +42,13 @@ class PatchTransformer(nn.Module):
             )
         self.patches = Patches(shape, patch)
         self.condition = ConditionEmbedding(width, width, classes)
-        self.first = nn.Linear(self.patches.folded, width)
+        self.first = at_the_edge(nn.Linear(self.patches.folded, width))
         self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.last = zeroed(nn.Linear(width, outputs * self.patches.folded))
-        self.modulation = zeroed(nn.Linear(width, (6 * depth + 2) * width))  # of all blocks and the last norm
+        self.last = at_the_edge(zeroed(nn.Linear(width, outputs * self.patches.folded)))
+        self.modulation = at_the_edge(
+            zeroed(nn.Linear(width, (6 * depth + 2) * width))
+        )  # of all blocks and the last norm
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         patches = self.patches.fold(x)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jensen.errors import InputError
 from jensen.nets.attention import SelfAttention
 from jensen.nets.embedding import ConditionEmbedding
-from jensen.nets.initial import zeroed
+from jensen.nets.initial import at_the_edge, zeroed
 from jensen.nets.patches import Pair, Patches
 
 GROUPS, HEAD_WIDTH = 8, 32
@@ -47,11 +47,12 @@ class UNet(nn.Module):
         self.patches = Patches(shape, patch)
         taps = (3 if self.patches.extended[0] else 1, 3 if self.patches.extended[1] else 1)
         self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes)
-        self.first = _convolution(self.patches.folded, widths[0], taps)
+        self.first = at_the_edge(_convolution(self.patches.folded, widths[0], taps))
         self.down, self.middle, self.up = _layers(widths, blocks, attention, taps)
         self.modulated = [2 * layer.outputs for layer in self.modules() if isinstance(layer, ResidualBlock)]
-        self.modulation = nn.Linear(4 * widths[0], sum(self.modulated))
-        self.norm, self.last = _norm(widths[0]), zeroed(_convolution(widths[0], outputs * self.patches.folded, taps))
+        self.modulation = at_the_edge(nn.Linear(4 * widths[0], sum(self.modulated)))
+        self.norm = _norm(widths[0])
+        self.last = at_the_edge(zeroed(_convolution(widths[0], outputs * self.patches.folded, taps)))
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         modulations = self._modulations(noise_level, labels)  # one product for all blocks

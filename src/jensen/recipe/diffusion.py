@@ -1,5 +1,6 @@
 """A diffusion model from its settings."""
 
+import math
 from collections.abc import Callable
 
 from torch import nn
@@ -65,7 +66,7 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
     return DiffusionModel(
         spec.shape,
         denoiser,
-        _schedule(settings),
+        _schedule(settings, spec.levels),
         _objective(settings),
         scoring,
         generation,
@@ -99,12 +100,20 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
     return UNet(shape, settings.widths, settings.blocks, settings.attention, settings.patch, classes, outputs)
 
 
-def _schedule(settings: DiffusionSettings) -> AbstractSchedule:
+def _schedule(settings: DiffusionSettings, levels: int | None) -> AbstractSchedule:
     if settings.noise_schedule == "linear-beta":
         return LinearBeta(settings.chain_steps)
-    others: dict[str, Callable[[], AbstractSchedule]]
-    others = {"cosine": Cosine, "sigmoid": Sigmoid, "linear-log-snr": LinearLogSnr, "learned": LearnedSchedule}
-    return others[settings.noise_schedule]()
+    if settings.noise_schedule == "cosine":
+        return Cosine()
+    if settings.noise_schedule == "sigmoid":
+        return Sigmoid()
+    maximum, minimum = settings.log_snr_range or (_least_noise(levels), -10.0)
+    return (LinearLogSnr if settings.noise_schedule == "linear-log-snr" else LearnedSchedule)(maximum, minimum)
+
+
+def _least_noise(levels: int | None) -> float:
+    """A log-SNR at which levels that lie 2 / (levels - 1) apart can just be told from each other; 13 for floats."""
+    return 13.0 if levels is None else 2 * math.log((max(levels, 2) - 1) / 0.7)
 
 
 def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
@@ -131,6 +140,9 @@ def _objective(settings: DiffusionSettings) -> AbstractObjective:
     if settings.objective == "simple":
         return WeightedObjective(Simple(), times, settings.chain_steps)  # (5.18)
     if settings.objective == "edm":
-        return WeightedObjective(EDM(settings.sigma_data), times, noise=LogNormalNoise())
+        mean, deviation = settings.noise_mean, settings.noise_deviation
+        return WeightedObjective(
+            EDM(settings.sigma_data, mean, deviation), times, noise=LogNormalNoise(mean, deviation)
+        )
     weighting: AbstractWeighting = MinSNR() if settings.objective == "min-snr" else P2()
     return WeightedObjective(weighting, times)

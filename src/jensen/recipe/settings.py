@@ -88,8 +88,10 @@ class DiffusionSettings(BaseModel):
     """Width of the transformer or MLP."""
     depth: PositiveInt = 4
     """Blocks of the transformer or MLP."""
-    noise_schedule: Literal["linear-beta", "cosine", "sigmoid", "linear-log-snr", "learned"] = "linear-beta"
+    noise_schedule: Literal["linear-beta", "cosine", "sigmoid", "linear-log-snr", "learned"] = "linear-log-snr"
     """How the noise grows with time. linear-beta is DDPM's; learned needs objective bound."""
+    log_snr_range: tuple[float, float] | None = None
+    """log-SNR at the least and the most noise (linear-log-snr, learned). None: by the levels of the data, and -10."""
     chain_steps: PositiveInt = 1000
     """T, the steps of the chain that the bound is about."""
     parameterisation: Literal["epsilon", "clean", "velocity", "edm"] = "edm"
@@ -98,6 +100,10 @@ class DiffusionSettings(BaseModel):
     """Standard deviation of the prepared data, for edm."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
     """What is trained on: L_simple (5.17), the bound (5.11), both, or another weighting of its terms."""
+    noise_mean: float = -1.2
+    """Mean of the log of the noise's standard deviation (edm objective only)."""
+    noise_deviation: float = Field(1.2, gt=0)
+    """Standard deviation of the same."""
     times: Literal["uniform", "low-discrepancy", "loss-aware"] = "low-discrepancy"
     """How the noise levels of a training batch are drawn."""
     variance: Literal["beta", "posterior", "analytic", "learned"] = "analytic"

@@ -51,12 +51,19 @@ class TrainingState:
 
     @classmethod
     def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
-        """A fresh state: AdamW (fused), Muon for matrices if asked, SparseAdam for tables of which few rows change."""
+        """A fresh state: fused AdamW, Muon for hidden matrices if asked, SparseAdam for tables with few new rows."""
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         dense = {name: p for name, p in named.items() if id(p) not in tables}
         sparse = [p for p in named.values() if id(p) in tables]
-        matrices = [p for p in dense.values() if p.ndim > 1] if settings.optimiser == "muon" else []
+        edges = {
+            id(parameter)
+            for module in model.modules()
+            if isinstance(module, nn.Embedding) or getattr(module, "edge", False)  # `jensen.nets.initial.at_the_edge`
+            for parameter in module.parameters(recurse=False)
+        }
+        muon = settings.optimiser == "muon"
+        matrices = [p for p in dense.values() if p.ndim > 1 and id(p) not in edges] if muon else []
         rest = [p for p in dense.values() if not any(p is matrix for matrix in matrices)]
         optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(

@@ -15,7 +15,7 @@ class TrainingSettings(BaseModel):
     batch_size: PositiveInt = 128
     """Examples per step."""
     optimiser: Literal["adamw", "muon"] = "adamw"
-    """muon: orthogonalised steps for weights of two or more dimensions, AdamW for the rest."""
+    """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "staircase"] = "cosine"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.likelihood import AbstractLikelihood, Observation
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
@@ -118,14 +119,16 @@ class VAE(AbstractLatentVariableModel):
         return total
 
     @torch.no_grad()
-    def sample(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
-        """Ancestral: z ~ p(z), x ~ p(x|z)."""
+    def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
+        """Ancestral: z ~ p(z), x ~ p(x|z). Knows no labels."""
+        _refuse(labels)
         u = uniform_per_example(seed, range(first, first + n), self.shape, 1).to(self.device)
         return self._decode_prior(n, seed, first).quantile(u)
 
     @torch.no_grad()
-    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
-        """z ~ p(z), then E[x|z]."""
+    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
+        """z ~ p(z), then E[x|z]. Knows no labels."""
+        _refuse(labels)
         return self._decode_prior(n, seed, first).mean
 
     @torch.no_grad()
@@ -182,3 +185,8 @@ class VAE(AbstractLatentVariableModel):
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
     """Which example each row of x is."""
     return range(len(x)) if index is None else index.tolist()
+
+
+def _refuse(labels: Tensor | None) -> None:
+    if labels is not None:
+        raise InputError("got labels for a variational autoencoder, which knows none; leave the labels out")
