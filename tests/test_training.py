@@ -276,6 +276,8 @@ def test_muon_takes_hidden_matrices_and_leaves_the_edges_to_adamw():
     adamw, muon = ({id(p) for group in o.param_groups for p in group["params"]} for o in state.optimisers)
     network = state.model.denoiser.network
     for name, parameter in network.named_parameters():
-        hidden = parameter.ndim > 1 and name.split(".")[0] in ("down", "middle", "up")
+        hidden = (
+            parameter.ndim > 1 and name.split(".")[0] not in ("first", "last", "modulation") and "label" not in name
+        )
         assert (id(parameter) in muon) == hidden, name
     assert len(adamw) + len(muon) == len(list(state.model.parameters()))
