@@ -42,8 +42,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if not widths or not set(attention) <= set(range(len(widths))):
-            given = f"attention at levels {tuple(attention)} of widths {tuple(widths)}"
-            raise InputError(f"{given}: expected a width for every level, and levels from 0 to {len(widths) - 1}")
+            expected = f"levels from 0 to {len(widths) - 1}" if widths else "a width for every level, at least one"
+            raise InputError(f"attention at levels {tuple(attention)} of widths {tuple(widths)}: expected {expected}")
         self.patches = Patches(shape, patch)
         taps = (3 if self.patches.extended[0] else 1, 3 if self.patches.extended[1] else 1)
         self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes)

@@ -29,7 +29,7 @@ Sampler = Literal["ancestral", "ddim", "heun", "dpm-solver++", "dpm-solver++-sde
 class VAESettings(BaseModel):
     """The variational autoencoder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     latent_dims: PositiveInt = 16
     """Dimensions of z."""
@@ -72,11 +72,11 @@ class VAESettings(BaseModel):
 class DiffusionSettings(BaseModel):
     """The diffusion model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: Literal["unet", "transformer", "mlp"] = "unet"
     """What removes the noise: unet and transformer are for images and sequences, mlp for vectors."""
-    widths: tuple[PositiveInt, ...] = (64, 128)
+    widths: tuple[PositiveInt, ...] = Field((64, 128), min_length=1)
     """Channels of the U-Net's levels, the finest first; each level halves the resolution."""
     blocks: PositiveInt = 2
     """Residual blocks per level of the U-Net."""
@@ -92,7 +92,7 @@ class DiffusionSettings(BaseModel):
     """How the noise grows with time. linear-beta is DDPM's; learned needs objective bound."""
     log_snr_range: tuple[float, float] | None = None
     """log-SNR at the least and the most noise (linear-log-snr, learned). None: by the levels of the data, and -10."""
-    chain_steps: PositiveInt = 1000
+    chain_steps: int = Field(1000, ge=2)
     """T, the steps of the chain that the bound is about."""
     parameterisation: Literal["epsilon", "clean", "velocity", "edm"] = "edm"
     """What the network gives: the noise, the data, their mixture v, or EDM's preconditioned output."""
@@ -100,9 +100,9 @@ class DiffusionSettings(BaseModel):
     """Standard deviation of the prepared data, for edm."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
     """What is trained on: L_simple (5.17), the bound (5.11), both, or another weighting of its terms."""
-    noise_mean: float = -1.2
+    noise_mean: float = Field(-1.2, ge=-10, le=10)
     """Mean of the log of the noise's standard deviation (edm objective only)."""
-    noise_deviation: float = Field(1.2, gt=0)
+    noise_deviation: float = Field(1.2, gt=0, le=10)
     """Standard deviation of the same."""
     times: Literal["uniform", "low-discrepancy", "loss-aware"] = "low-discrepancy"
     """How the noise levels of a training batch are drawn."""
@@ -110,8 +110,8 @@ class DiffusionSettings(BaseModel):
     """The variance of the reverse step (5.12). learned needs objective hybrid or bound."""
     conditional: bool = True
     """Learn p(x|label) beside p(x), where the data have labels."""
-    label_dropout: float = Field(0.1, ge=0, le=1)
-    """How often training hides the label, so that p(x) is learned too."""
+    label_dropout: float = Field(0.1, gt=0, lt=1)
+    """How often training hides the label, so that p(x) is learned too, which evaluation and guidance need."""
     bound_terms: PositiveInt | None = 50
     """Terms that stand for the sum over the chain when the bound is estimated; None: all of them."""
     sampler: Sampler = "dpm-solver++"
@@ -158,7 +158,8 @@ class AbstractRecipe(BaseModel, ABC):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"config {path}: {explain(error)}") from error
+            family = cls.model_fields["family"].default
+            raise InputError(f"config {path}: {explain(error)}; see jensen train {family} --help") from error
 
 
 class VAERecipe(AbstractRecipe):
@@ -195,6 +196,6 @@ def explain(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"]) or "recipe"
     more = f" (and {count - 1} more)" if count > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown field {field}; `jensen train vae --help` lists the fields there are{more}"
+        return f"unknown field {field}; mend its name or leave it out{more}"
     given = "" if isinstance(first["input"], dict | BaseModel) else f" = {first['input']!r}"
     return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}{more}"

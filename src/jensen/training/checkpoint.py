@@ -24,6 +24,16 @@ from jensen.training.loop import TrainingState
 FORMAT = 1
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 EMA = "ema/"
+RECORDED = {
+    "step",
+    "best_step",
+    "best_bound",
+    "stale_validations",
+    "converged",
+    "window",
+    "optimisers",
+    "optimiser_numbers",
+}
 
 
 # ---------------------------------------------------------------------------------------------- write
@@ -105,7 +115,7 @@ def _flush_folder(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints under `folder`, oldest first."""
-    return sorted(folder.glob("step-*"), key=_step)
+    return sorted((path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal()), key=_step)
 
 
 def best_checkpoint(folder: Path) -> Path | None:
@@ -129,6 +139,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     """Put everything a checkpoint holds back into `state`, which was made by the same recipe."""
     record = _read_record(path)
     tensors, moments = _read_tensors(path, MODEL), _read_tensors(path, OPTIMISER)
+    averaged = any(name.startswith(EMA) for name in tensors)
+    if len(record["optimisers"]) != len(state.optimisers) or averaged != (state.ema is not None):
+        raise InputError(f"{path} was made with another optimiser or ema_decay than the recipe's; restore recipe.json")
     _fill(state.model, {name: t for name, t in tensors.items() if not name.startswith(EMA)}, path)
     if state.ema:
         state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
@@ -160,8 +173,10 @@ def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / STATE).read_text())
-        written = record["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        written = int(record["format"])
+        if written <= FORMAT and not (record.keys() >= RECORDED and {MODEL, OPTIMISER} <= record["sha256"].keys()):
+            raise ValueError("incomplete")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path / STATE} is missing or damaged; remove {path} to use the one before") from error
     if written > FORMAT:
         raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
