@@ -103,15 +103,14 @@ def sample(command: options.Sample) -> None:
     _check_target(command.out)
     run = _open(command.run)
     draw = _drawing(run, command)
-    starts = range(command.first, command.first + command.n, SAMPLES_AT_ONCE)
     last = command.first + command.n
-    x = np.concatenate(
-        [
-            _raw_or_picture(run, command.out, draw(min(SAMPLES_AT_ONCE, last - start), seed=command.seed, first=start))
-            for start in track(starts, "sampling")
-        ]
-    )
-    _write_arrays(run, command.out, {"x": x}, command.first)
+    parts = []
+    for start in track(range(command.first, last, SAMPLES_AT_ONCE), "sampling"):
+        drawn = draw(min(SAMPLES_AT_ONCE, last - start), seed=command.seed, first=start)
+        if not drawn.isfinite().all():
+            raise InputError(f"{run.folder}: samples are not finite; try a guidance nearer to 0 or other steps")
+        parts.append(_raw_or_picture(run, command.out, drawn))
+    _write_arrays(run, command.out, {"x": np.concatenate(parts)}, command.first)
     print(f"{command.out}: {command.n} samples")
 
 
@@ -140,13 +139,14 @@ def _drawing(run: Run, command: options.Sample) -> Callable[..., torch.Tensor]:
 
 def _label(run: Run, given: str) -> int:
     """A label by its name in the data, or by its number."""
-    names = run.spec.label_names or ()
+    names, classes = run.spec.label_names or (), run.model.classes
+    if classes is None:
+        raise InputError(f"--label {given}: {run.folder} was trained without labels; leave --label out")
     if given in names:
         return names.index(given)
-    classes = run.spec.classes or 0
     if given.isdecimal() and int(given) < classes:
         return int(given)
-    known = ", ".join(names[:20]) if names else f"0 to {classes - 1}" if classes else "none: the data have no labels"
+    known = ", ".join(names[:20]) if names else f"0 to {classes - 1}"
     raise InputError(f"--label {given}: no label of {run.folder}; its labels are {known}; choose one")
 
 

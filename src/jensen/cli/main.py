@@ -49,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+            raise
+        advice = "make the model, --batch-size or the data smaller, or use a larger machine"
+        print(f"jensen: not enough memory; {advice}", file=sys.stderr)
+        return 2
     except OSError as error:  # a disk that is full, a folder that may not be written
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"jensen: {what}; make room or permit it, or name another place", file=sys.stderr)
@@ -120,11 +126,14 @@ def _defaults(kind: "type[AbstractTrain]", words: list[str]) -> "AbstractTrain":
 
 
 def _unboxed(text: str) -> str:
-    """tyro's framed message as one plain line, without its closing reference to the help."""
+    """tyro's framed message as one plain line, without help texts and its closing reference to them."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [line.strip("│╭╮╰╯─ \t") for line in plain.splitlines()]
-    message = " ".join(line for line in lines[1:] if line)  # the first line is the box's title
+    message = " ".join(line for line in lines[1:] if line.strip("-"))  # the first line is the box's title
     message = re.split(r"For full helptext|Argument helptext|For further information", message)[0]
+    message, _, meant = message.partition("Perhaps you meant:")
+    if options := list(dict.fromkeys(re.findall(r"(?<!\S)--[\w-]+", meant)))[:3]:
+        message = f"{message.strip()}; perhaps you meant {' or '.join(options)}"
     message = re.sub(r"Error parsing [\w.{}]+: \d+ validation errors? for \w+ ", "", message)  # pydantic's preamble
     message = re.sub(r"^Value error, (.*?) \[type=.*", r"\1", message)
     message = re.sub(r"^(\S+) (.*?) \[type=\w+, input_value=(.*), input_type=\w+\].*", r"\1 = \3: \2", message)
