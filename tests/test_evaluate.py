@@ -16,7 +16,7 @@ from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
 from jensen.data import Examples
 from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
 from jensen.evaluate import Evaluation, EvaluationSettings, evaluate, score, table
-from jensen.evaluate.evaluation import written
+from jensen.evaluate.measure import written
 from jensen.evaluate.scores import NUMBERS, at_once, spread
 from jensen.likelihood import FixedScale, GaussianLikelihood
 from jensen.model import AbstractLatentVariableModel, Batch, Loss

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from jensen.data import Dataset, ReadOptions
-from jensen.evaluate import EvaluationSettings, evaluate, write_report
+from jensen.evaluate import EvaluationSettings, Results, evaluate, write_report
+from jensen.evaluate.again import toml
 from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, plane
-from jensen.evaluate.report import toml
 from jensen.randomness import generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings, read_recipe
@@ -85,14 +85,16 @@ def report(folder: Path, recipe: Recipe, metrics: list[dict[str, Any]], **arrays
     settings = EvaluationSettings(draws=2, samples=4, further_examples=3)
     evaluation = evaluate(model, dataset.test, dataset.spec.preparation, settings, f"test of {HOSTILE}")
     path = write_report(
-        folder,
-        title=f"run {HOSTILE}",
-        recipe=recipe.model_dump(mode="json"),
-        spec=dataset.spec,
-        metrics=metrics,
-        evaluation=evaluation,
-        model=model,
-        examples=dataset.test,
+        Results(
+            title=f"run {HOSTILE}",
+            folder=folder,
+            recipe=recipe.model_dump(mode="json"),
+            spec=dataset.spec,
+            metrics=metrics,
+            model=model,
+            evaluation=evaluation,
+            examples=dataset.test,
+        )
     )
     assert path == folder / "report.html"
     return Page(path.read_text(encoding="utf-8"))

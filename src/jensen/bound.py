@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 # ---------------------------------------------------------------------------------------------- free functions
@@ -25,12 +25,61 @@ def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " 
 
 
 @dataclass(frozen=True, eq=False)
+class Profile:
+    """Where the nats of a bound over ever noisier latent variables x_1 .. x_T go (5.11): its terms by noise level.
+
+    Level 0 is step 1, L_0; the others are runs of the steps 2..T up to their `last_step`, from little noise to much.
+    `nats` (levels + 1, batch) are what they cost each example, then L_T; `squared_error` (levels, batch) the means over
+    each run of ||x_0 - x̂||² / D. `log_snr` (T + 1) is the chain, inf at point 0, the data. On the CPU.
+    """
+
+    log_snr: Float[Tensor, " points"]
+    last_step: Int[Tensor, " levels"]
+    nats: Float[Tensor, " terms batch"]
+    squared_error: Float[Tensor, " levels batch"]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The profiles of several batches of examples along the same chain as one batch."""
+        nats, errors = torch.cat([p.nats for p in parts], 1), torch.cat([p.squared_error for p in parts], 1)
+        return cls(parts[0].log_snr, parts[0].last_step, nats, errors)
+
+    @classmethod
+    def average(cls, parts: Sequence[Self]) -> Self:
+        """The mean over several draws for the same examples."""
+        nats, errors = torch.stack([p.nats for p in parts]), torch.stack([p.squared_error for p in parts])
+        return cls(parts[0].log_snr, parts[0].last_step, nats.mean(0), errors.mean(0))
+
+    @property
+    def steps(self) -> Tensor:
+        """How many steps each level stands for, (levels)."""
+        return self.last_step.diff(prepend=torch.zeros(1, dtype=torch.long))
+
+    @property
+    def root_mean_squared_error(self) -> Tensor:
+        """Of x̂, in units of x, over dimensions and examples: (levels)."""
+        return self.squared_error.mean(1).sqrt()
+
+    def rate_distortion(self) -> tuple[Tensor, Tensor]:
+        """The mean nats spent until x_t is known and the error of x̂ then, from the noise to the data.
+
+        The last point is x_0 itself: all nats, error 0. In a run of n steps, x_t is known after (n - 1) / 2n of its own
+        nats on average. Source: Ho et al. 2020, section 4.3.
+        """
+        nats, steps = self.nats.mean(1), self.steps
+        before = nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier levels
+        rate = before + nats[:-1] * (steps - 1) / (2 * steps)
+        total, nothing = nats.sum().reshape(1), torch.zeros(1, dtype=nats.dtype)
+        return torch.cat([rate.flip(0), total]), torch.cat([self.root_mean_squared_error.flip(0), nothing])
+
+
+@dataclass(frozen=True, eq=False)
 class Elbo:
     """The evidence lower bound (4.4), nats per example, higher is better; never negated, never reweighted.
 
     `reconstruction` is E_q log p(x|z); `rates` are the KL terms by name, each >= 0, that are subtracted (4.6), (5.11).
     All have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q,
-    None where a single draw was made.
+    None where a single draw was made. `profile` tells how the same sum splits by noise level, if the model has any.
 
     >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
     tensor([-100.])
@@ -39,6 +88,7 @@ class Elbo:
     reconstruction: Float[Tensor, " batch"]
     rates: Mapping[str, Float[Tensor, " batch"]]
     standard_error: Float[Tensor, " batch"] | None = None
+    profile: Profile | None = None
 
     @property
     def value(self) -> Tensor:

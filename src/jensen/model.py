@@ -27,6 +27,18 @@ class Loss:
     terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Film:
+    """Examples on their way between data and noise: `x` (frames, n, *shape), of these `log_snr` (frames).
+
+    `estimate`, of the same shape, is what the model takes x_0 to be in each frame, where it is the model that goes.
+    """
+
+    log_snr: Tensor
+    x: Tensor
+    estimate: Tensor | None = None
+
+
 class AbstractLatentVariableModel(nn.Module, ABC):
     """p(x) = ∫ p(x|z) p(z) dz over x of one `shape`, scored by a bound, trained by a loss, sampled by seed.
 
@@ -83,6 +95,16 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
         """Plain numbers worth a line in a report, by name: active units, variances at their floor."""
         return {}
+
+    def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film | None:
+        """x from the data to the noise in at most `frames` frames; None where no latent variable is a noisy x."""
+        return None
+
+    def denoising(
+        self, n: int, *, frames: int, seed: int = 0, first: int = 0, labels: Tensor | None = None
+    ) -> Film | None:
+        """The way from the noise to `sample(n)`, with the estimates on it; None where there is no such way."""
+        return None
 
     def forward(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
         """`loss`, so that wrappers that replace `forward` (data parallel, compile) see the training step."""

@@ -27,7 +27,7 @@ from jensen.training.checkpoint import write_file
 from jensen.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from jensen.evaluate.evaluation import Evaluation
+    from jensen.evaluate import Evaluation, Results
 
 SAMPLES_AT_ONCE = 256
 
@@ -172,26 +172,65 @@ def evaluate(command: options.Evaluate) -> None:
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
 
 
-def _evaluate(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Evaluation":
+def _evaluate(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Results":
     from rich.console import Console
 
-    from jensen.evaluate.evaluation import evaluate, table
-    from jensen.evaluate.report import write_report
+    from jensen.evaluate import evaluate, save_evaluation, table, write_report
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
-    write_file(run.folder / "evaluation.json", evaluation.model_dump_json(indent=1).encode())
-    write_report(
-        run.folder,
-        title=run.folder.name,
+    save_evaluation(run.folder, evaluation)
+    results = _results(run, examples, evaluation)
+    write_report(results)
+    Console().print(table(evaluation))
+    return results
+
+
+def _results(run: Run, examples: Examples, evaluation: "Evaluation", title: str = "") -> "Results":
+    """What the pages about a run show; `examples` are those that `evaluation` was made from."""
+    from jensen.evaluate import Results
+
+    return Results(
+        title=title or run.folder.name,
+        folder=run.folder,
         recipe=run.recipe.model_dump(mode="json"),
         spec=run.spec,
         metrics=run.metrics,
-        evaluation=evaluation,
         model=run.model,
+        evaluation=evaluation,
         examples=examples,
     )
-    Console().print(table(evaluation))
-    return evaluation
+
+
+def compare(command: options.Compare) -> None:
+    """Print the table of several evaluated runs, write report.html."""
+    from rich.console import Console
+
+    from jensen.evaluate import comparison_table, write_comparison
+
+    if len(set(command.runs)) < 2 or len(set(command.runs)) < len(command.runs):
+        raise InputError(f"compare {' '.join(map(str, command.runs))}: expected at least two runs, each once")
+    if (command.out / RECIPE).exists():
+        raise InputError(f"--out {command.out} is a run, whose report would be lost; give another folder")
+    names = [folder.name for folder in command.runs]
+    titles = names if len(set(names)) == len(names) else [str(folder) for folder in command.runs]
+    compared = [_evaluated(folder, title) for folder, title in zip(command.runs, titles, strict=True)]
+    path = write_comparison(command.out, compared, " and ".join(results.title for results in compared))
+    Console().print(comparison_table(compared))
+    print(f"{path} written")
+
+
+def _evaluated(folder: Path, title: str) -> "Results":
+    """A run with the evaluation that lies in its folder."""
+    from jensen.evaluate import fingerprint, load_evaluation
+
+    run = _open(folder)
+    evaluation, examples = load_evaluation(folder), run.examples()
+    if fingerprint(examples) != evaluation.fingerprint:
+        raise InputError(
+            f"{folder} was evaluated on {evaluation.source}, not on its own test examples; "
+            f"make that with: jensen evaluate {folder}"
+        )
+    return _results(run, examples, evaluation, title)
 
 
 def score(command: options.Score) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "Sample",
     "reconstruct": "Reconstruct",
     "evaluate": "Evaluate",
+    "compare": "Compare",
     "score": "Score",
     "info": "Info",
     "data check": "DataCheck",

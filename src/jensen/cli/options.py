@@ -105,6 +105,15 @@ class Evaluate(_Command):
     settings: EvaluationSettings = EvaluationSettings()
 
 
+class Compare(_Command):
+    """Show evaluations of several runs on the same test data side by side: a table, and report.html."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN [RUN ...]")]
+    """The folders of runs that have been evaluated on their test examples; differences are to the first."""
+    out: Path
+    """The folder that gets report.html and pictures/."""
+
+
 class Score(_Command):
     """Score every example: bound in nats, standard error, bits/dim, as CSV."""
 

@@ -4,7 +4,7 @@ In reading order: schedule, process, denoiser, reverse, sampler, analytic, bound
 """
 
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
-from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Profile, Strata, estimate_bound
+from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
 from jensen.diffusion.denoiser import (
     AbstractDenoiser,
     AbstractParameterisation,
@@ -123,7 +123,6 @@ __all__ = [
     "PlainDensity",
     "PosteriorVariance",
     "Prediction",
-    "Profile",
     "Scoring",
     "SeededNoise",
     "Sigmoid",

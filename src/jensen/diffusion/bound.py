@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jensen.bound import Elbo
+from jensen.bound import Elbo, Profile
 from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
 from jensen.diffusion.process import marginal, posterior
 from jensen.diffusion.reverse import AbstractReverseVariance
@@ -149,12 +149,6 @@ class Strata:
         chosen = chosen.clamp(self._edges()[:-1], self._edges()[1:] - 1)  # rounding may not leave the stratum
         return chosen + 2, 1 / self.probability[chosen]
 
-    def mean(self, per_step: Float[Tensor, " terms"]) -> Tensor:
-        """The plain mean over the steps of each stratum, (strata)."""
-        edges = self._edges()
-        total = torch.zeros(self.count, dtype=per_step.dtype).index_add_(0, self.stratum, per_step.cpu())
-        return total / edges.diff()
-
     def sizes(self) -> Tensor:
         """How many steps each stratum has, (strata)."""
         return self._edges().diff()
@@ -188,53 +182,15 @@ class BoundEstimate:
         denoising = self.nats.sum(1)
         draws = len(denoising)
         error = (self.reconstruction - denoising).std(0) / math.sqrt(draws) if draws > 1 else None
-        return Elbo(self.reconstruction.mean(0), {"prior": self.prior, "denoising": denoising.mean(0)}, error)
+        rates = {"prior": self.prior, "denoising": denoising.mean(0)}
+        return Elbo(self.reconstruction.mean(0), rates, error, self.profile())
 
-    def profile(self) -> "Profile":
-        """The terms as means over the examples, from the data to the noise: L_0, the strata, L_T."""
+    def profile(self) -> Profile:
+        """The same terms example by example, from the data to the noise: L_0, the strata, L_T."""
         nats = torch.cat([-self.reconstruction.mean(0, keepdim=True), self.nats.mean(0), self.prior.unsqueeze(0)])
         errors = torch.cat([self.reconstruction_error.mean(0, keepdim=True), self.squared_error.mean(0)])
         sizes = torch.cat([torch.tensor([1]), self.strata.sizes()])
-        last = sizes.cumsum(0)
-        levels = torch.cat([self.log_snr[1:2].cpu(), self.strata.mean(self.log_snr[2:].cpu())])
-        nats, errors = nats.cpu(), errors.cpu()
-        return Profile(
-            first_step=last - sizes + 1,
-            last_step=last,
-            log_snr=levels,
-            nats=nats.mean(1),
-            standard_error=nats.std(1) / math.sqrt(nats.shape[1]),
-            root_mean_squared_error=errors.mean(1).sqrt(),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """Where the bits go: the bound's terms by noise level, means over examples, on the CPU in float64.
-
-    Entry 0 is L_0 (step 1), then come the strata of steps 2..T, from little noise to much; `nats` and `standard_error`
-    have one more entry, L_T. `log_snr` is the mean over each stratum's steps, `root_mean_squared_error` that of x̂ in
-    units of x.
-    """
-
-    first_step: Tensor
-    last_step: Tensor
-    log_snr: Tensor
-    nats: Tensor
-    standard_error: Tensor
-    root_mean_squared_error: Tensor
-
-    def rate_distortion(self) -> tuple[Tensor, Tensor]:
-        """The nats spent until x_t is known and the root mean squared error of x̂ then, from the noise to the data.
-
-        The last point is x_0 itself: all nats, error 0. In a stratum of n steps, x_t is known after (n - 1) / 2n of its
-        own nats on average. Source: Ho et al. 2020, section 4.3.
-        """
-        before = self.nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier strata
-        steps = self.last_step - self.first_step + 1
-        rate = before + self.nats[:-1] * (steps - 1) / (2 * steps)
-        total, nothing = self.nats.sum().reshape(1), torch.zeros(1, dtype=self.nats.dtype)
-        return torch.cat([rate.flip(0), total]), torch.cat([self.root_mean_squared_error.flip(0), nothing])
+        return Profile(self.log_snr.double(), sizes.cumsum(0), nats.cpu(), errors.cpu())
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
-from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Profile, Strata, estimate_bound
+from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
 from jensen.diffusion.denoiser import AbstractDenoiser, Guided
 from jensen.diffusion.ode import (
     AbstractDequantisation,
@@ -18,12 +18,14 @@ from jensen.diffusion.ode import (
     Tolerance,
     flow_bound,
 )
+from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
 from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
 from jensen.diffusion.weighting import AbstractObjective
 from jensen.errors import InputError
-from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.model import AbstractLatentVariableModel, Batch, Film, Loss
+from jensen.randomness import Stream, derived_seed, normal_per_example
 
 ROWS = 500  # samples generated together: changes memory and speed, never a sample
 
@@ -133,20 +135,11 @@ class DiffusionModel(AbstractLatentVariableModel):
         index: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Elbo:
-        """(5.11) on log p(x), or on log p(x|labels): -L_0 minus `prior` = L_T and `denoising` = Σ_t L_{t-1}."""
-        return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).elbo()
+        """(5.11) on log p(x), or on log p(x|labels): -L_0 minus `prior` = L_T and `denoising` = Σ_t L_{t-1}.
 
-    def profile(
-        self,
-        x: Tensor,
-        *,
-        draws: int = 1,
-        seed: int = 0,
-        index: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Profile:
-        """Where the bits go: the terms of `elbo` by noise level, as means over the examples with standard errors."""
-        return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).profile()
+        Its `profile` says where the bits go.
+        """
+        return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).elbo()
 
     @torch.no_grad()
     def bound_estimate(
@@ -218,16 +211,49 @@ class DiffusionModel(AbstractLatentVariableModel):
     @torch.no_grad()
     def trajectory(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Iterator[State]:
         """Every state from noise to data of samples first..first+n-1: a function of (seed, number) each."""
-        if labels is None and self.classes is not None:
-            labels = torch.arange(first, first + n, device=self.device) % self.classes
         noise = SeededNoise(seed, range(first, first + n), self.shape, self.device)
         yield from trajectory(
             self.generation.sampler,
             self._sampling_denoiser(),
             self._sampling_grid(),
             noise,
-            labels=self._checked(labels, n),
+            labels=self._sampling_labels(n, first, labels),
         )
+
+    # -- films
+
+    @torch.no_grad()
+    def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film:
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6), one eps for each example's whole way."""
+        log_snr = self._film_grid(frames)[1]
+        numbers = list(range(len(x))) if index is None else index.tolist()
+        eps = normal_per_example(derived_seed(seed, Stream.EVALUATION), numbers, self.shape).to(x)
+        kernels = [marginal(x, level) for level in log_snr]
+        return Film(log_snr, torch.stack([kernel.mean + kernel.scale * eps for kernel in kernels]))
+
+    @torch.no_grad()
+    def denoising(self, n: int, *, frames: int, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Film:
+        """The sampler's own states at the log-SNRs of `noising`, and x̂ of each, as guided as the samples are."""
+        labels = self._sampling_labels(n, first, labels)
+        points, log_snr = self._film_grid(frames)
+        denoise, path, estimates = self._sampling_denoiser(), [], []
+        for state in self.trajectory(n, seed=seed, first=first, labels=labels):
+            if state.position in points:
+                level = self._sampling_grid()[state.position]
+                path.append(state.x)
+                estimates.append(denoise(state.x, level, labels).x0 if state.position else state.x)
+        return Film(log_snr.flip(0), torch.stack(path), torch.stack(estimates))
+
+    def _film_grid(self, frames: int) -> tuple[list[int], Tensor]:
+        """Points of the sampling grid and their log-SNRs: both ends, and between them what is seen best.
+
+        Those are the points that divide the angle arccos sqrt(alpha_bar) most evenly.
+        """
+        grid = self._sampling_grid().cpu()
+        angle = torch.atan(torch.exp(-0.5 * grid))
+        wanted = torch.linspace(float(angle[0]), float(angle[-1]), frames, dtype=angle.dtype)
+        points = torch.unique((angle - wanted.unsqueeze(1)).abs().argmin(1))
+        return points.tolist(), grid[points]
 
     def _sampling_grid(self) -> Tensor:
         return self.generation.grid(self.schedule, self.generation.steps).detach()
@@ -260,6 +286,11 @@ class DiffusionModel(AbstractLatentVariableModel):
         return Flow(self.denoiser, first, last, self.scoring.tolerance, self._checked(labels, count))
 
     # -- labels
+
+    def _sampling_labels(self, n: int, first: int, labels: Tensor | None) -> Tensor | None:
+        if labels is None and self.classes is not None:
+            return torch.arange(first, first + n, device=self.device) % self.classes
+        return self._checked(labels, n)
 
     def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
         """The labels on the model's device; `InputError` where they are too few, too many, or name no class."""

@@ -1,27 +1,54 @@
 """Evaluation: bounds on a test set with their errors, and a report. Knows `model`, never a family of models.
 
-Reading order: `settings`, `scores` (one row per example), `evaluation` (means, gaps, contradictions), `families`,
-`pictures`, `page`, `report`. Names are imported when first used, so that `jensen.evaluate.settings` stays light.
+Reading order: `settings`, `scores` (one row per example), `measure` (a mean in two units), `profile` (where the bits
+go), `evaluation` (means, gaps, contradictions), `saved`; then the pages: `families`, `results` (what a page is about),
+`pictures`, `page`, `album`, `samples`, `bits`, `again`, `report` (of one model), `comparison` (of several). Names are
+imported when first used, so that `jensen.evaluate.settings` stays light.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jensen.evaluate.comparison import comparison_table, difference, write_comparison
     from jensen.evaluate.evaluation import Evaluation, evaluate, table
     from jensen.evaluate.report import write_report
-    from jensen.evaluate.scores import Scores, score
+    from jensen.evaluate.results import Results
+    from jensen.evaluate.saved import load_evaluation, save_evaluation
+    from jensen.evaluate.scores import Scores, fingerprint, score
     from jensen.evaluate.settings import EvaluationSettings
 
-__all__ = ["Evaluation", "EvaluationSettings", "Scores", "evaluate", "score", "table", "write_report"]
+__all__ = [
+    "Evaluation",
+    "EvaluationSettings",
+    "Results",
+    "Scores",
+    "comparison_table",
+    "difference",
+    "evaluate",
+    "fingerprint",
+    "load_evaluation",
+    "save_evaluation",
+    "score",
+    "table",
+    "write_comparison",
+    "write_report",
+]
 
 _HOMES = {
     "Evaluation": "evaluation",
     "EvaluationSettings": "settings",
+    "Results": "results",
     "Scores": "scores",
+    "comparison_table": "comparison",
+    "difference": "comparison",
     "evaluate": "evaluation",
+    "fingerprint": "scores",
+    "load_evaluation": "saved",
+    "save_evaluation": "saved",
     "score": "scores",
     "table": "evaluation",
+    "write_comparison": "comparison",
     "write_report": "report",
 }
 

@@ -5,12 +5,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict, Field, SkipValidation
 from torch import Tensor
 
 from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
 from jensen.data import Examples, Preparation
-from jensen.evaluate.scores import Scores, at_once, monte_carlo_error, prepare, score, spread
+from jensen.evaluate.measure import Measure, Value, bits, measures_table
+from jensen.evaluate.profile import NoiseProfile, noise_profile
+from jensen.evaluate.scores import Scores, at_once, fingerprint, monte_carlo_error, prepare, score, spread
 from jensen.evaluate.settings import EvaluationSettings
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
@@ -28,20 +30,7 @@ FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error 
 # ---------------------------------------------------------------------------------------------- what is recorded
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
-
-
-class Measure(_Value):
-    """A mean over examples with its standard error, twice."""
-
-    nats: Estimate
-    """Per example."""
-    bits_per_dimension: Estimate
-    """Of the raw data: what the bound, or this part of it, costs; of a gap, its size."""
-
-
-class Weights(_Value):
+class Weights(Value):
     """How well K importance weights carry their sum."""
 
     samples: int
@@ -70,13 +59,15 @@ class Gap(Measure):
     worse: str
 
 
-class Evaluation(_Value):
+class Evaluation(Value):
     """What was evaluated, how, and what came out; JSON both ways."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     source: str
-    """Which data."""
+    """Which data, in words."""
+    fingerprint: str
+    """Of all the raw examples that were given: two evaluations that share it can be compared example by example."""
     examples: int
     """How many of them the ELBO was averaged over."""
     preparation: str
@@ -85,6 +76,8 @@ class Evaluation(_Value):
     elbo: Bound
     terms: dict[str, Measure]
     """Signed in nats, so that they add up to the ELBO."""
+    profile: NoiseProfile | None = None
+    """The same by noise level, where the model has any."""
     bounds: tuple[Bound, ...]
     """The ELBO and every further bound, all on the same examples; empty where the model has no further ones."""
     gaps: tuple[Gap, ...]
@@ -92,7 +85,7 @@ class Evaluation(_Value):
     warnings: tuple[str, ...]
     """Contradictions, and numbers not to be trusted, in words."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
-    """Every example's, of an evaluation that was just made; they are not written to JSON."""
+    """Every example's. They are not in the JSON but in scores.npz, see `save_evaluation`."""
 
 
 # ---------------------------------------------------------------------------------------------- evaluate
@@ -110,7 +103,8 @@ def evaluate(
     `source` says in words which data these are. A pure function of its arguments, whatever the batch size.
     """
     rows = spread(len(examples), settings.examples)
-    scores = score_chosen(model, examples, preparation, settings, rows)
+    draws, seed, size = settings.draws, settings.seed, settings.batch_size
+    scores = score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
     few = rows[spread(len(rows), settings.further_examples)]
     further = _further_bounds(model, examples, preparation, settings, few)
     gaps = _gaps(further, preparation)
@@ -118,29 +112,19 @@ def evaluate(
     elbo = _bound("ELBO", {"value": scores.bound, "standard_error": scores.standard_error}, preparation)
     return Evaluation(
         source=source,
+        fingerprint=fingerprint(examples),
         examples=len(rows),
         preparation=preparation.__class__.__name__,
         settings=settings,
         elbo=elbo,
         terms={name: _term(name, values, preparation) for name, values in scores.terms.items()},
+        profile=None if scores.profile is None else noise_profile(scores.profile, preparation),
         bounds=bounds,
         gaps=gaps,
         diagnostics=_diagnostics(model, examples, preparation, settings.seed, rows),
         warnings=(*_not_finite(scores.bound), *_contradictions(gaps, elbo), *_unreliable(bounds)),
         scores=scores,
     )
-
-
-def score_chosen(
-    model: AbstractLatentVariableModel,
-    examples: Examples,
-    preparation: Preparation,
-    settings: EvaluationSettings,
-    rows: Tensor,
-) -> Scores:
-    """The scores of the examples with these row numbers."""
-    draws, seed, size = settings.draws, settings.seed, settings.batch_size
-    return score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
 
 
 def _diagnostics(
@@ -209,12 +193,8 @@ def _bound(name: str, column: Column, preparation: Preparation) -> Bound:
 
 def _term(name: str, values: Tensor, preparation: Preparation) -> Measure:
     """The change of units belongs to the reconstruction, so that the bits of all terms add up as well."""
-    bits = preparation.bits_per_dimension(values) if name == "reconstruction" else -_bits(values, preparation)
-    return Measure(nats=Estimate.of(values), bits_per_dimension=Estimate.of(bits))
-
-
-def _bits(nats: Tensor, preparation: Preparation) -> Tensor:
-    return nats / (preparation.dimensions * math.log(2))
+    cost = preparation.bits_per_dimension(values) if name == "reconstruction" else -bits(values, preparation)
+    return Measure(nats=Estimate.of(values), bits_per_dimension=Estimate.of(cost))
 
 
 def _gaps(further: dict[str, Column], preparation: Preparation) -> tuple[Gap, ...]:
@@ -230,7 +210,7 @@ def _gaps(further: dict[str, Column], preparation: Preparation) -> tuple[Gap, ..
                 better=better,
                 worse=worse,
                 nats=Estimate.of(difference),
-                bits_per_dimension=Estimate.of(_bits(difference, preparation)),
+                bits_per_dimension=Estimate.of(bits(difference, preparation)),
             )
         )
     return tuple(gaps)
@@ -278,24 +258,8 @@ def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
 
 def table(evaluation: Evaluation) -> "Table":
     """The evaluation for a terminal: nats per example and bits per dimension, each ± its standard error."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
-    shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left")
-    shown.add_column("", max_width=34)  # names fold where the terminal is narrow, numbers never
-    for header in ("nats per example", "bits per dimension"):
-        shown.add_column(header, no_wrap=True, min_width=max(len(header), 16))
-    for heading, rows in groups(evaluation).items():
-        nats = aligned([measure.nats for measure in rows.values()])
-        bits = aligned([measure.bits_per_dimension for measure in rows.values()])
-        shown.add_row(Text(heading, style="bold"))
-        for name, *cells in zip(rows, nats, bits, strict=True):
-            shown.add_row(Text(f"  {name}"), *cells)
-        shown.add_section()
-    shown.caption = Text("\n".join(remarks(evaluation)), style="not dim not italic")
-    return shown
+    return measures_table(title, groups(evaluation), remarks(evaluation))
 
 
 def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
@@ -321,34 +285,3 @@ def remarks(evaluation: Evaluation) -> list[str]:
             lines.append(f"{bound.name}: effective sample size {sizes}")
     lines += [f"{name}: {value:.4g}" for name, value in evaluation.diagnostics.items()]
     return lines + [f"Warning: {warning}" for warning in evaluation.warnings]
-
-
-def aligned(estimates: list[Estimate]) -> list[str]:
-    """Estimates as text, to two digits of the standard error, padded so that every ± stands below the other.
-
-    >>> aligned([Estimate(-123.456, 0.234, 10), Estimate(7.0, 1.5, 10)])
-    ['-123.46 ± 0.23', '   7.0  ± 1.5']
-    """
-    texts = [written(estimate) for estimate in estimates]
-    before = [text.split(" ± ")[0].partition(".") for text in texts]
-    whole = max(len(left) for left, _, _ in before)
-    rest = max(len(point + right) for _, point, right in before)
-    return [
-        f"{left:>{whole}}{point + right:<{rest}} ± {text.split(' ± ')[1]}"
-        for text, (left, point, right) in zip(texts, before, strict=True)
-    ]
-
-
-def written(estimate: Estimate) -> str:
-    """An estimate to two digits of its standard error, which is NaN for a single example.
-
-    >>> written(Estimate(-123.456, 0.0234, 10))
-    '-123.456 ± 0.023'
-    """
-    error = estimate.standard_error
-    if not (math.isfinite(error) and math.isfinite(estimate.mean)):
-        return f"{estimate.mean:.4f} ± {error:.2g}"
-    digits = max(1 - math.floor(math.log10(error)), 0) if error > 0 else 4
-    if digits > 5:
-        return f"{estimate.mean:.2e} ± {error:.1e}"
-    return f"{estimate.mean:.{digits}f} ± {error:.{digits}f}"

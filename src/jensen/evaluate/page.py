@@ -17,6 +17,7 @@ body { max-width: 44rem; margin: 0 auto; padding: 3.5rem 1.25rem 5rem; color: va
   font: 1.03rem/1.6 Charter, "Bitstream Charter", "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif; }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .4rem; font-weight: 600; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 3.2rem 0 .6rem; font-weight: 600; }
+h3 { font-size: 1.05rem; margin: 1rem 0 .5rem; font-weight: 600; overflow-wrap: anywhere; }
 p { margin: .7rem 0; overflow-wrap: anywhere; }
 .lead { color: var(--soft); margin-top: 0; }
 .key { display: flex; flex-wrap: wrap; gap: 1.2rem 2.8rem; margin: 2rem 0; padding: 1.1rem 0;
@@ -29,10 +30,18 @@ figure { margin: 1.6rem 0 2rem; }
 figcaption { margin-top: .5rem; }
 img { display: block; width: 100%; height: auto; }
 img.pixels { image-rendering: pixelated; }
-.beside { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1.2rem; }
+.labelled { display: grid; grid-template-columns: max-content 1fr; column-gap: .5rem; font-size: .8rem;
+  line-height: 1.2; color: var(--soft); }
+.rows { display: grid; grid-auto-rows: 1fr; align-items: center; justify-items: end; }
+.rows span { max-width: 7rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.below { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; text-align: center; padding-top: .3rem;
+  font-variant-numeric: tabular-nums lining-nums; }
+.corner { padding-top: .3rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 1.1rem; }
 .tiles figcaption { margin-top: .25rem; font-size: .8rem; line-height: 1.35; }
-.beside figure, .tiles figure { margin: 0; }
+.beside > figure, .tiles figure { margin: 0; }
+.beside figure { margin: .6rem 0 1.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; margin: 1rem 0; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; vertical-align: baseline; }
@@ -74,9 +83,20 @@ def page(title: str, body: str) -> str:
 """
 
 
+def key(numbers: Mapping[str, str]) -> str:
+    """The numbers to remember: what they are in plain text, and what is written large in HTML."""
+    items = "".join(f"<div><b>{value}</b><span>{escape(name)}</span></div>" for name, value in numbers.items())
+    return f'<div class="key">{items}</div>'
+
+
 def section(title: str, *parts: str) -> str:
     """A heading in plain text and the HTML below it."""
     return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
+
+
+def part(title: str, *parts: str) -> str:
+    """A part of a section, under a smaller heading in plain text."""
+    return f"<div>\n<h3>{escape(title)}</h3>\n" + "\n".join(parts) + "\n</div>"
 
 
 def image(path: Path, alt: str, kind: str) -> str:
@@ -93,6 +113,25 @@ def figure(content: str, caption: str) -> str:
 def group(kind: str, figures: Sequence[str]) -> str:
     """Figures in a grid: `beside` for two, `tiles` for many."""
     return f'<div class="{kind}">\n' + "\n".join(figures) + "\n</div>"
+
+
+def labelled(content: str, rows: Sequence[str], below: Sequence[str] = (), corner: str = "") -> str:
+    """HTML of an image with a name, plain text, beside each of its rows and below each of its columns."""
+    beside = "".join(f"<span>{escape(name)}</span>" for name in rows)
+    under = "".join(f"<span>{escape(name)}</span>" for name in below)
+    foot = f'\n<div class="corner">{escape(corner)}</div><div class="below">{under}</div>' if below else ""
+    return f'<div class="labelled"><div class="rows">{beside}</div>\n{content}{foot}</div>'
+
+
+def columns(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """A table of HTML cells, a column for each head; the names of the rows are plain text."""
+    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    lines = [
+        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        for name, cells in rows.items()
+    ]
+    body = "\n".join(lines)
+    return f'<div class="wide"><table>\n<thead><tr><td></td>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def definitions(items: Mapping[str, str]) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jensen.evaluate.profile import NoiseProfile
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -142,6 +144,81 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
     axes.set_ylabel("examples")
     _legend(figure, [axes])
     return figure
+
+
+# ---------------------------------------------------------------------------------------------- where the bits go
+
+
+def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
+    """Bits per dimension of each noise level per unit of log-SNR, and beside it what the terms add up to.
+
+    `nats_per_bit` is how many nats per example make one bit per dimension, D ln 2.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 3.4), dpi=RESOLUTION, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr, call-arg]
+    levels, sums = (_plain(axes) for axes in figure.subplots(1, 2, width_ratios=[3.2, 1]))
+    _draw_levels(levels, profile)
+    _draw_sums(sums, profile)
+    _also_in_nats(levels, nats_per_bit, "nats per example per unit")
+    _also_in_nats(sums, nats_per_bit, "nats per example")
+    return figure
+
+
+def _draw_levels(axes: "Axes", profile: NoiseProfile) -> None:
+    levels = profile.levels[:0:-1]  # without L_0, from the noise to the data
+    edges = np.array([levels[0].log_snr[1], *(level.log_snr[0] for level in levels)])
+    cost = np.array([level.bits_per_dimension.mean / level.width for level in levels])
+    error = np.array([level.bits_per_dimension.standard_error / level.width for level in levels])
+    low, high = (np.append(values, values[-1]) for values in (cost - error, cost + error))
+    axes.fill_between(edges, low, high, step="post", color="#8fb0d0", linewidth=0)
+    axes.stairs(cost, edges, baseline=None, color=BLUE, linewidth=1.3)
+    axes.set_ylim(bottom=min(0, (cost - error).min()))
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel("log-SNR of $x_t$: from noise to data")
+    axes.set_ylabel("bits per dimension per unit of log-SNR")
+
+
+def _draw_sums(axes: "Axes", profile: NoiseProfile) -> None:
+    terms = [profile.prior, profile.denoising, profile.levels[0]]
+    means = [term.bits_per_dimension.mean for term in terms]
+    errors = [term.bits_per_dimension.standard_error for term in terms]
+    axes.bar(range(3), means, color=[GREY, BLUE, ORANGE], width=0.62)
+    axes.errorbar(range(3), means, errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    for place, mean in enumerate(means):
+        text = f"{mean:.3f}" if abs(mean) >= 0.0005 else f"{mean:.0e}"
+        axes.annotate(text, (place, mean), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=7.5)
+    axes.margins(y=0.12)
+    axes.set_xlim(-0.7, 2.7)
+    axes.set_xticks(range(3), ["$L_T$", "$\\sum L_{t-1}$", "$L_0$"])
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel("bits per dimension")
+
+
+def rate_distortion(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
+    """Bits per dimension spent against the error that is left, with nats on a second scale."""
+    figure, axes = _chart(3.0)
+    points = np.array([[point.root_mean_squared_error, point.bits_per_dimension] for point in profile.rate_distortion])
+    axes.plot(points[:, 0], points[:, 1], color=BLUE, linewidth=1.3, marker="o", markersize=2.5)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=min(0, points[:, 1].min()))
+    axes.set_xlabel(f"root mean squared error of the estimate of $x_0$, {profile.unit}")
+    axes.set_ylabel("bits per dimension")
+    _also_in_nats(axes, nats_per_bit, "nats per example")
+    return figure
+
+
+def _also_in_nats(axes: "Axes", nats_per_bit: float, name: str) -> None:
+    def nats(in_bits: Any) -> Any:
+        return in_bits * nats_per_bit
+
+    def in_bits(nats: Any) -> Any:
+        return nats / nats_per_bit
+
+    right = axes.secondary_yaxis("right", functions=(nats, in_bits))
+    right.set_ylabel(name, fontsize=9)
+    right.tick_params(labelsize=8)
 
 
 # ---------------------------------------------------------------------------------------------- data without a picture

@@ -1,5 +1,6 @@
 """Every example's bound on log p(x), with its terms and its Monte-Carlo standard error."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Self
@@ -7,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.bound import Elbo, ImportanceWeightedBound, Profile
 from jensen.data import Examples, Preparation
 from jensen.data.preparation import Dequantise
 from jensen.model import AbstractLatentVariableModel
@@ -29,6 +30,8 @@ class Scores:
     standard_error: Tensor
     bits_per_dimension: Tensor
     terms: dict[str, Tensor]
+    profile: Profile | None = None
+    """The bound by noise level, where the model has any."""
 
     @classmethod
     def of(cls, elbos: list[Elbo], index: Tensor, preparation: Preparation) -> Self:
@@ -40,7 +43,9 @@ class Scores:
         terms = {name: joined([elbo.terms[name] for elbo in elbos]) for name in elbos[0].terms}
         bound = torch.stack(list(terms.values())).sum(0)
         error = joined([monte_carlo_error(elbo) for elbo in elbos])
-        return cls(index, bound, error, preparation.bits_per_dimension(bound), terms)
+        profiles = [elbo.profile for elbo in elbos if elbo.profile]
+        profile = Profile.concatenate(profiles) if profiles else None
+        return cls(index, bound, error, preparation.bits_per_dimension(bound), terms, profile)
 
 
 @torch.no_grad()
@@ -82,7 +87,9 @@ def _elbo(
     reconstruction = torch.stack([elbo.reconstruction for elbo in elbos])
     rates = {name: torch.stack([elbo.rates[name] for elbo in elbos]) for name in elbos[0].rates}
     error = torch.stack([elbo.value for elbo in elbos]).std(0) / math.sqrt(draws)
-    return Elbo(reconstruction.mean(0), {name: rate.mean(0) for name, rate in rates.items()}, error)
+    profiles = [elbo.profile for elbo in elbos if elbo.profile]
+    profile = Profile.average(profiles) if profiles else None
+    return Elbo(reconstruction.mean(0), {name: rate.mean(0) for name, rate in rates.items()}, error, profile)
 
 
 def prepare(preparation: Preparation, raw: Tensor, index: Tensor, seed: int) -> Tensor:
@@ -103,6 +110,12 @@ def monte_carlo_error(bound: Elbo | ImportanceWeightedBound) -> Tensor:
     """A bound's standard error per example, NaN where it has none."""
     error = bound.standard_error
     return torch.full_like(bound.value, math.nan) if error is None else error
+
+
+def fingerprint(examples: Examples) -> str:
+    """BLAKE2b, 16 bytes in hexadecimal, of type, shape and raw values; labels do not count."""
+    raw = examples.x.cpu().contiguous().numpy()
+    return hashlib.blake2b(f"{raw.dtype} {raw.shape}".encode() + raw.tobytes(), digest_size=16).hexdigest()
 
 
 def at_once(wanted: int, dimensions: int) -> int:
