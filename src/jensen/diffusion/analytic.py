@@ -47,7 +47,7 @@ class MeanSquaredErrors(nn.Module):
         """E ||x_0 - x̂||² / D, interpolated; beyond the table's ends the ratio to 1 - alpha_bar stays what it is."""
         ratio = (self.total / self.weight).to(log_snr)
         place = self._place(log_snr).clamp(0, self.bins - 1)
-        left = place.detach().long().clamp(max=self.bins - 2)
+        left = place.detach().nan_to_num().long().clamp(max=self.bins - 2)  # nan, of a schedule gone astray, stays nan
         return one_minus_alpha_bar(log_snr) * torch.lerp(ratio[left], ratio[left + 1], place - left)
 
     def _place(self, log_snr: Tensor) -> Tensor:

@@ -68,8 +68,8 @@ class DiffusionModel(AbstractLatentVariableModel):
     A denoiser with classes makes it class-conditional. Then training labels are dropped with probability
     `label_dropout`, so that the model knows p(x) beside p(x|y), and every method takes `labels` (batch), integers
     0..classes. Without them scores are those of p(x), while sample i gets the label i modulo classes. The label
-    `classes` stands for none. Raises `InputError` for steps that the schedule has not, and for guidance or labels
-    without classes.
+    `classes` stands for none. Raises `InputError` for steps that the schedule has not, for guidance or labels without
+    classes, and for data of another shape.
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         self, x: Tensor, *, draws: int, seed: int, index: Tensor | None, labels: Tensor | None
     ) -> BoundEstimate:
         """Every term of the bound by draws, strata and examples."""
+        self._refuse_others(x)
         bound, labels = self.bound(), self._checked(labels, len(x))
         return estimate_bound(bound, x, self._strata(bound), draws=draws, seed=seed, index=index, labels=labels)
 
@@ -167,6 +168,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         labels: Tensor | None = None,
     ) -> dict[str, Elbo | ImportanceWeightedBound]:
         """`ODE`: log p(x) by the probability-flow ODE, with at most `probes` of the `samples` asked for."""
+        self._refuse_others(x)
         scoring = self.scoring
         default = PlainDensity() if scoring.levels is None else ChainDequantisation()
         found = flow_bound(
@@ -196,7 +198,7 @@ class DiffusionModel(AbstractLatentVariableModel):
 
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """The sampler's x_0 from x_T ~ N(0, I) (5.19); labels (n), by default (first + i) modulo classes."""
-        parts = []
+        parts, labels = [], self._checked(labels, n)
         for start in range(0, n, ROWS):
             count = min(ROWS, n - start)
             chosen = None if labels is None else labels[start : start + count]
@@ -285,7 +287,14 @@ class DiffusionModel(AbstractLatentVariableModel):
         first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
         return Flow(self.denoiser, first, last, self.scoring.tolerance, self._checked(labels, count))
 
-    # -- labels
+    # -- what is refused
+
+    def _refuse_others(self, x: Tensor) -> None:
+        if x.shape[1:] != self.shape or not x.is_floating_point():
+            raise InputError(
+                f"got {x.dtype} of shape {tuple(x.shape)}, expected prepared floats of shape (batch, "
+                f"{', '.join(map(str, self.shape))}); prepare raw data by the run's spec.preparation"
+            )
 
     def _sampling_labels(self, n: int, first: int, labels: Tensor | None) -> Tensor | None:
         if labels is None and self.classes is not None:
@@ -299,7 +308,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         classes = self.classes
         if classes is None:
             raise InputError("got labels for a model that was trained without; leave the labels out")
-        if labels.shape != (count,) or labels.is_floating_point():
+        if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
             raise InputError(
                 f"got labels of shape {tuple(labels.shape)} and type {labels.dtype} for {count} examples: "
                 "expected one integer for each"

@@ -132,6 +132,8 @@ def reconstruction_section(results: Results, album: Album) -> str:
 def latent_section(results: Results, album: Album) -> str:
     """Where the examples lie in the latent space."""
     rows = spread(results.count, results.family.points)
+    if len(rows) < 2:
+        return ""
     codes = torch.cat([results.encoded(part) for part in rows.split(ENCODED)])
     labels = None if results.labels is None else results.labels[rows]
     names, symbols, key = results.spec.label_names, None, ""

@@ -154,4 +154,6 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int
         return
     with averaged(state):
         x = state.model.sample_mean(GRID, seed=seed).cpu()
+    if not x.isfinite().all():  # no picture; what went astray is said where losses and weights are checked
+        return
     save_grid(dataset.spec.preparation.to_picture(x), folder / "samples" / f"step-{state.step:08d}.png")
