@@ -53,7 +53,7 @@ def demo(command: options.Demo) -> None:
         shutil.rmtree(command.out)
     print("Training a VAE on 1,797 handwritten digits of 8x8 pixels.")
     jensen.train(DEMO, command.out)
-    run = _open(command.out)
+    run = open_run(command.out)
     _evaluate(run, run.examples(), f"{run.spec.source}, test split", EvaluationSettings())
     folder = command.out
     program = "jensen" if shutil.which("jensen") else sys.argv[0]  # .venv/bin/jensen where nothing was activated
@@ -79,7 +79,7 @@ def resume(command: options.Resume) -> None:
     _print_trained(jensen.resume(command.run))
 
 
-def _open(folder: Path) -> Run:
+def open_run(folder: Path) -> Run:
     """The run, on the GPU where there is one; on the CPU with as many threads as its training had."""
     run = jensen.load(folder)
     torch.set_num_threads(run.recipe.training.threads)
@@ -101,7 +101,7 @@ def _print_trained(run: Run) -> None:
 def sample(command: options.Sample) -> None:
     """Write samples as a grid, raw values, or a folder of PNGs."""
     _check_target(command.out)
-    run = _open(command.run)
+    run = open_run(command.run)
     draw = _drawing(run, command)
     last = command.first + command.n
     parts = []
@@ -153,7 +153,7 @@ def _label(run: Run, given: str) -> int:
 def reconstruct(command: options.Reconstruct) -> None:
     """Write originals and reconstructions side by side."""
     _check_target(command.out)
-    run = _open(command.run)
+    run = open_run(command.run)
     examples = run.examples(command.data, command.split)[: command.n]
     x = run.spec.preparation(examples.x, generator(0, Stream.EVALUATION)).to(run.model.device)
     pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
@@ -166,7 +166,7 @@ def reconstruct(command: options.Reconstruct) -> None:
 
 def evaluate(command: options.Evaluate) -> None:
     """Evaluate, print the table, write evaluation.json and report.html."""
-    run = _open(command.run)
+    run = open_run(command.run)
     source = command.data or f"{run.spec.source}, {command.split} split"
     _evaluate(run, run.examples(command.data, command.split), source, command.settings)
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
@@ -223,7 +223,7 @@ def _evaluated(folder: Path, title: str) -> "Results":
     """A run with the evaluation that lies in its folder."""
     from jensen.evaluate import fingerprint, load_evaluation
 
-    run = _open(folder)
+    run = open_run(folder)
     evaluation, examples = load_evaluation(folder), run.examples()
     if fingerprint(examples) != evaluation.fingerprint:
         raise InputError(
@@ -237,7 +237,7 @@ def score(command: options.Score) -> None:
     """Write one row per example."""
     from jensen.evaluate.scores import score as score_examples
 
-    run = _open(command.run)
+    run = open_run(command.run)
     examples = run.examples(command.data, command.split)
     scores = score_examples(run.model, examples, run.spec.preparation, draws=command.draws, seed=command.seed)
     names = run.spec.label_names
@@ -256,7 +256,7 @@ def score(command: options.Score) -> None:
 
 def info(command: options.Info) -> None:
     """Print what the run is."""
-    run = _open(command.run)
+    run = open_run(command.run)
     spec, recipe = run.spec, run.recipe
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     counts = ", ".join(f"{count} {name}" for name, count in spec.counts.items())

@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluate": "Evaluate",
     "compare": "Compare",
     "score": "Score",
+    "features train": "FeaturesTrain",
+    "features distance": "FeaturesDistance",
     "info": "Info",
     "data check": "DataCheck",
 }
@@ -84,7 +86,7 @@ def _command(words: list[str]) -> tuple[str | None, list[str]]:
 def _overview() -> str:
     from jensen.cli import options
 
-    rows = [f"  jensen {name:<12} {(getattr(options, kind).__doc__ or '').strip()}" for name, kind in COMMANDS.items()]
+    rows = [f"  jensen {name:<17} {(getattr(options, kind).__doc__ or '').strip()}" for name, kind in COMMANDS.items()]
     about = "jensen trains, samples and scores generative models whose numbers you can trust."
     return "\n".join(
         [about, "", *rows, "", "Every command answers --help with all of its flags. Start with: jensen demo"]
@@ -146,8 +148,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _run(name: str, options: Any) -> int:
-    from jensen.cli import actions
+    from jensen.cli import actions, features
 
-    action = getattr(actions, name.replace(" ", "_"))
+    action = getattr(features if name.startswith("features ") else actions, name.replace(" ", "_"))
     action(options)
     return 0

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from jensen.data.options import ReadOptions
 from jensen.evaluate.settings import EvaluationSettings
+from jensen.features.settings import ClassifierSettings
 from jensen.recipe.settings import DiffusionRecipe, Recipe, Sampler, VAERecipe
 
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -129,6 +130,33 @@ class Score(_Command):
     """Draws per example; the standard error falls with its square root."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
+
+
+class FeaturesTrain(_Command):
+    """Train a small classifier on the run's training split, whose features measure distances."""
+
+    run: RunFolder
+    """The folder of the run; an earlier classifier in it is replaced."""
+    seed: NonNegativeInt = 0
+    """The seed of the classifier."""
+    settings: ClassifierSettings = ClassifierSettings()
+
+
+class FeaturesDistance(_Command):
+    """Fréchet distance between samples and the test split, for samplers and numbers of steps: a table, a picture."""
+
+    run: RunFolder
+    """The folder of the run; what is in its distances.json already is not measured again."""
+    n: PositiveInt | None = None
+    """How many samples. Default: 10,000, or as many as there are training examples."""
+    sampler: tuple[Sampler, ...] = ()
+    """Diffusion: how to sample, one or several. Default: the run's."""
+    steps: tuple[PositiveInt, ...] = ()
+    """Diffusion: in how many steps, one or several numbers. Default: the run's."""
+    guidance: float | None = None
+    """Diffusion with labels: the scale of classifier-free guidance. Default: the run's."""
+    seed: NonNegativeInt = 0
+    """The seed of the samples."""
 
 
 class Info(_Command):

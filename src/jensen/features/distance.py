@@ -1,0 +1,179 @@
+"""How far a model's samples are from the test split, for each way of sampling: distances.json."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from jensen.bound import Estimate
+from jensen.data import Dataset, Preparation
+from jensen.errors import InputError
+from jensen.evaluate.measure import Value
+from jensen.evaluate.scores import spread
+from jensen.features.classifier import Classifier, agreement, features, recognised
+from jensen.features.fit import shown
+from jensen.features.frechet_distance import frechet
+from jensen.model import AbstractLatentVariableModel
+from jensen.progress import track
+from jensen.training.checkpoint import write_file
+
+DISTANCES = "distances.json"
+FORMAT = 1
+MOST = 10_000  # samples, unless the training split is smaller
+AT_ONCE = 250  # samples between two signs of progress
+
+# ---------------------------------------------------------------------------------------------- what is recorded
+
+
+class Cell(Value):
+    """What a distance depends on: two that are equal have the same distance."""
+
+    sampler: str | None
+    """None for a model without samplers, as are steps and guidance."""
+    steps: int | None
+    guidance: float | None
+    n: int
+    """How many samples."""
+    seed: int
+    """Of the samples."""
+    weights: int
+    """The training step that the model's weights are from."""
+    classifier: str
+    """SHA-256 of its weights."""
+
+    def __str__(self) -> str:
+        return "samples" if self.sampler is None else f"{self.sampler}, {self.steps} steps"
+
+
+class Distance(Value):
+    """What was measured for one cell."""
+
+    cell: Cell
+    distance: Estimate
+    """Fréchet distance of the samples to the test split; infinite where a sample is not finite."""
+    floor: Estimate
+    """That of as many training examples to the test split."""
+    recognised: Estimate | None
+    """The share of samples that the classifier gives the label they were asked for; None where none was."""
+    evaluations: float
+    """Of the network, for one sample; one with and without label counts twice."""
+    seconds: float
+    """For one sample, in batches."""
+    computer: str
+    """The device and threads of that time."""
+
+    @property
+    def ratio(self) -> Estimate:
+        """distance / floor; the error is that of independent ones, though they share the test split: a bit large."""
+        a, b = self.distance, self.floor
+        error = math.hypot(a.standard_error / b.mean, a.mean * b.standard_error / b.mean**2)
+        return Estimate(a.mean / b.mean, error, a.count)
+
+
+_DISTANCES = TypeAdapter(list[Distance])
+
+
+def read_distances(run: Path) -> dict[Cell, Distance]:
+    """What distances.json in the run's folder holds; nothing where there is none."""
+    path = run / DISTANCES
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_bytes())
+        written, found = int(record["format"]), record["distances"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; restore it, or remove it to measure again") from error
+    if written > FORMAT:
+        raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
+    try:
+        return {distance.cell: distance for distance in _DISTANCES.validate_python(found)}
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged; restore it, or remove it to measure again") from error
+
+
+def add_distance(run: Path, distance: Distance) -> None:
+    """Write one more into distances.json, beside what is there by now."""
+    merged = {**read_distances(run), distance.cell: distance}
+    record = {"format": FORMAT, "distances": _DISTANCES.dump_python(list(merged.values()), mode="json")}
+    write_file(run / DISTANCES, json.dumps(record, indent=1).encode())
+
+
+# ---------------------------------------------------------------------------------------------- measure
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The real data as the classifier sees them: what samples are compared with.
+
+    `labels` (n) are those of the n training examples of the floor, which samples are asked for in turn: so they follow
+    the training split's frequencies. None where the data have none.
+    """
+
+    classifier: Classifier
+    preparation: Preparation
+    test: Tensor
+    floor: Estimate
+    labels: Tensor | None
+
+    @classmethod
+    def of(cls, classifier: Classifier, dataset: Dataset, n: int) -> Self:
+        """The test split, and as the floor n examples spread evenly over the training split.
+
+        Raises `InputError` for more than there are, and for fewer than two of either.
+        """
+        train, test, preparation = dataset.train, dataset.test, dataset.spec.preparation
+        if not 2 <= n <= len(train):
+            raise InputError(
+                f"a distance of {n} samples: expected 2 to {len(train)}, the number of training examples, so that as "
+                "many of them make the floor; change --n"
+            )
+        if len(test) < 2:
+            raise InputError(f"{dataset.spec.source}: a test split of {len(test)} is too small to compare samples with")
+        chosen = train[spread(len(train), n)]
+        of_train, of_test = (features(classifier, shown(part, preparation).x) for part in (chosen, test))
+        return cls(classifier, preparation, of_test, frechet(of_train, of_test), chosen.labels)
+
+
+def measure(model: AbstractLatentVariableModel, network: nn.Module, reference: Reference, cell: Cell) -> Distance:
+    """Draw the cell's samples and compare them; `network` is the part of the model whose evaluations are counted."""
+    labels = None if model.classes is None else reference.labels
+    seen: list[Tensor] = []
+    finite, seconds = True, 0.0
+    with _rows_counted(network) as rows_seen:
+        for rows in track(torch.arange(cell.n).split(AT_ONCE), str(cell)):
+            began = time.perf_counter()
+            asked = None if labels is None else labels[rows]
+            x = model.sample(len(rows), seed=cell.seed, first=int(rows[0]), labels=asked).cpu()
+            seconds += time.perf_counter() - began
+            finite = finite and bool(x.isfinite().all())
+            seen.append(features(reference.classifier, reference.preparation.to_raw(x.nan_to_num())))
+    samples = torch.cat(seen)
+    found = None if labels is None else agreement(recognised(reference.classifier, samples), labels)
+    return Distance(
+        cell=cell,
+        distance=frechet(samples, reference.test) if finite else Estimate(math.inf, math.nan, cell.n),
+        floor=reference.floor,
+        recognised=found,
+        evaluations=sum(rows_seen) / cell.n,
+        seconds=seconds / cell.n,
+        computer=f"{model.device.type}, threads: {torch.get_num_threads()}",
+    )
+
+
+@contextmanager
+def _rows_counted(network: nn.Module) -> Iterator[Sequence[int]]:
+    """Within, the number of rows of every batch that `network` is asked about is noted."""
+    counts: list[int] = []
+    hook = network.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0])))
+    try:
+        yield counts
+    finally:
+        hook.remove()

@@ -1,0 +1,69 @@
+"""The Fréchet distance between two sets of features."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.errors import InputError
+
+GROUPS = 20  # parts of each set, left out in turn
+
+
+def frechet(a: Float[Tensor, " count_a dims"], b: Float[Tensor, " count_b dims"]) -> Estimate:
+    """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
+
+    Biased upwards by about dims / count: compare only distances between equally large sets, best with a floor, the
+    distance between two sets of real data. The standard error is the jackknife's: of each set every 20th example is
+    left out in turn, and both variances are added; near distance 0 it errs on the large side. `count` is that of a.
+    Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite. Sources: Heusel et al.
+    2017, equation 6; Quenouille 1956 for the jackknife.
+    """
+    a, b = (features.detach().cpu().double() for features in (a, b))
+    if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
+        raise InputError(
+            f"Fréchet distance between features of shapes {tuple(a.shape)} and {tuple(b.shape)}: expected (count, "
+            "dims), count at least 2, dims the same; give more examples, or features of one classifier"
+        )
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise InputError("Fréchet distance between features that are not finite: expected numbers; look at the samples")
+    of_a, of_b = _moments(a), _moments(b)
+    variance = _jackknife([_squared(_moments(rest), of_b) for rest in _parts_left(a)])
+    variance += _jackknife([_squared(of_a, _moments(rest)) for rest in _parts_left(b)])
+    return Estimate(_squared(of_a, of_b), math.sqrt(variance), len(a))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean m and a factor R of the covariance, S = R^T R."""
+    mean = x.mean(0)
+    return mean, torch.linalg.qr(x - mean, mode="r").R / math.sqrt(len(x) - 1)
+
+
+def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
+    """The distance from means and factors.
+
+    The eigenvalues of S_a S_b are the squared singular values of R_a R_b^T, so the trace of its square root is their
+    sum: nothing is squared that a root is taken of, and no covariance need be invertible.
+    """
+    (mean_a, factor_a), (mean_b, factor_b) = a, b
+    root = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
+    distance = (mean_a - mean_b).square().sum() + factor_a.square().sum() + factor_b.square().sum() - 2 * root
+    return max(distance.item(), 0.0)
+
+
+def _parts_left(x: Tensor) -> list[Tensor]:
+    """x without every k-th part; only as many parts as leave two examples."""
+    groups = min(GROUPS, len(x))
+    part = torch.arange(len(x)) % groups
+    return [x[part != left_out] for left_out in range(groups)] if len(x) > 2 else []
+
+
+def _jackknife(values: list[float]) -> float:
+    """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out."""
+    if not values:
+        return math.nan
+    centred = torch.tensor(values, dtype=torch.float64)
+    centred = centred - centred.mean()
+    return (len(values) - 1) / len(values) * centred.square().sum().item()

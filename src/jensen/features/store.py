@@ -1,0 +1,115 @@
+"""A classifier's folder: weights as safetensors, everything else as JSON; nothing is unpickled.
+
+RUN/features/weights.safetensors    the weights
+             features.json          settings, seed, accuracy, the data's fingerprint, SHA-256 of the weights
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from jensen.bound import Estimate
+from jensen.data import Dataset, DataSpec
+from jensen.errors import InputError
+from jensen.features.classifier import Classifier
+from jensen.features.fit import accuracy
+from jensen.features.settings import ClassifierSettings
+from jensen.training.checkpoint import write_file
+
+FOLDER, WEIGHTS, RECORD = "features", "weights.safetensors", "features.json"
+FORMAT = 1
+
+
+class ClassifierRecord(BaseModel):
+    """How a classifier came about and what it can do; JSON both ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+    format: int = FORMAT
+    settings: ClassifierSettings
+    seed: int
+    seconds: float
+    """How long the training took."""
+    validation: Estimate | None
+    """The share of the validation split that it recognises; None where that is empty."""
+    test: Estimate | None
+    """The share of the test split that it recognises."""
+    fingerprint: str
+    """Of the data, as in data.json."""
+    preparation: str
+    """What raw examples went through before they were shown to it; matters where that binarises."""
+    sha256: str = ""
+    """Of the weights."""
+
+
+def describe(
+    classifier: Classifier, dataset: Dataset, settings: ClassifierSettings, seed: int, seconds: float
+) -> ClassifierRecord:
+    """The record of a classifier that was just trained, its accuracy on the validation and test splits measured."""
+    spec = dataset.spec
+    return ClassifierRecord(
+        settings=settings,
+        seed=seed,
+        seconds=seconds,
+        validation=accuracy(classifier, dataset.validation, spec.preparation, seed),
+        test=accuracy(classifier, dataset.test, spec.preparation, seed),
+        fingerprint=spec.fingerprint,
+        preparation=spec.preparation.kind,
+    )
+
+
+def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord) -> Path:
+    """Write the classifier into the run's folder, in the place of an earlier one; gives its own folder."""
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    content = save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})
+    record = record.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    write_file(folder / WEIGHTS, content)
+    write_file(folder / RECORD, record.model_dump_json(indent=1).encode())
+    return folder
+
+
+def load_classifier(run: Path, spec: DataSpec) -> tuple[Classifier, ClassifierRecord]:
+    """The classifier in the run's folder, ready to use, and its record.
+
+    Raises `InputError` where there is none, where a file is damaged, and where it was trained on other data than
+    `spec` describes.
+    """
+    folder, advice = run / FOLDER, f"train one with: jensen features train {run}"
+    record = _read_record(folder / RECORD, advice)
+    told = ("data", record.fingerprint, spec.fingerprint), ("preparation", record.preparation, spec.preparation.kind)
+    for what, given, expected in told:
+        if given != expected:
+            raise InputError(
+                f"{folder} is a classifier for other data ({what} {given}, the run's {expected}); {advice}"
+            )
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise InputError(
+                f"{folder / WEIGHTS} is truncated or altered: its SHA-256 is not the one recorded; {advice}"
+            )
+        classifier = Classifier(spec.shape, spec.classes or 0, *(torch.zeros(1),) * 2)
+        weights = load(content)
+        classifier.shift, classifier.scale = weights["shift"], weights["scale"]
+        classifier.load_state_dict(weights)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder / WEIGHTS} cannot be used ({reason}); {advice}") from error
+    return classifier.eval(), record
+
+
+def _read_record(path: Path, advice: str) -> ClassifierRecord:
+    if not path.exists():
+        raise InputError(f"{path.parent.parent} has no classifier yet, expected {path}; {advice}")
+    try:
+        record = ClassifierRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{path} is damaged or of another format; {advice}") from error
+    if record.format > FORMAT:
+        raise InputError(f"{path} has format {record.format}, this jensen reads up to {FORMAT}; install a newer jensen")
+    return record
