@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -87,6 +88,38 @@ def test_evaluate_prints_a_table_and_writes_the_report(run: Path, capsys: pytest
     assert "±" in capsys.readouterr().out
     assert json.loads((run / "evaluation.json").read_text())
     assert (run / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_compare_shows_two_evaluated_runs_and_refuses_the_rest(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path / "one" / "vae", tmp_path / "two" / "vae"]
+    for folder in runs:
+        shutil.copytree(run, folder)
+        (folder / "evaluation.json").unlink(missing_ok=True)
+    words = ["compare", *map(str, runs), "--out", str(tmp_path / "both")]
+    evaluation = ["--samples", "5", "--further-examples", "4", "--draws", "2"]
+    assert main(words) == 2
+    assert f"make it with: jensen evaluate {runs[0]}" in capsys.readouterr().err
+    assert main(["evaluate", str(runs[0]), *evaluation]) == 0
+    assert main(["evaluate", str(runs[1]), "--split", "validation", *evaluation]) == 0
+    assert main(words) == 2
+    assert "validation split, not on its own test examples" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
+    assert main(["evaluate", str(runs[1]), *evaluation]) == 0
+    assert main(words) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "0.0000 ± 0.0000" in shown  # the same model twice
+    assert 'href="../one/vae/report.html"' in (tmp_path / "both" / "report.html").read_text()
+    before = (runs[0] / "report.html").read_bytes()
+    for wrong in (
+        ["compare", str(runs[0]), "--out", "x"],
+        [*words[:3], "--out", str(runs[0])],
+        ["compare", "--out", "x"],
+    ):
+        assert main(wrong) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert (runs[0] / "report.html").read_bytes() == before
 
 
 def test_info_and_data_check(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

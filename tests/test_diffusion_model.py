@@ -267,6 +267,44 @@ def test_class_conditional_model_learns_each_class_and_their_mixture():
     assert float((got == asked).double().mean()) > 0.9
 
 
+# ---------------------------------------------------------------------------------------------- films
+
+
+def test_noising_is_the_marginal_at_every_frame_and_ends_in_noise():
+    model, x = exact_model(), MIXTURE.sample(4000, generator(12)).float()
+    film = model.noising(x, frames=6, seed=3)
+    assert torch.equal(film.x[0], x)
+    assert film.log_snr[0] == math.inf
+    assert (film.log_snr.diff() < 0).all()
+    assert film.log_snr[-1] == -12
+    assert film.estimate is None
+    for log_snr, x_t in zip(film.log_snr[1:], film.x[1:], strict=True):
+        noise = (x_t - log_snr.sigmoid().sqrt() * x) / (-log_snr).sigmoid().sqrt()  # eps of (5.6)
+        # 8000 standard normals five times, the same ones: mean and variance each 4.4 deviations, false alarm 2e-5
+        assert float(noise.mean().abs()) < 4.4 / math.sqrt(8000)
+        assert abs(float(noise.var()) - 1) < 4.4 * math.sqrt(2 / 8000)
+    rows = torch.tensor([70, 5])
+    part = model.noising(x[rows], frames=6, seed=3, index=rows)
+    assert torch.equal(part.x, film.x[:, rows])
+    assert model.noising(x, frames=2).log_snr.tolist() == [math.inf, -12]
+    assert len(model.noising(x, frames=1000).x) <= model.generation.steps + 1
+
+
+def test_denoising_is_the_way_to_the_samples_with_the_estimates_on_it():
+    model = a_model(classes=3, generation=Generation(steps=20, guidance=0.5))
+    labels = torch.tensor([2, 2, 0, 1])
+    film = model.denoising(4, frames=7, seed=5, labels=labels)
+    torch.testing.assert_close(film.x[-1], model.sample(4, seed=5, labels=labels))
+    assert torch.equal(film.estimate[-1], film.x[-1])
+    assert torch.equal(film.log_snr, model.noising(film.x[-1], frames=7).log_snr.flip(0))
+    guided = model._sampling_denoiser()
+    for level, x_t, estimate in zip(film.log_snr[:-1], film.x[:-1], film.estimate[:-1], strict=True):
+        torch.testing.assert_close(estimate, guided(x_t, level, labels).x0)
+    torch.testing.assert_close(
+        model.denoising(3, frames=7, seed=5, first=1).x[-1], model.sample(3, seed=5, first=1)
+    )  # labels in turn
+
+
 # ---------------------------------------------------------------------------------------------- refusals
 
 

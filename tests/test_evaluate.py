@@ -12,10 +12,20 @@ from rich.console import Console
 from scipy import stats
 from torch import Tensor, nn
 
-from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
+from jensen.bound import Elbo, Estimate, ImportanceWeightedBound, Profile
 from jensen.data import Examples
 from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
-from jensen.evaluate import Evaluation, EvaluationSettings, evaluate, score, table
+from jensen.errors import InputError
+from jensen.evaluate import (
+    Evaluation,
+    EvaluationSettings,
+    evaluate,
+    fingerprint,
+    load_evaluation,
+    save_evaluation,
+    score,
+    table,
+)
 from jensen.evaluate.measure import written
 from jensen.evaluate.scores import NUMBERS, at_once, spread
 from jensen.likelihood import FixedScale, GaussianLikelihood
@@ -238,7 +248,90 @@ def test_bounds_that_are_not_finite_are_counted() -> None:
     assert found.warnings == (f"the ELBO of {bad} of 40 examples is not finite, so neither is the mean",)
 
 
+# ---------------------------------------------------------------------------------------------- by noise level
+
+
+class Chain(Sum):
+    """A model of four steps whose bound is the sum of x, half of it spent at step 1, and whose error is 0.1 t²."""
+
+    def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
+        total = x.sum(1).double()
+        profile = Profile(
+            log_snr=torch.tensor([math.inf, 5.0, 3.0, 0.0, -4.0], dtype=torch.float64),
+            last_step=torch.tensor([1, 3, 4]),
+            nats=-torch.tensor([[0.5], [0.25], [0.125], [0.125]]).double() * total,
+            squared_error=torch.tensor([[0.01], [0.16], [1.0]]).double().expand(3, len(x)),
+        )
+        return Elbo(total / 2, {"prior": -total / 8, "denoising": -total * 3 / 8}, None, profile)
+
+
+FLOATS = Standardise(
+    dtype="float32", dimensions=DATA, resolution=1e-3, shift=(1.0,), scale=(4.0,), minimum=0, maximum=15
+)
+
+
+@pytest.mark.parametrize("preparation", [*PREPARATIONS[:2], FLOATS], ids=lambda preparation: preparation.kind)
+def test_the_levels_add_up_to_the_bound_in_nats_and_in_bits_and_their_errors_are_raw(preparation: Preparation) -> None:
+    examples = bytes_of(60)
+    examples = Examples(examples.x.float()) if isinstance(preparation, Standardise) else examples
+    found = evaluate(Chain(), examples, preparation, EvaluationSettings(draws=3, batch_size=7), "bytes")
+    profile = found.profile
+    costs = [*profile.levels, profile.prior]
+    assert -sum(cost.nats.mean for cost in costs) == pytest.approx(found.elbo.nats.mean)
+    bits = sum(cost.bits_per_dimension.mean for cost in costs)
+    assert bits == pytest.approx(found.elbo.bits_per_dimension.mean)
+    first, second, third = profile.levels
+    assert [(level.first_step, level.last_step) for level in profile.levels] == [(1, 1), (2, 3), (4, 4)]
+    assert [level.log_snr for level in profile.levels] == [(math.inf, 5.0), (5.0, 0.0), (0.0, -4.0)]
+    assert second.width == 5
+    assert profile.denoising.nats.mean == pytest.approx(second.nats.mean + third.nats.mean)
+    raw = {"dequantise": 8, "levels": 7.5, "standardise": 4}[preparation.kind]  # raw units in one of x
+    assert [level.root_mean_squared_error for level in profile.levels] == pytest.approx([0.1 * raw, 0.4 * raw, raw])
+    last = profile.rate_distortion[-1]
+    if preparation.kind == "levels":
+        assert last.root_mean_squared_error == 0
+        assert last.bits_per_dimension == pytest.approx(bits)
+    else:  # a density has no last bit: the curve ends where x_1 is known
+        assert last.root_mean_squared_error == pytest.approx(0.1 * raw)
+        assert last.bits_per_dimension == pytest.approx(bits - first.bits_per_dimension.mean)
+    assert Evaluation.model_validate_json(found.model_dump_json()).profile == profile
+
+
 # ---------------------------------------------------------------------------------------------- what is kept and shown
+
+
+def test_an_evaluation_is_kept_with_every_score(pca, tmp_path) -> None:
+    model, preparation, examples, _ = pca
+    found = evaluate(model, examples, preparation, EvaluationSettings(samples=3, further_examples=5), "x")
+    save_evaluation(tmp_path, found)
+    again = load_evaluation(tmp_path)
+    assert again.model_dump() == found.model_dump()
+    for name in ("index", "bound", "standard_error", "bits_per_dimension"):
+        assert torch.equal(getattr(again.scores, name), getattr(found.scores, name))
+    assert again.scores.terms.keys() == found.scores.terms.keys()
+    assert found.fingerprint == fingerprint(examples) != fingerprint(examples[:-1])
+
+
+def test_an_evaluation_that_cannot_be_used_is_one_line(pca, tmp_path) -> None:
+    model, preparation, examples, _ = pca
+    with pytest.raises(InputError, match="jensen evaluate"):
+        load_evaluation(tmp_path)
+    settings = EvaluationSettings(samples=3, further_examples=5)
+    save_evaluation(tmp_path, evaluate(model, examples[:50], preparation, settings, "x"))
+    scores = (tmp_path / "scores.npz").read_bytes()
+    save_evaluation(tmp_path, evaluate(model, examples[:60], preparation, settings, "x"))
+    (tmp_path / "scores.npz").write_bytes(scores)
+    with pytest.raises(InputError, match="not of the same evaluation"):
+        load_evaluation(tmp_path)
+    for damage in (scores[:100], b""):
+        (tmp_path / "scores.npz").write_bytes(damage)
+        with pytest.raises(InputError, match="damaged") as caught:
+            load_evaluation(tmp_path)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "evaluation.json").write_text('{"source": "an older jensen"}')
+    with pytest.raises(InputError, match="of another version") as caught:
+        load_evaluation(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_examples_are_spread_over_the_data(pca) -> None:

@@ -2,14 +2,14 @@
 
 import base64
 import tomllib
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pages import HOSTILE, Page
 from PIL import Image
 
 from jensen.data import Dataset, ReadOptions
@@ -20,8 +20,6 @@ from jensen.randomness import generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings, read_recipe
 
-VOID = {"meta", "img", "br"}
-HOSTILE = '"><script>alert(1)</script>'
 METRICS: list[dict[str, Any]] = [
     {"step": 50, "loss": 90.0, "learning_rate": 1e-3},
     {"step": 100, "loss": 80.0, "learning_rate": 1e-3},
@@ -29,40 +27,6 @@ METRICS: list[dict[str, Any]] = [
     {"step": 150, "loss": 78.0, "learning_rate": 1e-3},
     {"step": 200, "validation_bound": -83.0, "validation_standard_error": 1.0},
 ]
-
-
-@dataclass
-class Page(HTMLParser):
-    """A parsed page: its tags must be balanced."""
-
-    text: str
-    images: list[dict[str, str]] = field(default_factory=list)
-    tags: set[str] = field(default_factory=set)
-    addresses: list[str] = field(default_factory=list)
-    shown: str = ""
-    _open: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        self.feed(self.text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attributes}
-        self.tags.add(tag)
-        self.addresses += [found[name] for name in ("src", "href", "srcset", "action", "data") if name in found]
-        assert not any(name.startswith("on") for name in found)
-        if tag == "img":
-            self.images.append(found)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.shown += data
 
 
 def images(count: int, *shape: int, dtype: str = "uint8") -> np.ndarray:
@@ -131,10 +95,32 @@ def test_a_diffusion_model_has_no_reconstructions_and_its_own_words(tmp_path: Pa
     lowest = {name for name in expected if "lowest" in name and name != "lowest-12"}
     assert {"samples" if kind != "vectors" else "marginals", "latent", "loss", *lowest} <= files
     assert files.isdisjoint({"reconstructions", "sample-means"})
+    assert {"bits", "rate-distortion"} <= files
+    assert files.isdisjoint({"noising", "denoising"}) == (kind == "vectors")  # films are of images
     assert "A diffusion model with" in page.shown
     for text in ("denoising", "prior", "(5.11)", "ODE"):
         assert text in page.shown
     assert "(4." not in page.shown
+
+
+def test_a_model_with_labels_and_noise_levels_shows_samples_by_label_films_and_costs(tmp_path: Path) -> None:
+    recipe = DiffusionRecipe(model=UNET.model_copy(update={"conditional": True, "sampling_steps": 50}))
+    page = report(tmp_path, recipe, METRICS, x=images(80, 6, 5), y=NAMES[np.arange(80) % 4])
+    files = {path.stem: path for path in (tmp_path / "pictures").iterdir()}
+    assert {"samples", "noising", "denoising", "estimates", "bits", "rate-distortion"} <= set(files)
+    columns, rows = 10, 4
+    width, height = Image.open(files["samples"]).size
+    assert width == 2 + columns * (7 * 5 + 2)  # 6x5 images, enlarged 7 times, and gaps of 2
+    assert height == 2 + rows * (7 * 6 + 2)
+    for name in ("noising", "denoising", "estimates"):
+        assert Image.open(files[name]).size == (2 + columns * 37, 2 + 5 * 44)
+    beside = page.text.split("<h2>Samples</h2>")[1].split("</section>")[0]
+    assert [beside.index(f"<span>{escape(name)}</span>") for name in sorted(NAMES)] == sorted(
+        beside.index(f"<span>{escape(name)}</span>") for name in NAMES
+    )
+    for text in ("Every row was asked for", "log-SNR∞", "From data to noise, and back", "Where the bits go"):
+        assert text in page.shown
+    assert page.tags.isdisjoint({"script", "link"})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -79,7 +79,7 @@ def measures_table(title: str, groups: Groups, remarks: Sequence[str]) -> "Table
     from rich.text import Text
 
     shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left")
-    shown.add_column("", max_width=34)  # names fold where the terminal is narrow, numbers never
+    shown.add_column("", max_width=34, overflow="fold")  # names fold where the terminal is narrow, numbers never
     for header in ("nats per example", "bits per dimension"):
         shown.add_column(header, no_wrap=True, min_width=max(len(header), 16))
     for heading, rows in groups.items():

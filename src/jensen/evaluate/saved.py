@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         terms = {name.removeprefix(TERM): columns.pop(name) for name in list(columns) if name.startswith(TERM)}
         index, bound, error, in_bits = (columns[name] for name in COLUMNS)
         scores = Scores(index, bound, error, in_bits, terms)
-    except (ValidationError, OSError, ValueError, TypeError, KeyError) as error:
+    except (ValidationError, OSError, ValueError, TypeError, KeyError, BadZipFile, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the evaluation in {folder} is damaged or of another version ({reason}); {again}") from error
     found, stated = Estimate.of(scores.bound), evaluation.elbo.nats

@@ -1,0 +1,175 @@
+"""Several models side by side: differences in units that both share, or none; one page with links to the others."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pages import HOSTILE, Page
+from torch import Tensor, nn
+
+from jensen.bound import Elbo, Estimate
+from jensen.data import DataSpec, Examples, Preparation, ReadOptions
+from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels
+from jensen.evaluate import EvaluationSettings, Results, difference, evaluate, write_comparison, write_report
+from jensen.evaluate.comparison import comparison_groups
+from jensen.evaluate.measure import Measure, typeset
+from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.randomness import generator
+from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+
+DATA, L = 5, 16
+
+
+class Flat(AbstractLatentVariableModel):
+    """log p(x) is one number for every x, plus a slope times its sum."""
+
+    def __init__(self, nats: float, slope: float = 0.0) -> None:
+        super().__init__()
+        self.shape, self.nats, self.slope, self.nothing = (DATA,), nats, slope, nn.Parameter(torch.zeros(()))
+
+    def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
+        return Elbo(self.nats + self.slope * x.double().sum(1), {})
+
+    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+        raise NotImplementedError
+
+    sample = sample_mean = encode = reconstruct = loss
+
+
+def raw(count: int, seed: int = 5) -> Examples:
+    return Examples(torch.randint(0, L, (count, DATA), generator=generator(seed), dtype=torch.uint8))
+
+
+def flat(title: str, nats: float, preparation: Preparation, slope: float = 0.0, **options) -> Results:
+    """The results of a model whose bound is known."""
+    examples = options.pop("examples", raw(300))
+    model, settings = Flat(nats, slope), EvaluationSettings(examples=options.pop("chosen", None), **options)
+    evaluation = evaluate(model, examples, preparation, settings, "bytes")
+    spec = DataSpec.model_construct(preparation=preparation, layout="vector")
+    return Results(title, Path(), {"family": "vae"}, spec, [], model, evaluation, examples)
+
+
+LEVELS = Levels(dtype="uint8", dimensions=DATA, levels=L)
+DEQUANTISE = Dequantise(dtype="uint8", dimensions=DATA, levels=L)
+BINARY = DynamicBinarisation(dtype="uint8", dimensions=DATA, levels=L)
+
+
+def test_the_difference_is_paired_and_its_error_is_that_of_the_differences() -> None:
+    first, second = flat("first", -9.0, LEVELS, slope=2.0), flat("second", -8.0, LEVELS, slope=2.1)
+    found = difference(first, second)
+    x = LEVELS(raw(300).x).double().sum(1)
+    assert found.nats.mean == pytest.approx(1 + 0.1 * x.mean().item())
+    assert found.nats.standard_error == pytest.approx(0.1 * x.std().item() / math.sqrt(300))
+    assert found.nats.standard_error < first.evaluation.elbo.nats.standard_error / 10
+    assert found.bits_per_dimension.mean == pytest.approx(-found.nats.mean / (DATA * math.log(2)))  # fewer is better
+
+
+def test_a_mass_and_a_density_of_the_same_integers_are_compared_in_raw_units() -> None:
+    """The uniform distribution on L levels, and the uniform density on [-1, 1): both cost log2 L bits."""
+    mass, density = flat("mass", -DATA * math.log(L), LEVELS), flat("density", -DATA * math.log(2), DEQUANTISE)
+    found = difference(mass, density)
+    assert found.nats.mean == pytest.approx(0, abs=1e-9)
+    groups, missing = comparison_groups([mass, density])
+    assert missing == []
+    for title in ("mass", "density"):
+        assert groups[title]["ELBO"].nats.mean == pytest.approx(-DATA * math.log(L))
+        assert groups[title]["ELBO"].bits_per_dimension.mean == pytest.approx(math.log2(L))
+
+
+def test_what_cannot_be_compared_is_left_out_and_said() -> None:
+    first = flat("first", -9.0, LEVELS)
+    for other, reason in (
+        (flat("other", -8.0, LEVELS, draws=4), ""),
+        (flat("other", -8.0, LEVELS, examples=raw(300, seed=6)), "not evaluated on the same raw examples"),
+        (flat("other", -8.0, LEVELS, examples=raw(300)[:200]), "not evaluated on the same raw examples"),
+        (flat("other", -8.0, LEVELS, chosen=7), "different examples of the test data"),
+        (flat("other", -8.0, BINARY), "binarised data are other data"),
+    ):
+        groups, missing = comparison_groups([first, other])
+        assert len(groups) == (2 if reason else 3)
+        assert len(missing) == (1 if reason else 0)
+        assert all(reason in text for text in missing)
+
+
+def test_binarised_data_are_compared_only_where_they_are_the_same() -> None:
+    one = flat("one", -3.0, BINARY, slope=0.5)
+    assert difference(one, flat("two", -2.0, BINARY, slope=0.5)).nats.standard_error < 1e-9
+    assert "binarised" in difference(one, flat("two", -2.0, BINARY, seed=1))
+
+
+# ---------------------------------------------------------------------------------------------- the page
+
+VAE = VAERecipe(model=VAESettings(latent_dims=3, hidden=(8,), fit_steps=5))
+DIFFUSION = DiffusionRecipe(
+    model=DiffusionSettings(widths=(8,), blocks=1, chain_steps=40, bound_terms=4, sampling_steps=12)
+)
+
+
+def trained_not_at_all(folder: Path, recipe: Recipe, title: str, recognition: Estimate | None = None) -> Results:
+    """The results of a model with random weights on the images in the folder above, and its report."""
+    recipe = recipe.model_copy(update={"data": str(folder.parent / "data.npz"), "read": ReadOptions()})
+    dataset = load_dataset(recipe)
+    model, settings = build_model(recipe, dataset.spec), EvaluationSettings(draws=2, samples=4, further_examples=3)
+    evaluation = evaluate(model, dataset.test, dataset.spec.preparation, settings, f"test of {HOSTILE}")
+    folder.mkdir()
+    results = Results(
+        title, folder, recipe.model_dump(mode="json"), dataset.spec, [{"step": 7, "loss": 1.0}], model, evaluation,
+        dataset.test, recognition,
+    )  # fmt: skip
+    write_report(results)
+    return results
+
+
+def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (60, 6, 5), np.uint8)
+    np.savez(tmp_path / "data.npz", x=images, y=np.array(["a & b", HOSTILE, "c"])[np.arange(60) % 3])
+    vae = trained_not_at_all(tmp_path / "a vae #1", VAE, "a vae #1")
+    recognised = Estimate(0.9721, 0.0074, 500)
+    diffusion = trained_not_at_all(tmp_path / "diffusion", DIFFUSION, f"diffusion {HOSTILE}", recognised)
+    assert "agrees with the asked label for 97.2 ± 0.7 % of 500 samples" in (
+        (diffusion.folder / "report.html").read_text()
+    )
+    diffusion.model.denoiser.network = None  # samples and films were drawn for the first report: not again
+    path = write_comparison(tmp_path, [vae, diffusion], f"title {HOSTILE}")
+    page = Page(path.read_text(encoding="utf-8"))
+    for text in (
+        f"title {HOSTILE}",
+        "a vae #1",
+        "97.2 ± 0.7 % of 500 samples",
+        "not asked",
+        "variational autoencoder",
+        "Differences of the ELBO on each example",
+        f"diffusion {HOSTILE} − a vae #1",
+        f"diffusion {HOSTILE}: where the bits go",
+        f"diffusion {HOSTILE}: from data to noise, and back",
+        "L_4, 3 examples",
+        "ODE, 3 examples",
+        f"{vae.parameters:,}",
+    ):
+        assert text in page.shown
+    assert f"<span>{HOSTILE}</span>" not in page.text
+    assert page.tags.isdisjoint({"script", "link", "iframe"})
+    links = [address for address in page.addresses if not address.startswith("data:image/png;base64,")]
+    assert links == ["a%20vae%20%231/report.html", "diffusion/report.html"]
+    pictures = {path.stem for path in (tmp_path / "pictures").iterdir()}
+    assert pictures == {"1-samples", "1-sample-means"} | {
+        f"2-{name}" for name in ("samples", "noising", "denoising", "estimates", "bits", "rate-distortion")
+    }
+    assert len(page.images) == len(pictures)
+    found = difference(vae, diffusion)
+    assert isinstance(found, Measure)
+    assert typeset(found.nats).partition(" ")[0] in page.shown
+
+
+def test_a_link_survives_moving_the_whole_tree_and_is_left_out_without_a_report(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
+    np.savez(tmp_path / "data.npz", x=images)
+    one, two = (trained_not_at_all(tmp_path / name, VAE, name) for name in ("one", "two"))
+    shutil.move(two.folder / "report.html", tmp_path / "elsewhere.html")
+    page = Page(write_comparison(tmp_path / "out" / "deep", [one, two]).read_text(encoding="utf-8"))
+    links = [address for address in page.addresses if not address.startswith("data:")]
+    assert links == ["../../one/report.html"]
