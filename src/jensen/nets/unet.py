@@ -167,4 +167,6 @@ def _padding(taps: Pair) -> Pair:
 
 
 def _norm(channels: int, affine: bool = True) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, channels), channels, affine=affine)
+    groups = math.gcd(GROUPS, channels)
+    groups = groups // 2 if groups == channels > 1 else groups  # a group of one value would be normalised to nothing
+    return nn.GroupNorm(groups, channels, affine=affine)
