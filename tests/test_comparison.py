@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,20 @@ def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> No
     found = difference(vae, diffusion)
     assert isinstance(found, Measure)
     assert typeset(found.nats).partition(" ")[0] in page.shown
+
+
+def test_each_row_of_samples_was_asked_for_its_label(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
+    np.savez(tmp_path / "data.npz", x=images, y=np.arange(60) % 3)
+    results = trained_not_at_all(tmp_path / "diffusion", DIFFUSION, "diffusion")
+    for parameter in results.model.parameters():  # what is untrained ignores its label
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator(1))
+    results = replace(results, title="again")
+    assert len(results.samples) == 30
+    for label in range(3):
+        asked = results.model.sample(10, first=10 * label, labels=torch.full((10,), label))
+        torch.testing.assert_close(results.samples[10 * label : 10 * label + 10], asked, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(asked, results.model.sample(10, first=20, labels=torch.zeros(10).long()), atol=1e-2)
 
 
 def test_a_link_survives_moving_the_whole_tree_and_is_left_out_without_a_report(tmp_path: Path) -> None:
