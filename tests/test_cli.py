@@ -273,13 +273,6 @@ def test_out_that_holds_a_run_is_left_alone(run: Path, capsys: pytest.CaptureFix
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
 
-def test_a_demo_replaces_a_demo_and_nothing_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    assert main(["demo", "--out", str(run)]) == 2
-    assert "holds a run already" in capsys.readouterr().err
-    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-
-
 def test_sample_targets_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(run), "--out", str(tmp_path / "x.jpg")]) == 2
     (tmp_path / "full").mkdir()

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,46 +19,16 @@ from jensen.evaluate.settings import EvaluationSettings
 from jensen.progress import track
 from jensen.randomness import Stream, generator
 from jensen.recipe.diffusion import build_generation
-from jensen.recipe.settings import DiffusionRecipe, VAERecipe, VAESettings
-from jensen.run import RECIPE, Run, recipe_of
+from jensen.recipe.settings import DiffusionRecipe
+from jensen.run import RECIPE, Run
 from jensen.training.checkpoint import write_file
-from jensen.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from jensen.bound import Estimate
     from jensen.evaluate import Evaluation, Results
 
 SAMPLES_AT_ONCE = 256
-
-DEMO = VAERecipe(
-    data="digits",
-    model=VAESettings(latent_dims=16, hidden=(256, 128), activation="gelu"),
-    training=TrainingSettings(
-        steps=3000,
-        batch_size=128,
-        learning_rate=2e-3,
-        warmup_steps=100,
-        weight_decay=0.1,
-        ema_decay=0.995,
-        validate_every=250,
-        patience=3,
-    ),
-)
-
-
-def demo(command: options.Demo) -> None:
-    """Train, evaluate and report on the digits; say where to look and what to try."""
-    if (command.out / RECIPE).exists() and recipe_of(command.out) == DEMO:  # an earlier demo, nobody's work
-        shutil.rmtree(command.out)
-    print("Training a VAE on 1,797 handwritten digits of 8x8 pixels.")
-    jensen.train(DEMO, command.out)
-    run = open_run(command.out)
-    _evaluate(run, run.examples(), f"{run.spec.source}, test split", EvaluationSettings())
-    folder = command.out
-    program = "jensen" if shutil.which("jensen") else sys.argv[0]  # .venv/bin/jensen where nothing was activated
-    print(f"\nLook at {folder / 'report.html'}\n\nThen try:")
-    print(f"  {program} sample {folder} --n 100 --out {folder / 'samples.png'}")
-    print(f"  {program} score {folder} --out {folder / 'scores.csv'}")
-    print(f"  {program} train vae --data FOLDER_OF_IMAGES --out runs/mine")
+RECOGNISED = 500  # samples that the classifier is shown
 
 
 def train(command: options.AbstractTrain) -> None:
@@ -168,11 +136,12 @@ def evaluate(command: options.Evaluate) -> None:
     """Evaluate, print the table, write evaluation.json and report.html."""
     run = open_run(command.run)
     source = command.data or f"{run.spec.source}, {command.split} split"
-    _evaluate(run, run.examples(command.data, command.split), source, command.settings)
+    evaluate_run(run, run.examples(command.data, command.split), source, command.settings)
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
 
 
-def _evaluate(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Results":
+def evaluate_run(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Results":
+    """Evaluate, save that and its report in the run's folder, print the table; gives what a comparison shows."""
     from rich.console import Console
 
     from jensen.evaluate import evaluate, save_evaluation, table, write_report
@@ -198,15 +167,25 @@ def _results(run: Run, examples: Examples, evaluation: "Evaluation", title: str 
         model=run.model,
         evaluation=evaluation,
         examples=examples,
+        recognition=_recognition(run, evaluation.settings.seed),
     )
+
+
+def _recognition(run: Run, seed: int) -> "Estimate | None":
+    """How often the run's own classifier sees in a sample the label that was asked for; None without a classifier."""
+    from jensen.features import load_classifier, recognition
+    from jensen.features.store import FOLDER
+
+    if run.model.classes is None or not (run.folder / FOLDER).is_dir():
+        return None
+    classifier, _ = load_classifier(run.folder, run.spec)
+    labels = torch.arange(RECOGNISED) % run.model.classes
+    samples = run.model.sample(RECOGNISED, seed=seed, labels=labels)
+    return recognition(classifier, run.spec.preparation.to_raw(samples), labels)
 
 
 def compare(command: options.Compare) -> None:
     """Print the table of several evaluated runs, write report.html."""
-    from rich.console import Console
-
-    from jensen.evaluate import comparison_table, write_comparison
-
     if len(set(command.runs)) < 2 or len(set(command.runs)) < len(command.runs):
         raise InputError(f"compare {' '.join(map(str, command.runs))}: expected at least two runs, each once")
     if (command.out / RECIPE).exists():
@@ -214,9 +193,18 @@ def compare(command: options.Compare) -> None:
     names = [folder.name for folder in command.runs]
     titles = names if len(set(names)) == len(names) else [str(folder) for folder in command.runs]
     compared = [_evaluated(folder, title) for folder, title in zip(command.runs, titles, strict=True)]
-    path = write_comparison(command.out, compared, " and ".join(results.title for results in compared))
+    print(f"{compare_results(command.out, compared, ' and '.join(titles))} written")
+
+
+def compare_results(out: Path, compared: "Sequence[Results]", title: str) -> Path:
+    """Write the page about several models, print their table; gives the page's path."""
+    from rich.console import Console
+
+    from jensen.evaluate import comparison_table, write_comparison
+
+    path = write_comparison(out, compared, title)
     Console().print(comparison_table(compared))
-    print(f"{path} written")
+    return path
 
 
 def _evaluated(folder: Path, title: str) -> "Results":

@@ -10,6 +10,7 @@ from jensen.errors import InputError
 from jensen.evaluate.pictures import save_chart
 from jensen.features.distance import DISTANCES, MOST, Cell, Distance, Reference, add_distance, measure, read_distances
 from jensen.features.fit import train_classifier
+from jensen.features.settings import ClassifierSettings
 from jensen.features.show import distances_chart, distances_table
 from jensen.features.store import ClassifierRecord, describe, load_classifier, save_classifier
 from jensen.recipe.diffusion import build_generation
@@ -21,17 +22,22 @@ from jensen.vae import VAE
 def features_train(command: options.FeaturesTrain) -> None:
     """Train the classifier, save it with the run, print what it recognises."""
     run = open_run(command.run)
+    save_new_classifier(run, command.settings, command.seed)
+    print(f"Next: jensen features distance {run.folder}")
+
+
+def save_new_classifier(run: Run, settings: ClassifierSettings, seed: int) -> None:
+    """Train a classifier on the run's data, save it in the run's folder, print what it recognises."""
     dataset = run.dataset
     began = time.perf_counter()
-    classifier = train_classifier(dataset, command.settings, command.seed)
-    record = describe(classifier, dataset, command.settings, command.seed, time.perf_counter() - began)
+    classifier = train_classifier(dataset, settings, seed)
+    record = describe(classifier, dataset, settings, seed, time.perf_counter() - began)
     folder = save_classifier(run.folder, classifier, record)
     for name, share in (("validation", record.validation), ("test", record.test)):
         if share:
             error = 100 * share.standard_error
             print(f"{name} accuracy {100 * share.mean:.2f} ± {error:.2f} % of {share.count:,} examples")
     print(f"{folder} written after {record.seconds:.0f} s")
-    print(f"Next: jensen features distance {run.folder}")
 
 
 def features_distance(command: options.FeaturesDistance) -> None:

@@ -148,8 +148,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _run(name: str, options: Any) -> int:
-    from jensen.cli import actions, features
+    from jensen.cli import actions, demo, features
 
-    action = getattr(features if name.startswith("features ") else actions, name.replace(" ", "_"))
-    action(options)
+    home = demo if name == "demo" else features if name.startswith("features ") else actions
+    getattr(home, name.replace(" ", "_"))(options)
     return 0

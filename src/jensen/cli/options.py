@@ -19,10 +19,10 @@ class _Command(BaseModel):
 
 
 class Demo(_Command):
-    """Train on the embedded digits, evaluate and write a report: a minute."""
+    """Train both families on the embedded digits, evaluate and compare them: two minutes."""
 
     out: Path = Path("runs/demo")
-    """The folder of the run; an earlier demo there is replaced."""
+    """The folder of the two runs and of their common report; an earlier demo there is replaced."""
 
 
 class AbstractTrain(_Command):
@@ -133,7 +133,7 @@ class Score(_Command):
 
 
 class FeaturesTrain(_Command):
-    """Train a small classifier on the run's training split, whose features measure distances."""
+    """Train a small classifier on the run's data, in whose features distances are measured."""
 
     run: RunFolder
     """The folder of the run; an earlier classifier in it is replaced."""
@@ -143,7 +143,7 @@ class FeaturesTrain(_Command):
 
 
 class FeaturesDistance(_Command):
-    """Fréchet distance between samples and the test split, for samplers and numbers of steps: a table, a picture."""
+    """Measure how far samples are from the test split, by sampler and steps: a table and a picture."""
 
     run: RunFolder
     """The folder of the run; what is in its distances.json already is not measured again."""
