@@ -17,14 +17,13 @@ def bits_figures(results: Results, album: Album) -> list[str]:
     """The costs of the noise levels, and the rate-distortion curve."""
     evaluation, profile = results.evaluation, results.evaluation.profile
     assert profile is not None
-    prior, reconstruction, total = profile.prior, profile.levels[0], evaluation.elbo
     nats_per_bit = results.spec.preparation.dimensions * math.log(2)
     costs = (
         f"The terms of (5.11), means over {results.count:,} examples, the band and the whiskers ± one standard error. "
         "Left: the denoising terms L<sub>t−1</sub> per unit of log-SNR, so that the area is their sum; it is the right "
-        "panel's middle bar. The ends of the chain are the outer ones: "
-        f"L<sub>T</sub>, {typeset(prior.nats)} nats, and L<sub>0</sub>, {typeset(reconstruction.nats)} nats. "
-        f"Together: {typeset(total.bits_per_dimension)} bits per dimension."
+        "panel's middle bar. The ends of the chain, L<sub>T</sub> and L<sub>0</sub>, are the outer ones. The scales on "
+        "the right: nats of the raw data. "
+        f"Together: {typeset(evaluation.elbo.bits_per_dimension)} bits per dimension."
     )
     rates = (
         "Rate and distortion (Ho et al. 2020, figure 5): the bits spent when x<sub>t</sub> is known, from noise on the "

@@ -1,5 +1,6 @@
 """The charts of a report: matplotlib figures on white, readable in greyscale, with no text that a user chose."""
 
+import math
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,9 +187,11 @@ def _draw_sums(axes: "Axes", profile: NoiseProfile) -> None:
     errors = [term.bits_per_dimension.standard_error for term in terms]
     axes.bar(range(3), means, color=[GREY, BLUE, ORANGE], width=0.62)
     axes.errorbar(range(3), means, errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
-    for place, mean in enumerate(means):
+    for place, (mean, error) in enumerate(zip(means, errors, strict=True)):
         text = f"{mean:.3f}" if abs(mean) >= 0.0005 else f"{mean:.0e}"
-        axes.annotate(text, (place, mean), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=7.5)
+        side, end = (1, "bottom") if mean >= 0 else (-1, "top")
+        tip = (place, mean + side * (error if math.isfinite(error) else 0))
+        axes.annotate(text, tip, (0, 4 * side), textcoords="offset points", ha="center", va=end, fontsize=7.5)
     axes.margins(y=0.12)
     axes.set_xlim(-0.7, 2.7)
     axes.set_xticks(range(3), ["$L_T$", "$\\sum L_{t-1}$", "$L_0$"])
