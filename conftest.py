@@ -13,6 +13,7 @@ install_import_hook(
         "jensen.bound",
         "jensen.diffusion",
         "jensen.expectation",
+        "jensen.features",
         "jensen.gaussian",
         "jensen.likelihood",
         "jensen.model",

@@ -13,6 +13,7 @@ The reading order is the lecture's, a chapter a module:
     data         10  formats in, tensors and a DataSpec out
     training     11  the training loop, checkpoints, log
     evaluate     12  bounds on a test set, report
+    features         a classifier, the Fréchet distance between what it sees
     recipe       13  a typed configuration that becomes a model, data and training
     run              a run's folder: train, resume, load
     cli          14  the command line

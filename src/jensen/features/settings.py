@@ -18,5 +18,5 @@ class ClassifierSettings(BaseModel):
     """Peak learning rate."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay (AdamW)."""
-    shift: float = Field(1 / 14, ge=0, le=0.5)
+    shift: float = Field(0.07, ge=0, le=0.5)
     """Images are shifted at random by up to this share of their longer side, rounded to pixels."""
