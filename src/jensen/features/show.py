@@ -21,7 +21,7 @@ LOOKS = {
     "heun": ("^", "-.", "#d9822b"),
     "dpm-solver++": ("D", (0, (9, 2)), "#3b8ac4"),
     "dpm-solver++-sde": ("v", ":", "#6b4c9a"),
-    "unipc": ("X", (0, (5, 1, 1, 1, 1, 1)), "#4c9a5b"),
+    "unipc": ("x", (0, (5, 1, 1, 1, 1, 1)), "#4c9a5b"),
 }
 
 
@@ -76,7 +76,7 @@ def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
     _plain_numbers(axes, [one.cell.steps or 1 for one in drawn])
     axes.set_xlabel("steps of the sampler")
     axes.set_ylabel(f"Fréchet distance to the test split, {drawn[0].cell.n:,} samples")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=8)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=8, handlelength=3.6)
     return figure
 
 
