@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jensen.errors import InputError
 from jensen.nets.attention import SelfAttention
+from jensen.nets.details import with_details
 from jensen.nets.embedding import ConditionEmbedding
 from jensen.nets.initial import at_the_edge, zeroed
 from jensen.nets.patches import Pair, Patches
@@ -25,9 +26,10 @@ class UNet(nn.Module):
 
     Patches of `patch` pixels a side become channels first. Then each level has `blocks` residual blocks of its width,
     at half the resolution of the level before; on the way back `blocks` + 1, each of which also sees what the way down
-    left there. Levels numbered in `attention`, 0 being the finest, attend after every block. The output is zero at the
-    start. `shape` fixes channels and axes; `forward` takes any other size. Labels as in `ConditionEmbedding`. Raises
-    `InputError` for another shape. Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol 2021.
+    left there. Levels numbered in `attention`, 0 being the finest, attend after every block. With `octaves` the network
+    also sees `with_details`, which low noise needs. The output is zero at the start. `shape` fixes channels and axes;
+    `forward` takes any other size. Labels as in `ConditionEmbedding`. Raises `InputError` for another shape.
+    Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol 2021.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class UNet(nn.Module):
         patch: int = 1,
         classes: int | None = None,
         outputs: int = 1,
+        octaves: int = 0,
     ) -> None:
         super().__init__()
         if not widths or not set(attention) <= set(range(len(widths))):
@@ -47,7 +50,8 @@ class UNet(nn.Module):
         self.patches = Patches(shape, patch)
         taps = (3 if self.patches.extended[0] else 1, 3 if self.patches.extended[1] else 1)
         self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes)
-        self.first = at_the_edge(_convolution(self.patches.folded, widths[0], taps))
+        self.octaves = octaves
+        self.first = at_the_edge(_convolution((1 + 2 * octaves) * self.patches.folded, widths[0], taps))
         self.down, self.middle, self.up = _layers(widths, blocks, attention, taps)
         self.modulated = [2 * layer.outputs for layer in self.modules() if isinstance(layer, ResidualBlock)]
         self.modulation = at_the_edge(nn.Linear(4 * widths[0], sum(self.modulated)))
@@ -56,7 +60,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         modulations = self._modulations(noise_level, labels)  # one product for all blocks
-        h = self.first(self.patches.fold(x)).contiguous(memory_format=torch.channels_last)
+        h = self.patches.fold(x)
+        h = with_details(h, noise_level, self.octaves) if self.octaves else h
+        h = self.first(h).contiguous(memory_format=torch.channels_last)
         skips = [h]
         for layer in self.down:
             h = layer(h, next(modulations)) if isinstance(layer, ResidualBlock) else layer(h)

@@ -97,7 +97,8 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
         raise InputError(f"network {settings.network} for vectors of shape {shape}: choose network mlp")
     if settings.network == "transformer":
         return PatchTransformer(shape, settings.width, settings.depth, settings.patch, classes, outputs)
-    return UNet(shape, settings.widths, settings.blocks, settings.attention, settings.patch, classes, outputs)
+    size = settings.widths, settings.blocks, settings.attention, settings.patch
+    return UNet(shape, *size, classes, outputs, settings.octaves)
 
 
 def _schedule(settings: DiffusionSettings, levels: int | None) -> AbstractSchedule:

@@ -82,6 +82,8 @@ class DiffusionSettings(BaseModel):
     """Residual blocks per level of the U-Net."""
     attention: tuple[NonNegativeInt, ...] = ()
     """The U-Net's levels with attention, 0 being the finest."""
+    octaves: int = Field(0, ge=0, le=16)
+    """Sines and cosines of x that show the U-Net neighbouring grey levels, for fewer bits: 8 for bytes; 0: none."""
     patch: PositiveInt = 1
     """Pixels a side that are folded into channels first (U-Net), or that make a token (transformer)."""
     width: PositiveInt = 128
