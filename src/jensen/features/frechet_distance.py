@@ -15,10 +15,10 @@ def frechet(a: Tensor, b: Tensor) -> Estimate:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
 
     Biased upwards, the more so the fewer examples: compare only distances between equally large sets, best with a
-    floor, the distance between two sets of real data. The standard error is the jackknife's: of each set every 20th example is
-    left out in turn, and both variances are added; near distance 0 it errs on the large side. `count` is that of a.
-    Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite. Sources: Heusel et al.
-    2017, equation 6; Quenouille 1956 for the jackknife.
+    floor, the distance between two sets of real data. The standard error is the jackknife's: of each set every 20th
+    example is left out in turn, and both variances are added; near distance 0 it errs on the large side. `count` is
+    that of a. Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite. Sources:
+    Heusel et al. 2017, equation 6; Quenouille 1956 for the jackknife.
     """
     a, b = (features.detach().cpu().double() for features in (a, b))
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
