@@ -10,7 +10,7 @@ from data_files import assert_read_or_refused, byte_images, read_all, refused, s
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jensen.data import ReadOptions, check, load_data
+from jensen.data import ReadOptions, check, load_data, read_examples
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -133,6 +133,41 @@ def test_labels_may_be_strings(tmp_path):
     reading = read_all(saved(tmp_path / "x.npz", x=byte_images(), y=names))
     assert reading.label_names == ("cat", "dog", "eel")
     assert reading.labels.tolist()[:3] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "first"),
+    [
+        ([2, 0, 1], None, [2, 0, 1]),
+        ([1, 2, 3], ("1", "2", "3"), [0, 1, 2]),  # EMNIST's letters begin at 1
+        ([2001, 7, 10**9], ("7", "2001", "1000000000"), [1, 0, 2]),
+        ([True, False, True], None, [1, 0, 1]),
+    ],
+)
+def test_no_class_is_without_examples(tmp_path, given, names, first):
+    reading = read_all(saved(tmp_path / "x.npz", x=byte_images(), y=np.array(given * 10)))
+    assert reading.label_names == names
+    assert reading.labels.tolist()[:3] == first
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "given", "expected"),
+    [
+        ([1, 2, 3], [3, 1], [2, 0]),
+        ([1, 2, 3], [0, 1], None),
+        ([0, 1, 2], [2], [2]),
+        ([0, 1, 2], [5], None),
+        (["cat", "dog", "eel"], ["eel"], [2]),
+        (["cat", "dog", "eel"], [0, 1], [0, 1]),
+        (["cat", "dog", "eel"], ["ape"], None),
+        ([0, 1, 2], ["ape"], None),
+    ],
+)
+def test_labels_of_other_data_are_numbered_as_in_the_run(tmp_path, trained_on, given, expected):
+    spec = load_data(str(saved(tmp_path / "x.npz", x=byte_images(), y=np.array(trained_on * 10)))).spec
+    other = saved(tmp_path / "y.npz", x=byte_images(len(given)), y=np.array(given))
+    labels = read_examples(other, spec).labels
+    assert (None if labels is None else labels.tolist()) == expected
 
 
 def floats(**at: float) -> np.ndarray:

@@ -158,18 +158,23 @@ def _floats(values: np.ndarray, name: str, refuse: Refuse) -> np.ndarray:
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int64 >= 0; strings become the ranks of their sorted distinct values, which are the names."""
+    """Labels as (N,) int64 >= 0; strings become the ranks of their sorted distinct values, which are the names.
+
+    So do integers that leave out any number from 0 to the largest: nobody is asked for a class without examples.
+    """
     if labels.ndim != 1:
         raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")
     if labels.dtype.kind == "U":
-        names, ranks = np.unique(labels, return_inverse=True)
-        return ranks.astype(np.int64), tuple(str(name) for name in names)
+        words, ranks = np.unique(labels, return_inverse=True)
+        return ranks.astype(np.int64), tuple(str(word) for word in words)
     if labels.dtype.kind not in "biu":
         raise InputError(f"{name} are {labels.dtype}; expected integers or strings: convert them with astype")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= 2**31:
         raise InputError(f"{name} go from {low} to {high}; expected 0 or more, below 2^31: number them anew")
-    return labels.astype(np.int64), None
+    numbers, ranks = np.unique(labels, return_inverse=True)
+    names = None if len(numbers) == high + 1 else tuple(str(int(number)) for number in numbers)
+    return ranks.astype(np.int64), names
 
 
 def _joined_labels(parts: Sequence[Part]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

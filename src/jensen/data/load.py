@@ -117,11 +117,18 @@ def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:
     """The labels numbered as the run numbers its classes; None unless every one of them is a class of the run."""
     if reading.labels is None or spec.classes is None:
         return None
-    if reading.label_names and spec.label_names:
-        if not set(reading.label_names) <= set(spec.label_names):
-            return None
-        return np.array([spec.label_names.index(name) for name in reading.label_names])[reading.labels]
-    return reading.labels if reading.labels.max() < spec.classes else None
+    named = any(not name.isdecimal() for name in spec.label_names or ())
+    if named and not reading.label_names:  # a number says which of the names
+        return reading.labels if reading.labels.max() < spec.classes else None
+    known = spec.label_names or _numbers(spec.classes)
+    found = reading.label_names or _numbers(int(reading.labels.max()) + 1)
+    if not set(found) <= set(known):
+        return None
+    return np.array([known.index(name) for name in found])[reading.labels]
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
 
 
 def _dataset(spec: DataSpec, reading: Reading, rows: dict[str, np.ndarray]) -> Dataset:
