@@ -106,6 +106,17 @@ def test_frechet_knows_its_own_standard_error(distance: float) -> None:
     assert expected / 1.25 < stated / spread < expected * 1.25
 
 
+def test_the_standard_error_does_not_depend_on_the_order() -> None:
+    """Ten classes far apart, sorted or taking turns: every twentieth example gives half the error, or six times it."""
+    labels, errors = torch.arange(400) % 10, []
+    means, away = 2 * _features(8, 10, 6), torch.tensor([1.0, 0, 0, 0, 0, 0], dtype=torch.float64)
+    a, b = (means[labels] + 0.5 * _features(seed, 400, 6) for seed in (9, 10))
+    for order in (torch.arange(400), labels.argsort(stable=True), torch.randperm(400, generator=generator(11))):
+        errors.append(frechet(a[order] + away, b[order]).standard_error)
+    # Of 20 + 20 parts, an error of a standard error of 1 / sqrt(2 * 38) = 11 %, a ratio of two 16 %: 1.9 is 4 sigma
+    assert max(errors) < 1.9 * min(errors)
+
+
 def test_frechet_refuses_what_has_no_covariance() -> None:
     a = _features(0, 10, 3)
     for b in (a[:1], a[:, :2], a[:, 0], a.where(a < a.max(), torch.inf)):
