@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from jensen.bound import Elbo, Estimate
 from jensen.data import DataSpec, Examples, Preparation, ReadOptions
-from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels
+from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Threshold
 from jensen.evaluate import EvaluationSettings, Results, difference, evaluate, write_comparison, write_report
 from jensen.evaluate.comparison import comparison_groups
 from jensen.evaluate.measure import Measure, typeset
@@ -100,6 +100,8 @@ def test_binarised_data_are_compared_only_where_they_are_the_same() -> None:
     one = flat("one", -3.0, BINARY, slope=0.5)
     assert difference(one, flat("two", -2.0, BINARY, slope=0.5)).nats.standard_error < 1e-9
     assert "binarised" in difference(one, flat("two", -2.0, BINARY, seed=1))
+    half = Threshold(dtype="uint8", dimensions=DATA, levels=L)  # the same whatever the seed
+    assert isinstance(difference(flat("one", -3.0, half), flat("two", -2.0, half, seed=1)), Measure)
 
 
 # ---------------------------------------------------------------------------------------------- the page

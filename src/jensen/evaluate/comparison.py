@@ -30,17 +30,17 @@ DIFFERENCES = "Differences of the ELBO on each example"
 # ---------------------------------------------------------------------------------------------- numbers
 
 
-def difference(worse: Results, better: Results) -> Measure | str:
+def difference(first: Results, second: Results) -> Measure | str:
     """ELBO of the second minus that of the first, paired on the same test examples; or why there is none, in words.
 
     In nats of log p(raw), more being better, and in bits per dimension, fewer being better: the units in which two
     preparations of the same raw data can be compared.
     """
-    reason = _incomparable(worse, better)
+    reason = _incomparable(first, second)
     if reason:
-        return f"{better.title} − {worse.title}: no difference is given, {reason}"
-    in_bits = better.scores.bits_per_dimension - worse.scores.bits_per_dimension
-    nats_per_bit = better.spec.preparation.dimensions * math.log(2)
+        return f"{second.title} − {first.title}: no difference is given, {reason}"
+    in_bits = second.scores.bits_per_dimension - first.scores.bits_per_dimension
+    nats_per_bit = second.spec.preparation.dimensions * math.log(2)
     return Measure(nats=Estimate.of(-in_bits * nats_per_bit), bits_per_dimension=Estimate.of(in_bits))
 
 
@@ -52,7 +52,8 @@ def _incomparable(one: Results, other: Results) -> str:
     kinds = [results.spec.preparation for results in (one, other)]
     seeds = [results.evaluation.settings.seed for results in (one, other)]
     binary = [not isinstance(kind, Levels | Dequantise | Standardise) for kind in kinds]
-    if any(binary) and not (kinds[0] == kinds[1] and seeds[0] == seeds[1]):
+    same = kinds[0] == kinds[1] and (kinds[0].deterministic or seeds[0] == seeds[1])
+    if any(binary) and not same:
         names = " and ".join(f"{type(kind).__name__} with seed {seed}" for kind, seed in zip(kinds, seeds, strict=True))
         return f"since binarised data are other data: prepared by {names}"
     return ""
