@@ -13,6 +13,7 @@ from pages import HOSTILE, Page
 from PIL import Image
 
 from jensen.data import Dataset, ReadOptions
+from jensen.diffusion.model import DiffusionModel
 from jensen.evaluate import EvaluationSettings, Results, evaluate, write_report
 from jensen.evaluate.again import toml
 from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, plane
@@ -121,6 +122,23 @@ def test_a_model_with_labels_and_noise_levels_shows_samples_by_label_films_and_c
     for text in ("Every row was asked for", "log-SNR∞", "From data to noise, and back", "Where the bits go"):
         assert text in page.shown
     assert page.tags.isdisjoint({"script", "link"})
+
+
+def test_vectors_are_compared_with_samples_of_their_own_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples whose labels take turns would be other data than examples of which most have one label."""
+    asked: list[torch.Tensor] = []
+    sample = DiffusionModel.sample
+
+    def noted(model: DiffusionModel, n: int, *, labels: torch.Tensor, **rest: Any) -> torch.Tensor:
+        asked.append(labels)
+        return sample(model, n, labels=labels, **rest)
+
+    monkeypatch.setattr(DiffusionModel, "sample", noted)
+    recipe = DiffusionRecipe(model=DIFFUSION.model_copy(update={"conditional": True}))
+    arrays = {"x": floats(120, 3), "y": (np.arange(120) % 10 == 0).astype(int)}
+    report(tmp_path, recipe, METRICS, **arrays)
+    (labels,) = asked
+    assert labels.tolist() == read(tmp_path, recipe, **arrays).test.labels.tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)

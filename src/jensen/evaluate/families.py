@@ -57,9 +57,9 @@ DIFFUSION = Family(
     name="diffusion model",
     formulas={
         "ELBO": "log p(x<sub>0</sub>) ≥ (5.10), term by term (5.11)",
-        "reconstruction": "E log p(x<sub>0</sub>|x<sub>1</sub>), L<sub>0</sub> of (5.11)",
-        "prior": "−KL(q(x<sub>T</sub>|x<sub>0</sub>) ‖ p(x<sub>T</sub>)), L<sub>T</sub> of (5.11)",
-        "denoising": "the sum over L<sub>t−1</sub> of (5.11)",
+        "reconstruction": "E log p(x<sub>0</sub>|x<sub>1</sub>), −L<sub>0</sub> of (5.11)",
+        "prior": "−KL(q(x<sub>T</sub>|x<sub>0</sub>) ‖ p(x<sub>T</sub>)), −L<sub>T</sub> of (5.11)",
+        "denoising": "minus the sum over all L<sub>t−1</sub> of (5.11)",
         "ODE": "log p(x) by the flow of the probability-flow ODE (5.20)",
         "ODE - ELBO": "what the chain loses against the flow",
     },

@@ -60,8 +60,12 @@ def agreement(results: Results) -> str:
 
 def _sample_charts(results: Results, album: Album) -> list[str]:
     preparation = results.spec.preparation
-    data = preparation.to_raw(results.x(spread(results.count, DRAWN)))
-    samples = preparation.to_raw(results.model.sample(len(data), seed=results.evaluation.settings.seed))
+    rows = spread(results.count, DRAWN)
+    data = preparation.to_raw(results.x(rows))
+    # Where labels are known, each sample gets that of its example: as many of each as the data have
+    labels = None if results.model.classes is None or results.labels is None else results.labels[rows]
+    seed = results.evaluation.settings.seed
+    samples = preparation.to_raw(results.model.sample(len(data), seed=seed, labels=labels))
     data, samples = (values.reshape(len(values), -1).astype(float) for values in (data, samples))
     varying = [dimension for dimension in range(data.shape[1]) if data[:, dimension].std() > 0] or [0]
     charts = {
