@@ -37,6 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of data sets, good and bad."""
     folder = tmp_path_factory.mktemp("data")
     np.savez(folder / "labelled.npz", x=ODD, y=np.arange(40) % 3)
+    np.savez(folder / "numbered.npz", x=ODD, y=np.array(["1", "3", "7"])[np.arange(40) % 3])
     np.savez(folder / "one-class.npz", x=ODD, y=np.zeros(40, int))
     np.save(folder / "unlabelled.npy", ODD)
     np.save(folder / "floats.npy", RANDOM.normal(size=(40, 8, 8)).astype(np.float32))
@@ -52,10 +53,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three diffusion runs, with labels, without, and of a chain with its own number of steps; and a VAE."""
+    """Diffusion runs with labels, with names that are numbers, without, of a chain with its own T; and a VAE."""
     folder = tmp_path_factory.mktemp("runs")
     for name, source, flags in (
         ("labelled", "labelled.npz", []),
+        ("numbered", "numbered.npz", []),
         ("unlabelled", "unlabelled.npy", []),
         ("chain", "labelled.npz", ["--noise-schedule", "linear-beta", "--no-conditional"]),
     ):
@@ -246,6 +248,7 @@ def test_places_that_are_taken_or_cannot_be_written(
         ("labelled", ["--label", "3"], "--label 3: .*0 to 2"),
         ("labelled", ["--label", "-1"], "--label -1: "),
         ("labelled", ["--label", "cat"], "--label cat: "),
+        ("numbered", ["--label", "0"], "--label 0: .*1, 3, 7"),
         ("unlabelled", ["--label", "0"], "--label 0: .*without labels"),
         ("chain", ["--label", "0"], "--label 0: .*without labels"),
         ("unlabelled", ["--guidance", "2"], "guidance scale 2.0: .*no labels"),

@@ -106,13 +106,13 @@ def _drawing(run: Run, command: options.Sample) -> Callable[..., torch.Tensor]:
 
 
 def _label(run: Run, given: str) -> int:
-    """A label by its name in the data, or by its number."""
+    """A label by its name in the data, or by its number where no name is one."""
     names, classes = run.spec.label_names or (), run.model.classes
     if classes is None:
         raise InputError(f"--label {given}: {run.folder} was trained without labels; leave --label out")
     if given in names:
         return names.index(given)
-    if given.isdecimal() and int(given) < classes:
+    if given.isdecimal() and int(given) < classes and not any(name.isdecimal() for name in names):
         return int(given)
     known = ", ".join(names[:20]) if names else f"0 to {classes - 1}"
     raise InputError(f"--label {given}: no label of {run.folder}; its labels are {known}; choose one")

@@ -94,7 +94,10 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
     if settings.network == "mlp":
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs)
     if len(shape) < 2:
-        raise InputError(f"network {settings.network} for vectors of shape {shape}: choose network mlp")
+        raise InputError(
+            f"network {settings.network} for vectors of shape {shape}: choose network mlp; signals are arrays (N, "
+            "channels, length) read with --layout array"
+        )
     if settings.network == "transformer":
         return PatchTransformer(shape, settings.width, settings.depth, settings.patch, classes, outputs)
     size = settings.widths, settings.blocks, settings.attention, settings.patch
