@@ -227,6 +227,8 @@ def test_a_bound_below_one_it_ought_to_improve_is_a_contradiction() -> None:
     assert found.warnings[0].startswith("ELBO exceeds tighter by 0.5")
     noisy = evaluate(Sum({"tighter": -0.5}, spread=9.0), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
     assert noisy.warnings == ()
+    other_model = evaluate(Sum({"ODE": -0.5}, spread=0.1), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
+    assert other_model.warnings == ()
 
 
 def test_few_effective_samples_are_not_to_be_trusted() -> None:
