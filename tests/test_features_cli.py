@@ -11,9 +11,8 @@ import jensen
 from jensen.cli import features as commands
 from jensen.cli import main
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
-from jensen.training.settings import TrainingSettings
 
-BRIEF = TrainingSettings(steps=20, batch_size=32, validate_every=20)
+BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "ema_decay": None}
 TINY = DiffusionSettings(network="mlp", width=16, depth=1, noise_schedule="linear-beta", chain_steps=50, bound_terms=5)
 QUICK = ["--visits", "4000"]
 

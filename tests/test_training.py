@@ -11,7 +11,7 @@ from torch import nn
 
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
@@ -270,7 +270,7 @@ def test_precision_a_cpu_lacks_is_refused() -> None:
 
 def test_muon_takes_hidden_matrices_and_leaves_the_edges_to_adamw():
     recipe = DiffusionRecipe(
-        model=DiffusionSettings(widths=(8,), blocks=1), training=TrainingSettings(optimiser="muon")
+        model=DiffusionSettings(widths=(8,), blocks=1), training=DiffusionTraining(optimiser="muon")
     )
     state, _ = _start(recipe)
     adamw, muon = ({id(p) for group in o.param_groups for p in group["params"]} for o in state.optimisers)

@@ -50,6 +50,10 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     """
 
     shape: tuple[int, ...]
+    usual_draws: int = 16
+    """Draws per example for a bound where nobody says how many: fewer where each is dear."""
+    usual_further_examples: int = 500
+    """Examples whose further bounds are evaluated where nobody says how many."""
 
     @property
     def classes(self) -> int | None:

@@ -227,7 +227,8 @@ def score(command: options.Score) -> None:
 
     run = open_run(command.run)
     examples = run.examples(command.data, command.split)
-    scores = score_examples(run.model, examples, run.spec.preparation, draws=command.draws, seed=command.seed)
+    draws = command.draws or run.model.usual_draws
+    scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=command.seed)
     names = run.spec.label_names
     labels = None if examples.labels is None else examples.labels.tolist()
     text = io.StringIO()

@@ -11,7 +11,7 @@ from jensen.cli.features import save_new_classifier
 from jensen.errors import InputError
 from jensen.evaluate.settings import EvaluationSettings
 from jensen.features.settings import ClassifierSettings
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
 from jensen.run import recipe_of
 from jensen.training.settings import TrainingSettings
 
@@ -35,15 +35,15 @@ RECIPES: dict[str, Recipe] = {
         model=DiffusionSettings(
             widths=(32, 64),
             blocks=1,
+            octaves=0,
             sigma_data=0.7,
             bound_terms=32,
             sampler="dpm-solver++-sde",
             sampling_steps=30,
         ),
-        training=TrainingSettings(
+        training=DiffusionTraining(
             steps=1200,
             batch_size=32,
-            optimiser="muon",
             learning_rate=3e-3,
             warmup_steps=50,
             ema_decay=0.99,

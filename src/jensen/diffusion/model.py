@@ -72,6 +72,8 @@ class DiffusionModel(AbstractLatentVariableModel):
     classes, and for data of another shape.
     """
 
+    usual_draws, usual_further_examples = 2, 50
+
     def __init__(
         self,
         shape: Sequence[int],

@@ -103,8 +103,9 @@ def evaluate(
 
     `source` says in words which data these are. A pure function of its arguments, whatever the batch size.
     """
+    settings = settings.completed(model.usual_draws, model.usual_further_examples)
     rows = spread(len(examples), settings.examples)
-    draws, seed, size = settings.draws, settings.seed, settings.batch_size
+    draws, seed, size = settings.draws or model.usual_draws, settings.seed, settings.batch_size
     scores = score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
     few = rows[spread(len(rows), settings.further_examples)]
     further = _further_bounds(model, examples, preparation, settings, few)
@@ -154,7 +155,7 @@ def _further_bounds(
         found = model.further_bounds(x, samples=settings.samples, seed=settings.seed, index=index)
         if not found:
             return {}
-        elbo = model.elbo(x, draws=settings.draws, seed=settings.seed, index=index)
+        elbo = model.elbo(x, draws=settings.draws or model.usual_draws, seed=settings.seed, index=index)
         parts.append({name: _column(bound) for name, bound in {"ELBO": elbo, **found}.items()})
     return {
         name: {key: torch.cat([part[name][key] for part in parts]) for key in column}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from torch import nn
 
 from jensen.data import DataSpec
+from jensen.data.preparation import Standardise
 from jensen.diffusion import (
     DDIM,
     AbstractParameterisation,
@@ -59,6 +60,7 @@ from jensen.recipe.settings import DiffusionSettings
 def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionModel:
     """The model for data like `spec`; its layers draw their weights from torch's global generator."""
     classes = spec.classes if settings.conditional else None
+    settings = _completed(settings, spec)
     denoiser = Denoiser(_network(settings, spec.shape, classes), _parameterisation(settings), classes)
     variance = _variance(settings)
     scoring = Scoring(settings.chain_steps, UniformTime(), variance, spec.levels, settings.bound_terms)
@@ -89,7 +91,22 @@ def build_generation(settings: DiffusionSettings, variance: AbstractReverseVaria
     return Generation(samplers[settings.sampler], settings.sampling_steps, grid, settings.guidance)
 
 
+def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
+    """The settings with what they leave to the data: images become at most 16 positions a side, large ones more."""
+    side = max(spec.shape[1:], default=1)
+    chosen = {
+        "network": ("mlp" if len(spec.shape) < 2 else "unet") if settings.network == "auto" else settings.network,
+        "octaves": 0 if spec.levels is None else min(8, math.ceil(math.log2(spec.levels))),
+        "patch": 1 if side <= 16 else 2 if side <= 64 else 4,
+        "sigma_data": 1.0 if isinstance(spec.preparation, Standardise) else 0.5,
+    }
+    open_ = {name for name in chosen if getattr(settings, name) in (None, "auto")}
+    return settings.model_copy(update={name: chosen[name] for name in open_})
+
+
 def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None) -> nn.Module:
+    assert settings.patch is not None
+    assert settings.octaves is not None
     outputs = 2 if settings.variance == "learned" else 1
     if settings.network == "mlp":
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs)
@@ -121,6 +138,7 @@ def _least_noise(levels: int | None) -> float:
 
 
 def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
+    assert settings.sigma_data is not None
     others: dict[str, Callable[[], AbstractParameterisation]]
     others = {"epsilon": Epsilon, "clean": Clean, "velocity": Velocity}
     return Edm(settings.sigma_data) if settings.parameterisation == "edm" else others[settings.parameterisation]()
@@ -144,6 +162,7 @@ def _objective(settings: DiffusionSettings) -> AbstractObjective:
     if settings.objective == "simple":
         return WeightedObjective(Simple(), times, settings.chain_steps)  # (5.18)
     if settings.objective == "edm":
+        assert settings.sigma_data is not None
         mean, deviation = settings.noise_mean, settings.noise_deviation
         return WeightedObjective(
             EDM(settings.sigma_data, mean, deviation), times, noise=LogNormalNoise(mean, deviation)

@@ -74,18 +74,18 @@ class DiffusionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    network: Literal["unet", "transformer", "mlp"] = "unet"
-    """What removes the noise: unet and transformer are for images and sequences, mlp for vectors."""
-    widths: tuple[PositiveInt, ...] = Field((64, 128), min_length=1)
+    network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
+    """What removes the noise: unet and transformer are for images and signals, mlp for vectors. auto: unet or mlp."""
+    widths: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
     """Channels of the U-Net's levels, the finest first; each level halves the resolution."""
-    blocks: PositiveInt = 2
+    blocks: PositiveInt = 1
     """Residual blocks per level of the U-Net."""
     attention: tuple[NonNegativeInt, ...] = ()
     """The U-Net's levels with attention, 0 being the finest."""
-    octaves: int = Field(0, ge=0, le=16)
-    """Sines and cosines of x that show the U-Net neighbouring grey levels, for fewer bits: 8 for bytes; 0: none."""
-    patch: PositiveInt = 1
-    """Pixels a side that are folded into channels first (U-Net), or that make a token (transformer)."""
+    octaves: int | None = Field(None, ge=0, le=16)
+    """Sines and cosines of x that show the U-Net neighbouring grey levels. None: by the levels, 8 of bytes."""
+    patch: PositiveInt | None = None
+    """Pixels a side that are folded into channels first (U-Net), or that make a token (transformer). None: by size."""
     width: PositiveInt = 128
     """Width of the transformer or MLP."""
     depth: PositiveInt = 4
@@ -98,8 +98,8 @@ class DiffusionSettings(BaseModel):
     """T, the steps of the chain that the bound is about."""
     parameterisation: Literal["epsilon", "clean", "velocity", "edm"] = "edm"
     """What the network gives: the noise, the data, their mixture v, or EDM's preconditioned output."""
-    sigma_data: float = Field(0.5, gt=0)
-    """Standard deviation of the prepared data, for edm."""
+    sigma_data: float | None = Field(None, gt=0)
+    """Standard deviation of the prepared data, for edm. None: 1 of standardised data, else 0.5."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
     """What is trained on: L_simple (5.17), the bound (5.11), both, or another weighting of its terms."""
     noise_mean: float = Field(-1.2, ge=-10, le=10)
@@ -114,7 +114,7 @@ class DiffusionSettings(BaseModel):
     """Learn p(x|label) beside p(x), where the data have labels."""
     label_dropout: float = Field(0.1, gt=0, lt=1)
     """How often training hides the label, so that p(x) is learned too, which evaluation and guidance need."""
-    bound_terms: PositiveInt | None = 50
+    bound_terms: PositiveInt | None = 32
     """Terms that stand for the sum over the chain when the bound is estimated; None: all of them."""
     sampler: Sampler = "dpm-solver++"
     """How samples are made."""
@@ -172,12 +172,35 @@ class VAERecipe(AbstractRecipe):
     """The model."""
 
 
+class DiffusionTraining(TrainingSettings):
+    """The training loop, with the defaults that suit a diffusion model: docs/nets.md has the measurements."""
+
+    steps: PositiveInt = 10_000
+    """Optimisation steps, at most; early stopping may end sooner."""
+    batch_size: PositiveInt = 32
+    """Examples per step."""
+    optimiser: Literal["adamw", "muon"] = "muon"
+    """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""
+    learning_rate: float = Field(4e-3, gt=0)
+    """Peak learning rate."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps over which the learning rate rises linearly from zero."""
+    ema_decay: float | None = Field(0.999, gt=0, lt=1)
+    """Decay of the moving average of the weights, which is then what validation, sampling and evaluation use."""
+    validate_every: PositiveInt = 2000
+    """Steps between two validation bounds."""
+    validation_examples: PositiveInt = 300
+    """Validation examples that the bound is averaged over, at most."""
+
+
 class DiffusionRecipe(AbstractRecipe):
     """A diffusion model, its data and its training."""
 
     family: Annotated[Literal["diffusion"], tyro.conf.Suppress] = "diffusion"
     model: DiffusionSettings = DiffusionSettings()
     """The model."""
+    training: DiffusionTraining = DiffusionTraining()
+    """The training loop."""
 
 
 Recipe = VAERecipe | DiffusionRecipe
