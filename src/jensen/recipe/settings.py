@@ -173,7 +173,7 @@ class VAERecipe(AbstractRecipe):
 
 
 class DiffusionTraining(TrainingSettings):
-    """The training loop, with the defaults that suit a diffusion model: docs/nets.md has the measurements."""
+    """The training loop, with the defaults that suit a diffusion model (docs/nets.md says why)."""
 
     steps: PositiveInt = 10_000
     """Optimisation steps, at most; early stopping may end sooner."""
