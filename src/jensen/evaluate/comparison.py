@@ -168,7 +168,7 @@ def _model_section(folder: Path, compared: Sequence[Results]) -> str:
     }
     if any(results.recognition for results in compared):
         asked = [agreement(results) if results.recognition else "not asked" for results in compared]
-        rows["a classifier trained on the real data agrees with the asked label"] = asked
+        rows["label right, by a classifier of real data"] = asked
     rows["its own report"] = [_link(folder, results) for results in compared]
     return page.section("The models", page.columns([escape(results.title) for results in compared], rows))
 

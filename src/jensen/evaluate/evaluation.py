@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 AT_ONCE = 100  # examples whose further bounds are computed together, between two signs of progress
 IN_FLIGHT = 128  # copies of each of them that a model may make meanwhile
 DIAGNOSED = 2000  # examples at most for the diagnostics, which see them all at once
+ENOUGH = 10  # examples
 CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
 NEGLIGIBLE = 0.05  # nats; an optimised q is left a few hundredths short of its optimum
 UNORDERED = {"ODE"}  # the flow is another model than the chain: its log p(x) may be below the chain's bound
@@ -241,7 +242,8 @@ def _contradictions(gaps: tuple[Gap, ...], elbo: Bound) -> list[str]:
         f"{gap.worse} exceeds {gap.better} by {-gap.nats.mean:.3g} ± {gap.nats.standard_error:.2g} nats, more than "
         f"{CONTRADICTION:.0f} standard errors, though {gap.better} should be closer to log p(x)"
         for gap in gaps
-        if UNORDERED.isdisjoint({gap.better, gap.worse})
+        if gap.nats.count >= ENOUGH  # for the standard error of a few differences to mean something
+        and UNORDERED.isdisjoint({gap.better, gap.worse})
         and -gap.nats.mean > max(CONTRADICTION * gap.nats.standard_error, allowed)
     ]
 

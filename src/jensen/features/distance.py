@@ -34,7 +34,7 @@ AT_ONCE = 250  # samples between two signs of progress
 
 
 class Cell(Value):
-    """What a distance depends on: two that are equal have the same distance."""
+    """What a distance depends on, for a run that is not trained further, under one version of jensen."""
 
     sampler: str | None
     """None for a model without samplers, as are steps and guidance."""
