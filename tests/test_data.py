@@ -181,6 +181,13 @@ def test_a_check_names_constant_features(tmp_path):
 # ---------------------------------------------------------------------------------------------- other data
 
 
+@pytest.mark.parametrize(("highest", "told"), [(1, True), (63, True), (64, False)])
+def test_a_check_asks_about_levels_that_nothing_reaches(tmp_path, highest, told):
+    values = (np.arange(40 * 9) % 2 * highest).astype("uint8").reshape(40, 3, 3)
+    notes = check(saved(tmp_path / "x.npy", x=values)).notes
+    assert any(f"--levels {highest + 1}," in note for note in notes) == told
+
+
 def test_other_data_are_read_whole_under_the_rules_of_a_run(tmp_path):
     spec = load_data(saved(tmp_path / "x.npy", x=byte_images(40, shape=(3, 5, 3))), ReadOptions(layout="hwc")).spec
     other = byte_images(1, seed=1, shape=(3, 5, 3))

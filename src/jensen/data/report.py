@@ -105,6 +105,11 @@ def _facts_of_spec(spec: DataSpec) -> dict[str, str]:
 
 
 def _remarks(spec: DataSpec) -> tuple[str, ...]:
+    if spec.levels is not None and 4 * (spec.maximum + 1) <= spec.levels:
+        most = f"the highest number is {spec.maximum:g} of {spec.levels} levels"
+        return (
+            f"{most}: if no higher ones exist, say --levels {spec.maximum + 1:g}, or bits will be counted for nothing",
+        )
     if not isinstance(spec.preparation, Standardise) or not spec.preparation.constant:
         return ()
     features = ", ".join(_cut([str(feature) for feature in spec.preparation.constant]))
