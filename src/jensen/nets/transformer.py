@@ -46,9 +46,8 @@ class PatchTransformer(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.last = at_the_edge(zeroed(nn.Linear(width, outputs * self.patches.folded)))
-        self.modulation = at_the_edge(
-            zeroed(nn.Linear(width, (6 * depth + 2) * width))
-        )  # of all blocks and the last norm
+        modulated = (6 * depth + 2) * width  # of all blocks and the last norm
+        self.modulation = at_the_edge(zeroed(nn.Linear(width, modulated)))
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         patches = self.patches.fold(x)

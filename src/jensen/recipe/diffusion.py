@@ -92,16 +92,19 @@ def build_generation(settings: DiffusionSettings, variance: AbstractReverseVaria
 
 
 def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
-    """The settings with what they leave to the data: images become at most 16 positions a side, large ones more."""
+    """The settings with what they leave to the data: a network that can take them, and what it has to tell apart.
+
+    A U-Net sees up to 16 positions a side as they are, up to 64 in patches of 2, more in patches of 4.
+    """
     side = max(spec.shape[1:], default=1)
-    chosen = {
-        "network": ("mlp" if len(spec.shape) < 2 else "unet") if settings.network == "auto" else settings.network,
+    by_data = {
+        "network": "mlp" if len(spec.shape) < 2 else "unet",
         "octaves": 0 if spec.levels is None else min(8, math.ceil(math.log2(spec.levels))),
         "patch": 1 if side <= 16 else 2 if side <= 64 else 4,
         "sigma_data": 1.0 if isinstance(spec.preparation, Standardise) else 0.5,
     }
-    open_ = {name for name in chosen if getattr(settings, name) in (None, "auto")}
-    return settings.model_copy(update={name: chosen[name] for name in open_})
+    unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
+    return settings.model_copy(update=unsaid)
 
 
 def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None) -> nn.Module:
