@@ -1,13 +1,16 @@
 """The contract: all that training, evaluation and serving may know of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,47 @@ class Film:
     log_snr: Tensor
     x: Tensor
     estimate: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """p(y|x) over labels (1.4), for each example: probabilities and their logarithms (batch, classes), float64.
+
+    `standard_error` (batch, classes) is the Monte-Carlo error of each probability, 0 where it is exact;
+    `effective_sample_size` (batch) tells how many equally good draws an importance sampler's were worth, inf where
+    nothing was weighted; `evaluations` (batch) counts the network's evaluations that each example cost.
+    """
+
+    log_probabilities: Float[Tensor, " batch classes"]
+    standard_error: Float[Tensor, " batch classes"]
+    effective_sample_size: Float[Tensor, " batch"]
+    evaluations: Float[Tensor, " batch"]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """p(y|x), (batch, classes); every row adds up to one."""
+        return self.log_probabilities.exp()
+
+    @property
+    def labels(self) -> Tensor:
+        """The most probable label, (batch)."""
+        return self.log_probabilities.argmax(1)
+
+    @classmethod
+    def exact(cls, log_probabilities: Float[Tensor, " batch classes"]) -> Self:
+        """What a formula gives: no draws, no error."""
+        none = log_probabilities.new_zeros(len(log_probabilities))
+        return cls(log_probabilities, torch.zeros_like(log_probabilities), none + torch.inf, none)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The predictions for several batches of examples as one batch."""
+        return cls(
+            torch.cat([part.log_probabilities for part in parts]),
+            torch.cat([part.standard_error for part in parts]),
+            torch.cat([part.effective_sample_size for part in parts]),
+            torch.cat([part.evaluations for part in parts]),
+        )
 
 
 class AbstractLatentVariableModel(nn.Module, ABC):
@@ -86,6 +130,13 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
         """x encoded and decoded again: the mean of p(x|z), shape (batch, *shape)."""
+
+    def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
+        """p(y|x) over labels (1.4), by `draws` draws per example, None: as many as the model finds enough.
+
+        Raises `InputError` where the model was not trained on labels.
+        """
+        raise InputError("the model was trained without labels, so there is no p(y|x); train one on labelled data")
 
     def further_bounds(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None

@@ -1,0 +1,135 @@
+"""Σ_k w_k N(x | m_k, L_k L_k^T): marginals, conditionals, quantiles and draws, all exact (1.2), (1.3)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jensen.errors import InputError
+from jensen.gaussian import MultivariateGaussian
+from jensen.randomness import uniform_per_example
+
+HALVINGS = 64  # of the interval that holds a quantile: as exact as float64 can be
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Σ_k w_k N(x | m_k, L_k L_k^T), `log_weights` (*batch, K), `components` of batch shape (*batch, K) or (K).
+
+    The weights add up to one (not checked). Raises `InputError` where the shapes do not fit.
+    """
+
+    log_weights: Tensor
+    components: MultivariateGaussian
+
+    def __post_init__(self) -> None:
+        weights, components = tuple(self.log_weights.shape), tuple(self.components.batch_shape)
+        if not weights or not components or components != weights[len(weights) - len(components) :]:
+            raise InputError(
+                f"a mixture with weights of shape {weights} over components of shape {components}: give (*batch, K) "
+                "weights and as many components"
+            )
+
+    @property
+    def dimensions(self) -> int:
+        """Of x."""
+        return self.components.mean.shape[-1]
+
+    @property
+    def weights(self) -> Tensor:
+        """w, (*batch, K)."""
+        return self.log_weights.exp()
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x] = Σ_k w_k m_k, (*batch, d)."""
+        return (self.weights.unsqueeze(-1) * self.components.mean).sum(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[x] of each dimension, (*batch, d), by the law of total variance."""
+        deviation = self.components.mean - self.mean.unsqueeze(-2)
+        return (self.weights.unsqueeze(-1) * (self._scales().square() + deviation.square())).sum(-2)
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p(x, k) in nats, (*batch, K), of x (*batch, d)."""
+        return self.log_weights + self.components.log_prob(x.unsqueeze(-2))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, (*batch)."""
+        return self.log_joint(x).logsumexp(-1)
+
+    def marginal(self, indices: Sequence[int]) -> "Mixture":
+        """The distribution of x[indices] (1.3), in the order given."""
+        return Mixture(self.log_weights, self.components.marginal(indices))
+
+    def condition(self, indices: Sequence[int], values: Tensor) -> "Mixture":
+        """The distribution of the other coordinates, in their order, given x[indices] = values (*batch, n) (1.2).
+
+        Again a mixture: each component is conditioned, and its weight becomes w_k N(values | k) / p(values).
+        """
+        known = values.unsqueeze(-2)
+        log_weights = self.log_weights + self.components.marginal(indices).log_prob(known)
+        return Mixture(log_weights.log_softmax(-1), self.components.condition(indices, known))
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """P(x_d <= value) of each dimension on its own, for values (*sample, *batch, d)."""
+        standardised = (x.unsqueeze(-2) - self.components.mean) / self._scales()
+        return (self.weights.unsqueeze(-1) * torch.special.ndtr(standardised)).sum(-2)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """The inverse of `cdf`, by bisection: u (*sample, *batch, d) within (0, 1)."""
+        ends = self.components.mean + self._scales() * torch.special.ndtri(u.unsqueeze(-2))
+        low, high = ends.amin(-2), ends.amax(-2)  # no component has less of u below, none more
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = self.cdf(middle) < u
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+    def sample(self, draws: int, *, seed: int, index: Sequence[int]) -> Tensor:
+        """`draws` from each of a batch of mixtures, (draws, batch, d); row i is a function of (seed, index[i])."""
+        u = uniform_per_example(seed, index, (draws, self.dimensions + 1)).transpose(0, 1)
+        return self.transform(u.to(self.log_weights.device))
+
+    def transform(self, u: Tensor) -> Tensor:
+        """A draw (*sample, *batch, d) from uniform noise (*sample, *batch, d + 1).
+
+        The first number chooses the component, the others become m_k + L_k eps (1.8).
+        """
+        chosen = self.choose(u[..., 0]).unsqueeze(-1)
+        eps = torch.special.ndtri(u[..., 1:]).to(self.log_weights.dtype)
+        mean, factor = self.components.mean, self.components.cholesky
+        factor = factor.expand(*self.components.batch_shape, *factor.shape[-2:])
+        drawn = torch.zeros_like(eps)
+        for k in range(self.log_weights.shape[-1]):  # no factor is copied for every draw
+            drawn = torch.where(
+                chosen == k, mean[..., k, :] + (factor[..., k, :, :] @ eps.unsqueeze(-1))[..., 0], drawn
+            )
+        return drawn
+
+    def choose(self, u: Tensor) -> Tensor:
+        """The component whose share of [0, 1] holds u, (*sample, *batch)."""
+        cumulative = self.weights.cumsum(-1)
+        return (cumulative < u.unsqueeze(-1)).sum(-1).clamp(max=self.log_weights.shape[-1] - 1)
+
+    def _scales(self) -> Tensor:
+        """The standard deviation of each dimension within each component."""
+        return self.components.cholesky.square().sum(-1).sqrt()
+
+
+def mixture(weights: Tensor, means: Tensor, covariances: Tensor) -> Mixture:
+    """The mixture of weights (K), means (K, d) and covariances (K, d, d), in float64.
+
+    Raises `InputError` for weights that are negative or do not add up to one, and for what is no covariance.
+
+    >>> mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1, 1)).variance
+    tensor([2.], dtype=torch.float64)
+    """
+    weights = weights.double()
+    if weights.ndim != 1 or not bool((weights >= 0).all()) or not math.isclose(float(weights.sum()), 1, abs_tol=1e-6):
+        raise InputError(f"weights {weights.tolist()} of a mixture: expected a list of numbers >= 0 that add up to 1")
+    components = MultivariateGaussian.from_covariance(means.double(), covariances.double())
+    return Mixture((weights / weights.sum()).log(), components)
