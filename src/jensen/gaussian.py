@@ -141,6 +141,10 @@ class Gaussian:
         squares, log_scale = _sum_event(standardised.square(), event), _sum_event(self.scale.log(), event)
         return -0.5 * squares - (log_scale + math.prod(event) * LOG_SQRT_TWO_PI)  # Σ of (1.5)
 
+    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
+        """log N(x_d | mean_d, scale_d²) (1.5) in nats, elementwise: its sum over the event is `log_prob`."""
+        return normal_log_density(x, self.mean, self.scale)
+
     def rsample(self, generator: torch.Generator | None = None, sample_shape: Sequence[int] = ()) -> Tensor:
         """mean + scale ⊙ eps, eps ~ N(0, I) (1.8), (4.7): shape (*sample_shape, *batch, *event), differentiable.
 

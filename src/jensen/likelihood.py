@@ -10,6 +10,7 @@ to a sample by its quantile function, so that a sample is a pure function of its
 | `BernoulliLikelihood`   | binary, {0, 1}                  | `Bernoulli`                                    |
 | `DiscretisedLikelihood` | L levels on the grid of [-1, 1] | `DiscretisedGaussian` or `DiscretisedLogistic` |
 | `CategoricalLikelihood` | L levels on the grid of [-1, 1] | `Categorical`                                  |
+| `PartlyObserved`        | any of these, NaN where missing | `PartialObservation` of any of these           |
 
 The grid of L levels is -1 + 2k / (L - 1), k = 0..L-1. Values of x are not checked: looking would make a GPU wait.
 """
@@ -45,6 +46,9 @@ class Observation(Protocol):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, shape (*batch); x may lack leading batch dimensions."""
 
+    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
+        """log p(x_d) in nats, shape (*batch, *shape): its sum over the dimensions of x is `log_prob`."""
+
     def quantile(self, u: Tensor) -> Tensor:
         """The inverse distribution function of each dimension: a sample where u ~ U(0, 1) has the shape of x."""
 
@@ -71,7 +75,11 @@ class Bernoulli:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ_d x_d logit_d - log(1 + exp(logit_d)) in nats."""
-        return -_sum_event(torch.addcmul(F.softplus(self.logits), x, self.logits, value=-1), self.event_dims)
+        return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
+
+    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
+        """The terms of `log_prob`."""
+        return -torch.addcmul(F.softplus(self.logits), x, self.logits, value=-1)
 
     def quantile(self, u: Tensor) -> Tensor:
         """1 where u > p(x = 0), else 0."""
@@ -92,6 +100,10 @@ class _Discretised(ABC):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ_d log of the mass of x_d's bin, in nats; x on the grid (elsewhere the nearest level counts)."""
+        return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
+
+    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
+        """The terms of `log_prob`."""
         last = self.levels - 1
         level = ((x + 1) * (last / 2)).round()
         # Edges from the level, not from x: the upper edge of a bin is then bit for bit the lower edge of the next.
@@ -100,7 +112,7 @@ class _Discretised(ABC):
         upper = -F.threshold(1 - (2 * level + 1) / last, -1, -OUTERMOST)
         width = F.threshold(upper - lower, OUTERMOST / 2, 2 / last)
         lower, upper = ((edge - self.location) / self.scale for edge in (lower, upper))
-        return _sum_event(self._log_mass(lower, upper, width / self.scale), self.event_dims)
+        return self._log_mass(lower, upper, width / self.scale)
 
     @property
     def mean(self) -> Tensor:
@@ -210,10 +222,14 @@ class Categorical:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Σ_d log p(x_d) in nats; x on the grid."""
+        return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
+
+    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
+        """The terms of `log_prob`."""
         level = ((x + 1) * ((self.levels - 1) / 2)).round().long().unsqueeze(self._axis)
         log_probabilities = self.logits.log_softmax(self._axis)
         level = level.expand(*self.logits.shape[: self._axis], 1, *self.logits.shape[self._axis + 1 :])
-        return _sum_event(log_probabilities.gather(self._axis, level), self.event_dims + 1)
+        return log_probabilities.gather(self._axis, level).squeeze(self._axis)
 
     @property
     def mean(self) -> Tensor:
@@ -230,6 +246,37 @@ class Categorical:
     @property
     def _axis(self) -> int:
         return -self.event_dims - 1
+
+
+@dataclass(frozen=True, eq=False)
+class PartialObservation:
+    """A distribution over x of which only some dimensions are seen: NaN in x is a missing value, which counts nothing.
+
+    >>> fair = PartialObservation(Bernoulli(torch.zeros(3), event_dims=1), event_dims=1)
+    >>> fair.log_prob(torch.tensor([1.0, math.nan, 0.0])) / 2
+    tensor(-0.6931)
+    """
+
+    whole: Observation
+    event_dims: int
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x], of every dimension."""
+        return self.whole.mean
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x_observed) = Σ over the observed d of log p(x_d), in nats: the others integrate to one."""
+        return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
+
+    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
+        """The terms of `log_prob`: 0, with gradient 0, where x is missing."""
+        missing = x.isnan()
+        return self.whole.log_prob_by_dimension(x.masked_fill(missing, 0)).masked_fill(missing, 0)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """The inverse distribution function of every dimension."""
+        return self.whole.quantile(u)
 
 
 # ---------------------------------------------------------------------------------------------- scales
@@ -400,3 +447,21 @@ class CategoricalLikelihood(AbstractLikelihood):
 
     def forward(self, output: Tensor) -> Categorical:
         return Categorical(output, event_dims=len(self.shape))
+
+
+class PartlyObserved(AbstractLikelihood):
+    """A likelihood for x with missing values, which are NaN in x: p(x_observed|z), the other dimensions summed out.
+
+    It shares the parameters of `likelihood`.
+    """
+
+    def __init__(self, likelihood: AbstractLikelihood) -> None:
+        super().__init__()
+        self.likelihood, self.shape, self.outputs = likelihood, likelihood.shape, likelihood.outputs
+
+    def forward(self, output: Tensor) -> PartialObservation:
+        return PartialObservation(self.likelihood(output), event_dims=len(self.shape))
+
+    def diagnostics(self, output: Tensor) -> dict[str, float]:
+        """Those of `likelihood`."""
+        return self.likelihood.diagnostics(output)

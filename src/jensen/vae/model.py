@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
-from jensen.likelihood import AbstractLikelihood, Observation
+from jensen.likelihood import AbstractLikelihood, Observation, PartlyObserved
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
 from jensen.vae.objective import AbstractObjective, ElboObjective
@@ -54,6 +54,16 @@ class VAE(AbstractLatentVariableModel):
         """q(z) for any x: the encoder's, or, per-datapoint, optimised here with theta fixed."""
         start = self.posterior.initial(x)
         return start if isinstance(self.posterior, AmortisedPosterior) else self.optimise(x, start)
+
+    def partly_observed(self) -> "VAE":
+        """This model, its weights shared, for x with missing values: bounds and q are those of the observed ones.
+
+        A missing value is NaN in x. A draw of x still has every dimension.
+        """
+        if isinstance(self.likelihood, PartlyObserved):
+            return self
+        likelihood = PartlyObserved(self.likelihood)
+        return VAE(self.posterior, self.decoder, likelihood, self.objective, self.fit_steps).train(self.training)
 
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
@@ -113,7 +123,7 @@ class VAE(AbstractLatentVariableModel):
         for block, start in enumerate(range(0, samples, BLOCK)):
             eps = self._noise(x, min(BLOCK, samples - start), seed, numbers, block)
             z = q.mean + q.scale * eps
-            part = ImportanceWeightedBound.from_log_weights(self.log_joint(x, z) - q.log_prob(z))
+            part = ImportanceWeightedBound.from_log_weights(self.log_joint(x, z) - q.log_prob(z), samples)
             total = part if total is None else total + part
         assert total is not None
         return total

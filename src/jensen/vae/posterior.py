@@ -27,7 +27,10 @@ class AbstractPosterior(nn.Module, ABC):
 
 
 class AmortisedPosterior(AbstractPosterior):
-    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), mu and log s from an encoder with outputs (batch, 2 latent_dims)."""
+    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), mu and log s from an encoder with outputs (batch, 2 latent_dims).
+
+    A missing value, NaN in x, is shown to the encoder as 0 (as by Mattei & Frellsen 2019).
+    """
 
     def __init__(self, encoder: nn.Module, latent_dims: int) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class AmortisedPosterior(AbstractPosterior):
 
     def initial(self, x: Tensor) -> Gaussian:
         """q(z|x), which needs no optimisation; in the precision of x, whatever autocast runs the encoder in."""
-        return _from_mean_and_log_scale(self.encoder(x).to(x.dtype))
+        return _from_mean_and_log_scale(self.encoder(x.nan_to_num(nan=0.0)).to(x.dtype))
 
 
 class PerDatapointPosterior(AbstractPosterior):
