@@ -10,9 +10,9 @@ to a sample by its quantile function, so that a sample is a pure function of its
 | `BernoulliLikelihood`   | binary, {0, 1}                  | `Bernoulli`                                    |
 | `DiscretisedLikelihood` | L levels on the grid of [-1, 1] | `DiscretisedGaussian` or `DiscretisedLogistic` |
 | `CategoricalLikelihood` | L levels on the grid of [-1, 1] | `Categorical`                                  |
-| `PartlyObserved`        | any of these, NaN where missing | `PartialObservation` of any of these           |
 
 The grid of L levels is -1 + 2k / (L - 1), k = 0..L-1. Values of x are not checked: looking would make a GPU wait.
+`jensen.vae.missing` makes of any likelihood that of the observed dimensions alone.
 """
 
 import math
@@ -248,37 +248,6 @@ class Categorical:
         return -self.event_dims - 1
 
 
-@dataclass(frozen=True, eq=False)
-class PartialObservation:
-    """A distribution over x of which only some dimensions are seen: NaN in x is a missing value, which counts nothing.
-
-    >>> fair = PartialObservation(Bernoulli(torch.zeros(3), event_dims=1), event_dims=1)
-    >>> fair.log_prob(torch.tensor([1.0, math.nan, 0.0])) / 2
-    tensor(-0.6931)
-    """
-
-    whole: Observation
-    event_dims: int
-
-    @property
-    def mean(self) -> Tensor:
-        """E[x], of every dimension."""
-        return self.whole.mean
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x_observed) = Σ over the observed d of log p(x_d), in nats: the others integrate to one."""
-        return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
-
-    def log_prob_by_dimension(self, x: Tensor) -> Tensor:
-        """The terms of `log_prob`: 0, with gradient 0, where x is missing."""
-        missing = x.isnan()
-        return self.whole.log_prob_by_dimension(x.masked_fill(missing, 0)).masked_fill(missing, 0)
-
-    def quantile(self, u: Tensor) -> Tensor:
-        """The inverse distribution function of every dimension."""
-        return self.whole.quantile(u)
-
-
 # ---------------------------------------------------------------------------------------------- scales
 
 
@@ -447,21 +416,3 @@ class CategoricalLikelihood(AbstractLikelihood):
 
     def forward(self, output: Tensor) -> Categorical:
         return Categorical(output, event_dims=len(self.shape))
-
-
-class PartlyObserved(AbstractLikelihood):
-    """A likelihood for x with missing values, which are NaN in x: p(x_observed|z), the other dimensions summed out.
-
-    It shares the parameters of `likelihood`.
-    """
-
-    def __init__(self, likelihood: AbstractLikelihood) -> None:
-        super().__init__()
-        self.likelihood, self.shape, self.outputs = likelihood, likelihood.shape, likelihood.outputs
-
-    def forward(self, output: Tensor) -> PartialObservation:
-        return PartialObservation(self.likelihood(output), event_dims=len(self.shape))
-
-    def diagnostics(self, output: Tensor) -> dict[str, float]:
-        """Those of `likelihood`."""
-        return self.likelihood.diagnostics(output)

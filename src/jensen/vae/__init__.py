@@ -1,5 +1,6 @@
-"""The variational autoencoder (section 4 of the lecture), in reading order: posterior, objective, model."""
+"""The variational autoencoder (section 4 of the lecture), in reading order: posterior, objective, target, predict, model."""
 
+from jensen.vae.missing import PartlyObserved
 from jensen.vae.model import VAE
 from jensen.vae.objective import (
     AbstractObjective,
@@ -8,15 +9,22 @@ from jensen.vae.objective import (
     ImportanceWeightedObjective,
 )
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, PerDatapointPosterior, optimise_posterior
+from jensen.vae.predict import TargetPrediction
+from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 __all__ = [
     "VAE",
     "AbstractObjective",
     "AbstractPosterior",
+    "AbstractTarget",
     "AmortisedPosterior",
+    "ContinuousTarget",
     "DoublyReparameterisedObjective",
     "ElboObjective",
     "ImportanceWeightedObjective",
+    "LabelTarget",
+    "PartlyObserved",
     "PerDatapointPosterior",
+    "TargetPrediction",
     "optimise_posterior",
 ]

@@ -1,7 +1,8 @@
 """The variational autoencoder (section 4): prior, decoder, posterior, and the bounds they give."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,17 @@ from torch import Tensor, nn
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
-from jensen.likelihood import AbstractLikelihood, Observation, PartlyObserved
-from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.likelihood import AbstractLikelihood, Observation
+from jensen.model import AbstractLatentVariableModel, Batch, Loss, Prediction
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
+from jensen.vae.missing import PartlyObserved
 from jensen.vae.objective import AbstractObjective, ElboObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
+from jensen.vae.predict import TargetPrediction, predict_labels, predict_targets
+from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
+
+Target = TypeVar("Target", bound=AbstractTarget)
+PREDICTION_DRAWS = 1000  # usual for p(y|x):
 
 BLOCK = 100  # draws whose noise is generated together; part of what (seed, index) means, so not an option
 ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # of x, decoded together: what a CPU's caches hold, what fills a GPU
@@ -23,7 +30,8 @@ class VAE(AbstractLatentVariableModel):
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
     `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is how long q is
-    optimised, theta fixed, for examples that a per-datapoint posterior has not seen in training.
+    optimised, theta fixed, for examples that a per-datapoint posterior has not seen in training. With a `target` it is
+    the joint model p(x, y, z) = p(z) p(x|z) p(y|z): the loss is then about log p(x, y), `elbo` still about log p(x).
     """
 
     def __init__(
@@ -33,8 +41,10 @@ class VAE(AbstractLatentVariableModel):
         likelihood: AbstractLikelihood,
         objective: AbstractObjective | None = None,
         fit_steps: int = 300,
+        target: AbstractTarget | None = None,
     ) -> None:
         super().__init__()
+        self.target = target
         self.posterior, self.decoder, self.likelihood = posterior, decoder, likelihood
         self.objective = objective or ElboObjective()
         self.shape, self.latent_dims, self.fit_steps = likelihood.shape, posterior.latent_dims, fit_steps
@@ -50,6 +60,10 @@ class VAE(AbstractLatentVariableModel):
         prior = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)  # (4.1)
         return self.decode(z).log_prob(x) + prior.log_prob(z)
 
+    def log_target(self, batch: Batch, z: Tensor) -> Tensor | float:
+        """log p(y|z) of the batch's y for z (draws, batch, latent_dims), (draws, batch); 0 without a target."""
+        return 0.0 if self.target is None else self.target.log_prob(z, batch)
+
     def infer(self, x: Tensor) -> Gaussian:
         """q(z) for any x: the encoder's, or, per-datapoint, optimised here with theta fixed."""
         start = self.posterior.initial(x)
@@ -63,7 +77,9 @@ class VAE(AbstractLatentVariableModel):
         if isinstance(self.likelihood, PartlyObserved):
             return self
         likelihood = PartlyObserved(self.likelihood)
-        return VAE(self.posterior, self.decoder, likelihood, self.objective, self.fit_steps).train(self.training)
+        return VAE(self.posterior, self.decoder, likelihood, self.objective, self.fit_steps, self.target).train(
+            self.training
+        )
 
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
@@ -105,28 +121,70 @@ class VAE(AbstractLatentVariableModel):
         self, q: Gaussian, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:
         """The L_K (4.9) that a given q gives."""
+        return ImportanceWeightedBound.concatenate(
+            [_importance_bound(draws, samples) for draws in self._weighted_draws(q, x, samples, seed, index)]
+        )
+
+    # -- p(y|x)
+
+    @torch.no_grad()
+    def joint_elbo(self, batch: Batch, *, draws: int = 1, seed: int = 0) -> Elbo:
+        """The bound on log p(x, y) with q(z|x): E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), in nats.
+
+        `reconstruction` is that of x and y. Raises `InputError` for a model or a batch without y.
+        """
+        q, x = self.infer(batch.x), batch.x
+        z = q.mean + q.scale * self._noise(x, draws, seed, batch.index.tolist())
+        self._target(AbstractTarget)
+        return Elbo.from_draws(self.decode(z).log_prob(x) + self.log_target(batch, z), {"rate": q.kl_to_standard()})
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
+        """p(y|x) over labels (1.4), by `draws` weighted draws from q(z|x), 1,000 by default; see `jensen.vae.predict`."""
+        target = self._target(LabelTarget)
+        groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
+        return Prediction.concatenate([predict_labels(target, group) for group in groups])
+
+    @torch.no_grad()
+    def predict_targets(
+        self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None
+    ) -> TargetPrediction:
+        """p(y|x) over continuous y (1.4), in the same way: a mixture of `draws` normals for each example."""
+        target = self._target(ContinuousTarget)
+        groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
+        return TargetPrediction.concatenate([predict_targets(target, group) for group in groups])
+
+    def _target(self, kind: type[Target]) -> Target:
+        if not isinstance(self.target, kind):
+            of = {LabelTarget: "labels", ContinuousTarget: "continuous targets"}.get(kind, "any y")  # type: ignore[arg-type]
+            raise InputError(
+                f"the model was trained without {of}, so there is no p(y|x) of them; train one with: "
+                "jensen train vae --predict label, on labelled data"
+            )
+        return self.target
+
+    # -- importance sampling
+
+    def _weighted_draws(
+        self, q: Gaussian, x: Tensor, samples: int, seed: int, index: Tensor | None
+    ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+        """For each group of examples the chunks of its draws z ~ q (draws, group, latent_dims), with log w (4.9)."""
         numbers = _numbers(x, index)
         rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)
         group = max(1, rows // min(BLOCK, samples))  # examples
-        chunks = [slice(start, start + group) for start in range(0, len(x), group)]
-        return ImportanceWeightedBound.concatenate(
-            [
-                self._importance_group(Gaussian(q.mean[rows], q.scale[rows]), x[rows], samples, seed, numbers[rows])
-                for rows in chunks
-            ]
-        )
+        for start in range(0, len(x), group):
+            part = slice(start, start + group)
+            yield self._chunks(Gaussian(q.mean[part], q.scale[part]), x[part], samples, seed, numbers[part])
 
-    def _importance_group(
+    def _chunks(
         self, q: Gaussian, x: Tensor, samples: int, seed: int, numbers: Sequence[int]
-    ) -> ImportanceWeightedBound:
-        total: ImportanceWeightedBound | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         for block, start in enumerate(range(0, samples, BLOCK)):
             eps = self._noise(x, min(BLOCK, samples - start), seed, numbers, block)
             z = q.mean + q.scale * eps
-            part = ImportanceWeightedBound.from_log_weights(self.log_joint(x, z) - q.log_prob(z), samples)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+            yield z, self.log_joint(x, z) - q.log_prob(z)
+
+    # -- samples and codes
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
@@ -195,6 +253,15 @@ class VAE(AbstractLatentVariableModel):
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
     """Which example each row of x is."""
     return range(len(x)) if index is None else index.tolist()
+
+
+def _importance_bound(draws: Iterator[tuple[Tensor, Tensor]], samples: int) -> ImportanceWeightedBound:
+    total: ImportanceWeightedBound | None = None
+    for _, log_weights in draws:
+        part = ImportanceWeightedBound.from_log_weights(log_weights, samples)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 def _refuse(labels: Tensor | None) -> None:
