@@ -15,11 +15,15 @@ from jensen.errors import InputError
 
 @dataclass(frozen=True)
 class Batch:
-    """Training examples: prepared x (batch, *shape), their numbers in the training set, labels or None (batch each)."""
+    """Training examples: prepared x (batch, *shape), their numbers in the training set, labels or None (batch each).
+
+    `targets` (batch, dims) are continuous y, or None.
+    """
 
     x: Tensor
     index: Tensor
     labels: Tensor | None = None
+    targets: Tensor | None = None
 
 
 @dataclass(frozen=True)

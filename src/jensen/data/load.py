@@ -94,6 +94,7 @@ def specify(
         counts={name: len(rows[name]) for name in SPLITS},
         classes=None if reading.labels is None else int(reading.labels.max()) + 1,
         label_names=reading.label_names,
+        label_counts=_label_counts(reading.labels, rows["train"]),
         splits=describe_split(reading, options),
         skipped=reading.skipped,
         fingerprint=fingerprint(reading),
@@ -111,6 +112,10 @@ def fingerprint(reading: Reading) -> str:
     for beside in (reading.labels, reading.supplied):
         digest.update(b"none" if beside is None else beside.tobytes())
     return digest.hexdigest()
+
+
+def _label_counts(labels: np.ndarray | None, rows: np.ndarray) -> tuple[int, ...] | None:
+    return None if labels is None else tuple(np.bincount(labels[rows], minlength=int(labels.max()) + 1).tolist())
 
 
 def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:

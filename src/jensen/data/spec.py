@@ -44,6 +44,9 @@ class DataSpec(BaseModel):
 
     label_names: tuple[str, ...] | None
 
+    label_counts: tuple[int, ...] | None = None
+    """How many training examples each class has; None without labels, and in runs from before it was recorded."""
+
     splits: str
     """How the splits were made, in words."""
 

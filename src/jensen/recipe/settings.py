@@ -61,6 +61,10 @@ class VAESettings(BaseModel):
     """Nats per latent dimension below which the KL is not pushed (elbo objective only)."""
     fit_steps: PositiveInt = 300
     """Steps of optimising q for new data, theta fixed (per-datapoint posterior, amortisation gap)."""
+    predict: Literal["none", "label"] = "none"
+    """What else z explains: with label it is a joint model p(x, y), which gives p(y|x). Needs labelled data."""
+    predict_hidden: tuple[PositiveInt, ...] = (64,)
+    """Widths of the hidden layers from z to the labels. Empty: linear."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -27,6 +27,7 @@ from jensen.vae import (
     DoublyReparameterisedObjective,
     ElboObjective,
     ImportanceWeightedObjective,
+    LabelTarget,
     PerDatapointPosterior,
 )
 
@@ -36,7 +37,7 @@ def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     likelihood = _likelihood(settings, spec)
     encoder, decoder = _networks(settings, spec.shape, likelihood.outputs)
     posterior = _posterior(settings, encoder, spec.counts["train"])
-    return VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps)
+    return VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps, _target(settings, spec))
 
 
 def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module]:
@@ -52,6 +53,15 @@ def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tu
         ConvolutionalEncoder(shape, settings.channels, 2 * latent),
         ConvolutionalDecoder(latent, shape, settings.channels, outputs),
     )
+
+
+def _target(settings: VAESettings, spec: DataSpec) -> LabelTarget | None:
+    if settings.predict == "none":
+        return None
+    if spec.classes is None:
+        raise InputError(f"predict label: {spec.source} has no labels; give labelled data, or predict none")
+    network = MLP((settings.latent_dims,), settings.predict_hidden, (spec.classes,), settings.activation)
+    return LabelTarget(network, spec.classes)
 
 
 def _posterior(settings: VAESettings, encoder: nn.Module, examples: int) -> AbstractPosterior:

@@ -1,4 +1,4 @@
-"""The variational autoencoder (section 4 of the lecture), in reading order: posterior, objective, target, predict, model."""
+"""The variational autoencoder (section 4), in reading order: posterior, objective, target, predict, model."""
 
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.model import VAE

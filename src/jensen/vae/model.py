@@ -135,12 +135,13 @@ class VAE(AbstractLatentVariableModel):
         """
         q, x = self.infer(batch.x), batch.x
         z = q.mean + q.scale * self._noise(x, draws, seed, batch.index.tolist())
-        self._target(AbstractTarget)
+        if self.target is None:
+            raise InputError(_untrained("any y"))
         return Elbo.from_draws(self.decode(z).log_prob(x) + self.log_target(batch, z), {"rate": q.kl_to_standard()})
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) over labels (1.4), by `draws` weighted draws from q(z|x), 1,000 by default; see `jensen.vae.predict`."""
+        """p(y|x) over labels (1.4), by `draws` weighted draws from q(z|x), by default 1,000: `jensen.vae.predict`."""
         target = self._target(LabelTarget)
         groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
         return Prediction.concatenate([predict_labels(target, group) for group in groups])
@@ -156,11 +157,7 @@ class VAE(AbstractLatentVariableModel):
 
     def _target(self, kind: type[Target]) -> Target:
         if not isinstance(self.target, kind):
-            of = {LabelTarget: "labels", ContinuousTarget: "continuous targets"}.get(kind, "any y")  # type: ignore[arg-type]
-            raise InputError(
-                f"the model was trained without {of}, so there is no p(y|x) of them; train one with: "
-                "jensen train vae --predict label, on labelled data"
-            )
+            raise InputError(_untrained("labels" if kind is LabelTarget else "continuous targets"))
         return self.target
 
     # -- importance sampling
@@ -262,6 +259,10 @@ def _importance_bound(draws: Iterator[tuple[Tensor, Tensor]], samples: int) -> I
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+def _untrained(of: str) -> str:
+    return f"the model was trained without {of}, so it has no p(y|x) of them; try: jensen train vae --predict label"
 
 
 def _refuse(labels: Tensor | None) -> None:

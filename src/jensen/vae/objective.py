@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class AbstractObjective(ABC):
-    """A loss for a VAE: nats per example, to be minimised."""
+    """A loss for a VAE: nats per example, to be minimised; of a joint model it is about log p(x, y).
+
+    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), and so for L_K.
+    """
 
     @abstractmethod
     def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss: ...
@@ -49,12 +52,16 @@ class ElboObjective(AbstractObjective):
         q = vae.posterior(batch.x, batch.index)
         z = q.rsample(generator)  # (4.7)
         reconstruction = vae.decode(z).log_prob(batch.x).mean()
+        target = vae.log_target(batch, z)
         kl_per_dimension = standard_normal_kl(q.mean, q.scale).mean(0)  # (4.6)
         rate = kl_per_dimension.sum()
         penalty = kl_per_dimension.clamp(min=self.free_bits).sum() if self.free_bits else rate
         weight = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         terms = {"reconstruction": reconstruction.detach(), "rate": rate.detach()}
-        return Loss(weight * penalty - reconstruction, terms)  # (4.8)
+        if not isinstance(target, float):
+            target = target.mean()
+            terms["target"] = target.detach()
+        return Loss(weight * penalty - reconstruction - target, terms)  # (4.8)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class ImportanceWeightedObjective(AbstractObjective):
     def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.rsample(generator, (self.samples,))
-        log_weights = vae.log_joint(batch.x, z) - q.log_prob(z)
+        log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.log_prob(z)
         return _importance_loss(log_weights, log_mean_exp(log_weights).mean())
 
 
@@ -94,7 +101,7 @@ class DoublyReparameterisedObjective(AbstractObjective):
     def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.rsample(generator, (self.samples,))
-        log_weights = vae.log_joint(batch.x, z) - q.detach().log_prob(z)
+        log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.detach().log_prob(z)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:
             z.register_hook(lambda gradient: normalised.unsqueeze(-1) * gradient)  # w̃ from the loss, w̃ once more here

@@ -1,0 +1,108 @@
+"""p(y|x) by self-normalised importance sampling (1.4): numerator and denominator by the same draws from q(z|x).
+
+p(y|x) = ∫ p(y|z) p(x, z) dz / ∫ p(x, z) dz ≈ Σ_k w_k p(y|z_k) / Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) as in (4.9): the
+ratio's bias falls like 1/K, its error like 1/sqrt(K), which is `standard_error`, by the delta method (Owen 2013,
+section 9.2). Both are about the effective sample size rather than K, and mean nothing where that is near one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from jensen.gaussian import MultivariateGaussian
+from jensen.mixture import Mixture
+from jensen.model import Prediction
+from jensen.vae.target import ContinuousTarget, LabelTarget
+
+Draws = Iterable[tuple[Tensor, Tensor]]  # chunks of z (draws, batch, latent_dims) and log w (draws, batch)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Logarithms of sums over draws, float64: Σ w, Σ w² (batch, 1); Σ w p, Σ w² p, Σ w² p² (batch, classes)."""
+
+    draws: int
+    w: Tensor
+    ww: Tensor
+    wp: Tensor
+    wwp: Tensor
+    wwpp: Tensor
+
+    @classmethod
+    def of(cls, log_w: Tensor, log_p: Tensor) -> Self:
+        """Of one chunk: log w (draws, batch), log p(y|z) (draws, batch, classes)."""
+        w, p = log_w.double().unsqueeze(-1), log_p.double()
+        terms = w, 2 * w, w + p, 2 * w + p, 2 * (w + p)
+        return cls(len(w), *(term.logsumexp(0) for term in terms))
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        pairs = (
+            (self.w, other.w),
+            (self.ww, other.ww),
+            (self.wp, other.wp),
+            (self.wwp, other.wwp),
+            (self.wwpp, other.wwpp),
+        )
+        return _Sums(self.draws + other.draws, *(torch.logaddexp(*pair) for pair in pairs))
+
+    def prediction(self) -> Prediction:
+        log_p = self.wp - self.w
+        p, scale = log_p.exp(), -2 * self.w
+        variance = (self.wwpp + scale).exp() - 2 * p * (self.wwp + scale).exp() + p.square() * (self.ww + scale).exp()
+        size = torch.exp(2 * self.w - self.ww)[:, 0]
+        correction = self.draws / max(self.draws - 1, 1)  # nothing is known of the error of one draw: it is 0 then
+        error = (correction * variance.clamp(min=0)).sqrt()
+        return Prediction(log_p, error, size, torch.full_like(size, self.draws))
+
+
+def predict_labels(target: LabelTarget, draws: Draws) -> Prediction:
+    """p(y|x) of every label from weighted draws of z, a chunk in memory at a time."""
+    total: _Sums | None = None
+    for z, log_weights in draws:
+        part = _Sums.of(log_weights, target(z))
+        total = part if total is None else total + part
+    assert total is not None
+    return total.prediction()
+
+
+@dataclass(frozen=True, eq=False)
+class TargetPrediction:
+    """p(y|x) over continuous y: a mixture of one normal per draw, for each example, and what the draws are worth."""
+
+    distribution: Mixture
+    effective_sample_size: Tensor
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Of the distribution's mean, (batch, dims), as in (1.4) by the delta method."""
+        means, weights = self.distribution.components.mean, self.distribution.weights.unsqueeze(-1)
+        deviation = means - self.distribution.mean.unsqueeze(1)
+        return (weights * deviation).square().sum(1).sqrt()
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Several batches of examples as one."""
+        mixtures = [part.distribution for part in parts]
+        components = MultivariateGaussian(
+            torch.cat([one.components.mean for one in mixtures]),
+            torch.cat([one.components.cholesky for one in mixtures]),
+        )
+        sizes = torch.cat([part.effective_sample_size for part in parts])
+        return cls(Mixture(torch.cat([one.log_weights for one in mixtures]), components), sizes)
+
+
+def predict_targets(target: ContinuousTarget, draws: Draws) -> TargetPrediction:
+    """p(y|x) of continuous y from weighted draws of z; what is kept of each draw is its p(y|z)."""
+    log_weights, means, scales = [], [], []
+    for z, log_w in draws:
+        law = target(z)
+        log_weights.append(log_w.double())
+        means.append(law.mean.double())
+        scales.append(law.scale.double().expand(law.shape))
+    normalised = torch.cat(log_weights).log_softmax(0)
+    factors = torch.cat(scales).transpose(0, 1).diag_embed()
+    components = MultivariateGaussian(torch.cat(means).transpose(0, 1), factors)
+    return TargetPrediction(Mixture(normalised.mT, components), 1 / normalised.exp().square().sum(0))

@@ -1,0 +1,63 @@
+"""p(y|z): labels and continuous targets as further observed variables, independent of x given z.
+
+p(x, y, z) = p(z) p(x|z) p(y|z), each with its own likelihood. What q(z|x) bounds then is log p(x, y), by (3.1) and for
+any q: E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). As q looks at x alone it is also the proposal for p(y|x).
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian
+from jensen.likelihood import GaussianLikelihood
+from jensen.model import Batch
+
+
+class AbstractTarget(nn.Module, ABC):
+    """p(y|z), beside p(x|z)."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
+        """log p(y|z) in nats for z (*draws, batch, latent_dims): (*draws, batch). `InputError` where y is missing."""
+
+
+class LabelTarget(AbstractTarget):
+    """p(y|z) over labels 0..classes-1: the softmax of a network from (rows, latent_dims) to (rows, classes)."""
+
+    def __init__(self, network: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.network, self.classes = network, classes
+
+    def forward(self, z: Tensor) -> Tensor:
+        """log p(y|z) of every label, (*batch, classes)."""
+        output = self.network(z.flatten(0, -2)).to(z.dtype)
+        return output.reshape(*z.shape[:-1], self.classes).log_softmax(-1)
+
+    def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
+        labels = batch.labels
+        if labels is None:
+            raise InputError("a model of labels got data without labels: give labelled data, or predict none")
+        return self(z).gather(-1, labels.expand(z.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+
+class ContinuousTarget(AbstractTarget):
+    """p(y|z) = N(y | mean(z), diag scale²) over y (dims): a network (rows, latent_dims) -> (rows, outputs, dims)."""
+
+    def __init__(self, network: nn.Module, likelihood: GaussianLikelihood) -> None:
+        super().__init__()
+        self.network, self.likelihood = network, likelihood
+
+    def forward(self, z: Tensor) -> Gaussian:
+        """p(y|z) for z (*batch, latent_dims)."""
+        output = self.network(z.flatten(0, -2)).to(z.dtype)
+        return self.likelihood(output.reshape(*z.shape[:-1], *output.shape[1:]))
+
+    def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
+        targets = batch.targets
+        if targets is None or targets.shape[1:] != self.likelihood.shape:
+            raise InputError(
+                f"a model of targets of shape {self.likelihood.shape} got "
+                f"{'none' if targets is None else tuple(targets.shape[1:])}: give one row of targets per example"
+            )
+        return self(z).log_prob(targets)
