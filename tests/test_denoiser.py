@@ -9,6 +9,7 @@ from torch import nn
 
 from jensen.diffusion.denoiser import (
     AbstractDenoiser,
+    AutoGuided,
     Clean,
     Denoiser,
     Edm,
@@ -240,6 +241,28 @@ def test_guidance_follows_the_gradient_of_the_sharpened_density(log_snr):
     torch.testing.assert_close(found.score, expected)
     a, s = (per_example(f(log_snr), x) for f in (signal_scale, noise_scale))
     torch.testing.assert_close(a * found.x0 + s * found.eps, x)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.7])
+def test_autoguidance_follows_the_gradient_away_from_the_worse_density(scale):
+    model, weak, labels = TwoClasses(), ExactDenoiser(TwoClasses().mixtures[2]), torch.tensor([0, 1, 1, 0])
+    weak.classes = model.classes
+    x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    log_snr = torch.linspace(-2, 2, 4).double()
+    one, other, worse = (mixture.log_prob(x, log_snr) for mixture in model.mixtures)
+    labelled = torch.where(labels == 0, one, other)
+    (expected,) = torch.autograd.grad((labelled + scale * (labelled - worse)).sum(), x)
+    found = AutoGuided(model, weak, scale)(x, log_snr, labels)
+    torch.testing.assert_close(found.score, expected)
+
+
+def test_a_guide_of_other_data_is_refused():
+    x = torch.zeros(2, 3)
+    plain, labelled = Denoiser(Answer(x), Epsilon()), Denoiser(Answer(x), Epsilon(), classes=3)
+    with pytest.raises(InputError, match="a guide with no labels for a model with 3"):
+        AutoGuided(labelled, plain, 1.0)
+    with pytest.raises(InputError, match="guidance scale inf"):
+        AutoGuided(plain, plain, math.inf)
 
 
 def test_guidance_of_scale_zero_is_the_conditional_model_in_one_call():

@@ -8,6 +8,7 @@ from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estima
 from jensen.diffusion.denoiser import (
     AbstractDenoiser,
     AbstractParameterisation,
+    AutoGuided,
     Clean,
     Denoiser,
     Edm,
@@ -92,6 +93,7 @@ __all__ = [
     "AbstractWeighting",
     "AnalyticVariance",
     "Ancestral",
+    "AutoGuided",
     "BetaVariance",
     "BoundEstimate",
     "BoundObjective",

@@ -200,9 +200,7 @@ class Guided(AbstractDenoiser):
         super().__init__()
         if denoiser.classes is None:
             raise InputError(f"guidance scale {scale}: the model has no labels to guide by; leave the scale out")
-        if not abs(scale) < float("inf"):
-            raise InputError(f"guidance scale {scale}: expected a finite number, usually from 0 to 10")
-        self.denoiser, self.scale, self.classes = denoiser, scale, denoiser.classes
+        self.denoiser, self.scale, self.classes = denoiser, _finite(scale), denoiser.classes
         self.nothing = denoiser.classes  # the label that stands for no label
 
     def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
@@ -214,9 +212,43 @@ class Guided(AbstractDenoiser):
         both = torch.cat([labels, nothing])
         levels = log_snr.repeat(2) if log_snr.ndim else log_snr
         prediction = self.denoiser(torch.cat([x_t, x_t]), levels, both)
-        x0, eps = (self._guide(*value.chunk(2)) for value in (prediction.x0, prediction.eps))
+        strong, weak = (
+            Prediction(x_t, log_snr, x0, eps)
+            for x0, eps in zip(prediction.x0.chunk(2), prediction.eps.chunk(2), strict=True)
+        )
         mix = prediction.variance_mix
-        return Prediction(x_t, log_snr, x0, eps, None if mix is None else mix[: len(x_t)])
+        return _extrapolated(strong, weak, self.scale, None if mix is None else mix[: len(x_t)])
 
-    def _guide(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
-        return torch.lerp(unconditional, conditional, 1 + self.scale)
+
+class AutoGuided(AbstractDenoiser):
+    """Autoguidance: (1 + scale) times the denoiser's prediction minus scale times that of a worse one of the same data.
+
+    What the worse one gets wrong more badly is mended, while the samples stay as diverse as they are; needs no labels.
+    Two network calls. Raises `InputError` for a scale that is not finite, and for denoisers with other classes than
+    each other. Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", w = 1 + scale.
+    """
+
+    def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:
+        super().__init__()
+        if denoiser.classes != weak.classes:
+            raise InputError(
+                f"a guide with {weak.classes or 'no'} labels for a model with {denoiser.classes or 'none'}: give a "
+                "guide that was trained on the same data"
+            )
+        self.denoiser, self.weak, self.scale, self.classes = denoiser, weak, _finite(scale), denoiser.classes
+
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+        strong = self.denoiser(x_t, log_snr, labels)
+        return _extrapolated(strong, self.weak(x_t, log_snr, labels), self.scale, strong.variance_mix)
+
+
+def _extrapolated(strong: Prediction, weak: Prediction, scale: float, variance_mix: Tensor | None) -> Prediction:
+    """Away from the weak prediction, beyond the strong one by `scale` times their difference."""
+    x0, eps = torch.lerp(weak.x0, strong.x0, 1 + scale), torch.lerp(weak.eps, strong.eps, 1 + scale)
+    return Prediction(strong.x_t, strong.log_snr, x0, eps, variance_mix)
+
+
+def _finite(scale: float) -> float:
+    if not abs(scale) < float("inf"):
+        raise InputError(f"guidance scale {scale}: expected a finite number, usually from 0 to 10")
+    return scale

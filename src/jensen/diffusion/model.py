@@ -9,7 +9,7 @@ from torch import Tensor
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
-from jensen.diffusion.denoiser import AbstractDenoiser, Guided
+from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided
 from jensen.diffusion.ode import (
     AbstractDequantisation,
     ChainDequantisation,
@@ -54,12 +54,17 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Generation:
-    """How samples are made: by which sampler, in how many steps of which grid, guided how strongly to their labels."""
+    """How samples are made: by which sampler, in how many steps of which grid, guided how strongly and by what.
+
+    Without a `guide` guidance is towards the samples' labels (`Guided`), with one it is away from that worse denoiser
+    (`AutoGuided`).
+    """
 
     sampler: AbstractSampler = field(default_factory=DPMSolver2M)
     steps: int = 50
     grid: AbstractGrid = field(default_factory=UniformLogSnr)
     guidance: float = 0.0
+    guide: AbstractDenoiser | None = None
 
 
 class DiffusionModel(AbstractLatentVariableModel):
@@ -263,8 +268,10 @@ class DiffusionModel(AbstractLatentVariableModel):
         return self.generation.grid(self.schedule, self.generation.steps).detach()
 
     def _sampling_denoiser(self) -> AbstractDenoiser:
-        scale = self.generation.guidance
-        return self.denoiser if scale == 0 else Guided(self.denoiser, scale)
+        scale, guide = self.generation.guidance, self.generation.guide
+        if scale == 0:
+            return self.denoiser
+        return AutoGuided(self.denoiser, guide, scale) if guide else Guided(self.denoiser, scale)
 
     # -- codes
 
