@@ -18,6 +18,7 @@ install_import_hook(
         "jensen.likelihood",
         "jensen.model",
         "jensen.nets",
+        "jensen.pareto",
         "jensen.randomness",
         "jensen.vae",
     ],

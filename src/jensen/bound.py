@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from jensen.pareto import pareto_shape, tail_length
+
 # ---------------------------------------------------------------------------------------------- free functions
 
 
@@ -115,7 +117,8 @@ class ImportanceWeightedBound:
     """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums, so that K draws never meet in memory.
 
     E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` merges further draws of the
-    same examples, `concatenate` puts other examples beside them.
+    same examples, `concatenate` puts other examples beside them. The largest log-weights, in descending order, are kept
+    for `pareto_shape`, as many as the tail of all the draws that are to be merged has.
 
     >>> ImportanceWeightedBound.from_log_weights(torch.tensor([[1.0], [3.0]]).log()).value.exp()
     tensor([2.0000], dtype=torch.float64)
@@ -125,12 +128,17 @@ class ImportanceWeightedBound:
     log_sum: Float[Tensor, " batch"]  # log Σ w
     log_sum_of_squares: Float[Tensor, " batch"]  # log Σ w²
     sum_of_logs: Float[Tensor, " batch"]  # Σ log w
+    largest: Float[Tensor, " kept batch"]  # log w
+    keep: int
+    """How many of the largest are kept at most."""
 
     @classmethod
-    def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"]) -> Self:
-        """The bound over one chunk of draws; summed in float64, since K may be large."""
+    def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"], of: int | None = None) -> Self:
+        """The bound over one chunk of draws out of K = `of`, by default all; summed in float64, since K may be large."""
         wide = log_weights.double()
-        return cls(wide.shape[0], wide.logsumexp(0), (2 * wide).logsumexp(0), wide.sum(0))
+        keep = tail_length(of or wide.shape[0]) + 1
+        largest = wide.topk(min(keep, wide.shape[0]), dim=0).values
+        return cls(wide.shape[0], wide.logsumexp(0), (2 * wide).logsumexp(0), wide.sum(0), largest, keep)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -140,14 +148,19 @@ class ImportanceWeightedBound:
             torch.cat([part.log_sum for part in parts]),
             torch.cat([part.log_sum_of_squares for part in parts]),
             torch.cat([part.sum_of_logs for part in parts]),
+            torch.cat([part.largest for part in parts], dim=1),
+            parts[0].keep,
         )
 
     def __add__(self, other: "ImportanceWeightedBound") -> "ImportanceWeightedBound":
+        largest, keep = torch.cat([self.largest, other.largest]), max(self.keep, other.keep)
         return ImportanceWeightedBound(
             self.draws + other.draws,
             torch.logaddexp(self.log_sum, other.log_sum),
             torch.logaddexp(self.log_sum_of_squares, other.log_sum_of_squares),
             self.sum_of_logs + other.sum_of_logs,
+            largest.topk(min(keep, len(largest)), dim=0).values,
+            keep,
         )
 
     @property
@@ -179,6 +192,51 @@ class ImportanceWeightedBound:
         """
         relative_variance = (self.draws / self.effective_sample_size - 1).clamp(min=0)
         return (relative_variance / (self.draws - 1)).sqrt()  # 0 / 0 where K = 1
+
+    @property
+    def pareto_shape(self) -> Tensor:
+        """k of the tail of the weights (Vehtari et al. 2024), shape (batch): above 0.7, L_K is not to be trusted.
+
+        NaN for fewer than 21 draws, and for chunks merged without being told of how many they are.
+        """
+        return pareto_shape(self.largest, self.draws)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnealedEstimate:
+    """log p(x) by annealed importance sampling (Neal 2001): log (1/C) Σ_c w_c over chains c, one value per example.
+
+    `weights` are those of the chains, E w = p(x), so that `value` is a stochastic lower bound: E value <= log p(x). Of
+    chains run backwards from the posterior it is E w = 1 / p(x) and `sign` -1, which makes `value` an upper one.
+    `acceptance` (batch) is the mean over transitions and chains, `step` (batch) the mean leapfrog step.
+    """
+
+    weights: ImportanceWeightedBound
+    acceptance: Float[Tensor, " batch"]
+    step: Float[Tensor, " batch"]
+    sign: int = 1
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The estimates of several batches of examples as one batch."""
+        weights = ImportanceWeightedBound.concatenate([part.weights for part in parts])
+        acceptance, step = torch.cat([part.acceptance for part in parts]), torch.cat([part.step for part in parts])
+        return cls(weights, acceptance, step, parts[0].sign)
+
+    @property
+    def value(self) -> Tensor:
+        """In nats, (batch)."""
+        return self.sign * self.weights.value
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Over the chains, by the delta method, (batch); nan for a single one."""
+        return self.weights.standard_error
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """Between 1 and the number of chains, (batch)."""
+        return self.weights.effective_sample_size
 
 
 # ---------------------------------------------------------------------------------------------- estimates

@@ -22,6 +22,8 @@ class Stream(IntEnum):
     SPLIT = 5
     BINARISATION = 6
     VALIDATION = 7
+    ANNEALING = 8
+    IMPUTATION = 9
 
 
 def derived_seed(seed: int, *path: int) -> int:

@@ -1,0 +1,73 @@
+"""How heavy the tail of importance weights is: the shape k of a generalised Pareto law fitted to the largest of them.
+
+Weights with a tail of shape k have finite moments up to the order 1 / k. From k = 0.7 on, averages of them converge too
+slowly to be trusted, nor can their standard error be, however many there are (Vehtari, Simpson, Gelman, Yao and Gabry
+2024, Pareto smoothed importance sampling).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+UNTRUSTED = 0.7  # k above it: Vehtari et al. 2024, section 3
+FEWEST = 5  # weights a tail must have for a fit
+PRIOR_COUNT, PRIOR_SHAPE = 10, 0.5  # as many imagined exceedances of that shape: section 6 there
+ELEMENTS = 1 << 22  # of the grid of shapes by exceedances by examples, computed at once
+
+
+def tail_length(draws: int) -> int:
+    """How many of the largest weights are the tail: min(draws / 5, 3 sqrt(draws)), rounded up (Vehtari et al. 2024).
+
+    >>> tail_length(5000)
+    213
+    """
+    return math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
+
+
+def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Tensor, " batch"]:
+    """k of the `draws` log-weights whose largest are given in descending order, `tail_length(draws)` + 1 or more.
+
+    NaN where the tail has fewer than five weights; 0 where they are all alike, so that there is no tail.
+    """
+    length = tail_length(draws)
+    if length < FEWEST or len(largest) <= length:
+        return largest.new_full(largest.shape[1:], math.nan, dtype=torch.float64)
+    weights = (largest[: length + 1].double() - largest[0].double()).exp()
+    exceedances = (weights[:-1] - weights[-1]).flip(0)
+    group = max(1, ELEMENTS // (length * _grid(length)))
+    return torch.cat([_shapes(part) for part in exceedances.split(group, dim=1)])
+
+
+def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
+    """k of exceedances in ascending order, drawn towards 0.5 as if ten more had been seen to have that shape."""
+    count = len(exceedances)
+    alike = exceedances[-1] <= 1e-12  # of the largest weight: rounding
+    safe = torch.where(alike, torch.ones_like(exceedances).cumsum(0), exceedances.clamp(min=1e-300))
+    k = (count * generalised_pareto_shape(safe) + PRIOR_COUNT * PRIOR_SHAPE) / (count + PRIOR_COUNT)
+    return torch.where(alike, 0.0, k)
+
+
+def generalised_pareto_shape(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
+    """k of the density (1 + k y / s)^(-1 - 1/k) / s of exceedances y > 0 in ascending order, float64.
+
+    The posterior mean of b = -k / s under a weak prior, by a grid that the data place; the log-likelihood of b alone is
+    count (log(-b / k) - k - 1), k(b) the mean of log(1 - b y). Source: Zhang and Stephens 2009, whose k is minus ours.
+    """
+    count, grid = len(exceedances), _grid(len(exceedances))
+    place = 1 - torch.sqrt(grid / (torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device) - 0.5))
+    quartile = exceedances[int(count / 4 + 0.5) - 1]
+    b = 1 / exceedances[-1] + place.unsqueeze(1) / (3 * quartile)  # (grid, batch)
+    k = _shape_given(b, exceedances)
+    log_likelihood = count * (torch.log(-b / k) - k - 1)
+    mean = (b * log_likelihood.softmax(0)).sum(0, keepdim=True)
+    return _shape_given(mean, exceedances).squeeze(0)
+
+
+def _shape_given(b: Tensor, exceedances: Tensor) -> Tensor:
+    return torch.log1p(-b.unsqueeze(1) * exceedances).mean(1)
+
+
+def _grid(count: int) -> int:
+    return 30 + int(math.sqrt(count))
