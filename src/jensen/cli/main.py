@@ -28,6 +28,7 @@ COMMANDS = {
     "score": "Score",
     "features train": "FeaturesTrain",
     "features distance": "FeaturesDistance",
+    "features check": "FeaturesCheck",
     "info": "Info",
     "data check": "DataCheck",
 }
@@ -148,8 +149,9 @@ def _one_line(error: BaseException) -> str:
 
 
 def _run(name: str, options: Any) -> int:
-    from jensen.cli import actions, demo, features
+    from jensen.cli import actions, check, demo, features
 
-    home = demo if name == "demo" else features if name.startswith("features ") else actions
+    homes = {"demo": demo, "features check": check}
+    home = homes.get(name, features if name.startswith("features ") else actions)
     getattr(home, name.replace(" ", "_"))(options)
     return 0

@@ -159,6 +159,21 @@ class FeaturesDistance(_Command):
     """The seed of the samples."""
 
 
+class FeaturesCheck(_Command):
+    """Test samples against the data: two-sample tests, precision and recall, and whether they are memorised."""
+
+    run: RunFolder
+    """The folder of the run; its classifier's features are used where there is one, else pixels."""
+    n: PositiveInt = 1000
+    """How many samples."""
+    pixels: bool = False
+    """Compare pixels, whether there is a classifier or not."""
+    k: PositiveInt = 5
+    """Neighbours for precision, recall, density and coverage."""
+    seed: NonNegativeInt = 0
+    """The seed of the samples, of permutations and directions."""
+
+
 class Info(_Command):
     """Say what a run is: data, model, training, how far it came, what was measured."""
 

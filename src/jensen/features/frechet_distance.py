@@ -7,9 +7,7 @@ from torch import Tensor
 
 from jensen.bound import Estimate
 from jensen.errors import InputError
-from jensen.randomness import Stream, generator
-
-GROUPS = 20  # parts of each set, left out in turn
+from jensen.features.jackknife import parts, variance
 
 
 def frechet(a: Tensor, b: Tensor) -> Estimate:
@@ -30,9 +28,9 @@ def frechet(a: Tensor, b: Tensor) -> Estimate:
     if not (a.isfinite().all() and b.isfinite().all()):
         raise InputError("Fréchet distance between features that are not finite: expected numbers; look at the samples")
     of_a, of_b = _moments(a), _moments(b)
-    variance = _jackknife([_squared(_moments(rest), of_b) for rest in _parts_left(a)])
-    variance += _jackknife([_squared(of_a, _moments(rest)) for rest in _parts_left(b)])
-    return Estimate(_squared(of_a, of_b), math.sqrt(variance), len(a))
+    of_parts = variance([_squared(_moments(rest), of_b) for rest in _parts_left(a)])
+    of_parts += variance([_squared(of_a, _moments(rest)) for rest in _parts_left(b)])
+    return Estimate(_squared(of_a, of_b), math.sqrt(of_parts), len(a))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,19 +52,6 @@ def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
 
 
 def _parts_left(x: Tensor) -> list[Tensor]:
-    """x without every k-th part; only as many parts as leave two examples.
-
-    The parts are drawn, always alike: data in the order of their labels would make them more alike than chance does.
-    """
-    groups = min(GROUPS, len(x))
-    part = torch.randperm(len(x), generator=generator(0, Stream.EVALUATION)) % groups
-    return [x[part != left_out] for left_out in range(groups)] if len(x) > 2 else []
-
-
-def _jackknife(values: list[float]) -> float:
-    """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out."""
-    if not values:
-        return math.nan
-    centred = torch.tensor(values, dtype=torch.float64)
-    centred = centred - centred.mean()
-    return (len(values) - 1) / len(values) * centred.square().sum().item()
+    """x without every k-th part; only as many parts as leave two examples."""
+    part = parts(len(x))
+    return [x[part != left_out] for left_out in part.unique()] if len(x) > 2 else []

@@ -1,0 +1,74 @@
+"""How far a number may be off: the jackknife over random parts of a set, and 95 % intervals."""
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.evaluate.measure import Value
+from jensen.randomness import Stream, generator
+
+GROUPS = 20  # parts of a set, left out in turn
+STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom, one less than there are parts
+
+
+def parts(count: int) -> Int[Tensor, " count"]:
+    """The part that each of `count` examples belongs to, 0 to 19, or to count - 1 where there are fewer.
+
+    They are drawn, always alike: data in the order of their labels would make regular parts more alike than chance.
+    """
+    return torch.randperm(count, generator=generator(0, Stream.EVALUATION)) % min(GROUPS, count)
+
+
+def variance(left_out: Sequence[float]) -> float:
+    """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out.
+
+    Consistent for shares and other statistics that are not smooth too, since a part is many examples. NaN of no values.
+    Sources: Quenouille 1956; Shao and Wu 1989 for parts.
+    """
+    if not left_out:
+        return math.nan
+    centred = torch.tensor(left_out, dtype=torch.float64)
+    centred = centred - centred.mean()
+    return (len(left_out) - 1) / len(left_out) * centred.square().sum().item()
+
+
+class Interval(Value):
+    """A number and its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, value: float, *left_out: Sequence[float]) -> Self:
+        """From the jackknife's values of each independent set of examples, whose variances are added."""
+        half = STUDENT * math.sqrt(sum(variance(values) for values in left_out))
+        return cls(value=value, low=value - half, high=value + half)
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        """From a standard error by the jackknife."""
+        half = STUDENT * estimate.standard_error
+        return cls(value=estimate.mean, low=estimate.mean - half, high=estimate.mean + half)
+
+    @classmethod
+    def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
+        """The same of a share of `count`, cut off at 0 and 1; of none or all of them as wide as Laplace's estimate."""
+        half = STUDENT * math.sqrt(sum(variance(values) for values in left_out))
+        if value in (0, 1):
+            half = STUDENT * math.sqrt((count + 1) / (count + 2) ** 2 / count)
+        return cls(value=value, low=max(value - half, 0.0), high=min(value + half, 1.0))
+
+    def __str__(self) -> str:
+        half = (self.high - self.low) / 2
+        if not (math.isfinite(half) and half > 0):
+            return f"{self.value:.4g}"
+        digits = max(1 - math.floor(math.log10(half)), 0)
+        if digits > 6:
+            return f"{self.value:.1e} [{self.low:.1e}, {self.high:.1e}]"
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"

@@ -1,0 +1,155 @@
+"""All that is measured of samples at once, beside the same of training examples: sample_metrics.json."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jensen.data import DataSpec
+from jensen.data.preparation import Standardise
+from jensen.errors import InputError
+from jensen.evaluate.measure import Value
+from jensen.evaluate.scores import spread
+from jensen.features.classifier import Classifier, features
+from jensen.features.fidelity import Fidelity, K, fidelity
+from jensen.features.frechet_distance import frechet
+from jensen.features.jackknife import Interval
+from jensen.features.memorisation import Memorisation, Nearest, memorisation
+from jensen.features.two_sample import KernelTest, kernel_test, sliced_wasserstein
+from jensen.model import AbstractLatentVariableModel
+from jensen.progress import track
+
+FORMAT = 1
+AT_ONCE = 250  # samples between two signs of progress
+
+FeatureFunction = Callable[[Tensor], Tensor]
+"""Raw examples (count, *shape) -> (count, dims), any numbers; asked for all examples of a split at once."""
+
+# ---------------------------------------------------------------------------------------------- features
+
+
+def pixels(spec: DataSpec) -> FeatureFunction:
+    """The raw values themselves, integers scaled to [0, 1], other floats to mean 0 and deviation 1."""
+    preparation = spec.preparation
+
+    def values(raw: Tensor) -> Tensor:
+        scaled = preparation(raw) if isinstance(preparation, Standardise) else raw / ((spec.levels or 2) - 1)
+        return scaled.flatten(1)
+
+    return values
+
+
+def seen_by(classifier: Classifier) -> FeatureFunction:
+    """The last hidden layer of a classifier."""
+    return lambda raw: features(classifier, raw)
+
+
+# ---------------------------------------------------------------------------------------------- what is measured
+
+
+class Likeness(Value):
+    """How like test examples one set is, by every measure."""
+
+    count: int
+    """Of the set."""
+    test: int
+    """Of the test examples that it is compared with."""
+    frechet: Interval
+    sliced_wasserstein: Interval
+    kernel: KernelTest
+    fidelity: Fidelity
+
+
+class SampleMetrics(Value):
+    """What sample_metrics.json holds: samples against real data, and real data against real data, the floor."""
+
+    format: int = FORMAT
+    features: str
+    """What the distances are between: `pixels`, `classifier`, or another function's name."""
+    seed: int
+    train: int
+    """Training examples, all of which are searched for copies."""
+    samples: Likeness
+    floor: Likeness
+    """Of training examples, as many as samples if there are."""
+    memorisation: Memorisation
+    memorisation_floor: Memorisation
+    """Every second test example in the place of the samples, the others held out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """The numbers, and the distances behind the memorisation check."""
+
+    metrics: SampleMetrics
+    nearest: Nearest
+
+
+def check_samples(
+    samples: Tensor, train: Tensor, test: Tensor, *, features: FeatureFunction, name: str, k: int = K, seed: int = 0
+) -> Check:
+    """Compare raw samples with raw test examples, search them for copies of raw training examples (count, *shape).
+
+    Two-sample measures compare n samples with n test examples, spread evenly, or with all where there are fewer; the
+    memorisation check sees all test and training examples. Raises `InputError` for too few of any, and for features
+    that are not finite.
+    """
+    require(k, samples=len(samples), train=len(train), test=len(test))
+    made, known, fresh = (features(raw).detach().cpu() for raw in (samples, train, test))
+    against = fresh[spread(len(fresh), len(made))]
+    nearest = Nearest.of(made, known, fresh)
+    halves = Nearest(nearest.held_out[::2], torch.zeros(0, dtype=torch.long), nearest.held_out[1::2])
+    metrics = SampleMetrics(
+        features=name,
+        seed=seed,
+        train=len(known),
+        samples=likeness(made, against, k, seed),
+        floor=likeness(known[spread(len(known), len(made))], against, k, seed),
+        memorisation=memorisation(nearest, seed),
+        memorisation_floor=memorisation(halves, seed),
+    )
+    return Check(metrics, nearest)
+
+
+def require(k: int, *, samples: int, train: int, test: int) -> None:
+    """Raises `InputError` unless there are enough of each for k neighbours, whatever else is measured."""
+    least = 2 * k + 2
+    for what, count in (("samples", samples), ("training examples", train), ("test examples", test)):
+        if count < least:
+            raise InputError(
+                f"{count} {what} and {k} neighbours: expected at least {least} {what}; give more, or a lower k"
+            )
+
+
+def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
+    """Every measure of one set of features against those of test examples."""
+    return Likeness(
+        count=len(a),
+        test=len(test),
+        frechet=Interval.of(frechet(a, test)),
+        sliced_wasserstein=sliced_wasserstein(a, test, seed=seed),
+        kernel=kernel_test(a, test, seed=seed),
+        fidelity=fidelity(test, a, k=k),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- samples of a model
+
+
+def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
+    """Samples 0 to n - 1 of a seed, prepared, on the CPU; asked for the labels of training examples spread evenly.
+
+    Raises `InputError` for samples that are not finite.
+    """
+    asked = None
+    if model.classes is not None and labels is not None:
+        asked = labels[torch.arange(n) * len(labels) // n]  # again and again where there are fewer than n
+    parts = []
+    for rows in track(torch.arange(n).split(AT_ONCE), "sampling"):
+        wish = None if asked is None else asked[rows]
+        parts.append(model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wish).cpu())
+    x = torch.cat(parts)
+    if not x.isfinite().all():
+        raise InputError(f"of {n} samples some are not finite; train the model with a lower learning rate")
+    return x
