@@ -134,7 +134,7 @@ class ImportanceWeightedBound:
 
     @classmethod
     def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"], of: int | None = None) -> Self:
-        """The bound over one chunk of draws out of K = `of`, by default all; summed in float64, since K may be large."""
+        """The bound over one chunk of draws of K = `of`, by default all; summed in float64, since K may be large."""
         wide = log_weights.double()
         keep = tail_length(of or wide.shape[0]) + 1
         largest = wide.topk(min(keep, wide.shape[0]), dim=0).values
