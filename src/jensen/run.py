@@ -61,6 +61,15 @@ class Run:
         """All examples of `source` read under the run's rules, or a split of the run's own data."""
         return load_split(self.spec, split) if source is None else read_examples(source, self.spec)
 
+    @cached_property
+    def label_counts(self) -> tuple[int, ...] | None:
+        """How many training examples each class has; a run from before it was recorded reads its data again."""
+        if self.spec.label_counts is not None or self.spec.classes is None:
+            return self.spec.label_counts
+        labels = self.dataset.train.labels
+        assert labels is not None
+        return tuple(torch.bincount(labels, minlength=self.spec.classes).tolist())
+
 
 def train(recipe: Recipe, out: str | Path) -> Run:
     """Train by `recipe` into the new folder `out`; gives the run with its best weights.

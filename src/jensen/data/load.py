@@ -52,11 +52,11 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) ->
     return examples
 
 
-def read_examples(source: str | Path, spec: DataSpec) -> Examples:
+def read_examples(source: str | Path, spec: DataSpec, *, only_known_labels: bool = False) -> Examples:
     """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
 
     Labels are numbered as in the run, and None where they are not all its classes. Raises InputError where shape, dtype
-    or levels differ from the run's.
+    or levels differ from the run's, and, if asked for `only_known_labels`, for a label that is no class of the run.
     """
     reading = read(source, spec.options.model_copy(update={"levels": spec.levels}), refuse_at_once)
     for what, given, expected in (
@@ -70,7 +70,10 @@ def read_examples(source: str | Path, spec: DataSpec) -> Examples:
             )
     if spec.levels is None and spec.preparation.kind in ("threshold", "static", "dynamic"):
         refuse_outside_unit(reading.values, f"{source}: the run's preparation {spec.preparation.kind}")
-    return _examples(replace(reading, labels=_labels_of_run(reading, spec)), np.arange(len(reading.values)))
+    labels = _labels_of_run(reading, spec)
+    if only_known_labels and labels is None and reading.labels is not None:
+        raise InputError(f"{source}: {_unknown_label(reading, spec)}; leave such examples, or all labels, out")
+    return _examples(replace(reading, labels=labels), np.arange(len(reading.values)))
 
 
 def specify(
@@ -130,6 +133,18 @@ def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:
     if not set(found) <= set(known):
         return None
     return np.array([known.index(name) for name in found])[reading.labels]
+
+
+def _unknown_label(reading: Reading, spec: DataSpec) -> str:
+    """The first label that is no class of the run, and which are."""
+    if spec.classes is None:
+        return "has labels, but the run was trained on data without any"
+    known = spec.label_names or _numbers(spec.classes)
+    assert reading.labels is not None
+    found = reading.label_names or _numbers(int(reading.labels.max()) + 1)
+    unknown = [name for name in found if name not in known]
+    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    return f"label {unknown[0]} ({len(unknown)} such) was never seen in training, which knew {shown}"
 
 
 def _numbers(count: int) -> tuple[str, ...]:

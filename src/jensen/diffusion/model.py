@@ -1,13 +1,14 @@
 """7. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
+from jensen.diffusion.bayes import Race, predict_by_bounds
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
 from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided
 from jensen.diffusion.ode import (
@@ -24,7 +25,7 @@ from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, 
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
 from jensen.diffusion.weighting import AbstractObjective
 from jensen.errors import InputError
-from jensen.model import AbstractLatentVariableModel, Batch, Film, Loss
+from jensen.model import AbstractLatentVariableModel, Batch, Film, Loss, Prediction
 from jensen.randomness import Stream, derived_seed, normal_per_example
 
 ROWS = 500  # samples generated together: changes memory and speed, never a sample
@@ -32,10 +33,12 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 
 @dataclass(frozen=True)
 class Scoring:
-    """How log p(x) is bounded: the chain of (5.11), which of its terms are evaluated, and how its flow is integrated.
+    """How log p(x) is bounded: the chain of (5.11), which of its terms are evaluated, and how its flow is integrated;
+    and how labels are compared by it.
 
     `levels` as in `DiffusionBound`. `terms` is the number of strata that stand for the sum over t (`Strata`); None:
     every term. `probes` is the most Hutchinson probes, or draws of a dequantisation, that the flow's bound uses.
+    `label_counts` are the training examples of each class, whose shares are p(y); None where they are not known.
     """
 
     steps: int = 1000
@@ -46,6 +49,8 @@ class Scoring:
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(1e-4, 1e-4))
     probes: int = 4
     dequantisation: AbstractDequantisation | None = None  # None: `PlainDensity`, with levels `ChainDequantisation`
+    race: Race = field(default_factory=Race)
+    label_counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.terms is not None and self.terms < 1) or self.probes < 1:
@@ -201,6 +206,37 @@ class DiffusionModel(AbstractLatentVariableModel):
             "prior term L_T, largest, nats": float(bound.prior(x).max()),
         }
 
+    # -- labels
+
+    @property
+    def predicted_classes(self) -> int | None:
+        """Of the denoiser."""
+        return self.denoiser.classes
+
+    @property
+    def bound_evaluations(self) -> int:
+        """Calls of the network for one example's usual bound: what the cost of `predict` is compared with."""
+        return self.usual_draws * (self._strata(self.bound()).count + 1)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
+        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of at most `draws` draws, None: as `race` says.
+
+        p(y) are the shares of `scoring.label_counts`. Raises `InputError` where the model or these know no labels.
+        """
+        self._refuse_others(x)
+        if self.classes is None:
+            raise InputError("the model was trained without labels, so it has no p(y|x); train with --conditional True")
+        counts, bound = self.scoring.label_counts, self.bound()
+        if counts is None or len(counts) != self.classes or sum(counts) == 0:
+            raise InputError(
+                f"label counts {counts} for {self.classes} classes: expected how often each was trained on"
+            )
+        prior = torch.tensor(counts, dtype=torch.float64)
+        race = self.scoring.race if draws is None else replace(self.scoring.race, draws=draws)
+        strata = _spread_evenly(bound, race.terms)
+        return predict_by_bounds(bound, strata, x, (prior / prior.sum()).log(), race, seed=seed, index=index)
+
     # -- samples
 
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
@@ -326,3 +362,8 @@ class DiffusionModel(AbstractLatentVariableModel):
             wrong = labels[(labels < 0) | (labels > classes)][0]
             raise InputError(f"label {int(wrong)}: expected 0 to {classes - 1}, or {classes} for no label; choose one")
         return labels.to(self.device)
+
+
+def _spread_evenly(bound: DiffusionBound, terms: int) -> Strata:
+    """Strata for the differences between classes: those have no favourite noise level, so evenly over the log-SNR."""
+    return Strata.weighted(bound.log_snr[1:].diff().neg(), min(terms, bound.steps - 1))

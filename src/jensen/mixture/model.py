@@ -97,6 +97,11 @@ class GaussianMixture(AbstractLatentVariableModel):
         return self._classes
 
     @property
+    def predicted_classes(self) -> int | None:
+        """The same."""
+        return self._classes
+
+    @property
     def device(self) -> torch.device:
         """Where the mixture lives; it has no trained parameters."""
         return self.means.device

@@ -63,7 +63,14 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
     settings = _completed(settings, spec)
     denoiser = Denoiser(_network(settings, spec.shape, classes), _parameterisation(settings), classes)
     variance = _variance(settings)
-    scoring = Scoring(settings.chain_steps, UniformTime(), variance, spec.levels, settings.bound_terms)
+    scoring = Scoring(
+        settings.chain_steps,
+        UniformTime(),
+        variance,
+        spec.levels,
+        settings.bound_terms,
+        label_counts=spec.label_counts,
+    )
     generation = build_generation(settings, variance)
     return DiffusionModel(
         spec.shape,

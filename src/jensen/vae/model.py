@@ -127,6 +127,11 @@ class VAE(AbstractLatentVariableModel):
 
     # -- p(y|x)
 
+    @property
+    def predicted_classes(self) -> int | None:
+        """Of the target, where it is labels."""
+        return self.target.classes if isinstance(self.target, LabelTarget) else None
+
     @torch.no_grad()
     def joint_elbo(self, batch: Batch, *, draws: int = 1, seed: int = 0) -> Elbo:
         """The bound on log p(x, y) with q(z|x): E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), in nats.

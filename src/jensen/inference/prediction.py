@@ -1,0 +1,231 @@
+"""p(y|x) for a set of examples: every one's probabilities, and how good they are where the labels are known."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import ValidationError
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.data import Examples, Preparation
+from jensen.errors import InputError
+from jensen.evaluate.measure import Value
+from jensen.evaluate.scores import prepare
+from jensen.model import AbstractLatentVariableModel, Prediction
+from jensen.progress import track
+from jensen.randomness import Stream, generator
+from jensen.training.checkpoint import write_file
+
+RECORD = "predictions.json"
+AT_ONCE = 50  # examples predicted together, between two signs of progress
+BINS = 15  # of the calibration curve, equally wide (Guo et al. 2017)
+SIMULATIONS = 200  # of a calibrated model, for what its calibration error would be
+
+# ---------------------------------------------------------------------------------------------- predict
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """p(y|x) of examples: their numbers, the prediction and, where they are known, their labels; on the CPU."""
+
+    index: Int[Tensor, " count"]
+    prediction: Prediction
+    labels: Int[Tensor, " count"] | None
+
+
+def predict_examples(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    index: Tensor | None = None,
+) -> Predictions:
+    """`model.predict` of the examples with the numbers `index`, by default all; a function of (seed, number) each."""
+    index = torch.arange(len(examples)) if index is None else index
+    parts = []
+    for rows in track(index.split(AT_ONCE), "predicting"):
+        x = prepare(preparation, examples.x[rows], rows, seed).to(model.device)
+        parts.append(_on_cpu(model.predict(x, draws=draws, seed=seed, index=rows)))
+    labels = None if examples.labels is None else examples.labels[index]
+    return Predictions(index, Prediction.concatenate(parts), labels)
+
+
+def _on_cpu(found: Prediction) -> Prediction:
+    tensors = found.log_probabilities, found.standard_error, found.effective_sample_size, found.evaluations
+    return Prediction(*(tensor.detach().cpu().double() for tensor in tensors))
+
+
+# ---------------------------------------------------------------------------------------------- how good
+
+
+class CalibrationBin(Value):
+    """The examples whose predicted label has a probability between `low` and `high`."""
+
+    low: float
+    high: float
+    confidence: float
+    """Their mean probability."""
+    right: Estimate
+    """The share of them whose predicted label is the true one."""
+
+
+class PredictionRecord(Value):
+    """What was predicted, how, and how good it was; JSON both ways."""
+
+    source: str
+    """Which data, in words."""
+    examples: int
+    weights: int
+    """The training step that the model's weights are from."""
+    draws: int | None
+    """As asked for; None: the model's usual number."""
+    seed: int
+    class_names: tuple[str, ...]
+    accuracy: Estimate
+    log_loss: Estimate
+    """-log p(y|x) of the true label, nats."""
+    baseline_accuracy: Estimate
+    """Of always predicting the shares of the training labels."""
+    baseline_log_loss: Estimate
+    calibration_error: float
+    """Expected calibration error: the mean of |share right - confidence| over bins (Guo et al. 2017)."""
+    chance_calibration_error: Estimate
+    """What it would be if the probabilities were right: its mean and its standard deviation over simulated labels."""
+    calibration: tuple[CalibrationBin, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Counts: a row for each true label, a column for each predicted one."""
+    standard_error: float
+    """The mean over examples of the Monte-Carlo error of the predicted label's probability."""
+    effective_sample_size: float
+    """The median; inf where nothing was weighted."""
+    evaluations: float
+    """Of the network, the mean per example."""
+    bounds: float | None
+    """The same as a multiple of one bound's, where every class has a bound of its own."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a record says beside the numbers, and the shares of the training labels that the baseline predicts."""
+
+    source: str
+    weights: int
+    draws: int | None
+    seed: int
+    class_names: tuple[str, ...]
+    label_counts: tuple[int, ...]
+    bound_evaluations: int | None = None
+
+
+def assess(predictions: Predictions, circumstances: Circumstances) -> PredictionRecord:
+    """How good predictions of known labels are, beside always predicting p(y)."""
+    labels, found = predictions.labels, predictions.prediction
+    assert labels is not None
+    log_p, classes = found.log_probabilities, found.log_probabilities.shape[1]
+    confidence, guess = log_p.exp().max(1)
+    right = (guess == labels).double()
+    counts = torch.tensor(circumstances.label_counts, dtype=torch.float64)
+    baseline = (counts / counts.sum()).log()
+    bins = calibration_bins(confidence, right)
+    confusion = torch.bincount(labels * classes + guess, minlength=classes**2).unflatten(0, (classes, classes))
+    evaluations = found.evaluations.mean().item()
+    return PredictionRecord(
+        source=circumstances.source,
+        examples=len(labels),
+        weights=circumstances.weights,
+        draws=circumstances.draws,
+        seed=circumstances.seed,
+        class_names=circumstances.class_names,
+        accuracy=Estimate.of(right),
+        log_loss=Estimate.of(-log_p.gather(1, labels.unsqueeze(1))[:, 0]),
+        baseline_accuracy=Estimate.of((labels == counts.argmax()).double()),
+        baseline_log_loss=Estimate.of(-baseline[labels]),
+        calibration_error=calibration_error(confidence, right),
+        chance_calibration_error=_chance_calibration_error(confidence),
+        calibration=bins,
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        standard_error=found.standard_error.gather(1, guess.unsqueeze(1)).mean().item(),
+        effective_sample_size=found.effective_sample_size.median().item(),
+        evaluations=evaluations,
+        bounds=evaluations / circumstances.bound_evaluations if circumstances.bound_evaluations else None,
+    )
+
+
+def calibration_error(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> float:
+    """Σ_bins |share right - mean confidence| · share of the examples (Guo et al. 2017, equation 3).
+
+    >>> calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([1.0, 0.0]))
+    0.4
+    """
+    place = _bin(confidence)
+    excess = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, right.double() - confidence.double())
+    return round(excess.abs().sum().item() / len(confidence), 12)
+
+
+def calibration_bins(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> tuple[CalibrationBin, ...]:
+    """The bins that hold any example, from unsure to sure."""
+    place = _bin(confidence)
+    return tuple(
+        CalibrationBin(
+            low=b / BINS,
+            high=(b + 1) / BINS,
+            confidence=confidence[place == b].mean().item(),
+            right=Estimate.of(right[place == b]),
+        )
+        for b in place.unique().tolist()
+    )
+
+
+def _bin(confidence: Tensor) -> Tensor:
+    return (confidence * BINS).long().clamp(max=BINS - 1)
+
+
+def _chance_calibration_error(confidence: Tensor) -> Estimate:
+    source = generator(0, Stream.EVALUATION)
+    draws = torch.rand(SIMULATIONS, len(confidence), generator=source, dtype=torch.float64) < confidence
+    errors = torch.tensor([calibration_error(confidence, draw.double()) for draw in draws], dtype=torch.float64)
+    return Estimate(errors.mean().item(), errors.std().item(), SIMULATIONS)
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def save_csv(path: Path, predictions: Predictions, class_names: tuple[str, ...]) -> None:
+    """A row per example: its number, the predicted label, every class's probability, the error, the true label.
+
+    `standard_error` is the Monte-Carlo error of the predicted label's probability.
+    """
+    text, found = io.StringIO(), predictions.prediction
+    writer = csv.writer(text, lineterminator="\n")
+    known = [] if predictions.labels is None else ["label"]
+    writer.writerow(["example", "predicted", *(f"p({name})" for name in class_names), "standard_error", *known])
+    guess = found.labels
+    errors = found.standard_error.gather(1, guess.unsqueeze(1))[:, 0].tolist()
+    for row, number in enumerate(predictions.index.tolist()):
+        probabilities = [f"{p:.6g}" for p in found.probabilities[row].tolist()]
+        label = [] if predictions.labels is None else [class_names[int(predictions.labels[row])]]
+        writer.writerow([number, class_names[int(guess[row])], *probabilities, f"{errors[row]:.2g}", *label])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, text.getvalue().encode())
+
+
+def save_record(folder: Path, record: PredictionRecord) -> None:
+    """Write predictions.json into the run's folder."""
+    write_file(folder / RECORD, record.model_dump_json(indent=1).encode())
+
+
+def load_record(folder: Path) -> PredictionRecord | None:
+    """What `save_record` wrote, None where there is nothing; `InputError` where it is damaged."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        return PredictionRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{path} is damaged or of another version; make it again: jensen predict {folder}") from error
