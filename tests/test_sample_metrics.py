@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from jensen.errors import InputError
-from jensen.features.fidelity import Fidelity, fidelity
+from jensen.features.copies import Nearest, memorisation
 from jensen.features.jackknife import Interval
-from jensen.features.memorisation import Nearest, memorisation
 from jensen.features.neighbours import nearest
+from jensen.features.precision_recall import Fidelity, fidelity
 from jensen.features.sample_metrics import check_samples
 from jensen.features.show_samples import metrics_table, nearest_chart, verdict
 from jensen.features.two_sample import kernel_test, sliced_wasserstein, wasserstein

@@ -12,10 +12,10 @@ from jensen.errors import InputError
 from jensen.evaluate.measure import Value
 from jensen.evaluate.scores import spread
 from jensen.features.classifier import Classifier, features
-from jensen.features.fidelity import Fidelity, K, fidelity
+from jensen.features.copies import Memorisation, Nearest, memorisation
 from jensen.features.frechet_distance import frechet
 from jensen.features.jackknife import Interval
-from jensen.features.memorisation import Memorisation, Nearest, memorisation
+from jensen.features.precision_recall import Fidelity, K, fidelity
 from jensen.features.two_sample import KernelTest, kernel_test, sliced_wasserstein
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from jensen.evaluate.pictures import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH
-from jensen.features.memorisation import Memorisation, Nearest
+from jensen.features.copies import Memorisation, Nearest
 from jensen.features.sample_metrics import Likeness, SampleMetrics
 
 if TYPE_CHECKING:
