@@ -1,0 +1,94 @@
+"""Imputation: draws from p(x_missing | x_observed) of any model of the project, by the family's way of doing it."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jensen.diffusion.model import DiffusionModel
+from jensen.errors import InputError
+from jensen.inference.impute_diffusion import TwistedParticles
+from jensen.inference.impute_mixture import ExactConditional
+from jensen.inference.impute_vae import MetropolisWithinGibbs
+from jensen.inference.imputer import AbstractImputer, Imputation, Noise
+from jensen.mixture import GaussianMixture
+from jensen.model import AbstractLatentVariableModel
+from jensen.progress import track
+from jensen.vae import VAE
+
+NUMBERS = 1 << 20  # of x, copies of examples counted, that are worked on together: changes memory, never a draw
+
+
+@torch.no_grad()
+def impute(
+    model: AbstractLatentVariableModel,
+    x: Tensor,
+    mask: Tensor,
+    *,
+    draws: int = 1,
+    seed: int = 0,
+    index: Tensor | None = None,
+    method: AbstractImputer | None = None,
+) -> Imputation:
+    """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
+
+    `mask`, bool of the shape of x or of one example, is True where x is observed: these entries stay what they are,
+    bit for bit; what x holds elsewhere is never looked at. `method` is by default the family's asymptotically exact one
+    (`usual_imputer`). The draws for example i are a pure function of (seed, index[i], draws), whatever its batch;
+    `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, an example of which nothing
+    is observed, an observed value that is not finite, and a model that cannot impute.
+    """
+    x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
+    imputer = method or usual_imputer(model)
+    numbers = list(range(len(x))) if index is None else index.tolist()
+    given = torch.where(observed, x, torch.nan)
+    size = max(1, NUMBERS // (imputer.copies(draws) * x[0].numel()))
+    parts = []
+    for rows in track(torch.arange(len(x)).split(size), "imputing"):
+        noise = Noise(seed, [numbers[row] for row in rows.tolist()])
+        rows = rows.to(x.device)
+        part = imputer(model, given[rows], observed[rows], noise, draws)
+        parts.append(replace(part, draws=torch.where(observed[rows], x[rows], part.draws.to(x))))
+    names = parts[0].diagnostics
+    diagnostics = {name: torch.cat([part.diagnostics[name] for part in parts]) for name in names}
+    return Imputation(torch.cat([part.draws for part in parts], 1), diagnostics)
+
+
+def usual_imputer(model: AbstractLatentVariableModel) -> AbstractImputer:
+    """The asymptotically exact method of the model's family, with its usual settings."""
+    if isinstance(model, VAE):
+        return MetropolisWithinGibbs()
+    if isinstance(model, DiffusionModel):
+        return TwistedParticles()
+    if isinstance(model, GaussianMixture):
+        return ExactConditional()
+    raise InputError(f"a {type(model).__name__} cannot impute; expected a VAE, a diffusion model or a Gaussian mixture")
+
+
+def _checked(model: AbstractLatentVariableModel, x: Tensor, mask: Tensor, draws: int) -> Tensor:
+    """The mask in the shape of x; `InputError` for everything that cannot be imputed."""
+    if draws < 1:
+        raise InputError(f"{draws} draws: expected at least 1; give a positive number")
+    if x.shape[1:] != model.shape or not x.is_floating_point() or not len(x):
+        raise InputError(
+            f"got {x.dtype} of shape {tuple(x.shape)}, expected prepared floats of shape (batch, "
+            f"{', '.join(map(str, model.shape))}); prepare raw data by the run's spec.preparation"
+        )
+    if mask.dtype != torch.bool or mask.shape not in (x.shape, x.shape[1:]):
+        raise InputError(
+            f"got a mask of shape {tuple(mask.shape)} and type {mask.dtype}, expected bool of shape {tuple(x.shape)} "
+            f"or {tuple(x.shape[1:])}, True where x is observed"
+        )
+    observed = mask.to(x.device).expand(x.shape)
+    seen = observed.flatten(1).any(1)
+    if not bool(seen.all()):
+        row = int((~seen).nonzero()[0])
+        raise InputError(
+            f"example {row}: nothing of it is observed, so there is nothing to impute from; leave it out, or draw by "
+            "`sample`"
+        )
+    finite = (x.isfinite() | ~observed).flatten(1).all(1)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise InputError(f"example {row}: an observed value is not finite; mark it as missing in the mask")
+    return observed

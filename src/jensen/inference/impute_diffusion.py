@@ -1,0 +1,258 @@
+"""Imputation by a diffusion model: replacement with resampling, and particles that are asymptotically exact.
+
+Both walk down a chain of points T..0 and draw from that chain's p(x_0): the reverse steps p(x_s|x_t) (5.12), and at
+last p(x_0|x_1) as the bound has it. y stands for the observed entries of x_0.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.model import DiffusionModel
+from jensen.diffusion.process import marginal, posterior, posterior_variance, step_kernel
+from jensen.diffusion.reverse import reverse_step
+from jensen.diffusion.schedule import AbstractGrid, UniformLogSnr, alpha_bar, one_minus_alpha_bar, signal_scale
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian, normal_log_density
+from jensen.inference.imputer import AbstractImputer, Imputation, Noise, chosen_by_weight, effective_sample_size
+from jensen.likelihood import DiscretisedGaussian
+from jensen.model import AbstractLatentVariableModel
+
+FIRST, STEP, KNOWN, AGAIN, RESAMPLING, CHOICE, DATA = range(7)  # what random numbers are for
+ROWS = {"cpu": 500, "cuda": 4000}  # of one call of the network
+
+
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """A model's reverse chain on a grid of its own: what both methods ask of it. log snr (T + 1), inf at point 0."""
+
+    model: DiffusionModel
+    log_snr: Tensor
+
+    @classmethod
+    def of(cls, model: AbstractLatentVariableModel, grid: AbstractGrid, steps: int) -> "_Chain":
+        if not isinstance(model, DiffusionModel):
+            raise InputError(f"imputation by denoising with a {type(model).__name__}: expected a diffusion model")
+        return cls(model, grid(model.schedule, steps).detach().cpu())
+
+    @property
+    def steps(self) -> int:
+        return len(self.log_snr) - 1
+
+    @property
+    def denoiser(self) -> AbstractDenoiser:
+        return self.model.denoiser
+
+    def predict(self, x: Tensor, t: int) -> Prediction:
+        """The denoiser's answer at point t, a bounded number of rows (rows, *shape) at a time; without labels."""
+        parts = [self.denoiser(part, self.log_snr[t]) for part in x.split(ROWS.get(x.device.type, ROWS["cuda"]))]
+        if len(parts) == 1:
+            return parts[0]
+        mixes = [part.variance_mix for part in parts if part.variance_mix is not None]
+        x0, eps = torch.cat([part.x0 for part in parts]), torch.cat([part.eps for part in parts])
+        return Prediction(x, self.log_snr[t], x0, eps, torch.cat(mixes) if mixes else None)
+
+    def reverse(self, prediction: Prediction, t: int) -> Gaussian:
+        """p(x_{t-1} | x_t) (5.12)."""
+        return reverse_step(prediction, self.log_snr[t - 1], self.model.scoring.variance)
+
+    def data(self, prediction: Prediction) -> Gaussian | DiscretisedGaussian:
+        """p(x_0 | x_1), over the levels where the data have some."""
+        kernel, levels = self.reverse(prediction, 1), self.model.scoring.levels
+        if levels is None:
+            return kernel
+        return DiscretisedGaussian(prediction.x0, kernel.scale, levels, kernel.event_dims)
+
+
+# ---------------------------------------------------------------------------------------------- replacement
+
+
+@dataclass(frozen=True)
+class Replacement(AbstractImputer):
+    """RePaint: after each reverse step the observed entries are replaced by y with as much noise as is due (5.6).
+
+    Each step is repeated `resamplings` times, with noise added again (5.1) in between, so that the missing entries come
+    to agree with the observed ones. Cheap, steps x resamplings calls of the network for a draw, and biased: no number
+    of steps or resamplings makes it exact. Source: Lugmayr et al. 2022, algorithm 1, whose jumps are one step here.
+    Raises `InputError` for less than one step or resampling.
+    """
+
+    steps: int = 50
+    resamplings: int = 5
+    grid: AbstractGrid = field(default_factory=UniformLogSnr)
+
+    def __post_init__(self) -> None:
+        if self.steps < 2 or self.resamplings < 1:
+            raise InputError(
+                f"replacement in {self.steps} steps with {self.resamplings} resamplings: expected at least 2 and 1"
+            )
+
+    def __call__(
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+    ) -> Imputation:
+        chain = _Chain.of(model, self.grid, self.steps)
+
+        def per_draw(values: Tensor) -> Tensor:
+            return values.repeat_interleave(draws, 0)  # rows: the draws of the first example, of the second, ...
+
+        def normal(*path: int) -> Tensor:
+            return noise.normal((draws, *model.shape), *path).flatten(0, 1).to(x)
+
+        y, seen, state = per_draw(x.nan_to_num()), per_draw(observed), normal(FIRST)
+        for t in range(chain.steps, 1, -1):
+            for again in range(self.resamplings):
+                if again:
+                    kernel = step_kernel(state, chain.log_snr[t - 1], chain.log_snr[t])  # (5.1)
+                    state = kernel.mean + kernel.scale * normal(AGAIN, t, again)
+                kernel = chain.reverse(chain.predict(state, t), t)
+                known = marginal(y, chain.log_snr[t - 1])  # (5.6)
+                down = kernel.mean + kernel.scale * normal(STEP, t, again)
+                state = torch.where(seen, known.mean + known.scale * normal(KNOWN, t, again), down)
+        last = chain.data(chain.predict(state, 1))
+        u = noise.uniform((draws, *model.shape), DATA).flatten(0, 1).to(x.device)
+        return Imputation(last.quantile(u).unflatten(0, (-1, draws)).transpose(0, 1))
+
+
+# ---------------------------------------------------------------------------------------------- particles
+
+
+@dataclass(frozen=True)
+class TwistedParticles(AbstractImputer):
+    """The twisted diffusion sampler: sequential Monte Carlo, at point t on p(x_t) times a guess of p(y|x_t).
+
+    The guess is psi_t(x_t) = Π_observed N(y | x̂(x_t), v_t), v_t the mean squared error of x̂ as seen in training, and
+    p(y|x_1) itself at point 1, which makes the draws exact for the chain as `particles` grows, whatever psi is. Each
+    draw is a filter of its own, so that draws are independent; its particles are resampled (systematically) where their
+    effective sample size falls below half. A particle's proposal is p(x_s | x_t) moved by the gradient of log psi_t for
+    the missing entries, and (5.8) with x_0 = y for the observed ones: on independent Gaussian data the weights are then
+    all equal. Costs steps x particles calls and gradients of the network for a draw. Source: Wu et al. 2023, algorithm
+    1. Raises `InputError` for less than two steps or one particle.
+    """
+
+    particles: int = 16
+    steps: int = 100
+    grid: AbstractGrid = field(default_factory=UniformLogSnr)
+
+    def __post_init__(self) -> None:
+        if self.steps < 2 or self.particles < 1:
+            raise InputError(
+                f"{self.particles} particles in {self.steps} steps: expected at least 1 particle and 2 steps"
+            )
+
+    def __call__(
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+    ) -> Imputation:
+        chain = _Chain.of(model, self.grid, self.steps)
+        cloud = _Cloud(chain, x, observed, noise, (draws, self.particles))
+        for t in range(chain.steps, 1, -1):
+            cloud.weigh(t)
+            cloud.resample(t)
+            cloud.move(t)
+        cloud.weigh(1)
+        return Imputation(
+            cloud.draw(),
+            {
+                "effective sample size, mean": cloud.sizes.mean(0).mean(1),
+                "effective sample size, least": cloud.sizes.amin((0, 2)),
+            },
+        )
+
+    def copies(self, draws: int) -> int:
+        return draws * self.particles
+
+
+class _Cloud:
+    """Particles of many filters at one point of the chain, flat: x (batch x draws x particles, *shape)."""
+
+    def __init__(self, chain: _Chain, x: Tensor, observed: Tensor, noise: Noise, shape: tuple[int, int]) -> None:
+        self.chain, self.noise, self.shape = chain, noise, shape
+        copies = shape[0] * shape[1]
+        self.y, self.seen = x.nan_to_num().repeat_interleave(copies, 0), observed.repeat_interleave(copies, 0)
+        self.x = self._normal(FIRST)
+        self.offsets = noise.uniform((shape[0], chain.steps), RESAMPLING).to(x.device)
+        self.log_weight = torch.zeros(len(self.x), dtype=torch.float64, device=x.device)
+        self.log_psi = torch.zeros_like(self.log_weight)
+        self._sizes: list[Tensor] = []
+
+    @property
+    def sizes(self) -> Tensor:
+        """The effective sample sizes before each resampling, (steps, batch, draws)."""
+        return torch.stack(self._sizes)
+
+    def weigh(self, t: int) -> None:
+        """Multiply the weights by psi_t(x_t), and keep x̂ and the gradient of log psi_t for the next step."""
+        with torch.set_grad_enabled(t > 1):
+            x = self.x.detach().requires_grad_(t > 1)
+            self.prediction = self.chain.predict(x, t)
+            log_psi = torch.where(self.seen, self._log_psi(t), 0).flatten(1).sum(1)
+            self.pull = torch.autograd.grad(log_psi.sum(), x)[0] if t > 1 else torch.zeros_like(x)
+        self.log_psi = log_psi.detach().double()
+        self.log_weight = self.log_weight + self.log_psi
+        self._sizes.append(effective_sample_size(self._by_filter(self.log_weight)))
+
+    def _log_psi(self, t: int) -> Tensor:
+        """log psi_t by dimension; at point 1 log p(y|x_1)."""
+        if t == 1:
+            return self.chain.data(self.prediction).log_prob_by_dimension(self.y)
+        errors = self.chain.model.errors
+        variance = errors(self.chain.log_snr[t].to(errors.total.device))
+        return normal_log_density(self.y, self.prediction.x0, variance.sqrt().to(self.y))
+
+    def resample(self, t: int) -> None:
+        """Systematic resampling of the filters whose effective sample size is below half of their particles."""
+        particles = self.shape[1]
+        weights = self._by_filter(self.log_weight)
+        u = self.offsets[..., t - 1 : t]
+        place = (torch.arange(particles, device=u.device) + u) / particles
+        chosen = chosen_by_weight(weights.flatten(0, 1), place.flatten(0, 1)).reshape(weights.shape)
+        few = (self._sizes[-1] < particles / 2).unsqueeze(-1)
+        own = torch.arange(particles, device=u.device).expand_as(chosen)
+        start = torch.arange(len(self.x), device=u.device).reshape(weights.shape)[..., :1]
+        rows = (start + torch.where(few, chosen, own)).flatten()
+        self._select(rows)
+        self.log_weight = torch.where(few, 0, weights).flatten()
+
+    def move(self, t: int) -> None:
+        """x_{t-1} from the proposal; the weights are divided by it and by psi_t, and multiplied by p(x_{t-1}|x_t)."""
+        kernel, proposal = self.chain.reverse(self.prediction, t), self._proposal(t)
+        self.x = proposal.mean + proposal.scale * self._normal(STEP, t)
+        ratio = kernel.log_prob(self.x) - proposal.log_prob(self.x)
+        self.log_weight = self.log_weight + ratio.double() - self.log_psi
+
+    def _proposal(self, t: int) -> Gaussian:
+        log_snr_s, log_snr_t = self.chain.log_snr[t - 1], self.chain.log_snr[t]
+        kernel = self.chain.reverse(self.prediction, t)
+        # E[x_0 | x_t, y] = x̂ + (1 - alpha_bar_t) / sqrt(alpha_bar_t) grad log p(y|x_t), times its weight in (5.8)
+        on_x0 = signal_scale(log_snr_s) * -torch.expm1(log_snr_t - log_snr_s)
+        moved = kernel.mean + on_x0 * one_minus_alpha_bar(log_snr_t) / alpha_bar(log_snr_t).sqrt() * self.pull
+        known = posterior(self.prediction.x_t, self.y, log_snr_s, log_snr_t).mean  # (5.8)
+        scale = posterior_variance(log_snr_s, log_snr_t).sqrt().to(kernel.scale)
+        return Gaussian(
+            torch.where(self.seen, known, moved), torch.where(self.seen, scale, kernel.scale), kernel.event_dims
+        )
+
+    def draw(self) -> Tensor:
+        """x_0 ~ p(x_0|x_1) of one particle of each filter, chosen by weight: (draws, batch, *shape)."""
+        draws, particles = self.shape
+        weights = self._by_filter(self.log_weight)
+        u = self.noise.uniform((draws, 1), CHOICE).to(weights.device)
+        chosen = chosen_by_weight(weights.flatten(0, 1), u.flatten(0, 1))[:, 0]
+        self._select(chosen + particles * torch.arange(len(chosen), device=chosen.device))
+        u = self.noise.uniform((draws, *self.x.shape[1:]), DATA).flatten(0, 1).to(self.x.device)
+        return self.chain.data(self.prediction).quantile(u).unflatten(0, (-1, draws)).transpose(0, 1)
+
+    def _select(self, rows: Tensor) -> None:
+        old = self.prediction
+        mix = None if old.variance_mix is None else old.variance_mix.detach()[rows]
+        x_t, x0, eps = (values.detach()[rows] for values in (old.x_t, old.x0, old.eps))
+        self.prediction = Prediction(x_t, old.log_snr, x0, eps, mix)
+        self.pull, self.log_psi = self.pull[rows], self.log_psi[rows]
+
+    def _by_filter(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, *self.shape)
+
+    def _normal(self, *path: int) -> Tensor:
+        shape = (*self.shape, *self.y.shape[1:])
+        return self.noise.normal(shape, *path).flatten(0, 2).to(self.y)

@@ -1,0 +1,183 @@
+"""Imputation by a VAE: z given the observed entries by importance resampling or by Markov chains, then x ~ p(x|z).
+
+Given z the entries of x are independent, so p(x_missing | x_observed) = ∫ p(x_missing|z) p(z|x_observed) dz, and only
+p(z | x_observed) ∝ p(x_observed|z) p(z) is hard.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from jensen.errors import InputError
+from jensen.gaussian import Gaussian
+from jensen.inference.imputer import AbstractImputer, Imputation, Noise, chosen_by_weight, effective_sample_size
+from jensen.model import AbstractLatentVariableModel
+from jensen.vae import VAE, AmortisedPosterior
+
+BLOCK = 100  # proposals that are scored together
+POOL, CHOICE, DATA, INDEPENDENT, WALK = range(5)  # what random numbers are for
+
+
+@dataclass(frozen=True)
+class ImportanceResampling(AbstractImputer):
+    """z from `samples` proposals, resampled by their weights p(x_observed|z) p(z) / r(z); x_missing ~ p(x_missing|z).
+
+    The proposal is r = (1 - prior_share) q + prior_share p(z), where q is fitted to the observed entries of each
+    example (`VAE.optimise`, from where the encoder starts it): the share of the prior keeps the weights bounded. The
+    draws are exact as `samples` grows; the effective sample size says how far. Raises `InputError` for less than one
+    sample or a share that is not between 0 and 1.
+    """
+
+    samples: int = 1000
+    prior_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or not 0 <= self.prior_share <= 1:
+            raise InputError(
+                f"importance resampling with {self.samples} samples, {self.prior_share} of them from the prior: "
+                "expected at least 1 sample and a share from 0 to 1"
+            )
+
+    def __call__(
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+    ) -> Imputation:
+        vae = _checked(model)
+        z, size, _ = self.start(vae, x, noise, draws)
+        return Imputation(_decoded(vae, z, noise, 0), {"effective sample size": size})
+
+    def start(self, vae: VAE, x: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor, Gaussian]:
+        """z (draws, batch, latent), the effective sample size (batch), and the fitted q."""
+        vae = vae.partly_observed()
+        q = vae.optimise(x, vae.posterior.initial(x))
+        blocks = [self._block(vae, q, x, noise, start) for start in range(0, self.samples, BLOCK)]
+        z, log_weights = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+        chosen = chosen_by_weight(log_weights.mT, noise.uniform((draws,), CHOICE).to(x.device))  # (batch, draws)
+        picked = z[chosen.mT, torch.arange(len(x), device=x.device)]
+        return picked, effective_sample_size(log_weights.mT), q
+
+    def copies(self, draws: int) -> int:
+        return max(draws, min(self.samples, BLOCK))
+
+    def _block(self, vae: VAE, q: Gaussian, x: Tensor, noise: Noise, start: int) -> tuple[Tensor, Tensor]:
+        """Proposals number start.. (n, batch, latent) and their log-weights (n, batch)."""
+        count = min(BLOCK, self.samples - start)
+        eps = noise.normal((count, vae.latent_dims), POOL, start).transpose(0, 1).to(x)
+        number = torch.arange(start, start + count, device=x.device)
+        share = (number + 1) * self.prior_share
+        of_prior = share.floor() > (number * self.prior_share).floor()  # spread evenly, prior_share of them in all
+        z = torch.where(of_prior.reshape(-1, 1, 1), eps, q.mean + q.scale * eps)
+        return z, vae.log_joint(x, z) - self._log_proposal(q, z)
+
+    def _log_proposal(self, q: Gaussian, z: Tensor) -> Tensor:
+        prior = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)
+        shares = torch.tensor([1 - self.prior_share, self.prior_share]).to(z).log()
+        return torch.logaddexp(shares[0] + q.log_prob(z), shares[1] + prior.log_prob(z))
+
+
+@dataclass(frozen=True)
+class MetropolisWithinGibbs(AbstractImputer):
+    """Markov chains over (z, x_missing), one for each draw, from where importance resampling leaves z.
+
+    A sweep is (1) Metropolis-Hastings on z given the completed x, proposed by the encoder there: accepted with
+    probability min(1, p(x|z') p(z') q(z|x) / (p(x|z) p(z) q(z'|x))) (Mattei & Frellsen 2018, algorithm 1);
+    (2) a random walk on p(z | x_observed), where x_missing is integrated out, which moves on also where the encoder is
+    too narrow; (3) x_missing ~ p(x_missing|z). All leave p(z, x_missing | x_observed) invariant, so that the draws are
+    exact as `sweeps` grows. Raises `InputError` for less than one sweep.
+    """
+
+    sweeps: int = 100
+    start: ImportanceResampling = field(default_factory=ImportanceResampling)
+
+    def __post_init__(self) -> None:
+        if self.sweeps < 1:
+            raise InputError(f"Metropolis within Gibbs of {self.sweeps} sweeps: expected at least 1")
+
+    def __call__(
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+    ) -> Imputation:
+        vae = _checked(model)
+        z, size, fitted = self.start.start(vae, x, noise, draws)
+        chain = _Chain(vae, x, observed, noise, fitted, z, torch.where(observed, x, _decoded(vae, z, noise, 0)))
+        for sweep in range(self.sweeps):
+            chain.sweep(sweep)
+        return Imputation(
+            chain.complete,
+            {
+                "effective sample size of the start": size,
+                "acceptance, independent": chain.accepted[0] / self.sweeps,
+                "acceptance, random walk": chain.accepted[1] / self.sweeps,
+            },
+        )
+
+    def copies(self, draws: int) -> int:
+        return self.start.copies(draws)
+
+
+class _Chain:
+    """Where the chains are: z (draws, batch, latent) and the completed x (draws, batch, *shape)."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        x: Tensor,
+        observed: Tensor,
+        noise: Noise,
+        fitted: Gaussian,
+        z: Tensor,
+        complete: Tensor,
+    ) -> None:
+        self.vae, self.partial = vae, vae.partly_observed()
+        self.x, self.observed, self.noise, self.fitted = x, observed, noise, fitted
+        self.z, self.complete = z, complete
+        self.accepted = torch.zeros(2, len(x), device=x.device)
+
+    def sweep(self, number: int) -> None:
+        """One sweep; what is drawn is a function of its number."""
+        self._independent(number)
+        self._walk(number)
+        self.complete = torch.where(self.observed, self.x, _decoded(self.vae, self.z, self.noise, number + 1))
+
+    def _independent(self, number: int) -> None:
+        q = self._proposal()
+        z = q.mean + q.scale * self._eps(INDEPENDENT, number)
+        old = self.vae.log_joint(self.complete, self.z) - q.log_prob(self.z)
+        new = self.vae.log_joint(self.complete, z) - q.log_prob(z)
+        self._accept(z, new - old, INDEPENDENT, number)
+
+    def _walk(self, number: int) -> None:
+        step = 2.38 / math.sqrt(self.vae.latent_dims)  # Gelman, Roberts & Gilks 1996
+        z = self.z + step * self.fitted.scale * self._eps(WALK, number)
+        change = self.partial.log_joint(self.x, z) - self.partial.log_joint(self.x, self.z)
+        self._accept(z, change, WALK, number)
+
+    def _proposal(self) -> Gaussian:
+        """The encoder's q at the completed x; without an encoder the one fitted to what is observed."""
+        if not isinstance(self.vae.posterior, AmortisedPosterior):
+            return self.fitted
+        q = self.vae.posterior.initial(self.complete.flatten(0, 1))
+        shape = self.z.shape
+        return Gaussian(q.mean.reshape(shape), q.scale.reshape(shape))
+
+    def _eps(self, kind: int, number: int) -> Tensor:
+        draws, _, latent = self.z.shape
+        return self.noise.normal((draws, latent), kind, number, 0).transpose(0, 1).to(self.z)
+
+    def _accept(self, z: Tensor, log_ratio: Tensor, kind: int, number: int) -> None:
+        u = self.noise.uniform((len(z),), kind, number, 1).mT.to(self.z.device)
+        accepted = u.log() < log_ratio  # a ratio of nan is never accepted
+        self.z = torch.where(accepted.unsqueeze(-1), z, self.z)
+        self.accepted[kind - INDEPENDENT] += accepted.float().mean(0)
+
+
+def _decoded(vae: VAE, z: Tensor, noise: Noise, number: int) -> Tensor:
+    """x ~ p(x|z), (draws, batch, *shape)."""
+    u = noise.uniform((len(z), *vae.shape), DATA, number).transpose(0, 1).to(z.device)
+    return vae.decode(z).quantile(u)
+
+
+def _checked(model: AbstractLatentVariableModel) -> VAE:
+    if not isinstance(model, VAE):
+        raise InputError(f"imputation by latent variables z of a {type(model).__name__}: expected a VAE")
+    return model

@@ -1,0 +1,81 @@
+"""What every way of imputing is: incomplete examples in, draws of complete ones out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from jensen.model import AbstractLatentVariableModel
+from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
+
+
+@dataclass(frozen=True, eq=False)
+class Imputation:
+    """Draws (draws, batch, *shape) from p(x_missing | x_observed), the observed entries of x in each of them.
+
+    `diagnostics` are numbers by name, one per example (batch), that say how far the draws can be trusted.
+    """
+
+    draws: Tensor
+    diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x | x_observed], (batch, *shape), over the draws."""
+        return self.draws.mean(0)
+
+    @property
+    def standard_deviation(self) -> Tensor:
+        """Of x given x_observed, (batch, *shape), over the draws; 0 where x is observed, nan of a single draw."""
+        return self.draws.std(0)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers of examples, each a pure function of (seed, the example's number, path) whatever its batch."""
+
+    seed: int
+    numbers: Sequence[int]
+
+    def normal(self, shape: Sequence[int], *path: int) -> Tensor:
+        """Standard normal, (batch, *shape), on the CPU."""
+        return normal_per_example(self._stream, self.numbers, shape, *path)
+
+    def uniform(self, shape: Sequence[int], *path: int) -> Tensor:
+        """Uniform in the open interval (0, 1), (batch, *shape), float64, on the CPU."""
+        return uniform_per_example(self._stream, self.numbers, shape, *path)
+
+    @property
+    def _stream(self) -> int:
+        return derived_seed(self.seed, Stream.IMPUTATION)
+
+
+class AbstractImputer(ABC):
+    """A way of drawing from p(x_missing | x_observed) of one family of models."""
+
+    @abstractmethod
+    def __call__(
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+    ) -> Imputation:
+        """Draws for x (batch, *shape), which is NaN where `observed`, of the same shape, is False.
+
+        What they hold at the observed entries does not matter. Raises `InputError` for a model of another family.
+        """
+
+    def copies(self, draws: int) -> int:
+        """How many copies of an example are in memory at once."""
+        return draws
+
+
+def chosen_by_weight(log_weights: Tensor, u: Tensor) -> Tensor:
+    """The place of the weight whose share of (0, 1) holds u (rows, n), for weights (rows, K): (rows, n)."""
+    cumulative = log_weights.double().softmax(-1).cumsum(-1)
+    found = torch.searchsorted(cumulative.contiguous(), u.to(cumulative).contiguous())
+    return found.clamp(max=log_weights.shape[-1] - 1)
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    """(Σ w)² / Σ w² over the last dimension, between 1 and its length (Kong 1992)."""
+    return 1 / log_weights.double().softmax(-1).square().sum(-1)
