@@ -1,7 +1,7 @@
 """The contract: all that training, evaluation and serving may know of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
 
 
@@ -87,6 +87,43 @@ class Prediction:
         )
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What the estimates that a referee compares may cost: K importance samples; chains and temperatures of annealing.
+
+    With `temperatures_from_q` there is a second annealed estimate, from q(z|x), over so many.
+    """
+
+    samples: int = 1000
+    temperatures: int = 200
+    chains: int = 16
+    temperatures_from_q: int = 0
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """One way to estimate log p(x), and what it claims beside the others, which are called by their names.
+
+    `estimate` takes x, a seed and the examples' numbers. It should not exceed those in `at_most`, which are closer to
+    log p(x), and agree with those in `equal`, wherever neither is known to be unreliable. A row that goes through one
+    of `networks` is one evaluation.
+    """
+
+    name: str
+    estimate: Callable[[Tensor, int, Tensor], Elbo | ImportanceWeightedBound | AnnealedEstimate]
+    networks: tuple[nn.Module, ...]
+    at_most: tuple[str, ...] = ()
+    equal: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """log p(x) of examples drawn from the model itself, from below and from above: E lower <= log p(x) <= E upper."""
+
+    lower: AnnealedEstimate
+    upper: AnnealedEstimate
+
+
 class AbstractLatentVariableModel(nn.Module, ABC):
     """p(x) = ∫ p(x|z) p(z) dz over x of one `shape`, scored by a bound, trained by a loss, sampled by seed.
 
@@ -102,6 +139,8 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     """Draws per example for a bound where nobody says how many: fewer where each is dear."""
     usual_further_examples: int = 500
     """Examples whose further bounds are evaluated where nobody says how many."""
+    usual_referee_examples: int = 100
+    """Examples for which all estimates are compared where nobody says how many."""
 
     @property
     def classes(self) -> int | None:
@@ -150,6 +189,14 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         `samples` is the number of Monte-Carlo samples per example where an estimate needs them.
         """
         return {}
+
+    def estimators(self, effort: Effort) -> Sequence[Estimator]:
+        """Every way this model has to estimate log p(x), cheapest first; a referee runs them on the same examples."""
+        return [Estimator("ELBO", lambda x, seed, index: self.elbo(x, draws=16, seed=seed, index=index), ())]
+
+    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
+        """log p(x) of the samples first..first+n-1 from both sides; None where there is no exact draw of z given x."""
+        return None
 
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
         """Plain numbers worth a line in a report, by name: active units, variances at their floor."""

@@ -7,16 +7,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.likelihood import AbstractLikelihood, Observation
-from jensen.model import AbstractLatentVariableModel, Batch, Loss, Prediction
+from jensen.model import AbstractLatentVariableModel, Batch, Bracket, Effort, Estimator, Loss, Prediction
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
+from jensen.vae.annealing import Annealing
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.objective import AbstractObjective, ElboObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
 from jensen.vae.predict import TargetPrediction, predict_labels, predict_targets
+from jensen.vae.referee import annealed_bound, bracket, estimators
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 Target = TypeVar("Target", bound=AbstractTarget)
@@ -225,6 +227,20 @@ class VAE(AbstractLatentVariableModel):
             f"L_{samples}": self.importance_weighted_bound_of(q, x, samples=samples, seed=seed, index=index),
         }
 
+    def annealed_bound(
+        self, x: Tensor, annealing: Annealing | None = None, *, seed: int = 0, index: Tensor | None = None
+    ) -> AnnealedEstimate:
+        """log p(x) by annealed importance sampling, a stochastic lower bound."""
+        return annealed_bound(self, x, annealing or Annealing(), seed=seed, numbers=_numbers(x, index))
+
+    def estimators(self, effort: Effort) -> Sequence[Estimator]:
+        """ELBO, optimised ELBO, L_K and annealed importance sampling."""
+        return estimators(self, effort)
+
+    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket:
+        """log p(x) of samples by annealed importance sampling forwards, and backwards from the z they were made of."""
+        return bracket(self, n, Annealing(effort.temperatures, effort.chains), seed=seed, first=first)
+
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
         """Active units: latent dimensions whose posterior mean varies by more than 0.01 over x (Burda et al. 2016)."""
@@ -248,8 +264,12 @@ class VAE(AbstractLatentVariableModel):
         return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 
     def _decode_prior(self, n: int, seed: int, first: int) -> Observation:
+        return self.decode(self.prior_draws(n, seed=seed, first=first))
+
+    def prior_draws(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
+        """The z that `sample` decodes to the samples first..first+n-1, (n, latent_dims)."""
         z = normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
-        return self.decode(z.to(next(self.parameters())))
+        return z.to(next(self.parameters()))
 
 
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
