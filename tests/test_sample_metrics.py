@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jensen.errors import InputError
 from jensen.features.copies import Nearest, memorisation
-from jensen.features.jackknife import Interval
+from jensen.features.jackknife import Interval, parts
 from jensen.features.neighbours import nearest
 from jensen.features.precision_recall import Fidelity, fidelity
 from jensen.features.sample_metrics import check_samples
@@ -91,26 +91,36 @@ def test_sets_of_one_point_are_no_evidence() -> None:
 @pytest.mark.parametrize("counts", [(40, 40), (40, 28), (7, 30)])
 def test_wasserstein_is_scipys_in_one_dimension(counts: tuple[int, int]) -> None:
     a, b = _normal(0, counts[0], 3), _normal(1, counts[1], 3) * 2 + 1
-    found = wasserstein(a, b, order=1)
+    found = wasserstein(a.T.sort(1).values, b.T.sort(1).values, order=1)
     expected = [scipy.stats.wasserstein_distance(a[:, i].numpy(), b[:, i].numpy()) for i in range(3)]
     assert found.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_wasserstein_of_equal_sizes_pairs_in_order() -> None:
     a, b = _normal(0, 50, 4), _normal(1, 50, 4)
-    expected = (a.sort(0).values - b.sort(0).values).square().mean(0)
-    assert torch.allclose(wasserstein(a, b, order=2), expected, rtol=1e-12)
+    in_order = [x.T.sort(1).values for x in (a, b)]
+    expected = (in_order[0] - in_order[1]).square().mean(1)
+    assert torch.allclose(wasserstein(*in_order, order=2), expected, rtol=1e-12)
 
 
 def test_sliced_wasserstein_of_gaussians() -> None:
     # N(0, s²) and N(μ, t²) in 3 dimensions: SW_2² = |μ|² / 3 + (s - t)², the mean over directions of (θ·μ)² + (s - t)²
     mean = torch.tensor([2.0, 1.0, 2.0], dtype=torch.float64)
-    found = sliced_wasserstein(_normal(0, 4000, 3), 3 * _normal(1, 4000, 3) + mean, projections=500)
+    found = sliced_wasserstein(_normal(0, 2000, 3), 3 * _normal(1, 2000, 3) + mean, projections=500)
     # (θ·μ)² / |μ|² has mean 1/3, sd 0.3: over 500 directions 0.12 of 7, the samples about as much; 6 % of SW is 5 sigma
     assert found.value == pytest.approx(math.sqrt(9 / 3 + 4), rel=0.06)
     same = _normal(0, 100, 3)
     assert sliced_wasserstein(same, same).value == 0
     assert sliced_wasserstein(same, same + 5, seed=1).value == sliced_wasserstein(same, same + 5, seed=1).value
+
+
+def test_the_jackknife_of_sliced_wasserstein_leaves_parts_out() -> None:
+    a, b = _normal(0, 33, 3), _normal(1, 50, 3) + 1
+    part_a, part_b = parts(33), parts(50)
+    left_a = [sliced_wasserstein(a[part_a != gone], b).value for gone in part_a.unique()]
+    left_b = [sliced_wasserstein(a, b[part_b != gone]).value for gone in part_b.unique()]
+    found = sliced_wasserstein(a, b)
+    assert found.high == pytest.approx(Interval.around(found.value, left_a, left_b).high, rel=1e-9)
 
 
 # ---------------------------------------------------------------------------------------------- fidelity
@@ -141,8 +151,6 @@ def _four(found: Fidelity) -> list[Interval]:
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(("counts", "k"), [((60, 45), 3), ((45, 60), 5), ((12, 14), 5), ((50, 50), 1)])
 def test_fidelity_is_its_definition_and_its_jackknife_leaves_parts_out(counts: tuple[int, int], k: int) -> None:
-    from jensen.features.jackknife import parts
-
     real, samples = _normal(0, counts[0], 2), _normal(1, counts[1], 2) * 0.8 + 0.5
     found = _four(fidelity(real, samples, k=k))
     expected = _by_definition(real, samples, k)

@@ -64,11 +64,18 @@ class Interval(Value):
             half = STUDENT * math.sqrt((count + 1) / (count + 2) ** 2 / count)
         return cls(value=value, low=max(value - half, 0.0), high=min(value + half, 1.0))
 
+    def scaled(self, factor: float) -> "Interval":
+        """In another unit."""
+        return Interval(value=factor * self.value, low=factor * self.low, high=factor * self.high)
+
     def __str__(self) -> str:
+        """With as many digits as a third of the half-width has.
+
+        >>> print(Interval(value=1.2345, low=1.2, high=1.3))
+        1.23 [1.20, 1.30]
+        """
         half = (self.high - self.low) / 2
         if not (math.isfinite(half) and half > 0):
             return f"{self.value:.4g}"
-        digits = max(1 - math.floor(math.log10(half)), 0)
-        if digits > 6:
-            return f"{self.value:.1e} [{self.low:.1e}, {self.high:.1e}]"
+        digits = max(math.ceil(-math.log10(half / 3)), 0)
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"

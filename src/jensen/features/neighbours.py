@@ -26,11 +26,14 @@ def nearest(
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
     """The Euclidean distance from each x to its nearest of `others`, and which that is; float64.
 
-    Which one is nearest is decided by products, the distance then taken from the difference itself: a copy is at 0.
+    Which one is nearest is decided by products in float32, about the mean of `others`; the distance is then that of the
+    two in float64, so that a copy is at 0 and a distance at most about 1e-7 |x|² / distance too large.
     """
+    origin = others.mean(0)
+    near = (others - origin).float()
     distances, rows = [], []
     for part in track(blocks(x, others), "nearest neighbours"):
-        row = squared_distances(part, others).argmin(1)
+        row = squared_distances((part - origin).float(), near).argmin(1)
         distances.append((part - others[row]).square().sum(1).sqrt())
         rows.append(row)
     return torch.cat(distances), torch.cat(rows)

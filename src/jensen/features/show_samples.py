@@ -27,7 +27,7 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
     of, floor = metrics.samples, metrics.floor
     title = f"{of.count:,} samples against {of.test:,} test examples; features: {metrics.features}"
     shown = Table(box=box.SIMPLE, title=title, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
-    for header in ("", "samples", "p", f"{floor.count:,} training\nexamples", "p"):
+    for header in ("", "samples", "p", f"{floor.count:,} training examples", "p"):
         shown.add_column(header, justify="right" if header == "p" else "left", no_wrap=True)
     for (name, row), other in zip(_likeness(of).items(), _likeness(floor).values(), strict=True):
         shown.add_row(name, *row, *other)
@@ -60,7 +60,7 @@ def _likeness(found: Likeness) -> dict[str, Row]:
     return {
         "Fréchet distance": (str(found.frechet), ""),
         "sliced Wasserstein": (str(found.sliced_wasserstein), ""),
-        "MMD²": (str(found.kernel.squared), _p(found.kernel.p_value)),
+        "1000 MMD²": (str(found.kernel.squared.scaled(1000)), _p(found.kernel.p_value)),
         f"precision, k = {fidelity.k}": (str(fidelity.precision), ""),
         "recall": (str(fidelity.recall), ""),
         "density": (str(fidelity.density), ""),
@@ -70,7 +70,7 @@ def _likeness(found: Likeness) -> dict[str, Row]:
 
 def _memorisation(found: Memorisation) -> dict[str, Row]:
     return {
-        "nearer than held-out": (str(found.closer), _p(found.p_value)),
+        "nearer than fresh": (str(found.closer), _p(found.p_value)),
         "near copies": (str(found.near_copies), _p(found.near_copies_p_value)),
     }
 

@@ -1,6 +1,7 @@
 """Are two sets of features from one distribution? The kernel two-sample test, and the sliced Wasserstein distance."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -127,11 +128,20 @@ def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, 
     a, b = comparable("a sliced Wasserstein distance", 3, a, b)
     source = generator(seed, Stream.EVALUATION, DIRECTIONS)
     directions = F.normalize(torch.randn(a.shape[1], projections, generator=source, dtype=torch.float64), dim=0)
-    shadow_a, shadow_b = a @ directions, b @ directions
-    of_a, of_b = parts(len(a)), parts(len(b))
-    left_a = [_root(shadow_a[of_a != part], shadow_b) for part in track(of_a.unique(), "sliced Wasserstein")]
-    left_b = [_root(shadow_a, shadow_b[of_b != part]) for part in track(of_b.unique(), "sliced Wasserstein")]
-    return Interval.around(_root(shadow_a, shadow_b), left_a, left_b)
+    shadow_a, shadow_b = (directions.T @ x.T for x in (a, b))
+    (sorted_a, order_a), (sorted_b, order_b) = shadow_a.sort(1), shadow_b.sort(1)
+    left_a = [_root(rest, sorted_b) for rest in track(_sorted_parts_left(sorted_a, order_a), "sliced Wasserstein")]
+    left_b = [_root(sorted_a, rest) for rest in track(_sorted_parts_left(sorted_b, order_b), "sliced Wasserstein")]
+    return Interval.around(_root(sorted_a, sorted_b), left_a, left_b)
+
+
+def _sorted_parts_left(
+    ascending: Float[Tensor, " projections count"], order: Int[Tensor, " projections count"]
+) -> Iterator[Tensor]:
+    """Every row without each part of the examples in turn; `order` says which example stands where."""
+    part = parts(order.shape[1])
+    for gone in part.unique():
+        yield ascending[part[order] != gone].reshape(len(ascending), -1)
 
 
 def _root(a: Tensor, b: Tensor) -> float:
@@ -139,11 +149,11 @@ def _root(a: Tensor, b: Tensor) -> float:
 
 
 def wasserstein(
-    a: Float[Tensor, " a projections"], b: Float[Tensor, " b projections"], *, order: int
+    a: Float[Tensor, " projections a"], b: Float[Tensor, " projections b"], *, order: int
 ) -> Float[Tensor, " projections"]:
-    """W_p^p = ∫ |F_a^-1(u) - F_b^-1(u)|^p du of every column, p = `order`, exact for sets of any two sizes."""
-    n, m = len(a), len(b)
+    """W_p^p = ∫ |F_a^-1(u) - F_b^-1(u)|^p du of every row, p = `order`, exact; rows ascend, any two lengths."""
+    n, m = a.shape[1], b.shape[1]
     ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique()  # of steps, times 1 / nm
     starts = torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]])
-    difference = a.sort(0).values[starts // m] - b.sort(0).values[starts // n]
-    return (ends - starts).to(difference.dtype) @ difference.abs().pow(order) / (n * m)
+    difference = a[:, starts // m] - b[:, starts // n]
+    return difference.abs_().pow_(order) @ (ends - starts).to(difference.dtype) / (n * m)
