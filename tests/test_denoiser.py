@@ -254,6 +254,8 @@ def test_autoguidance_follows_the_gradient_away_from_the_worse_density(scale):
     (expected,) = torch.autograd.grad((labelled + scale * (labelled - worse)).sum(), x)
     found = AutoGuided(model, weak, scale)(x, log_snr, labels)
     torch.testing.assert_close(found.score, expected)
+    a, s = (per_example(f(log_snr), x) for f in (signal_scale, noise_scale))
+    torch.testing.assert_close(a * found.x0 + s * found.eps, x)
 
 
 def test_a_guide_of_other_data_is_refused():

@@ -317,7 +317,7 @@ def test_samples_are_measured_as_asked(
     for weight in model.denoiser.parameters():  # a fresh network gives 0 whatever it is asked
         weight.data.normal_(0, 0.3, generator=generator(0))
     reference = Reference.of(classifier, digits, 300)
-    found = measure(model, model.denoiser, reference, _cell(n=300))
+    found = measure(model, [model.denoiser], reference, _cell(n=300))
     labels = reference.labels if model.classes else None
     raw = digits.spec.preparation.to_raw(model.sample(300, seed=3, labels=labels))
     assert found.distance.mean == pytest.approx(frechet(features(classifier, raw), reference.test).mean, rel=1e-3)
@@ -331,7 +331,7 @@ def test_samples_that_are_not_finite_are_infinitely_far(digits: Dataset, classif
     settings = DiffusionSettings(network="mlp", width=16, depth=1, sampling_steps=2)
     model = build_model(DiffusionRecipe(model=settings), digits.spec).eval()
     next(model.denoiser.parameters()).data.fill_(math.nan)
-    found = measure(model, model.denoiser, Reference.of(classifier, digits, 30), _cell())
+    found = measure(model, [model.denoiser], Reference.of(classifier, digits, 30), _cell())
     assert found.distance.mean == math.inf
 
 

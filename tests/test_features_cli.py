@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -75,6 +76,25 @@ def test_distance_measures_the_runs_own_sampling_by_default(fresh: Path) -> None
     assert main(_distance(fresh, "--guidance", "1", "--seed", "5")) == 0
     first, second = (one["cell"] for one in json.loads((fresh / "distances.json").read_text())["distances"])
     assert (first["guidance"], second["guidance"], second["seed"]) == (0, 1, 5)
+
+
+def test_a_worse_run_of_the_same_data_guides(fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worse, vae, others = tmp_path / "worse", tmp_path / "vae", tmp_path / "others"
+    jensen.train(DiffusionRecipe(model=TINY, training={**BRIEF, "steps": 2}), worse)
+    words = ["--guide", str(worse), "--sampler", "ddim", "--steps", "4"]
+    assert main(_distance(fresh, *words, "--guidance", "0.5")) == 0
+    assert "Guidance 0.5, away from a worse model." in " ".join(capsys.readouterr().out.split())
+    (found,) = json.loads((fresh / "distances.json").read_text())["distances"]
+    assert found["evaluations"] == 2 * 4
+    assert len(found["cell"]["guide"]) == 64
+    assert main(["sample", str(fresh), *words, "--guidance", "0.5", "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
+    capsys.readouterr()
+    _refused(capsys, _distance(fresh, *words), "say how far from it with --guidance")
+    jensen.train(VAERecipe(model=VAESettings(latent_dims=2, hidden=(8,)), training=BRIEF), vae)
+    np.savez(tmp_path / "noise.npz", x=np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8) % 17, y=np.arange(60) % 10)
+    jensen.train(DiffusionRecipe(data=str(tmp_path / "noise.npz"), model=TINY, training=BRIEF), others)
+    for guide, complaint in ((vae, "is a run of family vae"), (others, "was trained on other data")):
+        _refused(capsys, _distance(fresh, "--guide", str(guide), "--guidance", "1"), complaint)
 
 
 def test_an_interruption_loses_nothing(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

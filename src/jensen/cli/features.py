@@ -5,6 +5,7 @@ from itertools import product
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
+from jensen.cli.guide import digest, guided
 from jensen.diffusion.model import DiffusionModel, Generation
 from jensen.errors import InputError
 from jensen.evaluate.pictures import save_chart
@@ -70,10 +71,10 @@ def _cells(run: Run, command: options.FeaturesDistance, record: ClassifierRecord
     n = command.n or min(MOST, run.spec.counts["train"])
     common = {"n": n, "seed": command.seed, "weights": run.step, "classifier": record.sha256}
     if not (isinstance(run.recipe, DiffusionRecipe) and isinstance(run.model, DiffusionModel)):
-        if command.sampler or command.steps or command.guidance is not None:
+        if command.sampler or command.steps or command.guide or command.guidance is not None:
             raise InputError(
-                f"{run.folder} is a run of family {run.recipe.family}: --sampler, --steps and --guidance are for "
-                "diffusion models; leave them out"
+                f"{run.folder} is a run of family {run.recipe.family}: --sampler, --steps, --guidance and --guide are "
+                "for diffusion models; leave them out"
             )
         return {Cell(sampler=None, steps=None, guidance=None, **common): None}
     settings, own = run.recipe.model, run.model.generation
@@ -82,9 +83,9 @@ def _cells(run: Run, command: options.FeaturesDistance, record: ClassifierRecord
     for sampler, steps in product(command.sampler or (settings.sampler,), command.steps or (settings.sampling_steps,)):
         wish = {"sampler": sampler, "sampling_steps": steps, "guidance": guidance}
         generation = build_generation(settings.model_copy(update=wish), run.model.scoring.variance)
-        run.model.generation = generation
+        run.model.generation = generation = guided(run, generation, command.guide)
         next(run.model.trajectory(1))  # the noise: too many steps, or guidance without labels, is refused by now
-        cells[Cell(sampler=sampler, steps=steps, guidance=guidance, **common)] = generation
+        cells[Cell(sampler=sampler, steps=steps, guidance=guidance, guide=digest(generation), **common)] = generation
     run.model.generation = own
     return cells
 
@@ -92,6 +93,7 @@ def _cells(run: Run, command: options.FeaturesDistance, record: ClassifierRecord
 def _measured(run: Run, generation: Generation | None, reference: Reference, cell: Cell) -> Distance:
     if generation and isinstance(run.model, DiffusionModel):
         run.model.generation = generation
-        return measure(run.model, run.model.denoiser, reference, cell)
+        asked = [run.model.denoiser, *([generation.guide] if generation.guide else [])]
+        return measure(run.model, asked, reference, cell)
     assert isinstance(run.model, VAE)
-    return measure(run.model, run.model.decoder, reference, cell)
+    return measure(run.model, [run.model.decoder], reference, cell)

@@ -40,6 +40,8 @@ class Cell(Value):
     """None for a model without samplers, as are steps and guidance."""
     steps: int | None
     guidance: float | None
+    guide: str | None = None
+    """SHA-256 of the weights of the worse model that guides away from itself; None where labels guide, or nothing."""
     n: int
     """How many samples."""
     seed: int
@@ -142,12 +144,14 @@ class Reference:
         return cls(classifier, preparation, of_test, frechet(of_train, of_test), chosen.labels)
 
 
-def measure(model: AbstractLatentVariableModel, network: nn.Module, reference: Reference, cell: Cell) -> Distance:
-    """Draw the cell's samples and compare them; `network` is the part of the model whose evaluations are counted."""
+def measure(
+    model: AbstractLatentVariableModel, networks: Sequence[nn.Module], reference: Reference, cell: Cell
+) -> Distance:
+    """Draw the cell's samples and compare them; `networks` are the parts whose evaluations are counted."""
     labels = None if model.classes is None else reference.labels
     seen: list[Tensor] = []
     finite, seconds = True, 0.0
-    with _rows_counted(network) as rows_seen:
+    with _rows_counted(networks) as rows_seen:
         for rows in track(torch.arange(cell.n).split(AT_ONCE), str(cell)):
             began = time.perf_counter()
             asked = None if labels is None else labels[rows]
@@ -169,11 +173,12 @@ def measure(model: AbstractLatentVariableModel, network: nn.Module, reference: R
 
 
 @contextmanager
-def _rows_counted(network: nn.Module) -> Iterator[Sequence[int]]:
-    """Within, the number of rows of every batch that `network` is asked about is noted."""
+def _rows_counted(networks: Sequence[nn.Module]) -> Iterator[Sequence[int]]:
+    """Within, the number of rows of every batch that one of the networks is asked about is noted."""
     counts: list[int] = []
-    hook = network.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0])))
+    hooks = [n.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0]))) for n in networks]
     try:
         yield counts
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

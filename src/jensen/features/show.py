@@ -46,7 +46,8 @@ def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Ta
         shown.add_row(one.cell.sampler or "samples", steps, *cells)
     lines = [f"The classifier recognises {_percent(test)} % of the test split."] if test else []
     if first.cell.guidance:
-        lines.append(f"Guidance {first.cell.guidance:g}.")
+        away = ", away from a worse model" if first.cell.guide else ""
+        lines.append(f"Guidance {first.cell.guidance:g}{away}.")
     lines.append(f"Times: {', '.join(sorted({one.computer for one in distances}))}.")
     shown.caption = Text(" ".join(lines), style="not dim not italic")
     return shown
