@@ -174,6 +174,11 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
         """x encoded and decoded again: the mean of p(x|z), shape (batch, *shape)."""
 
+    @property
+    def predicted_classes(self) -> int | None:
+        """How many labels `predict` is about; None: it knows none."""
+        return None
+
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
         """p(y|x) over labels (1.4), by `draws` draws per example, None: as many as the model finds enough.
 

@@ -11,6 +11,7 @@ import torch
 
 import jensen
 from jensen.cli import options
+from jensen.cli.guide import guided
 from jensen.data import Examples, check
 from jensen.data.grid import save_grid, save_image
 from jensen.diffusion.model import DiffusionModel
@@ -87,14 +88,15 @@ def _drawing(run: Run, command: options.Sample) -> Callable[..., torch.Tensor]:
     plain = run.model.sample_mean if command.mean else run.model.sample
     wishes = {"sampler": command.sampler, "sampling_steps": command.steps, "guidance": command.guidance}
     given = {name: value for name, value in wishes.items() if value is not None}
-    if not given and command.label is None:
+    if not given and command.label is None and command.guide is None:
         return plain
     if not (isinstance(run.recipe, DiffusionRecipe) and isinstance(run.model, DiffusionModel)):
         raise InputError(
-            f"{run.folder} is a run of family {run.recipe.family}: --label, --guidance, --sampler and --steps are for "
-            "diffusion models; leave them out"
+            f"{run.folder} is a run of family {run.recipe.family}: --label, --guidance, --guide, --sampler and --steps "
+            "are for diffusion models; leave them out"
         )
-    run.model.generation = build_generation(run.recipe.model.model_copy(update=given), run.model.scoring.variance)
+    generation = build_generation(run.recipe.model.model_copy(update=given), run.model.scoring.variance)
+    run.model.generation = guided(run, generation, command.guide)
     if command.label is None:
         return plain
     label = _label(run, command.label)
@@ -133,23 +135,36 @@ def reconstruct(command: options.Reconstruct) -> None:
 
 
 def evaluate(command: options.Evaluate) -> None:
-    """Evaluate, print the table, write evaluation.json and report.html."""
+    """Evaluate, print the table, write evaluation.json and report.html; referee.json where the referee is asked."""
+    from jensen.cli.referee import judged, show
+    from jensen.evaluate.referee_table import referee_section
+
     run = open_run(command.run)
     source = command.data or f"{run.spec.source}, {command.split} split"
-    evaluate_run(run, run.examples(command.data, command.split), source, command.settings)
+    examples = run.examples(command.data, command.split)
+    verdict = judged(run, examples, source, command)
+    evaluate_run(run, examples, source, command.settings, [referee_section(verdict)] if verdict else [])
+    if verdict:
+        show(verdict)
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
 
 
-def evaluate_run(run: Run, examples: Examples, source: str, settings: EvaluationSettings) -> "Results":
-    """Evaluate, save that and its report in the run's folder, print the table; gives what a comparison shows."""
+def evaluate_run(
+    run: Run, examples: Examples, source: str, settings: EvaluationSettings, further: Sequence[str] = ()
+) -> "Results":
+    """Evaluate, save that and its report in the run's folder, print the table; gives what a comparison shows.
+
+    `further` are sections of the report.
+    """
     from rich.console import Console
 
     from jensen.evaluate import evaluate, save_evaluation, table, write_report
+    from jensen.inference.show import prediction_section
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
-    write_report(results)
+    write_report(results, [*further, prediction_section(run.folder, run.step)])
     Console().print(table(evaluation))
     return results
 

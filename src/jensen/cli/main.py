@@ -26,9 +26,13 @@ COMMANDS = {
     "evaluate": "Evaluate",
     "compare": "Compare",
     "score": "Score",
+    "predict": "Predict",
+    "impute": "Impute",
     "features train": "FeaturesTrain",
     "features distance": "FeaturesDistance",
     "features check": "FeaturesCheck",
+    "compress": "Compress",
+    "decompress": "Decompress",
     "info": "Info",
     "data check": "DataCheck",
 }
@@ -149,9 +153,16 @@ def _one_line(error: BaseException) -> str:
 
 
 def _run(name: str, options: Any) -> int:
-    from jensen.cli import actions, check, demo, features
+    from jensen.cli import actions, check, compression, demo, features, impute, predict
 
-    homes = {"demo": demo, "features check": check}
+    homes = {
+        "demo": demo,
+        "predict": predict,
+        "impute": impute,
+        "features check": check,
+        "compress": compression,
+        "decompress": compression,
+    }
     home = homes.get(name, features if name.startswith("features ") else actions)
     getattr(home, name.replace(" ", "_"))(options)
     return 0

@@ -7,7 +7,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from jensen.data.options import ReadOptions
-from jensen.evaluate.settings import EvaluationSettings
+from jensen.evaluate.settings import EvaluationSettings, RefereeSettings
 from jensen.features.settings import ClassifierSettings
 from jensen.recipe.settings import DiffusionRecipe, Recipe, Sampler, VAERecipe
 
@@ -72,7 +72,9 @@ class Sample(_Command):
     label: str | None = None
     """Diffusion with labels: the one that all samples get, by name or number. Default: one after the other."""
     guidance: float | None = None
-    """Diffusion with labels: the scale of classifier-free guidance. Default: the run's."""
+    """Diffusion with labels: the scale of classifier-free guidance, or of that by --guide. Default: the run's."""
+    guide: Path | None = None
+    """Diffusion: a worse run of the same data, say one that trained for less long, to be guided away from."""
     sampler: Sampler | None = None
     """Diffusion: how to sample. Default: the run's."""
     steps: PositiveInt | None = None
@@ -104,6 +106,9 @@ class Evaluate(_Command):
     split: Literal["train", "validation", "test"] = "test"
     """Which of the run's own examples."""
     settings: EvaluationSettings = EvaluationSettings()
+    referee: bool = False
+    """Compare every estimate of log p(x) on the same few examples, with what each costs: referee.json."""
+    comparison: RefereeSettings = RefereeSettings()
 
 
 class Compare(_Command):
@@ -132,6 +137,61 @@ class Score(_Command):
     """The seed of the draws."""
 
 
+class Predict(_Command):
+    """Predict labels by p(y|x): a CSV; where labels are known accuracy, log-loss and calibration as well."""
+
+    run: RunFolder
+    """The folder of the run: a VAE trained with --predict label, or a class-conditional diffusion model."""
+    out: Path
+    """The .csv to write."""
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own test examples."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which of the run's own examples."""
+    examples: PositiveInt | None = None
+    """How many, spread evenly over them. Default: all."""
+    draws: int | None = Field(None, ge=2)
+    """Draws per example; of diffusion at most so many for each class. Default: 1000 of a VAE, 16 of diffusion."""
+    seed: NonNegativeInt = 0
+    """The seed of the draws."""
+
+
+class Impute(_Command):
+    """Draw what is missing of examples given the rest of them: pictures, arrays, and how well calibrated that is."""
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """The new folder that gets imputations.npz, of images imputations.png, and what --calibrate writes."""
+    mask: str | None = None
+    """half:left|right|top|bottom, centre, random:0.5 (missing), a PNG (white is missing), an .npy or .npz (True is
+    observed). Default: the NaN in --data."""
+    data: str | None = None
+    """DATA to read under the run's rules; NaN in floats are missing. Default: the run's own test examples."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which of the run's own examples."""
+    examples: PositiveInt | None = None
+    """How many, spread evenly over them. Default: all of --data, or 16 of the run's own."""
+    draws: PositiveInt = 5
+    """Draws for each example."""
+    method: Literal["gibbs", "importance", "particles", "replacement"] | None = None
+    """VAE: gibbs (default), importance. Diffusion: particles (default), replacement, which is quicker and biased."""
+    samples: PositiveInt | None = None
+    """gibbs, importance: proposals that are weighted. Default: 1000."""
+    sweeps: PositiveInt | None = None
+    """gibbs: the length of each chain. Default: 100."""
+    particles: PositiveInt | None = None
+    """particles: how many for each draw. Default: 16."""
+    resamplings: PositiveInt | None = None
+    """replacement: how often each step is made. Default: 5."""
+    steps: int | None = Field(None, ge=2)
+    """particles, replacement: from noise to data. Default: 100 and 50."""
+    calibrate: bool = False
+    """Compare what --mask hides with the draws: coverage of intervals and ranks, also for the run's report."""
+    seed: NonNegativeInt = 0
+    """The seed of the draws, and of random masks."""
+
+
 class FeaturesTrain(_Command):
     """Train a small classifier on the run's data, in whose features distances are measured."""
 
@@ -154,7 +214,9 @@ class FeaturesDistance(_Command):
     steps: tuple[PositiveInt, ...] = ()
     """Diffusion: in how many steps, one or several numbers. Default: the run's."""
     guidance: float | None = None
-    """Diffusion with labels: the scale of classifier-free guidance. Default: the run's."""
+    """Diffusion with labels: the scale of classifier-free guidance, or of that by --guide. Default: the run's."""
+    guide: Path | None = None
+    """Diffusion: a worse run of the same data, say one that trained for less long, to be guided away from."""
     seed: NonNegativeInt = 0
     """The seed of the samples."""
 
@@ -172,6 +234,38 @@ class FeaturesCheck(_Command):
     """Neighbours for precision, recall, density and coverage."""
     seed: NonNegativeInt = 0
     """The seed of the samples, of permutations and directions."""
+
+
+class Compress(_Command):
+    """Compress examples by a trained model, without loss: the bound cashed in, beside PNG, WebP, gzip and xz."""
+
+    run: RunFolder
+    """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""
+    out: Path
+    """The file to write; FILE.json beside it gets its sizes."""
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own test examples."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which of the run's own examples."""
+    n: PositiveInt | None = None
+    """How many, from the first. Default: all."""
+    steps: PositiveInt | None = None
+    """Diffusion: steps of the chain, each a network call for every example. Default: 100."""
+    batch_size: PositiveInt = 64
+    """Examples that go through the network together, at most."""
+    unchecked: bool = False
+    """Do not decompress the file to see that it gives the data back: half the time."""
+
+
+class Decompress(_Command):
+    """Restore the examples of a file of `compress`, bit for bit, or say why not."""
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The file that `compress` wrote."""
+    run: Path
+    """The folder of the run that it was compressed by."""
+    out: Path
+    """An .npz (the array `x`) or an .npy: raw examples of the original dtype and shape."""
 
 
 class Info(_Command):

@@ -3,8 +3,10 @@
 Every class is judged by the same noise at the same steps, so that what the classes have in common cancels from their
 differences (common random numbers), and drops out of the race as soon as it is hopeless: in rounds of doubling length,
 a class is dropped whose posterior odds against the leader are below `negligible` even at the upper end of a one-sided
-Student interval for the mean of the paired differences. A dropped class keeps the odds it had.
-Sources: Li et al. 2023 (diffusion classifiers, with the stages and the paired differences); Maron & Moore 1994 (races).
+Student interval for the mean of the paired differences. A dropped class keeps the odds it had. The terms of a draw have
+independent noise, so the variance is the sum of the terms' own, with Welch and Satterthwaite's degrees of freedom.
+Sources: Li et al. 2023 (diffusion classifiers, with stages and paired differences); Maron & Moore 1994 (races);
+Satterthwaite 1946, equation 17.
 """
 
 import math
@@ -29,11 +31,11 @@ class Race:
     L_0. Raises `InputError` for numbers that make no race.
     """
 
-    first: int = 4
+    first: int = 2
     draws: int = 16
     terms: int = 8
-    negligible: float = 1e-3
-    error: float = 0.01
+    negligible: float = 0.01
+    error: float = 0.05
 
     def __post_init__(self) -> None:
         if min(self.first, self.draws) < 2 or self.terms < 1:
@@ -56,16 +58,24 @@ class Race:
             end *= 2
         return [*ends, self.draws]
 
-    def left(self, score: Tensor, values: Float[Tensor, " draws batch classes"], alive: Tensor) -> Tensor:
-        """Which of the classes `alive` (batch, classes) are not hopeless; the leader never is."""
-        draws, classes = values.shape[0], values.shape[2]
+    def left(self, score: Tensor, values: Float[Tensor, " draws terms batch classes"], alive: Tensor) -> Tensor:
+        """Which of the classes `alive` (batch, classes) are not hopeless; the leader by `score` never is."""
         leader = score.argmax(1, keepdim=True)
         gap = score - score.gather(1, leader)
-        difference = values - values.take_along_dim(leader.unsqueeze(0), 2)
-        comparisons = len(self.rounds()) * max(1, classes - 1)
-        upper = gap + _student_quantile(1 - self.error / comparisons, draws - 1) * difference.std(0) / math.sqrt(draws)
+        variance, degrees = _variance_of_mean(values - values.take_along_dim(leader[None, None], 3))
+        comparisons = len(self.rounds()) * max(1, values.shape[3] - 1)
+        upper = gap + _student_quantile(1 - self.error / comparisons, degrees) * variance.sqrt()
         hopeful = ~(upper < math.log(self.negligible))
         return (alive & hopeful).scatter(1, leader, True)
+
+
+def _variance_of_mean(values: Float[Tensor, " draws terms batch classes"]) -> tuple[Tensor, Tensor]:
+    """Of the mean over draws of the sum over terms, and its degrees of freedom, each (batch, classes)."""
+    draws = values.shape[0]
+    by_term = values.var(0) / draws
+    variance = by_term.sum(0)
+    degrees = variance.square() * (draws - 1) / by_term.square().sum(0).clamp(min=torch.finfo(values.dtype).tiny)
+    return variance, degrees.clamp(min=1)
 
 
 @torch.no_grad()
@@ -86,7 +96,7 @@ def predict_by_bounds(
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
     log_prior = log_prior.double().cpu()
-    values = torch.full((race.draws, len(x), len(log_prior)), math.nan, dtype=torch.float64)
+    values = torch.full((race.draws, strata.count + 1, len(x), len(log_prior)), math.nan, dtype=torch.float64)
     alive = log_prior.isfinite().expand(len(x), -1).clone()
     done = 0
     for end in race.rounds():
@@ -103,35 +113,35 @@ def predict_by_bounds(
             index=index[rows],
             labels=labels.to(x.device),
         )
-        values[done:end, rows, labels] = (found.reconstruction - found.nats.sum(1) - found.prior).cpu()
+        terms = torch.cat([found.reconstruction.unsqueeze(1), -found.nats], 1)  # L_T is the same for every class
+        values[done:end, :, rows, labels] = terms.cpu()
         done = end
         if race.error:
-            score = (log_prior + values[:end].mean(0)).masked_fill(~open_, -math.inf)
+            score = (log_prior + values[:end].mean(0).sum(0)).masked_fill(~open_, -math.inf)
             alive = torch.where(open_, race.left(score, values[:end], open_), alive)
-    return _prediction(values[:done], log_prior, strata.count + 1)
+    return _prediction(values[:done], log_prior)
 
 
-def _prediction(values: Float[Tensor, " draws batch classes"], log_prior: Tensor, terms: int) -> Prediction:
+def _prediction(values: Float[Tensor, " draws terms batch classes"], log_prior: Tensor) -> Prediction:
     """Each class against the leader, over the draws that both have seen."""
-    seen = ~values.isnan()
+    seen = ~values[:, 0].isnan()
     count = seen.sum(0)
-    most = count.amax(1, keepdim=True)
-    score = (log_prior + values.nanmean(0)).masked_fill((count < most) | (count == 0), -math.inf)
+    most, once = count.amax(1, keepdim=True), count.clamp(min=1)
+    score = (log_prior + values.nanmean(0).sum(0)).masked_fill((count < most) | (count == 0), -math.inf)
     leader = score.argmax(1, keepdim=True)
-    difference = (values - values.take_along_dim(leader.unsqueeze(0), 2)).nan_to_num()
-    gap = difference.sum(0) / count.clamp(min=1) + log_prior - log_prior[leader]
-    log_p = gap.masked_fill(count == 0, -math.inf).log_softmax(1)
+    difference = (values - values.take_along_dim(leader[None, None], 3)).nan_to_num()
+    mean = difference.sum(0) / once
+    log_p = (mean.sum(0) + log_prior - log_prior[leader]).masked_fill(count == 0, -math.inf).log_softmax(1)
     p = log_p.exp()
-    # What each draw moves p by: dp = p (d gap - Σ p d gap); the few draws of a dropped class count for more
-    mean = difference.sum(0) / count.clamp(min=1)
-    moved = torch.where(seen, difference - mean, 0) * (most / count.clamp(min=1))
-    moved = p * (moved - (p * moved).sum(2, keepdim=True))
-    error = (moved.square().sum(0) / (most * (most - 1))).sqrt()
-    none = torch.full((len(p),), math.inf, dtype=p.dtype)
-    return Prediction(log_p, error, none, count.sum(1).double() * terms)
+    # What each term of each draw moves p by, dp = p (d gap - Σ p d gap); the few draws of a dropped class count more
+    moved = torch.where(seen.unsqueeze(1), difference - mean, 0) * (most / once)
+    moved = p * (moved - (p * moved).sum(3, keepdim=True))
+    error = (moved.square().sum((0, 1)) / (most * (most - 1))).sqrt()
+    nothing_weighted = torch.full((len(p),), math.inf, dtype=p.dtype)
+    return Prediction(log_p, error, nothing_weighted, count.sum(1).double() * values.shape[1])
 
 
-def _student_quantile(probability: float, degrees: int) -> float:
+def _student_quantile(probability: float, degrees: Tensor) -> Tensor:
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, probability))
+    return torch.from_numpy(stdtrit(degrees.numpy(), probability))

@@ -1,6 +1,6 @@
 """The report of a run: one HTML page that needs no network, and its pictures as PNG files beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -25,8 +25,11 @@ ENCODED = 250  # examples encoded at once
 
 
 @torch.no_grad()
-def write_report(results: Results) -> Path:
-    """Write report.html, one page that needs no network, and pictures/*.png into the run; gives the page's path."""
+def write_report(results: Results, further: Sequence[str] = ()) -> Path:
+    """Write report.html, one page that needs no network, and pictures/*.png into the run; gives the page's path.
+
+    `further` are sections in HTML of what is not about the bound.
+    """
     album = Album(results.folder / "pictures")
     sections: list[Callable[[Results, Album], str]] = [
         training_section,
@@ -38,7 +41,7 @@ def write_report(results: Results) -> Path:
         example_section,
     ]
     body = [heading(results), bound_section(results), *(make(results, album) for make in sections)]
-    body += [data_section(results.spec), recipe_section(results.recipe, results.evaluation)]
+    body += [*further, data_section(results.spec), recipe_section(results.recipe, results.evaluation)]
     path = results.folder / "report.html"
     write_file(path, page.page(results.title, "\n".join(part for part in body if part)).encode())
     return path
