@@ -60,6 +60,8 @@ def choose_preparation(wish: PreparationWish, reading: Reading, rows: np.ndarray
 
 def refuse_outside_unit(values: np.ndarray, what: str) -> None:
     """Raises InputError unless all values lie in [0, 1], as probabilities must."""
+    if np.isnan(values).any():
+        raise InputError(f"{what} knows no missing values, and some are NaN; give --likelihood gaussian")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
         raise InputError(
@@ -69,10 +71,16 @@ def refuse_outside_unit(values: np.ndarray, what: str) -> None:
 
 
 def standardise(train: np.ndarray) -> Standardise:
-    """`Standardise` with the moments of training examples (N, ...), summed in float64."""
+    """`Standardise` with the moments of training examples (N, ...), summed in float64; NaN are missing.
+
+    Raises InputError for a column without any value.
+    """
     table = train if train.ndim == 2 else train.reshape(-1, 1)
+    empty = np.isnan(table).all(axis=0)
+    if empty.any():
+        raise InputError(f"feature {int(empty.argmax())}: no training example has a value of it; leave it out")
     shift, deviation = _moments(table)
-    constant = (table.min(axis=0) == table.max(axis=0)) | (deviation < np.finfo(np.float32).tiny)
+    constant = (np.nanmin(table, axis=0) == np.nanmax(table, axis=0)) | (deviation < np.finfo(np.float32).tiny)
     scale = np.where(constant, 1.0, deviation)
     return Standardise(
         dtype="float32",
@@ -81,8 +89,8 @@ def standardise(train: np.ndarray) -> Standardise:
         shift=tuple(shift.tolist()),
         scale=tuple(scale.tolist()),
         constant=tuple(np.flatnonzero(constant).tolist()),
-        minimum=float(train.min()),
-        maximum=float(train.max()),
+        minimum=float(np.nanmin(train)),
+        maximum=float(np.nanmax(train)),
     )
 
 
@@ -90,9 +98,10 @@ def _moments(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every column, in two passes that convert only some rows at a time."""
     step = max(1, ROWS_AT_ONCE // table.shape[1])
     blocks = [slice(start, start + step) for start in range(0, len(table), step)]
-    mean = sum(table[block].sum(axis=0, dtype=np.float64) for block in blocks) / len(table)
-    squares = sum(np.square(table[block].astype(np.float64) - mean).sum(axis=0) for block in blocks)
-    return mean, np.sqrt(squares / len(table))
+    count = sum((~np.isnan(table[block])).sum(axis=0) for block in blocks)
+    mean = sum(np.nansum(table[block], axis=0, dtype=np.float64) for block in blocks) / count
+    squares = sum(np.nansum(np.square(table[block].astype(np.float64) - mean), axis=0) for block in blocks)
+    return mean, np.sqrt(squares / count)
 
 
 def smallest_gap(table: np.ndarray, scale: np.ndarray) -> float:
@@ -102,9 +111,9 @@ def smallest_gap(table: np.ndarray, scale: np.ndarray) -> float:
     are taken for rounding, not for data: 0.1 and 0.1 + 1e-8 are one value.
     """
     rows = table[:: max(1, table.size // SAMPLE)].astype(np.float64)
-    rounding = 8 * np.finfo(np.float32).eps * np.abs(rows).max(axis=0)
+    rounding = 8 * np.finfo(np.float32).eps * np.nanmax(np.abs(rows), axis=0, initial=0)
     gaps = np.diff(np.sort(rows, axis=0), axis=0)
     gaps = np.where(gaps > rounding, gaps, np.inf).min(axis=0, initial=np.inf)
-    varies = rows.min(axis=0) < rows.max(axis=0)
+    varies = np.nanmin(rows, axis=0, initial=np.inf) < np.nanmax(rows, axis=0, initial=-np.inf)
     distance = np.where(np.isfinite(gaps), gaps, rounding)[varies] / scale[varies]
     return float(distance.min()) if varies.any() else 1.0

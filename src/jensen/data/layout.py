@@ -99,7 +99,7 @@ def standard_dtype(
     Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
     """
     if values.dtype.kind == "f":
-        return _floats(values, name, refuse), None
+        return _floats(values, name, options.missing, refuse), None
     if values.dtype.kind == "b":
         if options.levels not in (None, 2):
             refuse(f"{name} holds booleans, which have 2 levels, not {options.levels}; convert it to uint8")
@@ -137,13 +137,18 @@ def _integers(values: np.ndarray, name: str, levels: int, refuse: Refuse) -> tup
     return values, levels
 
 
-def _floats(values: np.ndarray, name: str, refuse: Refuse) -> np.ndarray:
+def _floats(values: np.ndarray, name: str, missing: bool, refuse: Refuse) -> np.ndarray:
+    """As float32; refuses infinite values, and NaN unless they stand for missing ones, and examples of NaN alone."""
     with np.errstate(over="ignore"):
         converted = values.astype(np.float32, copy=False)
     flat_rows = max(1, CHUNK // max(1, values[0].size))
     bad, first = 0, None
     for start in range(0, len(values), flat_rows):
-        unusable = ~np.isfinite(converted[start : start + flat_rows])
+        block = converted[start : start + flat_rows]
+        unusable = np.isinf(block) if missing else ~np.isfinite(block)
+        empty = np.isnan(block).reshape(len(block), -1).all(1) if missing else np.zeros(1, bool)
+        if empty.any():
+            refuse(f"{name}: example {start + int(empty.argmax())} has no value at all, only NaN; leave it out")
         if count := int(unusable.sum()):
             if first is None:
                 row, *rest = (int(axis[0]) for axis in np.nonzero(unusable))
@@ -151,8 +156,8 @@ def _floats(values: np.ndarray, name: str, refuse: Refuse) -> np.ndarray:
             bad += count
     if first is not None:
         refuse(
-            f"{name}: {bad} of its {values.size} values are NaN, infinite or beyond float32, the first in example "
-            f"{first[0]} at {first[1:]}; remove or replace them"
+            f"{name}: {bad} of its {values.size} values are {'' if missing else 'NaN, '}infinite or beyond float32, "
+            f"the first in example {first[0]} at {first[1:]}; remove or replace them"
         )
     return converted
 

@@ -52,13 +52,18 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) ->
     return examples
 
 
-def read_examples(source: str | Path, spec: DataSpec, *, only_known_labels: bool = False) -> Examples:
+def read_examples(
+    source: str | Path, spec: DataSpec, *, only_known_labels: bool = False, missing: bool = False
+) -> Examples:
     """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
 
     Labels are numbered as in the run, and None where they are not all its classes. Raises InputError where shape, dtype
     or levels differ from the run's, and, if asked for `only_known_labels`, for a label that is no class of the run.
+    NaN are refused unless the run was trained with some, or `missing` is asked for.
     """
-    reading = read(source, spec.options.model_copy(update={"levels": spec.levels}), refuse_at_once)
+    missing = missing or spec.options.missing
+    options = spec.options.model_copy(update={"levels": spec.levels, "missing": missing})
+    reading = read(source, options, refuse_at_once)
     for what, given, expected in (
         ("shape", reading.values.shape[1:], spec.shape),
         ("dtype", reading.values.dtype.name, spec.dtype),
@@ -92,8 +97,9 @@ def specify(
         shape=reading.values.shape[1:],
         dtype=reading.values.dtype.name,
         levels=reading.levels,
-        minimum=float(reading.values.min()),
-        maximum=float(reading.values.max()),
+        minimum=float(np.nanmin(reading.values)),
+        maximum=float(np.nanmax(reading.values)),
+        missing=0 if reading.levels else int(np.isnan(reading.values).sum()),
         counts={name: len(rows[name]) for name in SPLITS},
         classes=None if reading.labels is None else int(reading.labels.max()) + 1,
         label_names=reading.label_names,

@@ -40,6 +40,9 @@ class ReadOptions(BaseModel):
     labels: str | None = None
     """.npz: the name of the array of labels that belongs to --array. Without it y, labels or targets."""
 
+    missing: bool = False
+    """Arrays of floats: NaN stand for missing values, which a VAE can be trained with. Without it they are refused."""
+
     skip_bad: bool = False
     """Images: go on without the files that cannot be read; their number is recorded."""
 

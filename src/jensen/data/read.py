@@ -24,6 +24,7 @@ _APPLIES: dict[str, tuple[Kind, ...]] = {
     "levels": ("idx", "array"),
     "array": ("array",),
     "labels": ("array",),
+    "missing": ("array",),
 }
 
 
@@ -51,6 +52,8 @@ def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> Non
     for name, kinds in _APPLIES.items():
         if reading.kind not in kinds and getattr(options, name) != getattr(DEFAULTS, name):
             refuse(f"--{name.replace('_', '-')} is for {' and '.join(kinds)} but DATA is {reading.kind}; leave it out")
+    if reading.levels is not None and options.missing and reading.kind == "array":
+        refuse("--missing is for floats, where NaN are missing, but the data are integers; convert them to float32")
     if reading.levels is None and options.levels is not None:
         refuse(f"--levels {options.levels} is for integers but the data are floats; leave it out or convert the data")
 

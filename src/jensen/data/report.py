@@ -91,7 +91,12 @@ def _facts_of_reading(reading: Reading) -> dict[str, str]:
         "kind": f"{reading.kind}, read as {reading.layout}",
         "examples": str(len(values)),
         "shape": str(values.shape[1:]),
-        "numbers": f"{values.dtype}, {float(values.min()):g} to {float(values.max()):g}{levels}",
+        "numbers": f"{values.dtype}, {float(np.nanmin(values)):g} to {float(np.nanmax(values)):g}{levels}",
+        **(
+            {"missing": f"{np.isnan(values).mean():.1%} of all values"}
+            if values.dtype.kind == "f" and np.isnan(values).any()
+            else {}
+        ),
         "left out": str(reading.skipped),
     }
 

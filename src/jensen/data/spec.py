@@ -37,6 +37,9 @@ class DataSpec(BaseModel):
     maximum: float
     """Over all examples."""
 
+    missing: int = 0
+    """How many values are missing, which are NaN."""
+
     counts: dict[Literal["train", "validation", "test"], int]
 
     classes: int | None

@@ -228,10 +228,9 @@ class _Cloud:
         on_x0 = signal_scale(log_snr_s) * -torch.expm1(log_snr_t - log_snr_s)
         moved = kernel.mean + on_x0 * one_minus_alpha_bar(log_snr_t) / alpha_bar(log_snr_t).sqrt() * self.pull
         known = posterior(self.prediction.x_t, self.y, log_snr_s, log_snr_t).mean  # (5.8)
-        scale = posterior_variance(log_snr_s, log_snr_t).sqrt().to(kernel.scale)
-        return Gaussian(
-            torch.where(self.seen, known, moved), torch.where(self.seen, scale, kernel.scale), kernel.event_dims
-        )
+        scale = posterior_variance(log_snr_s, log_snr_t).sqrt()
+        mean = torch.where(self.seen, known, moved)
+        return Gaussian(mean, torch.where(self.seen, scale.to(mean), kernel.scale.to(mean)), kernel.event_dims)
 
     def draw(self) -> Tensor:
         """x_0 ~ p(x_0|x_1) of one particle of each filter, chosen by weight: (draws, batch, *shape)."""

@@ -59,6 +59,11 @@ from jensen.recipe.settings import DiffusionSettings
 
 def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionModel:
     """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+    if spec.missing:
+        raise InputError(
+            f"{spec.source}: {spec.missing} values are missing, which a diffusion model cannot be trained with; "
+            "train a vae, or leave the examples out"
+        )
     classes = spec.classes if settings.conditional else None
     settings = _completed(settings, spec)
     denoiser = Denoiser(_network(settings, spec.shape, classes), _parameterisation(settings), classes)

@@ -37,7 +37,8 @@ def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     likelihood = _likelihood(settings, spec)
     encoder, decoder = _networks(settings, spec.shape, likelihood.outputs)
     posterior = _posterior(settings, encoder, spec.counts["train"])
-    return VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps, _target(settings, spec))
+    vae = VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps, _target(settings, spec))
+    return vae.partly_observed() if spec.missing else vae
 
 
 def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module]:

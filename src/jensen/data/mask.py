@@ -1,0 +1,126 @@
+"""Masks: which entries of an example are observed, from a file or by the name of a pattern.
+
+| MASK          | observed                                                                                        |
+|---------------|-------------------------------------------------------------------------------------------------|
+| `half:left`   | all but the left half; also right, and of images top and bottom                                 |
+| `centre`      | images: all but a box of half their height and width in the middle                              |
+| `random:0.5`  | each pixel (all its channels) or number with probability 1 - 0.5, drawn for every example anew  |
+| a PNG         | images: where it is black; white is missing, as in programs that paint in                       |
+| .npy, .npz    | where it is True, or 1: the shape of an example, or one for each; of images (height, width) too |
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jensen.data.arrays import read_npy
+from jensen.data.decode import decode_image
+from jensen.data.options import ReadOptions
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.randomness import Stream, derived_seed, uniform_per_example
+
+EXPECTED = (
+    "MASK is half:left, half:right, half:top, half:bottom, centre, random:0.5, a PNG of the size of the images, or an "
+    ".npy or .npz of booleans"
+)
+
+
+def read_mask(mask: str, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0) -> np.ndarray:
+    """bool (len(rows), *shape), True where observed, of the examples numbered `rows` out of `total`.
+
+    Raises `InputError` for what is no mask, or one of another shape than the examples or of another number of them.
+    """
+    if Path(mask).suffix.lower() in (".png", ".npy", ".npz"):
+        found = _from_file(Path(mask), spec, total)
+        return found[list(rows)] if len(found) > 1 or total == 1 else found.repeat(len(rows), 0)
+    name, _, detail = mask.partition(":")
+    if name == "random":
+        return _random(mask, detail, spec, rows, seed)
+    return np.broadcast_to(_pattern(mask, name, detail, spec), (len(rows), *spec.shape)).copy()
+
+
+def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
+    observed = np.ones(spec.shape, bool)
+    sides = {"left": (-1, False), "right": (-1, True)}
+    if spec.layout == "image":
+        sides |= {"top": (-2, False), "bottom": (-2, True)}
+    if name == "half" and detail in sides:
+        axis, second = sides[detail]
+        across = np.moveaxis(observed, axis, 0)  # a view
+        middle = len(across) // 2
+        across[slice(middle, None) if second else slice(middle)] = False
+    elif name == "centre" and not detail and spec.layout == "image":
+        height, width = spec.shape[-2:]
+        observed[..., height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2] = False
+    elif name in ("half", "centre"):
+        raise InputError(
+            f"--mask {mask}: not a pattern for examples of shape {spec.shape} read as {spec.layout}; {EXPECTED}"
+        )
+    else:
+        raise InputError(f"--mask {mask}: neither a pattern nor a file of a known kind; {EXPECTED}")
+    return observed
+
+
+def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: int) -> np.ndarray:
+    try:
+        missing = float(detail)
+    except ValueError:
+        missing = float("nan")
+    if not 0 < missing < 1:
+        raise InputError(
+            f"--mask {mask}: expected the probability of a missing value between 0 and 1, as in random:0.5"
+        )
+    shape = (1, *spec.shape[1:]) if spec.layout == "image" else spec.shape
+    u = uniform_per_example(derived_seed(seed, Stream.IMPUTATION), rows, shape).numpy()
+    return np.broadcast_to(u >= missing, (len(rows), *spec.shape)).copy()
+
+
+def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
+    """(1 or total, *shape)."""
+    if not path.is_file():
+        raise InputError(f"--mask {path}: no such file; {EXPECTED}")
+    values = _picture(path, spec) if path.suffix.lower() == ".png" else _array(path)
+    if values.dtype.kind not in "biu" or values.size == 0 or not ((values == 0) | (values == 1)).all():
+        raise InputError(f"--mask {path}: holds {values.dtype}; expected booleans, True where observed: convert it")
+    values = values.astype(bool)
+    plain = {spec.shape, spec.shape[-2:]} if spec.layout == "image" else {spec.shape}
+    if values.shape in plain:
+        return np.broadcast_to(values, (1, *spec.shape))
+    if values.shape[1:] in plain and len(values) == total:
+        lead = values.reshape(total, *[1] * (len(spec.shape) - values.ndim + 1), *values.shape[1:])
+        return np.broadcast_to(lead, (total, *spec.shape))
+    raise InputError(
+        f"--mask {path}: has shape {values.shape}; expected that of an example, {spec.shape}, or of all {total}, "
+        f"{(total, *spec.shape)}; make it of the size of the data"
+    )
+
+
+def _picture(path: Path, spec: DataSpec) -> np.ndarray:
+    if spec.layout != "image":
+        raise InputError(f"--mask {path}: examples of shape {spec.shape} are no images; give an .npy of booleans")
+    picture = decode_image(path, ReadOptions(colour="grey"))[0]
+    if picture.shape != spec.shape[-2:]:
+        raise InputError(
+            f"--mask {path}: is {picture.shape[0]} high and {picture.shape[1]} wide, the images are "
+            f"{spec.shape[-2]} high and {spec.shape[-1]} wide; make it of their size"
+        )
+    return picture <= np.iinfo(picture.dtype).max // 2
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.asarray(read_npy(path))
+        with np.load(path, allow_pickle=False) as file:
+            name = "mask" if "mask" in file.files else file.files[0] if len(file.files) == 1 else None
+            if name is None:
+                raise InputError(f"--mask {path}: which of its arrays is the mask? name it mask")
+            return np.asarray(file[name])
+    except InputError:
+        raise
+    except Exception as error:  # NumPy and zipfile fail in many ways, all of them the file's
+        raise InputError(
+            f"--mask {path}: cannot be read ({' '.join(str(error).split())}); write it with numpy"
+        ) from error

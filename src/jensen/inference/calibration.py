@@ -1,0 +1,133 @@
+"""Are imputations calibrated? Where the truth is known: coverage of intervals and a histogram of ranks.
+
+If a true entry and its m draws are exchangeable, the entry's rank among them is uniform on 0..m. With ties, which
+discrete data have, the rank is drawn among the equal ones, and a uniform number is added: u = (below + v (equal + 1)) /
+(m + 1) is then exactly uniform for any m and any data (the randomised probability integral transform; Czado, Gneiting &
+Held 2009). The central interval at level c covers the entry where |2 u - 1| <= c. Entries where truth and all draws are
+one value are left out: whichever of them one calls the truth, they say nothing.
+"""
+
+import math
+from pathlib import Path
+
+from jaxtyping import Bool, Float
+from pydantic import ValidationError
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.errors import InputError
+from jensen.evaluate.measure import Value
+from jensen.inference.imputer import Noise
+from jensen.training.checkpoint import write_file
+
+LEVELS = (0.5, 0.8, 0.95)
+MOST_BINS = 20
+RECORD = "calibration.json"
+
+
+class Coverage(Value):
+    """How often intervals hold the true entry."""
+
+    nominal: float
+    """How often they should."""
+    share: Estimate
+    """How often they do; the standard error takes the entries of one example for dependent, the count is examples."""
+
+
+class Calibration(Value):
+    """What was imputed, how, and how the truth lies among the draws; JSON both ways."""
+
+    source: str
+    """Which data, in words."""
+    mask: str
+    """What was hidden, in words."""
+    method: str
+    weights: int
+    """The training step of the model's weights."""
+    draws: int
+    seed: int
+    examples: int
+    entries: int
+    """Hidden ones whose truth is known, of all examples together."""
+    undecided: int
+    """Those of them where truth and draws are not all one value: what is counted below."""
+    coverage: tuple[Coverage, ...]
+    ranks: tuple[Estimate, ...]
+    """Shares of equally wide bins of u, which should all be 1 / their number."""
+
+    @property
+    def expected(self) -> float:
+        """The share of one bin of calibrated ranks."""
+        return 1 / len(self.ranks)
+
+
+def rank_transform(
+    draws: Float[Tensor, " draws batch *shape"], truth: Float[Tensor, " batch *shape"], noise: Noise
+) -> tuple[Float[Tensor, " batch *shape"], Bool[Tensor, " batch *shape"]]:
+    """u, uniform on (0, 1) where truth and draws are exchangeable, float64; and where they are not all one value."""
+    below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
+    v = noise.uniform(truth.shape[1:])
+    return (below + v * (equal + 1)) / (len(draws) + 1), equal < len(draws)
+
+
+def clustered_share(hits: Bool[Tensor, " batch *shape"], counted: Bool[Tensor, " batch *shape"]) -> Estimate:
+    """The share of hits among the counted entries, its standard error over examples, which alone are independent.
+
+    A ratio of sums over examples: Var ≈ B / (B - 1) Σ_i (h_i - share n_i)² / (Σ_i n_i)² (Cochran 1977, section 2.11).
+    """
+    sizes = counted.flatten(1).sum(1).double()
+    found = (hits & counted).flatten(1).sum(1).double()[sizes > 0]
+    sizes = sizes[sizes > 0]
+    if not len(sizes):
+        return Estimate(math.nan, math.nan, 0)
+    share, count = (found.sum() / sizes.sum()).item(), len(sizes)
+    spread = (found - share * sizes).square().sum().sqrt() / sizes.sum()
+    return Estimate(share, (spread * math.sqrt(count / (count - 1))).item() if count > 1 else math.nan, count)
+
+
+def calibration(
+    draws: Float[Tensor, " draws batch *shape"],
+    truth: Float[Tensor, " batch *shape"],
+    hidden: Bool[Tensor, " batch *shape"],
+    noise: Noise,
+    **about: str | int,
+) -> Calibration:
+    """Coverage and ranks of the hidden entries; `about` is what else the record tells: source, mask, method, ..."""
+    u, varies = rank_transform(draws, truth, noise)
+    counted = varies & hidden
+    bins = min(MOST_BINS, len(draws) + 1)
+    place = (u * bins).long().clamp(max=bins - 1)
+    return Calibration.model_validate(
+        {
+            **about,
+            "draws": len(draws),
+            "seed": noise.seed,
+            "examples": len(truth),
+            "entries": int(hidden.sum()),
+            "undecided": int(counted.sum()),
+            "coverage": [
+                Coverage(nominal=level, share=clustered_share((2 * u - 1).abs() <= level, counted)) for level in LEVELS
+            ],
+            "ranks": [clustered_share(place == number, counted) for number in range(bins)],
+        }
+    )
+
+
+def save_calibration(folder: Path, found: Calibration) -> Path:
+    """Write calibration.json into `folder`; gives its path."""
+    path = folder / RECORD
+    write_file(path, found.model_dump_json(indent=1).encode())
+    return path
+
+
+def load_calibration(folder: Path) -> Calibration | None:
+    """What `save_calibration` wrote, None where there is nothing; `InputError` where it is damaged."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        return Calibration.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise InputError(
+            f"{path} is damaged or of another version; delete it, or make it again by --calibrate"
+        ) from error

@@ -1,0 +1,117 @@
+"""The calibration of imputations as a table for a terminal, as a picture, and as a section of a report."""
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jensen.evaluate import page
+from jensen.evaluate.album import Album
+from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH
+from jensen.inference.calibration import Calibration, load_calibration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+# ---------------------------------------------------------------------------------------------- table
+
+
+def calibration_table(found: Calibration) -> "Table":
+    """Nominal and measured coverage, for a terminal."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE)
+    shown.add_column("intervals of", justify="right")
+    shown.add_column("hold the truth, %", justify="right", no_wrap=True)
+    for name, (cell,) in _rows(found).items():
+        shown.add_row(name, cell)
+    return shown
+
+
+def _rows(found: Calibration) -> dict[str, list[str]]:
+    return {
+        f"{100 * one.nominal:g} %": [
+            f"{100 * one.share.mean:.1f} ± {100 * one.share.standard_error:.1f}".replace("-", "−")
+        ]
+        for one in found.coverage
+    }
+
+
+def remarks(found: Calibration) -> list[str]:
+    """What the numbers rest on, a line each."""
+    return [
+        f"{found.examples:,} examples, mask {found.mask}, {found.draws} draws each; ± is one standard error.",
+        f"{found.undecided:,} of {found.entries:,} hidden entries count: in the others truth and all draws are equal.",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- picture
+
+
+def calibration_picture(found: Calibration) -> "Figure":
+    """Measured against nominal coverage, and the histogram of ranks, both ± two standard errors."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 2.9), dpi=RESOLUTION, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_coverage(left, found)
+    _draw_ranks(right, found)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure
+
+
+def _draw_coverage(axes: "Axes", found: Calibration) -> None:
+    nominal = [one.nominal for one in found.coverage]
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    shares, errors = zip(*((one.share.mean, 2 * one.share.standard_error) for one in found.coverage), strict=True)
+    axes.errorbar(nominal, shares, errors, color=BLUE, marker="o", markersize=4, linestyle="none", capsize=3)
+    axes.set_xticks(nominal, [f"{100 * level:g} %" for level in nominal])
+    axes.set_ylim(0, 1.03)
+    axes.set_xlim(0.3, 1.03)
+    axes.set_xlabel("central interval")
+    axes.set_ylabel("share that holds the truth")
+
+
+def _draw_ranks(axes: "Axes", found: Calibration) -> None:
+    count = len(found.ranks)
+    middles = [(number + 0.5) / count for number in range(count)]
+    means, errors = zip(*((rank.mean, 2 * rank.standard_error) for rank in found.ranks), strict=True)
+    axes.bar(middles, means, 0.94 / count, color="#c4c4c4", yerr=errors, ecolor=INK, error_kw={"elinewidth": 0.9})
+    axes.axhline(found.expected, color=GREY, linestyle="--", linewidth=1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("rank of the truth among the draws")
+    axes.set_ylabel("share")
+
+
+# ---------------------------------------------------------------------------------------------- report
+
+
+def imputation_section(folder: Path, weights: int) -> str:
+    """The section of a report about the calibration that lies in a run's folder; empty where none of these weights."""
+    found = load_calibration(folder)
+    if found is None or found.weights != weights:
+        return ""
+    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(found))
+    caption = (
+        "Left: how often central intervals hold the hidden truth; on the dashed line as often as they should. Right: "
+        "ranks of the truth among the draws, ties broken at random; on the dashed line if the draws are calibrated. "
+        "Bars are two standard errors."
+    )
+    return page.section(
+        "Imputation",
+        f'<p class="small">{escape(found.source)}, {escape(found.method)}.</p>',
+        page.columns(("hold the truth, %",), {f"intervals of {name}": cells for name, cells in _rows(found).items()}),
+        f'<ul class="small">{notes}</ul>',
+        Album(folder / "pictures", "imputation-").chart(
+            "calibration", calibration_picture(found), "Coverage of intervals and ranks of the truth", caption
+        ),
+    )
