@@ -1,0 +1,73 @@
+"""How long a file came out, and what that is compared with: values that go into a JSON file, and a table."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Codelength(BaseModel):
+    """The size of a compressed file against the model's bound and other formats."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: str
+    """Which examples."""
+    examples: int
+    dimensions: int
+    """Numbers in one example."""
+    steps: int | None
+    """Of the chain; None where there is none."""
+    file_bytes: int
+    stack_bits: int
+    """The file without header and checksum."""
+    initial_bits: int
+    """Of the stack: what the first draws were made from, and carries nothing."""
+    bound_bits: float
+    """Minus the bound of all examples, given the very draws that they were coded by."""
+    batches: int
+    """Of examples that went through the network together."""
+    seconds: float
+    """Of compressing."""
+    seconds_back: float | None
+    """Of decompressing to see that it gives the data back; None where that was left out."""
+    others: dict[str, int]
+    """Bytes of the same examples in other formats."""
+
+    @property
+    def overhead(self) -> float:
+        """How much longer the stack is than the bound and the initial bits say, as a share of the bound."""
+        return (self.stack_bits - self.initial_bits) / self.bound_bits - 1
+
+    def per_dimension(self, bits: float) -> float:
+        """Bits per dimension of bits of all examples."""
+        return bits / (self.examples * self.dimensions)
+
+
+def codelength_table(found: Codelength) -> "Table":
+    """A row for the file, for what it is made of, and for every other format."""
+    from rich import box
+    from rich.table import Table
+
+    chain = "" if found.steps is None else f", chain of {found.steps} steps"
+    title = f"{found.examples:,} examples of {found.source}{chain}"
+    shown = Table(box=box.SIMPLE, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    for header in ("", "bytes", "bits per\nexample", "bits/dim", "times\nthe file"):
+        shown.add_column(header, justify="right" if header else "left", no_wrap=True)
+    _add_row(shown, found, "the file", 8.0 * found.file_bytes)
+    _add_row(shown, found, "  bound", found.bound_bits)
+    excess = found.stack_bits - found.initial_bits - found.bound_bits
+    _add_row(shown, found, f"  overhead, {100 * found.overhead:.2f} % of it", excess)
+    _add_row(shown, found, "  initial bits", found.initial_bits)
+    _add_row(shown, found, "  header and checksum", 8.0 * found.file_bytes - found.stack_bits)
+    shown.add_section()
+    for name, size in found.others.items():
+        _add_row(shown, found, name, 8.0 * size)
+    return shown
+
+
+def _add_row(shown: "Table", found: Codelength, name: str, bits: float) -> None:
+    cells = [f"{bits / 8:,.0f}", f"{bits / found.examples:,.1f}", f"{found.per_dimension(bits):.4f}"]
+    shown.add_row(name, *cells, f"{bits / 8 / found.file_bytes:.2f}")

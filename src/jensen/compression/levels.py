@@ -1,0 +1,89 @@
+"""x given what the model says of it: every likelihood that is a mass over levels, pushed and popped."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jensen.compression.coder import Floats, Integers, Stack
+from jensen.likelihood import Bernoulli, Categorical, DiscretisedGaussian, DiscretisedLogistic, Observation
+
+ELEMENTS = 1 << 22  # of a table of probabilities, at once
+
+
+def push_observation(stack: Stack, p: Observation, symbols: Tensor) -> None:
+    """Push levels (batch, *shape) under p(x|z)."""
+    values = to_integers(symbols)
+    if isinstance(p, DiscretisedGaussian):
+        stack.push_gaussian_levels(values, p.levels, *_in_levels(p, symbols.shape))
+        return
+    for rows, masses in _tables(p, symbols.shape):
+        stack.push_levels(values[rows], masses())
+
+
+def pop_observation(stack: Stack, p: Observation, shape: torch.Size) -> Tensor:
+    """Pop what `push_observation` pushed, (batch, *shape)."""
+    if isinstance(p, DiscretisedGaussian):
+        values = stack.pop_gaussian_levels(p.levels, *_in_levels(p, shape))
+    else:
+        values = np.empty(math.prod(shape), np.int64)
+        for rows, masses in reversed(list(_tables(p, shape))):
+            values[rows] = stack.pop_levels(masses())
+    return torch.from_numpy(values).reshape(shape)
+
+
+def to_integers(values: Tensor) -> Integers:
+    """A flat array in int64."""
+    return values.cpu().numpy().astype(np.int64).reshape(-1)
+
+
+def to_floats(values: Tensor, shape: torch.Size) -> Floats:
+    """A flat array in float64 of values that are broadcast to `shape`."""
+    return values.detach().double().expand(shape).reshape(-1).cpu().numpy()
+
+
+def _in_levels(p: DiscretisedGaussian | DiscretisedLogistic, shape: torch.Size) -> tuple[Floats, Floats]:
+    """Location and scale where a level is the unit and 0 the lowest."""
+    half = (p.levels - 1) / 2
+    return (to_floats(p.location, shape) + 1) * half, to_floats(p.scale, shape) * half
+
+
+def _tables(p: Observation, shape: torch.Size) -> Iterator[tuple[slice, Callable[[], Floats]]]:
+    """Rows of the flat array and what gives their probabilities (rows, L), a bounded number of them at a time."""
+    if isinstance(p, Bernoulli):
+        logits = p.logits.detach().double().expand(shape).reshape(-1, 1)
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+    elif isinstance(p, Categorical):
+        logits = p.logits.detach().double().movedim(-p.event_dims - 1, -1).reshape(-1, p.levels)
+    else:
+        assert isinstance(p, DiscretisedLogistic)
+        yield from _logistic_tables(p, shape)
+        return
+    for rows in _row_slices(len(logits), logits.shape[1]):
+        yield rows, partial(_softmax, logits, rows)
+
+
+def _softmax(logits: Tensor, rows: slice) -> Floats:
+    return logits[rows].softmax(1).cpu().numpy()
+
+
+def _logistic_tables(p: DiscretisedLogistic, shape: torch.Size) -> Iterator[tuple[slice, Callable[[], Floats]]]:
+    location, scale = _in_levels(p, shape)
+    edges = np.arange(p.levels - 1) + 0.5
+
+    def masses(rows: slice) -> Floats:
+        standard = torch.from_numpy((edges - location[rows, None]) / scale[rows, None])
+        below = torch.nn.functional.pad(torch.sigmoid(standard), (1, 0))
+        return torch.nn.functional.pad(below, (0, 1), value=1.0).diff(dim=1).numpy()
+
+    for rows in _row_slices(len(location), p.levels):
+        yield rows, partial(masses, rows)
+
+
+def _row_slices(count: int, levels: int) -> Iterator[slice]:
+    step = max(1, ELEMENTS // levels)
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))

@@ -1,0 +1,408 @@
+"""Compression: what is pushed comes back, costs what the model says, and no file lies about it."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import jensen
+from jensen.cli import main
+from jensen.compression import (
+    ChainCodec,
+    Stack,
+    VAECodec,
+    codec_for,
+    data_digest,
+    decode,
+    encode,
+    sizes_of_others,
+    unpack,
+)
+from jensen.compression.archive import Header, Machine, pack
+from jensen.compression.levels import pop_observation, push_observation
+from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.model import DiffusionModel, Scoring
+from jensen.diffusion.reverse import BetaVariance, PosteriorVariance
+from jensen.diffusion.schedule import LinearLogSnr, alpha_bar, one_minus_alpha_bar, signal_scale
+from jensen.diffusion.weighting import Simple, WeightedObjective
+from jensen.errors import InputError
+from jensen.likelihood import (
+    Bernoulli,
+    BernoulliLikelihood,
+    Categorical,
+    CategoricalLikelihood,
+    DiscretisedGaussian,
+    DiscretisedLikelihood,
+    DiscretisedLogistic,
+    GaussianLikelihood,
+    LearnedScale,
+)
+from jensen.nets import MLP
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.vae import VAE, AmortisedPosterior
+
+SHAPE = (1, 4, 4)
+LEVELS = 16
+
+
+def a_stack(words: int = 5000) -> Stack:
+    return Stack(np.random.default_rng(0).integers(1, 2**32, words, dtype=np.uint32))
+
+
+def bits_of(push: Callable[[Stack], None]) -> float:
+    """What pushing adds to a stack, to within a word's 32 bits."""
+    stack = a_stack(10)
+    before = stack.height
+    push(stack)
+    return 32.0 * (stack.height - before)
+
+
+# ---------------------------------------------------------------------------------------------- the stack
+
+
+@given(
+    st.lists(st.integers(-(2**35), 2**35), min_size=1, max_size=20),
+    st.floats(-1e6, 1e6),
+    st.floats(1e-3, 1e5),
+)
+@settings(deadline=None, max_examples=50)
+def test_any_integers_come_back_however_far_from_the_mean(values: list[int], mean: float, scale: float) -> None:
+    stack, pushed = a_stack(), np.array(values)
+    before = stack.words()
+    parameters = np.full(len(pushed), mean), np.full(len(pushed), scale)
+    stack.push_near(pushed, *parameters)
+    np.testing.assert_array_equal(stack.pop_near(*parameters), pushed)
+    np.testing.assert_array_equal(stack.words(), before)
+
+
+def test_near_integers_cost_their_information() -> None:
+    source = np.random.default_rng(1)
+    mean, scale = source.uniform(-1e5, 1e5, 20_000), np.full(20_000, 8.0)
+    values = np.rint(source.normal(mean, scale)).astype(np.int64)
+    masses = stats.norm.cdf(values + 0.5, mean, scale) - stats.norm.cdf(values - 0.5, mean, scale)
+    bits = bits_of(lambda stack: stack.push_near(values, mean, scale))
+    assert bits == pytest.approx(-np.log2(masses).sum(), rel=1e-3)
+
+
+def test_draws_follow_the_law_and_can_be_given_back() -> None:
+    stack = a_stack(50_000)
+    before, parameters = stack.words(), (np.full(20_000, 0.3), np.full(20_000, 20.0))
+    drawn = stack.draw_near(*parameters)
+    smooth = drawn + np.random.default_rng(2).uniform(-0.5, 0.5, len(drawn))  # a bin is narrow: 1e-4 off a normal law
+    assert stats.kstest(smooth, "norm", args=(0.3, 20.0)).pvalue > 1e-5  # false-alarm rate 1e-5
+    assert stack.lowest < len(before)
+    stack.give_back(drawn, *parameters)
+    np.testing.assert_array_equal(stack.words(), before)
+
+
+def test_predictions_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        a_stack().push_near(np.zeros(2, np.int64), np.array([0.0, np.nan]), np.ones(2))
+
+
+OBSERVATIONS = {
+    "bernoulli": lambda loc, raw: Bernoulli(2 * loc, 3),
+    "categorical": lambda loc, raw: Categorical(torch.stack([loc * k / 8 for k in range(LEVELS)], -4), 3),
+    "gaussian": lambda loc, raw: DiscretisedGaussian(loc, 0.02 + raw.exp() / 20, LEVELS, 3),
+    "logistic": lambda loc, raw: DiscretisedLogistic(loc, 0.02 + raw.exp() / 20, LEVELS, 3),
+    "one scale": lambda loc, raw: DiscretisedLogistic(loc, torch.tensor(0.1), LEVELS, 3),
+}
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_a_likelihood_codes_x_in_its_own_log_mass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jensen.compression.levels.ELEMENTS", 1000)  # several tables
+    source = torch.Generator().manual_seed(3)
+    p = OBSERVATIONS[name](*(torch.randn(200, *SHAPE, generator=source) for _ in range(2)))
+    x = p.quantile(torch.rand(200, *SHAPE, generator=source))
+    symbols = (x if name == "bernoulli" else (x + 1) * (LEVELS - 1) / 2).round().long()
+    bits = bits_of(lambda stack: push_observation(stack, p, symbols))
+    expected = -p.log_prob(x).sum().item() / math.log(2)
+    assert bits == pytest.approx(expected, abs=33 + 1e-4 * expected)
+    stack = a_stack()
+    push_observation(stack, p, symbols)
+    assert torch.equal(pop_observation(stack, p, symbols.shape), symbols)
+
+
+# ---------------------------------------------------------------------------------------------- the codecs
+
+
+LIKELIHOODS = {
+    "bernoulli": BernoulliLikelihood(SHAPE),
+    "categorical": CategoricalLikelihood(SHAPE, LEVELS),
+    "gaussian": DiscretisedLikelihood(SHAPE, LearnedScale(0.04), LEVELS, DiscretisedGaussian),
+    "logistic": DiscretisedLikelihood(SHAPE, LearnedScale(0.04), LEVELS, DiscretisedLogistic),
+}
+
+
+def a_vae(name: str = "logistic", seed: int = 0) -> VAE:
+    torch.manual_seed(seed)
+    likelihood = LIKELIHOODS[name]
+    decoder = MLP((3,), (16,), (likelihood.outputs, *SHAPE), "tanh")
+    return VAE(AmortisedPosterior(MLP(SHAPE, (16,), (6,), "tanh"), 3), decoder, likelihood)
+
+
+class GaussianDenoiser(AbstractDenoiser):
+    """The best possible denoiser of x_0 ~ N(0, deviation²)."""
+
+    deviation = 0.4
+
+    def forward(self, x_t: torch.Tensor, log_snr: torch.Tensor, labels: torch.Tensor | None = None) -> Prediction:
+        level = log_snr.expand(len(x_t)).reshape(-1, 1, 1, 1).to(x_t)
+        variance = self.deviation**2
+        gain = signal_scale(level) * variance / (alpha_bar(level) * variance + one_minus_alpha_bar(level))
+        return Prediction.from_x0(x_t, log_snr, gain * x_t)
+
+
+def a_diffusion_model(variance=None, levels: int | None = LEVELS) -> DiffusionModel:
+    scoring = Scoring(steps=100, variance=variance or PosteriorVariance(), levels=levels)
+    return DiffusionModel(SHAPE, GaussianDenoiser(), LinearLogSnr(8.0, -8.0), WeightedObjective(Simple()), scoring)
+
+
+def gaussian_levels(count: int) -> torch.Tensor:
+    law = DiscretisedGaussian(torch.zeros(count, *SHAPE), torch.tensor(GaussianDenoiser.deviation), LEVELS, 3)
+    x = law.quantile(torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(4)))
+    return ((x + 1) * (LEVELS - 1) / 2).round().long()
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_vae_codes_in_its_bound(name: str) -> None:
+    codec = VAECodec(a_vae(name))
+    symbols = gaussian_levels(300).clamp(max=codec.levels - 1)
+    encoded = encode(codec, symbols, 64)
+    assert torch.equal(decode(codec, encoded.words, encoded.batches), symbols)
+    bits = 32 * len(encoded.words) - encoded.initial_bits
+    # Independent draws: the sum's standard error is that of log p(x, z) - log q(z) over z, √300 times that of one.
+    elbo = a_vae(name).elbo(codec.prepared(symbols), draws=50)
+    spread = elbo.standard_error.square().sum().sqrt().item() * math.sqrt(50)
+    tolerance = (6 * spread + 50) / math.log(2)  # false-alarm rate below 1e-8; 50 nats for words and bins
+    assert bits == pytest.approx(-elbo.value.sum().item() / math.log(2), abs=tolerance)
+    assert tolerance < 0.1 * bits
+
+
+@pytest.mark.parametrize("variance", [PosteriorVariance(), BetaVariance()], ids=["posterior", "beta"])
+def test_a_chain_codes_in_its_bound_and_borrows_two_latents(variance) -> None:
+    codec = ChainCodec(a_diffusion_model(variance), 30)
+    symbols = gaussian_levels(400)
+    encoded = encode(codec, symbols, 32)
+    assert torch.equal(decode(codec, encoded.words, encoded.batches), symbols)
+    bits = 32 * len(encoded.words) - encoded.initial_bits
+    bound = codec._bound
+    terms = [bound.term(bound.predict(x, t, torch.randn(x.shape)), x, t) for x, t in _every_step(codec, symbols)]
+    expected = sum(term.sum().item() for term in terms) + bound.prior(codec.prepared(symbols)).sum().item()
+    # The draws' log q / p of a step has a variance of about twice its KL (d² for a shift of d = √(2 KL) deviations):
+    # over the whole chain √(2 · 400 · 30 nats) = 155 nats; 6 of them are a false alarm of 2e-9
+    assert bits == pytest.approx(expected / math.log(2), abs=6 * 155 / math.log(2))
+    assert bits == pytest.approx(-encoded.bound.sum().item() / math.log(2), rel=0.02)
+    assert encoded.initial_bits < 2.1 * 16 * (math.log2(8 * math.sqrt(2 * math.pi * math.e)) + 0.5) + 64
+
+
+def _every_step(codec: ChainCodec, symbols: torch.Tensor):
+    for t in range(1, codec.steps + 1):
+        yield codec.prepared(symbols), torch.full((len(symbols),), t)
+
+
+def test_a_better_chain_is_a_shorter_code() -> None:
+    """What a chain of 60 steps saves of one of 6 is what its bound says, far beyond any noise."""
+    symbols = gaussian_levels(200)
+    short, long = (encode(ChainCodec(a_diffusion_model(), steps), symbols, 64) for steps in (6, 60))
+    assert 32 * len(long.words) - long.initial_bits < 32 * len(short.words) - short.initial_bits
+
+
+@pytest.mark.parametrize("codec", [VAECodec(a_vae()), ChainCodec(a_diffusion_model(), 5)], ids=["vae", "chain"])
+def test_batches_grow_with_what_is_earned(codec) -> None:
+    """Hundreds of examples borrow no more than ten do: a batch goes only as far down as one example did."""
+    few, many = (encode(codec, gaussian_levels(count), 32) for count in (10, 500))
+    assert many.initial_bits < 1.5 * few.initial_bits + 64
+    assert many.batches[0] == 1
+    assert max(many.batches) == 32
+    assert sum(many.batches) == 500
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_examples(count: int) -> None:
+    codec = ChainCodec(a_diffusion_model(), 4)
+    encoded = encode(codec, gaussian_levels(count), 8)
+    assert torch.equal(decode(codec, encoded.words, encoded.batches), gaussian_levels(count))
+
+
+def test_models_of_densities_are_refused() -> None:
+    model = a_vae()
+    model.likelihood = GaussianLikelihood(SHAPE, LearnedScale(0.1))
+    for refused in (model, a_diffusion_model(levels=None)):
+        with pytest.raises(InputError, match="density"):
+            codec_for(refused)
+    with pytest.raises(InputError, match="leave it out"):
+        codec_for(a_vae(), steps=5)
+    with pytest.raises(InputError, match="1 step"):
+        codec_for(a_diffusion_model(), steps=1)
+
+
+# ---------------------------------------------------------------------------------------------- the file
+
+
+def a_file() -> bytes:
+    machine = Machine.here(torch.device("cpu"))
+    header = Header(
+        shape=SHAPE, dtype="uint8", count=3, batches=((1, 3),), steps=None, model="m", data="d", machine=machine
+    )
+    return pack(header, np.arange(1, 40, dtype=np.uint32))
+
+
+def test_a_file_comes_back() -> None:
+    header, words = unpack(a_file(), "file")
+    assert header.sizes == (1, 1, 1)
+    assert header.machine == Machine.here(torch.device("cpu"))
+    np.testing.assert_array_equal(words, np.arange(1, 40))
+
+
+def test_every_flipped_bit_and_every_truncation_is_noticed() -> None:
+    content = a_file()
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        with pytest.raises(InputError):
+            unpack(bytes(flipped), "file")
+        with pytest.raises(InputError):
+            unpack(content[:position], "file")
+    with pytest.raises(InputError):
+        unpack(content + b"\0", "file")
+
+
+def test_the_digest_of_data_knows_dtype_and_shape() -> None:
+    x = np.zeros((2, 3, 4), np.uint8)
+    others = [x.reshape(2, 4, 3), x.astype(np.uint16), np.zeros((4, 3, 2), np.uint8), x + np.uint8(1)]
+    assert len({data_digest(array) for array in [x, *others]}) == 5
+
+
+def test_other_formats_suit_the_data() -> None:
+    source = np.random.default_rng(5)
+    grey = source.integers(0, 256, (6, 1, 9, 7), dtype=np.uint8)
+    found = sizes_of_others(grey, 256)
+    assert min(found.values()) > 0.9 * grey.size  # noise: nobody compresses it, nobody loses it
+    binary = source.integers(0, 2, (6, 1, 16, 16), dtype=np.uint8)
+    assert sizes_of_others(binary, 2)["PNG, in one picture"] < 400  # 192 bytes of bits
+    assert set(sizes_of_others(source.integers(0, 9, (6, 5), dtype=np.uint16), 9)) == {"gzip", "xz"}
+
+
+# ---------------------------------------------------------------------------------------------- the commands
+
+
+BRIEF = {"steps": 30, "batch_size": 32, "validate_every": 30, "ema_decay": None}
+TINY = DiffusionSettings(network="mlp", width=16, depth=1, bound_terms=5, octaves=0)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    recipes = {
+        "vae": VAERecipe(model=VAESettings(latent_dims=4, hidden=(16,)), training=BRIEF),
+        "other": VAERecipe(model=VAESettings(latent_dims=4, hidden=(16,)), training=BRIEF, seed=1),
+        "dynamic": VAERecipe(model=VAESettings(latent_dims=4, hidden=(16,), likelihood="bernoulli"), training=BRIEF),
+        "diffusion": DiffusionRecipe(model=TINY, training=BRIEF),
+    }
+    for name, recipe in recipes.items():
+        jensen.train(recipe, folder / name)
+    return {name: folder / name for name in recipes}
+
+
+def _refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    lines = [line for line in told.splitlines() if line.startswith("jensen: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(("name", "more"), [("vae", []), ("diffusion", ["--steps", "4"])])
+def test_another_process_restores_every_bit(
+    runs: dict[str, Path], tmp_path: Path, name: str, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "digits.jensen", tmp_path / "back.npz"
+    assert main(["compress", str(runs[name]), "--out", str(file), "--n", "40", *more]) == 0
+    told = capsys.readouterr().out
+    for row in ("the file", "bound", "initial bits", "PNG, a file each", "WebP, in one picture", "gzip", "xz"):
+        assert row in told
+    sizes = json.loads((tmp_path / "digits.jensen.json").read_text())
+    assert sizes["file_bytes"] == file.stat().st_size
+    assert sizes["examples"] == 40
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}  # the file knows better
+    command = [sys.executable, "-m", "jensen", "decompress", str(file), "--run", str(runs[name]), "--out", str(out)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    expected = jensen.load(runs[name]).examples().x[:40].numpy()
+    with np.load(out, allow_pickle=False) as restored:
+        assert restored["x"].dtype == expected.dtype
+        np.testing.assert_array_equal(restored["x"], expected)
+
+
+def test_binary_data_go_through_a_bernoulli_likelihood(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Also where the run binarises anew at every visit: of black and white there is nothing to draw."""
+    x = (np.random.default_rng(6).random((30, 1, 8, 8)) < 0.3).astype(np.uint8) * 16
+    np.save(tmp_path / "binary.npy", x)
+    file, out = tmp_path / "file", tmp_path / "back.npy"
+    words = ["compress", str(runs["dynamic"]), "--data", str(tmp_path / "binary.npy"), "--out", str(file)]
+    assert main(words) == 0
+    assert main(["decompress", str(file), "--run", str(runs["dynamic"]), "--out", str(out)]) == 0
+    np.testing.assert_array_equal(np.load(out), x)
+
+
+def test_what_cannot_be_restored_is_refused(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    grey = ["compress", str(runs["dynamic"]), "--out", str(file)]
+    assert "binarised (dynamic), anew at every visit" in _refused(grey, capsys)
+    assert "--steps" in _refused(["compress", str(runs["vae"]), "--steps", "4", "--out", str(file)], capsys)
+    assert "folder" in _refused(["compress", str(runs["vae"]), "--out", str(tmp_path)], capsys)
+    assert not any(tmp_path.iterdir())
+
+
+def test_damaged_and_foreign_files_write_nothing(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "file", tmp_path / "back.npz"
+    assert main(["compress", str(runs["vae"]), "--out", str(file), "--n", "5", "--unchecked"]) == 0
+    content = file.read_bytes()
+    words = ["decompress", str(file), "--out", str(out), "--run"]
+    assert "made by another model" in _refused([*words, str(runs["other"])], capsys)
+    for damaged in (content[:-1], content[:30], content[:100] + b"x" + content[101:]):
+        file.write_bytes(damaged)
+        assert "truncated or altered" in _refused([*words, str(runs["vae"])], capsys)
+    for foreign in (b"", b"PK\3\4 something else"):
+        file.write_bytes(foreign)
+        assert "not a file of jensen compress" in _refused([*words, str(runs["vae"])], capsys)
+    file.unlink()
+    assert "cannot be read" in _refused([*words, str(runs["vae"])], capsys)
+    assert not out.exists()
+
+
+def test_a_network_that_computes_otherwise_is_never_silent(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sound file whose data do not come back, as on another machine: the words of other data under this header."""
+    assert main(["compress", str(runs["vae"]), "--out", str(tmp_path / "file"), "--n", "5", "--unchecked"]) == 0
+    header, words = unpack((tmp_path / "file").read_bytes(), "file")
+    words[len(words) // 2] ^= 1
+    (tmp_path / "file").write_bytes(pack(header, words))
+    told = ["decompress", str(tmp_path / "file"), "--run", str(runs["vae"]), "--out", str(tmp_path / "back.npz")]
+    assert "does not give its data back" in _refused(told, capsys)
+    assert not (tmp_path / "back.npz").exists()
+
+
+def test_without_the_coder_one_line_says_what_to_install(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    told = _refused(["compress", str(runs["vae"]), "--out", str(tmp_path / "file")], capsys)
+    assert "pip install 'jensen[compression]'" in told
