@@ -15,6 +15,7 @@ from jensen.evaluate.profile import NoiseProfile, noise_profile
 from jensen.evaluate.scores import Scores, at_once, fingerprint, monte_carlo_error, prepare, score, spread
 from jensen.evaluate.settings import EvaluationSettings
 from jensen.model import AbstractLatentVariableModel
+from jensen.pareto import UNTRUSTED
 from jensen.progress import track
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ENOUGH = 10  # examples
 CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
 NEGLIGIBLE = 0.05  # nats; an optimised q is left a few hundredths short of its optimum
 UNORDERED = {"ODE"}  # the flow is another model than the chain: its log p(x) may be below the chain's bound
+MANY = 0.1  # of the examples: a share above it makes a warning
 FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error unreliable
 
 # ---------------------------------------------------------------------------------------------- what is recorded
@@ -41,6 +43,10 @@ class Weights(Value):
     minimum_effective_sample_size: float
     jensen_gap: Estimate
     """log E w - E log w >= 0 over the same draws (3.2), nats: what averaging inside the logarithm gained."""
+    median_pareto_shape: float = math.nan
+    """k of the tail of the weights: above 0.7 neither the sum nor its error is to be trusted; NaN where unknown."""
+    untrusted: float = math.nan
+    """The share of examples with a k above 0.7."""
 
 
 class Bound(Measure):
@@ -171,6 +177,7 @@ def _column(bound: Elbo | ImportanceWeightedBound) -> Column:
             "samples": torch.full_like(bound.value, bound.draws),
             "effective_sample_size": bound.effective_sample_size,
             "jensen_gap": bound.jensen_gap,
+            "pareto_shape": bound.pareto_shape,
         }
     return {name: values.detach().cpu().double() for name, values in column.items()}
 
@@ -184,6 +191,8 @@ def _bound(name: str, column: Column, preparation: Preparation) -> Bound:
             median_effective_sample_size=sizes.median().item(),
             minimum_effective_sample_size=sizes.min().item(),
             jensen_gap=Estimate.of(column["jensen_gap"]),
+            median_pareto_shape=column["pareto_shape"].median().item(),
+            untrusted=_share(column["pareto_shape"], UNTRUSTED),
         )
     return Bound(
         name=name,
@@ -192,6 +201,10 @@ def _bound(name: str, column: Column, preparation: Preparation) -> Bound:
         monte_carlo_error=column["standard_error"].mean().item(),
         weights=weights,
     )
+
+
+def _share(shapes: Tensor, limit: float) -> float:
+    return (shapes > limit).double().mean().item() if bool(shapes.isfinite().all()) else math.nan
 
 
 def _term(name: str, values: Tensor, preparation: Preparation) -> Measure:
@@ -255,6 +268,12 @@ def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
         "remains a lower bound. Raise samples"
         for bound in bounds
         if bound.weights and bound.weights.median_effective_sample_size < FEW_DRAWS < bound.weights.samples
+    ] + [
+        f"{100 * bound.weights.untrusted:.3g} % of the examples have importance weights with a tail of Pareto shape "
+        f"above {UNTRUSTED}: of those {bound.name} is not to be trusted as an estimate of log p(x), nor is its error; "
+        "it remains a lower bound. Compare it with annealed importance sampling: --referee"
+        for bound in bounds
+        if bound.weights and bound.weights.untrusted > MANY
     ]
 
 
@@ -288,5 +307,8 @@ def remarks(evaluation: Evaluation) -> list[str]:
             median, least = weights.median_effective_sample_size, weights.minimum_effective_sample_size
             sizes = f"{median:.3g} of {weights.samples} (median), {least:.3g} (least)"
             lines.append(f"{bound.name}: effective sample size {sizes}")
+            if math.isfinite(weights.untrusted):
+                many = f"above {UNTRUSTED} for {100 * weights.untrusted:.3g} % of the examples"
+                lines.append(f"{bound.name}: Pareto k {weights.median_pareto_shape:.2g} (median), {many}")
     lines += [f"{name}: {value:.4g}" for name, value in evaluation.diagnostics.items()]
     return lines + [f"Warning: {warning}" for warning in evaluation.warnings]

@@ -27,3 +27,20 @@ class EvaluationSettings(BaseModel):
         """With these where they were left open."""
         open_ = {"draws": draws, "further_examples": further_examples}
         return self.model_copy(update={name: value for name, value in open_.items() if getattr(self, name) is None})
+
+
+class RefereeSettings(BaseModel):
+    """How the estimates of log p(x) are compared with each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    referee_examples: PositiveInt | None = None
+    """With --referee: examples, spread evenly. None: 100 of a VAE, 20 of diffusion."""
+    temperatures: PositiveInt = 200
+    """With --referee, VAE: steps of annealed importance sampling; the more, the closer to log p(x)."""
+    chains: PositiveInt = 16
+    """With --referee, VAE: its chains per example."""
+    temperatures_from_q: NonNegativeInt = 0
+    """With --referee, VAE: steps of a second one that starts at q(z|x) instead of the prior; 0: none."""
+    simulated: NonNegativeInt = 0
+    """With --referee, VAE: examples drawn from the model, whose log p(x) is bounded from below and from above."""
