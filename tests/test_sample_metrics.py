@@ -64,7 +64,7 @@ def test_the_jackknife_of_mmd_leaves_out_each_example_of_small_sets() -> None:
 
 def test_p_values_are_uniform_under_the_null_and_small_for_a_shift() -> None:
     null, shifted = [], []
-    for seed in range(200):
+    for seed in range(150):
         a, b = _normal(seed, 20, 4), _normal(seed + 1000, 30, 4)
         null.append(kernel_test(a, b, permutations=99, seed=seed).p_value)
         shifted.append(kernel_test(a, b + 1, permutations=99, seed=seed).p_value)
@@ -106,9 +106,9 @@ def test_wasserstein_of_equal_sizes_pairs_in_order() -> None:
 def test_sliced_wasserstein_of_gaussians() -> None:
     # N(0, s²) and N(μ, t²) in 3 dimensions: SW_2² = |μ|² / 3 + (s - t)², the mean over directions of (θ·μ)² + (s - t)²
     mean = torch.tensor([2.0, 1.0, 2.0], dtype=torch.float64)
-    found = sliced_wasserstein(_normal(0, 2000, 3), 3 * _normal(1, 2000, 3) + mean, projections=500)
-    # (θ·μ)² / |μ|² has mean 1/3, sd 0.3: over 500 directions 0.12 of 7, the samples about as much; 6 % of SW is 5 sigma
-    assert found.value == pytest.approx(math.sqrt(9 / 3 + 4), rel=0.06)
+    found = sliced_wasserstein(_normal(0, 1000, 3), 3 * _normal(1, 1000, 3) + mean, projections=300)
+    # (θ·μ)² / |μ|² has mean 1/3, sd 0.3: over 300 directions 0.16 of 7, samples 0.25; 10 % of SW is 4.5 sigma
+    assert found.value == pytest.approx(math.sqrt(9 / 3 + 4), rel=0.1)
     same = _normal(0, 100, 3)
     assert sliced_wasserstein(same, same).value == 0
     assert sliced_wasserstein(same, same + 5, seed=1).value == sliced_wasserstein(same, same + 5, seed=1).value
@@ -190,7 +190,7 @@ def test_fidelity_tells_a_lost_mode_from_a_bad_one() -> None:
 @pytest.mark.parametrize("name", ["precision", "recall", "density", "coverage", "sliced", "mmd"])
 def test_intervals_hold_the_mean_over_repetitions(name: str) -> None:
     found = []
-    for seed in range(150):
+    for seed in range(80):
         a, b = _normal(seed, 100, 2), _normal(seed + 5000, 120, 2) * 1.5 + 0.5
         if name == "sliced":
             found.append(sliced_wasserstein(a, b, projections=20))
@@ -200,16 +200,17 @@ def test_intervals_hold_the_mean_over_repetitions(name: str) -> None:
             found.append(getattr(fidelity(a, b), name))
     mean = np.mean([one.value for one in found])
     held = np.mean([one.low <= mean <= one.high for one in found])
-    # 95 % of 150 have sd 1.8 %: below 0.88 in less than one of 1e4 cases
-    assert held > 0.88
+    # 95 % of 80 have sd 2.4 %: below 0.85 in less than one of 1e4 cases
+    assert held > 0.85
     spread = np.std([one.value for one in found])
     width = np.mean([one.high - one.low for one in found]) / 2
     assert width < 2 * 1.96 * spread  # not wide of the mark either
 
 
-def test_the_bootstrap_of_memorisation_holds_the_truth() -> None:
+def test_the_bootstrap_of_memorisation_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jensen.features.copies.RESAMPLES", 200)
     held = []
-    for seed in range(200):
+    for seed in range(120):
         distances = Nearest(
             _normal(seed, 60, 1)[:, 0].exp(),
             torch.zeros(60, dtype=torch.long),
@@ -217,8 +218,8 @@ def test_the_bootstrap_of_memorisation_holds_the_truth() -> None:
         )
         found = memorisation(distances, seed).closer
         held.append(found.low <= scipy.stats.norm.cdf(0.5 / math.sqrt(2)) <= found.high)
-    # 95 % of 200 have sd 1.5 %: below 0.89 in less than one of 1e4 cases
-    assert np.mean(held) > 0.89
+    # 95 % of 120 have sd 2 %, and 200 resamples cost 1 %: below 0.86 in less than one of 1e4 cases
+    assert np.mean(held) > 0.86
 
 
 # ---------------------------------------------------------------------------------------------- memorisation
@@ -235,7 +236,8 @@ def test_nearest_is_exact_for_copies_far_from_the_origin() -> None:
     assert (distance[7], row[7]) == (0, 40)
 
 
-def test_fresh_data_are_not_flagged_more_often_than_stated() -> None:
+def test_fresh_data_are_not_flagged_more_often_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jensen.features.copies.RESAMPLES", 1)  # of the intervals, which are not looked at
     p_values = []
     for seed in range(300):
         train, fresh, held_out = _normal(seed, 60, 3), _normal(seed + 1000, 40, 3), _normal(seed + 2000, 150, 3)
@@ -248,7 +250,7 @@ def test_fresh_data_are_not_flagged_more_often_than_stated() -> None:
 
 
 def test_the_exceedance_probability_is_that_of_random_ranks() -> None:
-    n, m, rank = 30, 199, 1 + 199 // 200  # 1 % of 200 is 2
+    n, m, rank = 30, 199, 2  # 1 % of 199 + 1
     order = torch.rand(20000, n + m, generator=generator(4)).argsort(1)  # the first n are samples
     held_out_place = (order >= n).cumsum(1)
     below = ((held_out_place < rank) & (order < n)).sum(1)
@@ -274,7 +276,7 @@ def test_copies_are_flagged_among_good_and_among_bad_samples() -> None:
     # 15 copies among samples that are worse than fresh ones: not nearer on average, yet near copies
     hidden = memorisation(Nearest.of(torch.cat([copies[:15], 1.5 * fresh]), train, held_out))
     assert hidden.p_value > 0.1
-    assert hidden.near_copies_p_value < 1e-6
+    assert hidden.near_copies_p_value < 1e-4
     assert hidden.near_copies.low > hidden.expected
     assert "Warning" in verdict(hidden)
     plain = memorisation(Nearest.of(fresh, train, held_out))

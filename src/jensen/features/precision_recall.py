@@ -67,7 +67,7 @@ def _squared_radii(
         values, index = distances.topk(min(8 * k, len(x) - 1), largest=False)
         left = [values.where(part[index] != gone, torch.inf).sort(1).values[:, k - 1] for gone in part.unique()]
         found.append(torch.stack([values[:, k - 1], *left]))
-    radii = torch.cat(found, 1)
+    radii = torch.cat(found, 1) * (1 + 1e-9)  # the k-th itself is inside, however it is rounded
     radii[1:][part == part.unique()[:, None]] = -1
     return radii
 

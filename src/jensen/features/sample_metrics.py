@@ -99,7 +99,8 @@ def check_samples(
     made, known, fresh = (features(raw).detach().cpu() for raw in (samples, train, test))
     against = fresh[spread(len(fresh), len(made))]
     nearest = Nearest.of(made, known, fresh)
-    halves = Nearest(nearest.held_out[::2], torch.zeros(0, dtype=torch.long), nearest.held_out[1::2])
+    half = nearest.held_out[::2]
+    fresh_half = Nearest(half, torch.zeros(len(half), dtype=torch.long), nearest.held_out[1::2])
     metrics = SampleMetrics(
         features=name,
         seed=seed,
@@ -107,7 +108,7 @@ def check_samples(
         samples=likeness(made, against, k, seed),
         floor=likeness(known[spread(len(known), len(made))], against, k, seed),
         memorisation=memorisation(nearest, seed),
-        memorisation_floor=memorisation(halves, seed),
+        memorisation_floor=memorisation(fresh_half, seed),
     )
     return Check(metrics, nearest)
 
