@@ -46,10 +46,10 @@ def _label_counts(run: Run) -> tuple[int, ...]:
     """How many training examples each class has, of which the model is told; refuses one that knows no labels."""
     model = run.model
     if model.predicted_classes is None:
-        advice = "--conditional True" if run.recipe.family == "diffusion" else "--predict label"
+        advice = "without --no-conditional" if run.recipe.family == "diffusion" else "with --predict label"
         raise InputError(
-            f"{run.folder} was trained without labels, so it has no p(y|x); train on labelled data with: "
-            f"jensen train {run.recipe.family} {advice}"
+            f"{run.folder} was trained without labels, so it has no p(y|x); train on labelled data, {advice}: "
+            f"jensen train {run.recipe.family}"
         )
     counts = run.label_counts
     assert counts is not None

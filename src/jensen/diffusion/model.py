@@ -251,7 +251,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         """
         self._refuse_others(x)
         if self.classes is None:
-            raise InputError("the model was trained without labels, so it has no p(y|x); train with --conditional True")
+            raise InputError("the model was trained without labels, so it has no p(y|x); train one on labelled data")
         counts, bound = self.scoring.label_counts, self.bound()
         if counts is None or len(counts) != self.classes or sum(counts) == 0:
             raise InputError(
