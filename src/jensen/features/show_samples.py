@@ -10,7 +10,7 @@ from jensen.features.copies import Memorisation, Nearest
 from jensen.features.sample_metrics import Likeness, SampleMetrics
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from rich.table import Table
 
 SUSPICIOUS = 10  # samples shown beside their nearest training example
@@ -28,7 +28,8 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
     title = f"{of.count:,} samples against {of.test:,} test examples; features: {metrics.features}"
     shown = Table(box=box.SIMPLE, title=title, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
     for header in ("", "samples", "p", f"{floor.count:,} training examples", "p"):
-        shown.add_column(header, justify="right" if header == "p" else "left", no_wrap=True)
+        narrow = header == "p"
+        shown.add_column(header, justify="right" if narrow else "left", no_wrap=True, min_width=5 if narrow else None)
     for (name, row), other in zip(_likeness(of).items(), _likeness(floor).values(), strict=True):
         shown.add_row(name, *row, *other)
     shown.add_section()
@@ -71,7 +72,7 @@ def _likeness(found: Likeness) -> dict[str, Row]:
 def _memorisation(found: Memorisation) -> dict[str, Row]:
     return {
         "nearer than fresh": (str(found.closer), _p(found.p_value)),
-        "near copies": (str(found.near_copies), _p(found.near_copies_p_value)),
+        "near copies, %": (str(found.near_copies.scaled(100)), _p(found.near_copies_p_value)),
     }
 
 
@@ -90,8 +91,9 @@ def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndar
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 4.4 if pictures else 2.8), dpi=RESOLUTION, layout="constrained")
-    whole = figure.subfigures(2, 1, height_ratios=[2.4, 2]) if pictures else [figure]
-    axes = whole[0].subplots()
+    halves = figure.add_gridspec(2, 1, height_ratios=[2.4, 2])
+    above = figure.add_subfigure(halves[0]) if pictures else figure
+    axes = above.subplots()
     values = [nearest.held_out.numpy(), nearest.samples.numpy()]
     edges = np.linspace(0, max(max(values[0].max(), values[1].max()), 1e-9), 61).tolist()
     of_samples, held_out = f"{len(values[1]):,} samples", f"{len(values[0]):,} held-out examples"
@@ -104,13 +106,13 @@ def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndar
     axes.set_xlabel("distance to the nearest training example", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    whole[0].legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    above.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     if pictures:
-        _pairs(whole[1], nearest.samples.sort().values, pictures)
+        _pairs(figure.add_subfigure(halves[1]), nearest.samples.sort().values, pictures)
     return figure
 
 
-def _pairs(figure: "Figure", distances: Tensor, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+def _pairs(figure: "SubFigure", distances: Tensor, pictures: tuple[np.ndarray, np.ndarray]) -> None:
     count = len(pictures[0])
     rows = figure.subplots(2, count, squeeze=False)
     for axes, shown in zip(rows, pictures, strict=True):
