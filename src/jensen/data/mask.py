@@ -25,6 +25,7 @@ EXPECTED = (
     "MASK is half:left, half:right, half:top, half:bottom, centre, random:0.5, a PNG of the size of the images, or an "
     ".npy or .npz of booleans"
 )
+HIDING = 0  # a stream beside that of the imputations
 
 
 def read_mask(mask: str, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0) -> np.ndarray:
@@ -73,7 +74,7 @@ def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: i
             f"--mask {mask}: expected the probability of a missing value between 0 and 1, as in random:0.5"
         )
     shape = (1, *spec.shape[1:]) if spec.layout == "image" else spec.shape
-    u = uniform_per_example(derived_seed(seed, Stream.IMPUTATION), rows, shape).numpy()
+    u = uniform_per_example(derived_seed(seed, Stream.IMPUTATION, HIDING), rows, shape).numpy()
     return np.broadcast_to(u >= missing, (len(rows), *spec.shape)).copy()
 
 

@@ -23,6 +23,7 @@ from jensen.training.checkpoint import write_file
 LEVELS = (0.5, 0.8, 0.95)
 MOST_BINS = 20
 RECORD = "calibration.json"
+RANKS = 100  # what the random numbers are for; imputers use smaller ones
 
 
 class Coverage(Value):
@@ -66,7 +67,7 @@ def rank_transform(
 ) -> tuple[Float[Tensor, " batch *shape"], Bool[Tensor, " batch *shape"]]:
     """u, uniform on (0, 1) where truth and draws are exchangeable, float64; and where they are not all one value."""
     below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
-    v = noise.uniform(truth.shape[1:])
+    v = noise.uniform(truth.shape[1:], RANKS)
     return (below + v * (equal + 1)) / (len(draws) + 1), equal < len(draws)
 
 
