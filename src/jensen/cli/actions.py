@@ -160,11 +160,13 @@ def evaluate_run(
 
     from jensen.evaluate import evaluate, save_evaluation, table, write_report
     from jensen.inference.show import prediction_section
+    from jensen.inference.show_calibration import imputation_section
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
-    write_report(results, [*further, prediction_section(run.folder, run.step)])
+    sections = prediction_section(run.folder, run.step), imputation_section(run.folder, run.step)
+    write_report(results, [*further, *sections])
     Console().print(table(evaluation))
     return results
 
