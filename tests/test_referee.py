@@ -1,0 +1,140 @@
+"""The referee: Pareto k against known tails, costs that are counted, contradictions that are found, one command."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from linear_vae import as_vae, random_ppca
+from scipy import stats
+
+from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.cli.main import main
+from jensen.data import Examples
+from jensen.data.preparation import Standardise
+from jensen.evaluate.referee import Verdict, referee
+from jensen.evaluate.referee_table import referee_section, verdict_table
+from jensen.evaluate.settings import RefereeSettings
+from jensen.model import Effort, Estimator
+from jensen.pareto import generalised_pareto_shape, pareto_shape, tail_length
+from jensen.vae import VAE
+
+# ---------------------------------------------------------------------------------------------- Pareto k
+
+
+@pytest.mark.parametrize("k", [-0.3, 0.2, 0.7, 1.2])
+def test_the_shape_of_generalised_pareto_samples_is_found(k):
+    # The mean of 100 fits to 400 samples; the sd of one is about (1 + k) / 20, its bias below 0.01. Limit 4 errors of
+    # the mean plus that bias: false alarm below 1e-4.
+    samples = np.sort(stats.genpareto.rvs(k, size=(400, 100), random_state=1), axis=0)
+    found = generalised_pareto_shape(torch.from_numpy(samples))
+    assert abs(found.mean() - k) < 4 * found.std() / 10 + 0.01
+
+
+@pytest.mark.parametrize(("scale", "trusted"), [(1.2, True), (0.9, True), (0.4, False)])
+def test_narrow_proposals_are_found_out(scale, trusted):
+    # Target N(0, 1), proposal N(0, scale²): the tail of the weights has k = 1 - scale² for scale < 1: 0.19 and 0.84.
+    # 40 fits with sd 0.12 each: their median is on the right side of 0.7 but for less than 1e-4.
+    z = scale * torch.randn(5000, 40, dtype=torch.float64)
+    log_weights = -0.5 * z.square() + 0.5 * (z / scale).square() + math.log(scale)
+    shape = ImportanceWeightedBound.from_log_weights(log_weights).pareto_shape
+    assert (shape.median() < 0.7) == trusted
+
+
+def test_chunks_give_the_shape_and_the_bound_of_all_draws_and_keep_only_the_tail():
+    log_weights = 2 * torch.randn(1000, 3, dtype=torch.float64)
+    whole = ImportanceWeightedBound.from_log_weights(log_weights)
+    first, *others = log_weights.split(150)
+    total = ImportanceWeightedBound.from_log_weights(first, 1000)
+    for part in others:
+        total = total + ImportanceWeightedBound.from_log_weights(part, 1000)
+    torch.testing.assert_close(total.pareto_shape, whole.pareto_shape)
+    torch.testing.assert_close(total.value, whole.value)
+    assert len(total.largest) == tail_length(1000) + 1 == 96
+
+
+def test_weights_without_a_tail_and_too_few_weights():
+    assert pareto_shape(torch.zeros(101, 2), 500).tolist() == [0, 0]
+    assert pareto_shape(torch.randn(5, 2), 20).isnan().all()
+
+
+# ---------------------------------------------------------------------------------------------- the verdict
+
+
+def settled(model, count=30, **settings):
+    raw = np.float32(random_ppca(5, 2).draw(count))
+    preparation = Standardise(shift=(0.0,) * 5, scale=(1.0,) * 5, minimum=-9.0, maximum=9.0)
+    chosen = RefereeSettings(**{"temperatures": 40, "chains": 8, **settings})
+    model = model.float()
+    return referee(model, Examples(torch.from_numpy(raw), None), preparation, chosen, samples=200, seed=0, source="toy")
+
+
+@pytest.fixture(scope="module")
+def verdict():
+    return settled(as_vae(random_ppca(5, 2)), simulated=12, temperatures_from_q=10)
+
+
+def test_a_right_model_has_no_contradictions_and_every_estimate_is_log_p(verdict):
+    # Each mean within 4 standard errors of its Monte-Carlo error and 0.05 nats of log p(x); the encoder is exact, so
+    # that ELBO, optimised ELBO and L_K are too. False alarm below 1e-3.
+    exact = random_ppca(5, 2).log_prob(random_ppca(5, 2).draw(30)).mean().item()
+    assert verdict.warnings == ()
+    names = [account.name for account in verdict.accounts]
+    assert names == ["ELBO", "optimised ELBO", "L_200", "AIS", "AIS from q"]
+    for account in verdict.accounts:
+        spread = 4 * math.sqrt(sum(error**2 for error in account.errors)) / 30
+        assert abs(account.nats.mean - exact) < spread + 0.05, account.name
+    assert [one.name for one in verdict.simulated] == ["AIS, forwards", "AIS, backwards"]
+
+
+def test_costs_are_counted_by_a_hook(verdict):
+    rows = {account.name: (account.evaluations, account.gradients) for account in verdict.accounts}
+    assert rows["ELBO"] == (16 + 1, 0)  # the decoder's draws, and the encoder
+    assert rows["L_200"] == (200 + 1, 0)
+    annealed, gradients = rows["AIS"]
+    assert annealed == gradients + 1
+    assert gradients > 8 * 39 * 10
+
+
+class Boasting(VAE):
+    """A VAE whose ELBO is too good to be true."""
+
+    def estimators(self, effort: Effort):
+        def boast(x, seed, index):
+            found = self.elbo(x, draws=16, seed=seed, index=index)
+            return Elbo(found.reconstruction + 1, found.rates, found.standard_error)
+
+        return [Estimator("ELBO", boast, (self.decoder,), at_most=("AIS",)), *super().estimators(effort)[3:]]
+
+
+def test_a_bound_above_a_better_estimate_is_named():
+    vae = as_vae(random_ppca(5, 2))
+    vae.__class__ = Boasting
+    found = settled(vae)
+    assert [claim.holds for claim in found.claims] == [False]
+    assert "ELBO exceeds AIS by" in found.warnings[0]
+
+
+def test_a_verdict_is_json_both_ways_and_a_table_and_a_section(verdict):
+    assert Verdict.model_validate_json(verdict.model_dump_json()).accounts[3].name == "AIS"
+    assert len(verdict_table(verdict).rows) == 5 + 1 + 2
+    assert "AIS from q" in referee_section(verdict)
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_writes_table_report_and_json(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", "vae", "--data", "digits", "--steps", "5", "--hidden", "16", "--out", run]) == 0
+    few = ["--samples", "50", "--examples", "20", "--further-examples", "10"]
+    assert main(["evaluate", run, *few, "--temperatures", "3"]) == 2
+    assert "add --referee" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "referee.json").exists()
+    cheap = ["--referee", "--referee-examples", "10", "--temperatures", "3", "--chains", "2"]
+    assert main(["evaluate", run, *few, *cheap]) == 0
+    assert "The referee" in capsys.readouterr().out
+    names = [account["name"] for account in json.loads((tmp_path / "run" / "referee.json").read_text())["accounts"]]
+    assert names == ["ELBO", "optimised ELBO", "L_50", "AIS"]
+    assert "The referee" in (tmp_path / "run" / "report.html").read_text()
