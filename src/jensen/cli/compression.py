@@ -58,6 +58,7 @@ def compress(command: options.Compress) -> None:
         began = time.perf_counter()
         _restored(run, content, str(command.out))
         seconds_back = time.perf_counter() - began
+    bound_bits = -float(encoded.bound.sum()) / math.log(2)
     found = Codelength(
         source=command.data or f"{run.spec.source}, {command.split} split",
         examples=len(raw),
@@ -66,7 +67,8 @@ def compress(command: options.Compress) -> None:
         file_bytes=len(content),
         stack_bits=32 * len(encoded.words),
         initial_bits=encoded.initial_bits,
-        bound_bits=-float(encoded.bound.sum()) / math.log(2),
+        bound_bits=bound_bits,
+        overhead_error=encoded.excess_error / bound_bits,
         batches=len(encoded.batches),
         seconds=seconds,
         seconds_back=seconds_back,

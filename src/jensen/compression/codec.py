@@ -1,5 +1,6 @@
 """Examples through a model onto a stack, and back: what the codecs of all models share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,12 +56,26 @@ class AbstractCodec(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A stack's words, the sizes of the batches on it, the bits it was begun with, and the bound of each example."""
+    """A stack's words, the sizes of the batches on it, the bits it was begun with, and the bound of each example.
+
+    `excess` (batches) is what each batch added to the stack beyond minus its bound, in bits: coding makes some of it,
+    the draws most, which cost what the bound says only on average.
+    """
 
     words: npt.NDArray[np.uint32]
     batches: tuple[int, ...]
     initial_bits: int
     bound: Tensor
+    excess: Tensor
+
+    @property
+    def excess_error(self) -> float:
+        """The standard error of the excess of all examples, in bits, from its variation between batches."""
+        sizes = torch.tensor(self.batches, dtype=torch.float64)
+        if len(sizes) < 2:
+            return math.nan
+        deviation = self.excess - self.excess.sum() / sizes.sum() * sizes
+        return math.sqrt(float(deviation.square().sum()) * len(sizes) / (len(sizes) - 1))
 
 
 def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
@@ -75,7 +90,7 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
     source = generator(0, Stream.SAMPLE)
     stack = Stack(torch.randint(1, 1 << WORD, (reserve,), generator=source).numpy().astype(np.uint32))
     batches: list[int] = []
-    bounds = []
+    bounds, excess = [], []
     done, size = 0, 1
     with Progress("compressing", total=len(symbols)) as progress:
         while done < len(symbols):
@@ -83,13 +98,20 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
             before, lowest = stack.height, stack.lowest
             stack.lowest = before
             bounds.append(codec.push(stack, batch, _reporter(progress, done, len(batch))))
+            excess.append(WORD * (stack.height - before) + float(bounds[-1].sum()) / math.log(2))
             borrowed = (before - stack.lowest) / len(batch)
             stack.lowest = min(lowest, stack.lowest)
             done += len(batch)
             batches.append(len(batch))
             size = int(min(most, max(1, (stack.height - stack.lowest) / (MARGIN * borrowed + 1))))
     untouched = max(0, stack.lowest - 2)  # the coder's state is the two topmost words
-    return Encoded(stack.words()[untouched:], tuple(batches), WORD * (reserve - untouched), torch.cat(bounds))
+    return Encoded(
+        words=stack.words()[untouched:],
+        batches=tuple(batches),
+        initial_bits=WORD * (reserve - untouched),
+        bound=torch.cat(bounds),
+        excess=torch.tensor(excess, dtype=torch.float64),
+    )
 
 
 def decode(codec: AbstractCodec, words: npt.NDArray[np.uint32], batches: tuple[int, ...]) -> Tensor:

@@ -27,6 +27,8 @@ class Codelength(BaseModel):
     """Of the stack: what the first draws were made from, and carries nothing."""
     bound_bits: float
     """Minus the bound of all examples, given the very draws that they were coded by."""
+    overhead_error: float
+    """The standard error of the overhead, as a share of the bound: the draws make it vary."""
     batches: int
     """Of examples that went through the network together."""
     seconds: float
@@ -59,7 +61,7 @@ def codelength_table(found: Codelength) -> "Table":
     _add_row(shown, found, "the file", 8.0 * found.file_bytes)
     _add_row(shown, found, "  bound", found.bound_bits)
     excess = found.stack_bits - found.initial_bits - found.bound_bits
-    _add_row(shown, found, f"  overhead, {100 * found.overhead:.2f} % of it", excess)
+    _add_row(shown, found, f"  overhead, {100 * found.overhead:.2f} ± {100 * found.overhead_error:.2f} %", excess)
     _add_row(shown, found, "  initial bits", found.initial_bits)
     _add_row(shown, found, "  header and checksum", 8.0 * found.file_bytes - found.stack_bits)
     shown.add_section()
