@@ -108,11 +108,19 @@ def test_labels_are_those_of_an_integral_over_z() -> None:
         torch.testing.assert_close(found.probabilities.sum(1), torch.ones(30).double())
         assert ((found.effective_sample_size > 0.1 * draws) & (found.effective_sample_size < draws)).all()
     assert found.standard_error.max() < 0.02
-    # The stated error is the real one: over 90 entries and 40 seeds the mean square of the standardised error is 1; its
-    # own error is below 0.05 if entries of one example were all alike (1,200 of them): four of these
-    many = torch.stack([(found.probabilities - exact) / found.standard_error for found in
-                        (vae.predict(x, draws=1000, seed=seed) for seed in range(40))])  # fmt: skip
-    assert abs(float(many.square().mean()) - 1) < 0.2
+
+
+def test_the_stated_error_is_the_real_one() -> None:
+    ppca = random_ppca()
+    x, vae = ppca.draw(30), with_labels(ppca)
+    exact = posterior_by_grid(vae, ppca, x)
+    middle = (exact > 0.1) & (exact < 0.9)  # near 0 and 1 the error is skewed, so that a standard error tells less
+    found = [vae.predict(x, draws=1000, seed=seed) for seed in range(30)]
+    errors = torch.stack([((one.probabilities - exact) / one.standard_error)[middle] for one in found])
+    # The mean square of standardised errors is 1. Probabilities of one example are as one: at least 200 independent
+    # squares of variance 2, so an error below 0.1: four of them, false alarm 6e-5
+    assert int(middle.any(1).sum()) * 30 >= 200
+    assert abs(errors.square().mean().item() - 1) < 0.4
 
 
 def test_a_vaes_predictions_do_not_depend_on_the_batch() -> None:

@@ -7,6 +7,7 @@ The reading order is the lecture's, a chapter a module:
     likelihood    3  p(x|z): Gaussian, Bernoulli, discretised, categorical
     bound         4  the ELBO and the importance-weighted bound, with standard errors
     model         5  the contract of a latent-variable model
+    mixture          exact Gaussian mixtures
     vae           6  the variational autoencoder
     diffusion     7  the diffusion model
     nets          9  networks that know no probability

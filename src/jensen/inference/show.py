@@ -77,7 +77,7 @@ def calibration_chart(record: PredictionRecord) -> "Figure":
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = record.calibration
     confidence, share = [b.confidence for b in bins], [b.right.mean for b in bins]
-    errors = [_binomial_error(b.right) for b in bins]
+    errors = [b.right.standard_error for b in bins]
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
     style = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.2, "elinewidth": 0.9, "capsize": 2}
     upper.errorbar(confidence, share, errors, label="share right, ± one standard error", **style)
@@ -94,12 +94,6 @@ def calibration_chart(record: PredictionRecord) -> "Figure":
     for axes in (upper, lower):
         _plain(axes)
     return figure
-
-
-def _binomial_error(right: Estimate) -> float:
-    """Of a share of n examples, by the share with one of each kind added, so that all right is not without error."""
-    share = (right.mean * right.count + 1) / (right.count + 2)
-    return float(np.sqrt(share * (1 - share) / right.count))
 
 
 def confusion_chart(record: PredictionRecord) -> "Figure":
