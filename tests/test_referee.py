@@ -64,8 +64,9 @@ def test_weights_without_a_tail_and_too_few_weights():
 
 def settled(model, count=30, **settings):
     raw = np.float32(random_ppca(5, 2).draw(count))
-    preparation = Standardise(shift=(0.0,) * 5, scale=(1.0,) * 5, minimum=-9.0, maximum=9.0)
-    chosen = RefereeSettings(**{"temperatures": 40, "chains": 8, **settings})
+    moments = {"shift": (0.0,) * 5, "scale": (1.0,) * 5, "minimum": -9.0, "maximum": 9.0}
+    preparation = Standardise(dtype="float32", dimensions=5, resolution=1e-3, **moments)
+    chosen = RefereeSettings(**{"temperatures": 20, "chains": 8, **settings})
     model = model.float()
     return referee(model, Examples(torch.from_numpy(raw), None), preparation, chosen, samples=200, seed=0, source="toy")
 
@@ -94,7 +95,7 @@ def test_costs_are_counted_by_a_hook(verdict):
     assert rows["L_200"] == (200 + 1, 0)
     annealed, gradients = rows["AIS"]
     assert annealed == gradients + 1
-    assert gradients > 8 * 39 * 10
+    assert gradients > 8 * 19 * 10
 
 
 class Boasting(VAE):

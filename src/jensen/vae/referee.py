@@ -56,7 +56,7 @@ def estimators(vae: "VAE", effort: Effort) -> list[Estimator]:
         return vae.elbo_of(vae.optimise(x, _inferred(vae, x)), x, draws=DRAWS, seed=seed, index=index)
 
     def weighted(x: Tensor, seed: int, index: Tensor) -> ImportanceWeightedBound:
-        return vae.importance_weighted_bound(x, samples=effort.samples, seed=seed, index=index)
+        return vae.importance_weighted_bound_of(_inferred(vae, x), x, samples=effort.samples, seed=seed, index=index)
 
     def annealed(annealing: Annealing) -> Callable[[Tensor, int, Tensor], AnnealedEstimate]:
         return lambda x, seed, index: vae.annealed_bound(x, annealing, seed=seed, index=index)
