@@ -1,6 +1,7 @@
 """What logistic regression makes of the examples that `jensen predict` wrote, beside the model's own rows.
 
     python benchmarks/prediction.py RUN predictions.csv
+    python benchmarks/prediction.py                        # of a joint VAE of the digits that it trains first
 
 The peer is scikit-learn's multinomial LogisticRegression on the run's training split, pixels in [0, 1], its C chosen by
 the log-loss on the run's validation split. Accuracies and log-losses are means over the rows of the CSV, which must be
@@ -9,6 +10,7 @@ of the run's test split, ± one standard error; the last column is the model's m
 
 import argparse
 import csv
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 import jensen
 from jensen.bound import Estimate
+from jensen.cli import main as command
 
 CS = (0.01, 0.1, 1.0)
 
@@ -45,15 +48,31 @@ def fitted(run: jensen.Run, most: int) -> LogisticRegression:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("csv", type=Path)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("csv", type=Path, nargs="?")
     parser.add_argument("--iterations", type=int, default=100, help="of L-BFGS, at most")
     options = parser.parse_args()
-    run, rows = jensen.load(options.run), list(csv.DictReader(options.csv.open()))
+    with tempfile.TemporaryDirectory() as folder:
+        place = (options.run, options.csv) if options.csv else digits(Path(folder))
+        compare(*place, options.iterations)
+
+
+def digits(folder: Path) -> tuple[Path, Path]:
+    """A joint VAE of the digits by the default recipe, and what it predicts."""
+    run, rows = folder / "digits", folder / "predictions.csv"
+    for words in (["train", "vae", "--predict", "label", "--out", str(run)], ["predict", str(run), "--out", str(rows)]):
+        if status := command(words):
+            raise SystemExit(status)
+    return run, rows
+
+
+def compare(folder: Path, table: Path, iterations: int) -> None:
+    """Print both columns and their difference."""
+    run, rows = jensen.load(folder), list(csv.DictReader(table.open()))
     index = torch.tensor([int(row["example"]) for row in rows])
     test = run.dataset.test[index]
     x, labels = flat(test.x, run.spec.levels), test.labels.numpy()
-    peer = fitted(run, options.iterations)
+    peer = fitted(run, iterations)
     by_peer = {"log-loss": -log_p(peer, x, labels), "accuracy": (peer.predict(x) == labels).astype(float)}
     ours = {
         "log-loss": np.array([-np.log(max(float(row[f"p({row['label']})"]), 1e-300)) for row in rows]),
