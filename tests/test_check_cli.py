@@ -80,8 +80,8 @@ def test_vectors_have_a_picture_without_images(tmp_path: Path) -> None:
     [
         (["--n", "11"], "11 samples and 5 neighbours: expected at least 12"),
         (["--k", "90"], "60 samples and 90 neighbours: expected at least 182"),
-        (["--n", "0"], "--n"),
-        (["--k", "0"], "--k"),
+        (["--n", "0"], "n = 0"),
+        (["--k", "0"], "k = 0"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(
