@@ -17,6 +17,7 @@ from scipy import stats
 
 import jensen
 from jensen.cli import main
+from jensen.cli.compression import compression_section
 from jensen.compression import (
     ChainCodec,
     Stack,
@@ -339,6 +340,10 @@ def test_another_process_restores_every_bit(
     sizes = json.loads((tmp_path / "digits.jensen.json").read_text())
     assert sizes["file_bytes"] == file.stat().st_size
     assert sizes["examples"] == 40
+    section = compression_section(runs[name], sizes["weights"])
+    assert f"{sizes['file_bytes']:,}" in section
+    assert "WebP, in one picture" in section
+    assert compression_section(runs[name], sizes["weights"] + 1) == ""  # it was trained on since
     environment = os.environ | {"OMP_NUM_THREADS": "2"}  # the file knows better
     command = [sys.executable, "-m", "jensen", "decompress", str(file), "--run", str(runs[name]), "--out", str(out)]
     subprocess.run(command, check=True, env=environment, capture_output=True)

@@ -158,6 +158,7 @@ def evaluate_run(
     """
     from rich.console import Console
 
+    from jensen.cli.compression import compression_section
     from jensen.evaluate import evaluate, save_evaluation, table, write_report
     from jensen.inference.show import prediction_section
     from jensen.inference.show_calibration import imputation_section
@@ -165,7 +166,7 @@ def evaluate_run(
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
-    sections = prediction_section(run.folder, run.step), imputation_section(run.folder, run.step)
+    sections = [make(run.folder, run.step) for make in (prediction_section, imputation_section, compression_section)]
     write_report(results, [*further, *sections])
     Console().print(table(evaluation))
     return results

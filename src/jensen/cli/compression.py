@@ -5,22 +5,28 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
 from jensen.compression import (
+    COLUMNS,
     AbstractCodec,
     Codelength,
     Encoded,
     Header,
     Machine,
     codec_for,
+    codelength_rows,
     codelength_table,
+    codelength_title,
     data_digest,
     decode,
     encode,
@@ -32,10 +38,12 @@ from jensen.compression import (
     unpack,
 )
 from jensen.errors import InputError
+from jensen.evaluate import page
 from jensen.randomness import Stream, generator
 from jensen.run import Run
 from jensen.training.checkpoint import write_file
 
+RECORD = "compression.json"  # in the run's folder, for its report
 AT_ONCE = 1000  # examples prepared together
 
 
@@ -61,6 +69,7 @@ def compress(command: options.Compress) -> None:
     bound_bits = -float(encoded.bound.sum()) / math.log(2)
     found = Codelength(
         source=command.data or f"{run.spec.source}, {command.split} split",
+        weights=run.step,
         examples=len(raw),
         dimensions=math.prod(run.spec.shape),
         steps=codec.steps,
@@ -77,11 +86,32 @@ def compress(command: options.Compress) -> None:
     command.out.parent.mkdir(parents=True, exist_ok=True)
     write_file(command.out, content)
     record = command.out.with_name(f"{command.out.name}.json")
-    write_file(record, found.model_dump_json(indent=1).encode())
+    for path in (record, run.folder / RECORD):
+        write_file(path, found.model_dump_json(indent=1).encode())
     Console().print(codelength_table(found))
     back = "" if seconds_back is None else f", {len(raw) / seconds_back:.3g} a second back again"
     print(f"{len(raw) / seconds:.3g} examples a second{back}")
     print(f"{command.out} and {record} written; the file holds no labels")
+
+
+def compression_section(folder: Path, weights: int) -> str:
+    """The section of a report about the last compression by a run; empty where there is none by these weights."""
+    path = folder / RECORD
+    if not path.exists():
+        return ""
+    try:
+        found = Codelength.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{path} is damaged or of another version; make it again: jensen compress {folder}") from error
+    if found.weights != weights:
+        return ""
+    made_of, others = codelength_rows(found)
+    note = "The overhead is how far the file is from the bound and the initial bits, which carry nothing."
+    return page.section(
+        "Compression",
+        f'<p class="small">{escape(codelength_title(found))}. {note}</p>',
+        page.columns(COLUMNS, {**made_of, **others}),
+    )
 
 
 def decompress(command: options.Decompress) -> None:

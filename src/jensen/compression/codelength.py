@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+COLUMNS = ("bytes", "bits per example", "bits/dim", "times the file")
+
+
 class Codelength(BaseModel):
     """The size of a compressed file against the model's bound and other formats."""
 
@@ -15,6 +18,8 @@ class Codelength(BaseModel):
 
     source: str
     """Which examples."""
+    weights: int
+    """The training step that the model's weights are from."""
     examples: int
     dimensions: int
     """Numbers in one example."""
@@ -53,23 +58,38 @@ def codelength_table(found: Codelength) -> "Table":
     from rich import box
     from rich.table import Table
 
-    chain = "" if found.steps is None else f", chain of {found.steps} steps"
-    title = f"{found.examples:,} examples of {found.source}{chain}"
-    shown = Table(box=box.SIMPLE, title=title, title_justify="left", padding=(0, 1, 0, 0))
-    for header in ("", "bytes", "bits per\nexample", "bits/dim", "times\nthe file"):
+    shown = Table(box=box.SIMPLE, title=codelength_title(found), title_justify="left", padding=(0, 1, 0, 0))
+    for header in ("", *COLUMNS):
         shown.add_column(header, justify="right" if header else "left", no_wrap=True)
-    _add_row(shown, found, "the file", 8.0 * found.file_bytes)
-    _add_row(shown, found, "  bound", found.bound_bits)
-    excess = found.stack_bits - found.initial_bits - found.bound_bits
-    _add_row(shown, found, f"  overhead, {100 * found.overhead:.2f} ± {100 * found.overhead_error:.2f} %", excess)
-    _add_row(shown, found, "  initial bits", found.initial_bits)
-    _add_row(shown, found, "  header and checksum", 8.0 * found.file_bytes - found.stack_bits)
+    made_of, others = codelength_rows(found)
+    for name, cells in made_of.items():
+        shown.add_row(name, *cells)
     shown.add_section()
-    for name, size in found.others.items():
-        _add_row(shown, found, name, 8.0 * size)
+    for name, cells in others.items():
+        shown.add_row(name, *cells)
     return shown
 
 
-def _add_row(shown: "Table", found: Codelength, name: str, bits: float) -> None:
-    cells = [f"{bits / 8:,.0f}", f"{bits / found.examples:,.1f}", f"{found.per_dimension(bits):.4f}"]
-    shown.add_row(name, *cells, f"{bits / 8 / found.file_bytes:.2f}")
+def codelength_title(found: Codelength) -> str:
+    """What was compressed, and by how long a chain."""
+    chain = "" if found.steps is None else f", chain of {found.steps} steps"
+    return f"{found.examples:,} examples of {found.source}{chain}"
+
+
+def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """A row of `COLUMNS` for the file and each of its parts, and one for every other format."""
+    excess = found.stack_bits - found.initial_bits - found.bound_bits
+    parts = {
+        "the file": 8.0 * found.file_bytes,
+        "  bound": found.bound_bits,
+        f"  overhead, {100 * found.overhead:.2f} ± {100 * found.overhead_error:.2f} %": excess,
+        "  initial bits": found.initial_bits,
+        "  header and checksum": 8.0 * found.file_bytes - found.stack_bits,
+    }
+    made_of = {name: _cells(found, bits) for name, bits in parts.items()}
+    return made_of, {name: _cells(found, 8.0 * size) for name, size in found.others.items()}
+
+
+def _cells(found: Codelength, bits: float) -> list[str]:
+    per_dimension = f"{found.per_dimension(bits):.4f}"
+    return [f"{bits / 8:,.0f}", f"{bits / found.examples:,.1f}", per_dimension, f"{bits / 8 / found.file_bytes:.2f}"]
