@@ -9,7 +9,9 @@ from PIL import Image
 
 import jensen
 from jensen.cli import main
+from jensen.errors import InputError
 from jensen.features.sample_metrics import SampleMetrics
+from jensen.features.show_samples import metrics_section
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
 
 BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "ema_decay": None}
@@ -52,6 +54,13 @@ def test_check_prints_a_table_and_writes_numbers_and_a_picture(run: Path, capsys
     before = (run / "sample_metrics-pixels.json").read_bytes()
     assert main(_check(run)) == 0
     assert (run / "sample_metrics-pixels.json").read_bytes() == before
+    assert main(["evaluate", str(run), "--examples", "20", "--samples", "5"]) == 0
+    report = (run / "report.html").read_text()
+    assert "Samples against data" in report
+    assert "No sign of memorised" in report
+    (run / "sample_metrics-pixels.json").write_text("{")
+    with pytest.raises(InputError, match="jensen features check"):
+        metrics_section(run, jensen.load(run).step)
 
 
 def test_check_uses_the_runs_classifier_and_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

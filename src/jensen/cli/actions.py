@@ -160,13 +160,15 @@ def evaluate_run(
 
     from jensen.cli.compression import compression_section
     from jensen.evaluate import evaluate, save_evaluation, table, write_report
+    from jensen.features.show_samples import metrics_section
     from jensen.inference.show import prediction_section
     from jensen.inference.show_calibration import imputation_section
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
-    sections = [make(run.folder, run.step) for make in (prediction_section, imputation_section, compression_section)]
+    kinds = metrics_section, prediction_section, imputation_section, compression_section
+    sections = [make(run.folder, run.step) for make in kinds]
     write_report(results, [*further, *sections])
     Console().print(table(evaluation))
     return results

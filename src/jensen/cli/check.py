@@ -7,7 +7,7 @@ from jensen.cli.actions import open_run
 from jensen.evaluate.pictures import save_chart
 from jensen.features.fit import shown
 from jensen.features.sample_metrics import FeatureFunction, check_samples, draw, pixels, require, seen_by
-from jensen.features.show_samples import SUSPICIOUS, metrics_table, nearest_chart
+from jensen.features.show_samples import PICTURE, RECORD, SUSPICIOUS, metrics_table, nearest_chart
 from jensen.features.store import FOLDER, load_classifier
 from jensen.randomness import generator
 from jensen.run import Run
@@ -27,9 +27,9 @@ def features_check(command: options.FeaturesCheck) -> None:
     samples = torch.from_numpy(preparation.to_raw(x))
     check = check_samples(samples, train, test, features=see, name=name, k=command.k, seed=command.seed)
     Console().print(metrics_table(check.metrics))
-    record = run.folder / f"sample_metrics-{name}.json"
-    write_file(record, check.metrics.model_dump_json(indent=1).encode())
-    picture = run.folder / "pictures" / f"nearest-{name}.png"
+    record, picture = run.folder / RECORD.format(name), run.folder / PICTURE.format(name)
+    metrics = check.metrics.model_copy(update={"weights": run.step})
+    write_file(record, metrics.model_dump_json(indent=1).encode())
     picture.parent.mkdir(exist_ok=True)
     least = check.nearest.samples.argsort()[:SUSPICIOUS]
     pairs = None

@@ -68,6 +68,8 @@ class SampleMetrics(Value):
     features: str
     """What the distances are between: `pixels`, `classifier`, or another function's name."""
     seed: int
+    weights: int | None = None
+    """The training step that the model's weights are from; None where the samples are not a run's."""
     train: int
     """Training examples, all of which are searched for copies."""
     samples: Likeness

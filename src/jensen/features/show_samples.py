@@ -1,10 +1,15 @@
 """Metrics of samples as a table for a terminal, and the nearest training examples as a picture."""
 
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
+from jensen.errors import InputError
+from jensen.evaluate import page
 from jensen.evaluate.pictures import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH
 from jensen.features.copies import Memorisation, Nearest
 from jensen.features.sample_metrics import Likeness, SampleMetrics
@@ -13,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from rich.table import Table
 
+RECORD, PICTURE = "sample_metrics-{}.json", "pictures/nearest-{}.png"  # in the run's folder, by the features' name
 SUSPICIOUS = 10  # samples shown beside their nearest training example
 
 Row = tuple[str, str]  # a number with its interval, and its p-value
@@ -44,6 +50,36 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
     ]
     shown.caption = Text("\n".join(lines), style="not dim not italic")
     return shown
+
+
+def metrics_section(folder: Path, weights: int) -> str:
+    """The section of a report about the metrics of samples in a run's folder; empty where none of these weights."""
+    parts = []
+    for path in sorted(folder.glob(RECORD.format("*"))):
+        try:
+            metrics = SampleMetrics.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise InputError(
+                f"{path} is damaged or of another version; make it again: jensen features check {folder}"
+            ) from error
+        if metrics.weights == weights:
+            parts += _metrics_part(metrics, folder / PICTURE.format(path.stem.rpartition("-")[2]))
+    return page.section("Samples against data", *parts) if parts else ""
+
+
+def _metrics_part(metrics: SampleMetrics, picture: Path) -> list[str]:
+    of, found = metrics.samples, metrics.memorisation
+    title = f"{of.count:,} samples against {of.test:,} test examples; features: {metrics.features}."
+    floors = {**_likeness(metrics.floor), **_memorisation(metrics.memorisation_floor)}
+    rows = {name: [*row, *floors[name]] for name, row in {**_likeness(of), **_memorisation(found)}.items()}
+    caption = f"Distances to the nearest training example, and the nearest samples. {verdict(found)}"
+    alt = "Distances to the nearest training example"
+    shown = page.figure(page.image(picture, alt, "chart"), caption) if picture.exists() else ""
+    return [
+        f'<p class="small">{escape(title)} Brackets: 95 % intervals; beside them real data in the samples\' place.</p>',
+        page.columns(("samples", "p", "real data", "p"), rows),
+        shown,
+    ]
 
 
 def verdict(found: Memorisation) -> str:
