@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
@@ -23,13 +24,21 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import Recipe, explain, read_recipe
-from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
+from jensen.training.checkpoint import (
+    best_checkpoint,
+    checkpoints,
+    first_good,
+    load_checkpoint,
+    load_weights,
+    set_aside,
+    write_file,
+)
 from jensen.training.fit import fit
 from jensen.training.log import read_lines
 from jensen.training.loop import TrainingState, accelerator_for
 
 FORMAT = 1
-RECIPE, DATA, CHECKPOINTS = "recipe.json", "data.json", "checkpoints"
+RECIPE, DATA, CHECKPOINTS, LOCK = "recipe.json", "data.json", "checkpoints", ".lock"
 
 
 @dataclass(frozen=True)
@@ -81,34 +90,46 @@ def train(recipe: Recipe, out: str | Path) -> Run:
     dataset = load_dataset(recipe)
     state = _start(recipe, dataset.spec)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / RECIPE, recipe)
-    _write_json(folder / DATA, dataset.spec)
-    return _continue(folder, recipe, state, dataset)
+    with _alone(folder):
+        _new_folder(folder)
+        _write_json(folder / RECIPE, recipe)
+        _write_json(folder / DATA, dataset.spec)
+        return _continue(folder, recipe, state, dataset)
 
 
 def resume(folder: str | Path) -> Run:
-    """Continue a run from its last checkpoint, bit for bit as if it had never stopped; gives the run."""
+    """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
+
+    Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
+    the run.
+    """
     folder = Path(folder)
     recipe, spec = recipe_of(folder), _read_spec(folder)
-    dataset = load_again(spec)
-    state = _start(recipe, spec)
-    saved = checkpoints(folder / CHECKPOINTS)
-    if saved:
-        load_checkpoint(saved[-1], state)
-    if state.converged or state.step >= recipe.training.steps:
-        return load(folder)
-    return _continue(folder, recipe, state, dataset)
+    with _alone(folder):
+        dataset = load_again(spec)
+        state = _start(recipe, spec)
+        saved = checkpoints(folder / CHECKPOINTS)
+        if saved:
+            good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
+            set_aside([path for path in saved if path.name > good.name])
+        if state.converged or state.step >= recipe.training.steps:
+            return load(folder)
+        return _continue(folder, recipe, state, dataset)
 
 
 def load(folder: str | Path) -> Run:
-    """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder."""
+    """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder.
+
+    Where the best checkpoint is damaged the last good one is used, with a warning.
+    """
     folder = Path(folder)
     recipe, spec = recipe_of(folder), _read_spec(folder)
     best = best_checkpoint(folder / CHECKPOINTS)
     if best is None:
         raise InputError(f"{folder} holds no checkpoint yet; train it further with: jensen resume {folder}")
     model = build_model(recipe, spec)
-    load_weights(best, model)
+    others = [path for path in reversed(checkpoints(folder / CHECKPOINTS)) if path != best]
+    best, _ = first_good([best, *others], lambda path: load_weights(path, model))
     return Run(folder, recipe, spec, model.eval(), best)
 
 
@@ -129,9 +150,23 @@ def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Datas
 # ---------------------------------------------------------------------------------------------- the folder
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within, no other process trains the run; the lock goes with the process that holds it, however that ends."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"{folder} is being trained by another process; wait for it, or stop it first") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _new_folder(out: str | Path) -> Path:
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
         held = "a run" if (folder / RECIPE).exists() else "something"
         raise InputError(f"--out {folder} holds {held} already; give a new folder, or continue with: jensen resume")
     return folder

@@ -10,8 +10,11 @@ import json
 import math
 import os
 import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -21,7 +24,10 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.training.loop import TrainingState
 
+Value = TypeVar("Value")
+
 FORMAT = 1
+DAMAGED = ".damaged"  # what a checkpoint that cannot be used gets at the end of its name
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 EMA = "ema/"
 RECORDED = {
@@ -34,6 +40,10 @@ RECORDED = {
     "optimisers",
     "optimiser_numbers",
 }
+
+
+class DamagedCheckpointError(InputError):
+    """A checkpoint that is truncated, altered or incomplete: the one before may be good."""
 
 
 # ---------------------------------------------------------------------------------------------- write
@@ -119,12 +129,42 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the best validation bound, else the last, else None."""
+    """The checkpoint with the best validation bound, else the last, else None; `first_good` skips damaged ones."""
     found = checkpoints(folder)
     if not found:
         return None
-    best = _read_record(found[-1])["best_step"]
+    best = first_good(found[::-1], lambda path: int(_read_record(path)["best_step"]))[1]
     return next((path for path in found if _step(path) == best), found[-1])
+
+
+def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
+    """The first of some checkpoints that is not damaged and what `use` makes of it; warns of those passed over.
+
+    Raises the first complaint where all of them are damaged.
+    """
+    complaints: list[DamagedCheckpointError] = []
+    for path in paths:
+        try:
+            found = use(path)
+        except DamagedCheckpointError as complaint:
+            complaints.append(complaint)
+            continue
+        if complaints:
+            told = "; ".join(str(complaint) for complaint in complaints)
+            warnings.warn(f"{told}. Using {path} in its place", stacklevel=3)
+        return path, found
+    raise complaints[0]
+
+
+def set_aside(paths: Sequence[Path]) -> None:
+    """Rename damaged checkpoints, so that they are neither used nor lost."""
+    for path in paths:
+        path.rename(_unused(path.with_name(path.name + DAMAGED)))
+
+
+def _unused(path: Path) -> Path:
+    numbers = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(name for name in chain([path], numbers) if not name.exists())
 
 
 def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
@@ -177,7 +217,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         if written <= FORMAT and not (record.keys() >= RECORDED and {MODEL, OPTIMISER} <= record["sha256"].keys()):
             raise ValueError("incomplete")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path / STATE} is missing or damaged; remove {path} to use the one before") from error
+        raise DamagedCheckpointError(f"{path / STATE} is missing or damaged; restore it from a copy") from error
     if written > FORMAT:
         raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
     return record
@@ -185,17 +225,19 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     expected = _read_record(path)["sha256"][name]
-    advice = f"restore it, or remove {path} to use the checkpoint before"
+    advice = "restore it from a copy"
     try:
         content = (path / name).read_bytes()
     except OSError as error:
-        raise InputError(f"{path / name} cannot be read ({error.strerror}); {advice}") from error
+        raise DamagedCheckpointError(f"{path / name} cannot be read ({error.strerror}); {advice}") from error
     if hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(f"{path / name} is truncated or altered: its SHA-256 is not the one recorded; {advice}")
+        raise DamagedCheckpointError(
+            f"{path / name} is truncated or altered: its SHA-256 is not the one recorded; {advice}"
+        )
     try:
         return load(content)
     except SafetensorError as error:
-        raise InputError(f"{path / name} is not a safetensors file ({error}); {advice}") from error
+        raise DamagedCheckpointError(f"{path / name} is not a safetensors file ({error}); {advice}") from error
 
 
 def _step(path: Path) -> int:

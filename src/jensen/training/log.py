@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from jensen.training.checkpoint import write_file
+
 
 class MetricsLog:
     """Appends one JSON object per line to metrics.jsonl and scalars to tensorboard/; lines after `step` are cut off.
@@ -19,9 +21,8 @@ class MetricsLog:
 
         path = folder / "metrics.jsonl"
         kept = [line for line in read_lines(path) if line["step"] <= step]
-        self._file = path.open("w")
-        for line in kept:
-            self._file.write(json.dumps(line) + "\n")
+        write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
