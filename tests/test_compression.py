@@ -106,6 +106,27 @@ def test_draws_follow_the_law_and_can_be_given_back() -> None:
     np.testing.assert_array_equal(stack.words(), before)
 
 
+def test_narrow_numbers_beside_wide_ones_are_drawn_from_their_own_tails() -> None:
+    stack = a_stack(80_000)
+    mean, scale = np.zeros(40_000), np.tile([4.0, 1000.0], 20_000)
+    before = stack.words()
+    drawn = stack.draw_near(mean, scale)
+    assert np.abs(drawn / scale).max() < 17  # always: a window is at most 16 of its standard deviations wide
+    stack.give_back(drawn, mean, scale)
+    np.testing.assert_array_equal(stack.words(), before)
+
+
+def test_scrambling_reaches_words_that_were_set_aside() -> None:
+    stack = a_stack(400_000)
+    before = stack.words()
+    stack.scramble(1)
+    stack.scramble(300_000)
+    same = Stack(stack.words(), scrambled=2)
+    same.unscramble(300_000)
+    same.unscramble(1)
+    np.testing.assert_array_equal(same.words(), before)
+
+
 def test_predictions_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="not finite"):
         a_stack().push_near(np.zeros(2, np.int64), np.array([0.0, np.nan]), np.ones(2))
@@ -187,6 +208,7 @@ def test_a_vae_codes_in_its_bound(name: str) -> None:
     elbo = a_vae(name).elbo(codec.prepared(symbols), draws=50)
     spread = elbo.standard_error.square().sum().sqrt().item() * math.sqrt(50)
     tolerance = (6 * spread + 50) / math.log(2)  # false-alarm rate below 1e-8; 50 nats for words and bins
+    assert abs(encoded.bound.sum().item() - elbo.value.sum().item()) < 6 * spread  # its draws are those of q
     assert bits == pytest.approx(-elbo.value.sum().item() / math.log(2), abs=tolerance)
     assert tolerance < 0.1 * bits
 
@@ -280,6 +302,12 @@ def test_every_flipped_bit_and_every_truncation_is_noticed() -> None:
             unpack(content[:position], "file")
     with pytest.raises(InputError):
         unpack(content + b"\0", "file")
+
+
+def test_a_header_whose_count_is_not_that_of_its_batches_is_refused() -> None:
+    header, words = unpack(a_file(), "file")
+    with pytest.raises(InputError, match="header of another format"):
+        unpack(pack(header.model_copy(update={"count": 4}), words), "file")
 
 
 def test_the_digest_of_data_knows_dtype_and_shape() -> None:

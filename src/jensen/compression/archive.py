@@ -8,16 +8,17 @@ payload    the stack's 32-bit words, little-endian, the bottom first
 """
 
 import hashlib
+import math
 import platform
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
 from jensen.errors import InputError
@@ -62,6 +63,7 @@ class Header(BaseModel):
     dtype: Literal["uint8", "uint16", "float32"]
     """Of the raw data."""
     count: int
+    """Of all examples, as many as in the batches."""
     batches: tuple[tuple[int, int], ...]
     """(size, how many in a row) of the batches that went through the network together."""
     steps: int | None
@@ -71,6 +73,12 @@ class Header(BaseModel):
     data: str
     """BLAKE2b of the raw examples."""
     machine: Machine
+
+    @model_validator(mode="after")
+    def _batches_hold_all(self) -> Self:
+        if any(min(pair) < 1 for pair in self.batches) or sum(math.prod(pair) for pair in self.batches) != self.count:
+            raise ValueError("batches that are not of `count` examples")
+        return self
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 Pushing a symbol of probability P adds log2(1/P) bits; popping under the same probabilities gives it back and takes them
 off again. Popped from bits that are random, a symbol is a draw from the distribution: that is what bits-back needs.
 Probabilities are multiples of 2^-24, and every symbol of a window has one of these at least, so that n symbols cost the
-share n / 2^24 of the mass. Windows therefore move with the mean and are no wider than the tails.
+share n / 2^24 of the mass. Windows therefore move with the mean and are as wide as the tails of what is in them.
 
 Bits that were pushed are random only if what was pushed followed the very law that it was pushed under. Otherwise, and
 where a number is drawn from the bits that the last one was just pushed into, draws repeat themselves: x_{t+1} would
@@ -11,6 +11,7 @@ undo the noise of x_t. `scramble` therefore adds pseudo-random bits, modulo 2, t
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Stack:
 
     def _add_noise(self, count: int) -> None:
         """To all but the topmost word, which may not become 0; a number takes less than a word."""
+        self._reach(count + 1)
         words = self._coder.get_compressed()
         noise = np.random.PCG64(self._scrambled).random_raw(count).astype(np.uint32)[: len(words) - 1]
         words[-2 : -2 - len(noise) : -1] ^= noise
@@ -93,36 +95,44 @@ class Stack:
 
         One beyond the window is pushed as the window's end, whose bin is the whole tail, and the excess beside it.
         """
-        centre, offset, scale, half = _window(mean, scale)
-        symbols = (values - centre).clip(-half, half)
-        excess = (np.abs(values - centre) - half)[np.abs(symbols) == half]
-        if excess.size:
-            if excess.max() >= ESCAPE**2:
-                raise InputError("the model predicts numbers that are far off the data; train it further")
-            self._push(excess % ESCAPE, self._models.Uniform(ESCAPE))
-            self._push(excess // ESCAPE, self._models.Uniform(ESCAPE))
-        self._push(symbols, self._models.QuantizedGaussian(-half, half), offset, scale)
+        for window in reversed(_windows(mean, scale)):
+            distance = values[window.rows] - window.centre
+            symbols = distance.clip(-window.half, window.half)
+            excess = (np.abs(distance) - window.half)[np.abs(symbols) == window.half]
+            if excess.size:
+                if excess.max() >= ESCAPE**2:
+                    raise InputError("the model predicts numbers that are far off the data; train it further")
+                self._push(excess % ESCAPE, self._models.Uniform(ESCAPE))
+                self._push(excess // ESCAPE, self._models.Uniform(ESCAPE))
+            self._push(symbols, self._gaussian(window), window.offset, window.scale)
 
     def pop_near(self, mean: Floats, scale: Floats) -> Integers:
         """Pop what `push_near` pushed."""
-        centre, offset, scale, half = _window(mean, scale)
-        symbols = self._pop(self._models.QuantizedGaussian(-half, half), offset, scale)
-        ends = np.abs(symbols) == half
-        if ends.any():
-            count, uniform = int(ends.sum()), self._models.Uniform(ESCAPE)
-            excess = self._pop(uniform, count=count) * ESCAPE
-            symbols[ends] += np.sign(symbols[ends]) * (excess + self._pop(uniform, count=count))
-        return centre + symbols
+        values = np.empty(len(mean), np.int64)
+        for window in _windows(mean, scale):
+            symbols = self._pop(self._gaussian(window), window.offset, window.scale)
+            ends = np.abs(symbols) == window.half
+            if ends.any():
+                count, uniform = int(ends.sum()), self._models.Uniform(ESCAPE)
+                excess = self._pop(uniform, count=count) * ESCAPE
+                symbols[ends] += np.sign(symbols[ends]) * (excess + self._pop(uniform, count=count))
+            values[window.rows] = window.centre + symbols
+        return values
 
     def draw_near(self, mean: Floats, scale: Floats) -> Integers:
         """Pop integers that were never pushed: draws from N(mean, scale²) over unit bins, its tails cut off."""
-        centre, offset, scale, half = _window(mean, scale)
-        return centre + self._pop(self._models.QuantizedGaussian(-half, half), offset, scale)
+        values = np.empty(len(mean), np.int64)
+        for window in _windows(mean, scale):
+            values[window.rows] = window.centre + self._pop(self._gaussian(window), window.offset, window.scale)
+        return values
 
     def give_back(self, values: Integers, mean: Floats, scale: Floats) -> None:
         """Push what `draw_near` drew: the stack is what it was before."""
-        centre, offset, scale, half = _window(mean, scale)
-        self._push(values - centre, self._models.QuantizedGaussian(-half, half), offset, scale)
+        for window in reversed(_windows(mean, scale)):
+            self._push(values[window.rows] - window.centre, self._gaussian(window), window.offset, window.scale)
+
+    def _gaussian(self, window: "_Window") -> Any:
+        return self._models.QuantizedGaussian(-window.half, window.half)
 
     # -- levels 0..L-1
 
@@ -148,20 +158,47 @@ class Stack:
         self._coder.encode_reverse(values.astype(np.int32), model, *parameters)
 
     def _pop(self, model: Any, *parameters: Floats, count: int | None = None) -> Integers:
-        needed = (len(parameters[0]) if count is None else count) + 2
-        while self._below and self._coder.num_words() < needed:
-            self._coder = self._coder_of(np.concatenate([self._below.pop(), self._coder.get_compressed()]))
+        self._reach((len(parameters[0]) if count is None else count) + 2)
         popped = self._coder.decode(model, *(parameters if count is None else (count,)))
         self.lowest = min(self.lowest, self.height)
         return popped.astype(np.int64)
 
+    def _reach(self, needed: int) -> None:
+        """Have so many words at hand, if there are."""
+        while self._below and self._coder.num_words() < needed:
+            self._coder = self._coder_of(np.concatenate([self._below.pop(), self._coder.get_compressed()]))
 
-def _window(mean: Floats, scale: Floats) -> tuple[Integers, Floats, Floats, int]:
-    """The integers nearest to the means, what is left of these, the scales, and how far the window reaches."""
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Numbers `rows` of an array, coded as distances from `centre`, the integers nearest to their means, up to `half`.
+
+    `offset` is what is left of the means.
+    """
+
+    rows: Integers
+    centre: Integers
+    offset: Floats
+    scale: Floats
+    half: int
+
+
+def _windows(mean: Floats, scale: Floats) -> list[_Window]:
+    """Numbers of like scales, up to a factor of two, in windows of their own.
+
+    In one as wide as the widest need, the least masses of all its symbols would be tails of the narrow ones: at 2^14
+    symbols, one draw of a thousand anywhere in it, a hundred standard deviations away perhaps.
+    """
     mean, scale = _checked(mean, scale)
-    centre = np.rint(mean)
-    half = min(math.ceil(TAIL * float(scale.max())) + 1, WIDEST)
-    return centre.astype(np.int64), mean - centre, scale, half
+    exponents = np.frexp(scale)[1]
+    found = []
+    for exponent in np.unique(exponents).tolist():
+        rows = (exponents == exponent).nonzero()[0]
+        centre = np.rint(mean[rows])
+        half = min(math.ceil(TAIL * 2.0 ** min(exponent, 64)) + 1, WIDEST)
+        offset = np.ascontiguousarray(mean[rows] - centre)
+        found.append(_Window(rows, centre.astype(np.int64), offset, np.ascontiguousarray(scale[rows]), half))
+    return found
 
 
 def _checked(*parameters: Floats) -> tuple[Floats, ...]:

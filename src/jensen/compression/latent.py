@@ -16,7 +16,7 @@ from jensen.gaussian import Gaussian
 from jensen.likelihood import BernoulliLikelihood, CategoricalLikelihood, DiscretisedLikelihood
 from jensen.vae import VAE
 
-BINS = 1024  # per standard deviation of the prior
+BINS = 256  # per standard deviation of the prior
 
 
 class VAECodec(AbstractCodec):
