@@ -7,17 +7,23 @@ import numpy as np
 import pytest
 import torch
 from linear_vae import as_vae, random_ppca
+from mixtures import ExactDenoiser, three_clusters
 from scipy import stats
 
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.cli.main import main
 from jensen.data import Examples
 from jensen.data.preparation import Standardise
+from jensen.diffusion import LinearLogSnr, UniformTimes
+from jensen.diffusion.model import DiffusionModel, Scoring
+from jensen.diffusion.ode import Tolerance
+from jensen.diffusion.weighting import Simple, WeightedObjective
 from jensen.evaluate.referee import Verdict, referee
 from jensen.evaluate.referee_table import referee_section, verdict_table
 from jensen.evaluate.settings import RefereeSettings
 from jensen.model import Effort, Estimator
 from jensen.pareto import generalised_pareto_shape, pareto_shape, tail_length
+from jensen.randomness import generator
 from jensen.vae import VAE
 
 # ---------------------------------------------------------------------------------------------- Pareto k
@@ -62,13 +68,13 @@ def test_weights_without_a_tail_and_too_few_weights():
 # ---------------------------------------------------------------------------------------------- the verdict
 
 
-def settled(model, count=30, **settings):
-    raw = np.float32(random_ppca(5, 2).draw(count))
-    moments = {"shift": (0.0,) * 5, "scale": (1.0,) * 5, "minimum": -9.0, "maximum": 9.0}
-    preparation = Standardise(dtype="float32", dimensions=5, resolution=1e-3, **moments)
+def settled(model, x=None, **settings):
+    x = (random_ppca(5, 2).draw(30) if x is None else x).float()
+    dims = x.shape[1]
+    moments = {"shift": (0.0,) * dims, "scale": (1.0,) * dims, "minimum": -9.0, "maximum": 9.0}
+    preparation = Standardise(dtype="float32", dimensions=dims, resolution=1e-3, **moments)
     chosen = RefereeSettings(**{"temperatures": 20, "chains": 8, **settings})
-    model = model.float()
-    return referee(model, Examples(torch.from_numpy(raw), None), preparation, chosen, samples=200, seed=0, source="toy")
+    return referee(model.float(), Examples(x, None), preparation, chosen, samples=200, seed=0, source="toy")
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +121,51 @@ def test_a_bound_above_a_better_estimate_is_named():
     found = settled(vae)
     assert [claim.holds for claim in found.claims] == [False]
     assert "ELBO exceeds AIS by" in found.warnings[0]
+
+
+class Vague(VAE):
+    """A VAE with two ELBOs that differ by a nat, each with an error of ten that the differences do not have."""
+
+    def estimators(self, effort: Effort):
+        def vague(more):
+            def estimate(x, seed, index):
+                found = self.elbo(x, draws=16, seed=seed, index=index)
+                return Elbo(found.reconstruction + more, found.rates, torch.full_like(found.value, 10.0))
+
+            return estimate
+
+        return [Estimator("one", vague(0), (), equal=("other",)), Estimator("other", vague(1), ())]
+
+
+def test_a_large_error_excuses_no_difference_of_averages():
+    """Only the logs of averages lie too low by half the square of their errors."""
+    vae = as_vae(random_ppca(5, 2))
+    vae.__class__ = Vague
+    assert [claim.holds for claim in settled(vae).claims] == [False]
+
+
+def test_the_bounds_of_a_diffusion_model_agree_and_its_ode_is_log_p():
+    clusters = three_clusters()
+    scoring = Scoring(200, terms=8, tolerance=Tolerance(1e-6, 1e-6))
+    model = DiffusionModel(
+        (2,), ExactDenoiser(clusters), LinearLogSnr(12.0, -9.0), WeightedObjective(Simple(), UniformTimes()), scoring
+    )
+    x = clusters.sample(40, generator(7))
+    found = settled(model, x, simulated=5, referee_examples=40)
+    assert found.warnings == ()
+    assert found.simulated == ()  # it has no bracket
+    assert [claim.holds for claim in found.claims] == [True]
+    by_strata, exact, flow = found.accounts
+    assert [by_strata.evaluations, exact.evaluations] == [2 * 9, 200]
+    log_p = clusters.log_prob(x)
+    assert (torch.tensor(flow.values).double() - log_p).abs().max() < 0.01
+    # Means over 40 examples within 4 standard errors, false alarm 6e-5 each; 200 steps lose at most 0.2 nats
+    difference = torch.tensor(by_strata.values) - torch.tensor(exact.values)
+    assert abs(difference.mean()) < 4 * difference.std() / math.sqrt(40)
+    below = torch.tensor(exact.values).double() - log_p
+    error = below.std() / math.sqrt(40)
+    assert -0.2 - 4 * error < below.mean() < 4 * error
+    assert error < 0.25  # sharp enough to fail
 
 
 def test_a_verdict_is_json_both_ways_and_a_table_and_a_section(verdict):

@@ -124,6 +124,8 @@ class _Column:
 
     value: Tensor
     error: Tensor
+    bias: Tensor
+    """How far below its limit each value lies on average: error² / 2 of the log of an average, else 0."""
     trusted: Tensor
     count: Count
     details: dict[str, float] = field(default_factory=dict)
@@ -180,6 +182,7 @@ def _joined(parts: Sequence[Found], count: Count) -> _Column:
     trusted, details = torch.ones_like(value, dtype=torch.bool), {}
     weights = [part for part in parts if isinstance(part, ImportanceWeightedBound)]
     chains = [part for part in parts if isinstance(part, AnnealedEstimate)]
+    bias = torch.zeros_like(error) if not (weights or chains) else error.square().nan_to_num(0.0) / 2
     if weights:
         trusted = _cat([part.pareto_shape for part in weights]) <= UNTRUSTED
         details["untrusted"] = 1 - trusted.double().mean().item()
@@ -188,7 +191,7 @@ def _joined(parts: Sequence[Found], count: Count) -> _Column:
         details["median_effective_sample_size"] = sizes.median().item()
     if chains:
         details["acceptance"] = _cat([part.acceptance for part in chains]).mean().item()
-    return _Column(value, error, trusted, count, details)
+    return _Column(value, error, bias, trusted, count, details)
 
 
 def _error(part: Found) -> Tensor:
@@ -251,7 +254,8 @@ def _claim(
 ) -> Claim:
     """An order is checked on all examples, an equality on those where neither estimate is known to be unreliable.
 
-    The log of an average that has the standard error s lies too low by s²/2 on average, so two such may differ by that.
+    The log of an average that has the standard error s lies too low by s²/2 on average, so two such may differ by that;
+    an ELBO is itself an average.
     """
     (name, low), (other, high) = first, second
     rows = (low.trusted & high.trusted) if relation == "=" else torch.ones_like(low.trusted)
@@ -260,7 +264,7 @@ def _claim(
         nothing = Estimate(float("nan"), float("nan"), 0)
         return Claim(first=name, relation=relation, second=other, holds=None, nats=nothing, bits_per_dimension=nothing)
     found = Estimate.of(difference)
-    bias = torch.maximum(low.error[rows], high.error[rows]).square().nan_to_num(0.0).mean().item() / 2
+    bias = torch.maximum(low.bias[rows], high.bias[rows]).mean().item()
     allowed = NEGLIGIBLE + 1e-5 * abs(low.value.mean().item())  # the latter for float32
     limit = max(CONTRADICTION * found.standard_error, allowed + (bias if relation == "=" else 0.0))
     excess = abs(found.mean) if relation == "=" else -found.mean
