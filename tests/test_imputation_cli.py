@@ -111,6 +111,8 @@ def test_nan_of_the_data_are_imputed_also_by_a_run_trained_with_some(tmp_path: P
         (["--mask", "random:2"], "probability of a missing value between 0 and 1"),
         (["--mask", "absent.png"], "no such file"),
         (["--mask", "{}/small.png"], "is 4 high and 8 wide, the images are 8 high and 8 wide"),
+        (["--mask", "{}/red.png"], "is coloured or transparent"),
+        (["--mask", "{}/brush.png"], "is coloured or transparent"),
         (["--mask", "{}/small.npy"], "has shape (4, 8); expected that of an example"),
         (["--mask", "{}/numbers.npy"], "expected booleans"),
         (["--mask", "{}/damaged.npz"], "cannot be read"),
@@ -124,6 +126,8 @@ def test_mistakes_are_one_line_and_write_nothing(
     words: list[str], says: str, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.zeros((4, 8), np.uint8)).save(tmp_path / "small.png")
+    Image.fromarray(np.full((8, 8, 3), (255, 0, 0), np.uint8)).save(tmp_path / "red.png")
+    Image.fromarray(np.full((8, 8, 4), (255, 255, 255, 0), np.uint8)).save(tmp_path / "brush.png")
     np.save(tmp_path / "small.npy", np.zeros((4, 8), bool))
     np.save(tmp_path / "numbers.npy", np.full((8, 8), 0.5))
     np.save(tmp_path / "nothing.npy", np.zeros((8, 8), bool))

@@ -12,6 +12,7 @@ import torch
 import jensen
 from jensen.cli import options
 from jensen.cli.guide import guided
+from jensen.cli.targets import check_file, check_folder
 from jensen.data import Examples, check
 from jensen.data.grid import save_grid, save_image
 from jensen.diffusion.model import DiffusionModel
@@ -245,6 +246,7 @@ def score(command: options.Score) -> None:
     """Write one row per example."""
     from jensen.evaluate.scores import score as score_examples
 
+    check_file(command.out, ".csv")
     run = open_run(command.run)
     examples = run.examples(command.data, command.split)
     draws = command.draws or run.model.usual_draws
@@ -304,8 +306,10 @@ def data_check(command: options.DataCheck) -> None:
 def _check_target(out: Path) -> None:
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
-    if out.suffix == "" and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} is not an empty folder; give a new one")
+    if out.suffix:
+        check_file(out)
+    else:
+        check_folder(out)
 
 
 def _raw_or_picture(run: Run, out: Path, x: Any) -> np.ndarray:

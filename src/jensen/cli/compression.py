@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
+from jensen.cli.targets import check_file
 from jensen.compression import (
     COLUMNS,
     AbstractCodec,
@@ -51,8 +52,9 @@ def compress(command: options.Compress) -> None:
     """Compress, see that it decompresses, write the file and its sizes beside it, print the table."""
     from rich.console import Console
 
-    if command.out.is_dir():
-        raise InputError(f"--out {command.out} is a folder; give a new file")
+    record = command.out.with_name(f"{command.out.name}.json")
+    for path in (command.out, record):
+        check_file(path)
     run = open_run(command.run)
     codec = codec_for(run.model, command.steps)
     raw = run.examples(command.data, command.split)[: command.n].x
@@ -85,7 +87,6 @@ def compress(command: options.Compress) -> None:
     )
     command.out.parent.mkdir(parents=True, exist_ok=True)
     write_file(command.out, content)
-    record = command.out.with_name(f"{command.out.name}.json")
     for path in (record, run.folder / RECORD):
         write_file(path, found.model_dump_json(indent=1).encode())
     Console().print(codelength_table(found))
@@ -116,10 +117,7 @@ def compression_section(folder: Path, weights: int) -> str:
 
 def decompress(command: options.Decompress) -> None:
     """Restore the examples of a file, check them, write them."""
-    if command.out.suffix not in (".npz", ".npy"):
-        raise InputError(f"--out {command.out}: expected an .npz (the array x) or an .npy; change its ending")
-    if command.out.is_dir():
-        raise InputError(f"--out {command.out} is a folder; give a new file")
+    check_file(command.out, ".npz", ".npy")
     content = read(command.file)
     run = open_run(command.run)
     raw = _restored(run, content, str(command.file))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
+from jensen.cli.targets import check_folder
 from jensen.data import Examples, load_split, read_examples
 from jensen.data.grid import save_grid
 from jensen.data.mask import read_mask
@@ -32,7 +33,7 @@ HOLE = 0.45  # the brightness of what is missing in a picture
 
 def impute(command: options.Impute) -> None:
     """Impute, write arrays and, of images, a picture; where the truth is known, also how well calibrated that is."""
-    _check_folder(command.out)
+    check_folder(command.out)
     run = open_run(command.run)
     imputer = _imputer(run, command)
     examples, rows = _examples(run, command)
@@ -57,11 +58,6 @@ def impute(command: options.Impute) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- what was asked for
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} is not an empty folder; give a new one")
 
 
 def _imputer(run: Run, command: options.Impute) -> AbstractImputer:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
+from jensen.cli.targets import check_file
 from jensen.data import Examples, read_examples
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
@@ -17,8 +18,7 @@ def predict(command: options.Predict) -> None:
     """Predict, write a row per example; where labels are known print how good that was, write it with pictures."""
     from rich.console import Console
 
-    if command.out.suffix != ".csv":
-        raise InputError(f"--out {command.out}: expected a .csv; change its ending")
+    check_file(command.out, ".csv")
     run = open_run(command.run)
     counts = _label_counts(run)
     examples = _examples(run, command)

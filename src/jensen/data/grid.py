@@ -1,8 +1,13 @@
 """Grids of images as one PNG."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SMALLEST = 40  # pixels: smaller images are enlarged by whole factors, so that one can see them
 
@@ -23,7 +28,7 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
         top, left = (gap + (number // columns) * (height + gap), gap + (number % columns) * (width + gap))
         sheet[top : top + height, left : left + width] = tile
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet if channels > 1 else sheet[..., 0]).save(path, format="PNG")
+    _save(Image.fromarray(sheet if channels > 1 else sheet[..., 0]), path)
 
 
 def save_image(picture: np.ndarray, path: Path) -> None:
@@ -31,7 +36,19 @@ def save_image(picture: np.ndarray, path: Path) -> None:
     from PIL import Image
 
     pixels = np.moveaxis(_channels(picture[None])[0], 0, -1)
-    Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(path, format="PNG")
+    _save(Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]), path)
+
+
+def _save(image: "Image.Image", path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        image.save(temporary, format="PNG")
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _channels(pictures: np.ndarray) -> np.ndarray:

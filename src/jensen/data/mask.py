@@ -25,6 +25,7 @@ EXPECTED = (
     "MASK is half:left, half:right, half:top, half:bottom, centre, random:0.5, a PNG of the size of the images, or an "
     ".npy or .npz of booleans"
 )
+OPAQUE = 255  # of 8 bits: white, too
 HIDING = 0  # a stream beside that of the imputations
 
 
@@ -101,13 +102,16 @@ def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
 def _picture(path: Path, spec: DataSpec) -> np.ndarray:
     if spec.layout != "image":
         raise InputError(f"--mask {path}: examples of shape {spec.shape} are no images; give an .npy of booleans")
-    picture = decode_image(path, ReadOptions(colour="grey"))[0]
-    if picture.shape != spec.shape[-2:]:
+    picture = decode_image(path, ReadOptions(colour="rgba"))
+    if picture.shape[1:] != spec.shape[-2:]:
         raise InputError(
-            f"--mask {path}: is {picture.shape[0]} high and {picture.shape[1]} wide, the images are "
+            f"--mask {path}: is {picture.shape[1]} high and {picture.shape[2]} wide, the images are "
             f"{spec.shape[-2]} high and {spec.shape[-1]} wide; make it of their size"
         )
-    return picture <= np.iinfo(picture.dtype).max // 2
+    *colours, opacity = picture
+    if (opacity < OPAQUE).any() or any((colour != colours[0]).any() for colour in colours):
+        raise InputError(f"--mask {path}: is coloured or transparent in places; expected black and white: convert it")
+    return colours[0] <= OPAQUE // 2
 
 
 def _array(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,13 +51,18 @@ class DamagedCheckpointError(InputError):
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename."""
+    """Write a file whole or not at all: temporary name, flush to disk, rename; where that fails nothing is left."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
