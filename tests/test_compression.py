@@ -381,6 +381,13 @@ def test_another_process_restores_every_bit(
         np.testing.assert_array_equal(restored["x"], expected)
 
 
+def test_one_example_has_a_section_too(runs: dict[str, Path], tmp_path: Path) -> None:
+    """There is no standard error of one example, and a report all the same."""
+    assert main(["compress", str(runs["other"]), "--out", str(tmp_path / "file"), "--n", "1", "--unchecked"]) == 0
+    weights = json.loads((tmp_path / "file.json").read_text())["weights"]
+    assert "1 example" in compression_section(runs["other"], weights)
+
+
 def test_binary_data_go_through_a_bernoulli_likelihood(runs: dict[str, Path], tmp_path: Path) -> None:
     """Also where the run binarises anew at every visit: of black and white there is nothing to draw."""
     x = (np.random.default_rng(6).random((30, 1, 8, 8)) < 0.3).astype(np.uint8) * 16

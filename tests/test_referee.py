@@ -1,5 +1,6 @@
 """The referee: Pareto k against known tails, costs that are counted, contradictions that are found, one command."""
 
+import io
 import json
 import math
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from linear_vae import as_vae, random_ppca
 from mixtures import ExactDenoiser, three_clusters
+from rich.console import Console
 from scipy import stats
 
 from jensen.bound import Elbo, ImportanceWeightedBound
@@ -18,6 +20,7 @@ from jensen.diffusion import LinearLogSnr, UniformTimes
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.ode import Tolerance
 from jensen.diffusion.weighting import Simple, WeightedObjective
+from jensen.evaluate.measure import written
 from jensen.evaluate.referee import Verdict, referee
 from jensen.evaluate.referee_table import referee_section, verdict_table
 from jensen.evaluate.settings import RefereeSettings
@@ -174,6 +177,15 @@ def test_a_verdict_is_json_both_ways_and_a_table_and_a_section(verdict):
     assert "AIS from q" in referee_section(verdict)
 
 
+def test_the_table_is_whole_in_80_columns(verdict):
+    console = Console(width=80, file=io.StringIO())
+    console.print(verdict_table(verdict))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    for account in (*verdict.accounts, *verdict.simulated):
+        assert written(account.nats) in shown
+
+
 # ---------------------------------------------------------------------------------------------- the command
 
 
@@ -182,7 +194,9 @@ def test_the_command_writes_table_report_and_json(tmp_path, capsys):
     assert main(["train", "vae", "--data", "digits", "--steps", "5", "--hidden", "16", "--out", run]) == 0
     few = ["--samples", "50", "--examples", "20", "--further-examples", "10"]
     assert main(["evaluate", run, *few, "--temperatures", "3"]) == 2
-    assert "add --referee" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--temperatures without --referee" in told  # and no flag that was not given
+    assert "add --referee" in told
     assert not (tmp_path / "run" / "referee.json").exists()
     cheap = ["--referee", "--referee-examples", "10", "--temperatures", "3", "--chains", "2"]
     assert main(["evaluate", run, *few, *cheap]) == 0
@@ -190,3 +204,13 @@ def test_the_command_writes_table_report_and_json(tmp_path, capsys):
     names = [account["name"] for account in json.loads((tmp_path / "run" / "referee.json").read_text())["accounts"]]
     assert names == ["ELBO", "optimised ELBO", "L_50", "AIS"]
     assert "The referee" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_flags_of_annealing_are_refused_by_a_diffusion_model(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    tiny = ["--network", "mlp", "--width", "8", "--depth", "1", "--chain-steps", "20", "--bound-terms", "4"]
+    assert main(["train", "diffusion", "--data", "digits", "--steps", "2", *tiny, "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", run, "--referee", "--temperatures", "3", "--simulated", "2"]) == 2
+    assert "--temperatures, --simulated: for VAEs" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "evaluation.json").exists()

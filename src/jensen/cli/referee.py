@@ -1,7 +1,10 @@
 """`jensen evaluate --referee`: every estimate of log p(x) on the same examples."""
 
+from collections.abc import Iterable
+
 from jensen.cli import options
 from jensen.data import Examples
+from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluate.referee import Verdict, referee, save_verdict
 from jensen.evaluate.settings import RefereeSettings
@@ -12,9 +15,12 @@ def judged(run: Run, examples: Examples, source: str, command: options.Evaluate)
     """The verdict, saved in the run's folder; None where it was not asked for."""
     if not command.referee:
         if command.comparison != RefereeSettings():
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(command.comparison.model_fields_set))
-            raise InputError(f"{given} without --referee: they say how estimates are compared; add --referee")
+            given = _flags(command.comparison.model_dump(exclude_defaults=True))
+            raise InputError(f"{given} without --referee: says how estimates are compared; add --referee")
         return None
+    annealing = command.comparison.model_dump(exclude_defaults=True, exclude={"referee_examples"})
+    if annealing and isinstance(run.model, DiffusionModel):
+        raise InputError(f"{_flags(annealing)}: for VAEs, and {run.folder} is a diffusion model; leave it out")
     verdict = referee(
         run.model,
         examples,
@@ -26,6 +32,10 @@ def judged(run: Run, examples: Examples, source: str, command: options.Evaluate)
     )
     save_verdict(run.folder, verdict)
     return verdict
+
+
+def _flags(given: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)
 
 
 def show(verdict: Verdict) -> None:

@@ -14,7 +14,7 @@ COLUMNS = ("bytes", "bits per example", "bits/dim", "times the file")
 class Codelength(BaseModel):
     """The size of a compressed file against the model's bound and other formats."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
     source: str
     """Which examples."""
@@ -33,7 +33,7 @@ class Codelength(BaseModel):
     bound_bits: float
     """Minus the bound of all examples, given the very draws that they were coded by."""
     overhead_error: float
-    """The standard error of the overhead, as a share of the bound: the draws make it vary."""
+    """The standard error of the overhead, as a share of the bound: the draws make it vary. NaN of one example."""
     batches: int
     """Of examples that went through the network together."""
     seconds: float

@@ -22,15 +22,15 @@ def verdict_table(verdict: Verdict) -> "Table":
     from rich.text import Text
 
     title = f"The referee: {verdict.source}, {len(verdict.index)} examples"
-    shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
+    shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left", padding=0)
     shown.add_column("", no_wrap=True)
     for head in HEADS:
-        shown.add_column(head.replace(" ", "\n", 1), justify="right", no_wrap=True)
+        shown.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
     for account in verdict.accounts:
         shown.add_row(account.name, *_cells(account))
     if verdict.simulated:
         shown.add_section()
-        shown.add_row(Text(f"On {len(verdict.simulated[0].values)} examples drawn from the model", style="bold"))
+        shown.add_row(Text(f"{len(verdict.simulated[0].values)} simulated:", style="bold"))
         for account in verdict.simulated:
             shown.add_row(account.name, *_cells(account))
     lines = [_sentence(claim) for claim in verdict.claims] + notes(verdict)
@@ -51,6 +51,8 @@ def _cells(account: Account) -> list[str]:
 
 
 def _sentence(claim: Claim) -> str:
+    if not claim.nats.count:
+        return f"{claim.first} {claim.relation} {claim.second}: no example's importance weights can be trusted"
     difference = f"{claim.second} - {claim.first}: {written(claim.nats)} nats"
     of = f" on {claim.nats.count} examples" if claim.relation == "=" else ""
     return f"{difference}{of}; {claim.first} {claim.relation} {claim.second}: {STATES[claim.holds]}"
