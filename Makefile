@@ -13,7 +13,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format test-slow benchmarks clean
+.PHONY: help setup demo test lint format test-slow chaos benchmarks clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ format: $(DEVELOPMENT) ## let ruff put the code in order
 
 test-slow: $(DEVELOPMENT) ## the tests that take minutes
 	$(PYTEST) -m slow --durations 15
+
+chaos: $(DEVELOPMENT) ## kill trainings 150 times with SIGKILL and compare what they end with (minutes)
+	$(PYTEST) -m slow tests/test_survival.py --durations 5
 
 benchmarks: $(BENCHMARKS) ## print every table of benchmarks/ (long)
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done

@@ -47,11 +47,14 @@ class MetricsLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file, without a last one cut short by a crash; none where there is no file."""
+    """The lines of a metrics file up to one that a crash cut short; nothing where there is no file."""
     lines: list[dict[str, Any]] = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             break
+        if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
+            break
+        lines.append(line)
     return lines
