@@ -85,7 +85,7 @@ def test_compression_keeps_what_would_be_beside_its_file_and_its_own_source(
     assert (tmp_path / "file.json").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("command", "name"), [("score", "s.png"), ("predict", "p.npz"), ("sample", "grid.csv")])
+@pytest.mark.parametrize(("command", "name"), [("predict", "p.npz"), ("sample", "grid.csv")])
 def test_another_ending_is_refused_before_any_work(
     command: str, name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

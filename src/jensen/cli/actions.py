@@ -246,7 +246,7 @@ def score(command: options.Score) -> None:
     """Write one row per example."""
     from jensen.evaluate.scores import score as score_examples
 
-    check_file(command.out, ".csv")
+    check_file(command.out)
     run = open_run(command.run)
     examples = run.examples(command.data, command.split)
     draws = command.draws or run.model.usual_draws
