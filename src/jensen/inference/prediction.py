@@ -171,7 +171,7 @@ def share(right: Float[Tensor, " count"]) -> Estimate:
 def calibration_error(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> float:
     """Σ_bins |share right - mean confidence| · share of the examples (Guo et al. 2017, equation 3).
 
-    >>> calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([1.0, 0.0]))
+    >>> round(calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([1.0, 0.0])), 6)
     0.4
     """
     place = _bin(confidence)
