@@ -11,11 +11,14 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "jensen.bound",
+        "jensen.compression",
         "jensen.diffusion",
         "jensen.expectation",
         "jensen.features",
         "jensen.gaussian",
+        "jensen.inference",
         "jensen.likelihood",
+        "jensen.mixture",
         "jensen.model",
         "jensen.nets",
         "jensen.pareto",
