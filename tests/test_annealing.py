@@ -15,6 +15,7 @@ from jensen.nets import MLP
 from jensen.vae import VAE, AmortisedPosterior
 from jensen.vae.annealing import (
     WARM_UP,
+    AbstractTemperatures,
     Annealing,
     FromPosterior,
     FromPrior,
@@ -125,11 +126,18 @@ def test_forwards_and_backwards_bracket_log_p_of_x_and_meet(ppca, vae):
     assert gaps[1][0] < gaps[0][0] / 4
 
 
+class CubicTemperatures(AbstractTemperatures):
+    """Not the same from either end, so that a path walked backwards in the wrong order shows."""
+
+    def __call__(self, count):
+        return torch.linspace(0, 1, count + 1, dtype=torch.float64) ** 1.5
+
+
 def test_backwards_weights_have_the_mean_1_over_p_of_x(ppca, vae):
     # E 1/w = 1 / p(x) over the exact posterior, by 400 exact draws of one z each; false alarm 6e-5 at 4 errors.
     x = ppca.draw(1).expand(400, -1)
     exact = ppca.posterior(x).rsample(torch.Generator().manual_seed(4))
-    annealing = Annealing(temperatures=12, chains=1, leapfrog=3, pilots=2)
+    annealing = Annealing(temperatures=24, chains=1, leapfrog=3, pilots=2, schedule=CubicTemperatures())
     q = broad(vae, x)
     found = reverse_estimate(lambda z: vae.log_joint(x, z), q, exact, annealing, seed=0, numbers=range(400))
     ratio = (ppca.log_prob(x) - found.value).exp()
