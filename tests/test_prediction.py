@@ -392,6 +392,7 @@ def test_predict_by_diffusion_and_without_labels(runs, tmp_path, capsys) -> None
     before = (runs["conditional"] / "predictions.json").read_bytes()
     raw = np.random.default_rng(0).integers(0, 17, (3, 8, 8), np.uint8)
     np.savez(tmp_path / "raw.npz", x=raw)
+    (tmp_path / "p.csv").unlink()
     assert main([*words, "--data", str(tmp_path / "raw.npz")]) == 0
     assert "labels are not known" in capsys.readouterr().out
     assert "label" not in next(csv.DictReader((tmp_path / "p.csv").open()))

@@ -14,6 +14,7 @@ from torch import Tensor
 UNTRUSTED = 0.7  # k above it: Vehtari et al. 2024, section 3
 FEWEST = 5  # weights a tail must have for a fit
 PRIOR_COUNT, PRIOR_SHAPE = 10, 0.5  # as many imagined exceedances of that shape: section 6 there
+ALIKE = 1e-3  # of the largest weight: a tail no wider is rounding of float32, or as harmless
 ELEMENTS = 1 << 22  # of the grid of shapes by exceedances by examples, computed at once
 
 
@@ -29,7 +30,7 @@ def tail_length(draws: int) -> int:
 def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Tensor, " batch"]:
     """k of the `draws` log-weights whose largest are given in descending order, `tail_length(draws)` + 1 or more.
 
-    NaN where the tail has fewer than five weights; 0 where they are all alike, so that there is no tail.
+    NaN where the tail has fewer than five weights; 0 where they are alike to a thousandth, so that there is no tail.
     """
     length = tail_length(draws)
     if length < FEWEST or len(largest) <= length:
@@ -43,7 +44,7 @@ def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Ten
 def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
     """k of exceedances in ascending order, drawn towards 0.5 as if ten more had been seen to have that shape."""
     count = len(exceedances)
-    alike = exceedances[-1] <= 1e-12  # of the largest weight: rounding
+    alike = exceedances[-1] <= ALIKE
     safe = torch.where(alike, torch.ones_like(exceedances).cumsum(0), exceedances.clamp(min=1e-300))
     k = (count * generalised_pareto_shape(safe) + PRIOR_COUNT * PRIOR_SHAPE) / (count + PRIOR_COUNT)
     return torch.where(alike, 0.0, k)
