@@ -18,6 +18,7 @@ from jensen.inference.imputation import impute, usual_imputer
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
+from jensen.inference.imputer import Noise
 from jensen.mixture import GaussianMixture, mixture
 from jensen.nets import ResidualMLP
 from jensen.randomness import generator
@@ -210,4 +211,4 @@ def test_impossible_methods_are_refused(make):
     with pytest.raises(InputError, match="expected at least"):
         make()
     with pytest.raises(InputError, match="expected a VAE"):
-        ImportanceResampling()(clusters_model(), torch.zeros(1, 2), FIRST, None, 1)
+        ImportanceResampling()(clusters_model(), torch.zeros(1, 2), FIRST, Noise(0, [0]), 1)

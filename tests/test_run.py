@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> jensen.Run:
 
 def test_a_run_explains_itself(run: jensen.Run) -> None:
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"recipe.json", "data.json", "checkpoints", "metrics.jsonl", "tensorboard", "samples"}
+    assert names == {"recipe.json", "data.json", "checkpoints", "metrics.jsonl", "tensorboard", "samples", ".lock"}
     assert run.recipe == TINY
     assert run.spec.counts == {"train": 1437, "validation": 180, "test": 180}
     assert run.step in (20, 40)

@@ -75,24 +75,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _use(run: Path, out: Path) -> None:
-    """Everything that opens a run; what is refused is refused, what works may work."""
+def _use(run: Path, out: Path, thoroughly: bool) -> None:
+    """Open the run, in every way if thoroughly; what is refused is refused, what works may work."""
     for call in (jensen.load, jensen.resume):
         with suppress(InputError, UserWarning):  # the latter: a damaged checkpoint passed over
             call(run)
-    for words in (
-        ["info", str(run)],
+    further = (
         ["sample", str(run), "--n", "2", "--out", str(out / f"{run.name}.npz")],
         ["evaluate", str(run), "--examples", "4", "--further-examples", "2"],
         ["features", "distance", str(run), "--n", "30"],
-    ):
+    )
+    for words in (["info", str(run)], *(further if thoroughly else ())):
         with suppress(UserWarning):
             assert main(words) in (0, 2)
 
 
-@pytest.mark.parametrize("payload", ["torch", *(pytest.param(p, marks=pytest.mark.slow) for p in ("plain", "numpy"))])
+@pytest.mark.parametrize("payload", list(PAYLOADS))
+@pytest.mark.parametrize("thoroughly", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_pickle_in_any_file_of_a_run_is_not_executed(
-    run: Path, tmp_path: Path, payload: str, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, payload: str, thoroughly: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file()]
     kinds = {path.suffix for path in files}
@@ -102,7 +103,7 @@ def test_a_pickle_in_any_file_of_a_run_is_not_executed(
         copy, marker = tmp_path / str(number), tmp_path / f"executed-{number}"
         shutil.copytree(run, copy)
         (copy / path).write_bytes(PAYLOADS[payload](Bomb(marker)))
-        _use(copy, tmp_path)
+        _use(copy, tmp_path, thoroughly)
         assert not marker.exists(), path
         shutil.rmtree(copy)
 

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -13,29 +12,13 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+from mortal import RECIPES, go_on, killed_at
 
 import jensen
 from jensen.errors import InputError
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints
 from jensen.training.log import read_lines
 
-TRAINING = {
-    "steps": 60,
-    "batch_size": 32,
-    "ema_decay": 0.99,
-    "log_every": 7,
-    "validate_every": 20,
-    "validation_examples": 20,
-    "checkpoint_every": 5,
-    "sample_every": 30,
-}
-RECIPES: dict[str, Recipe] = {
-    "vae": VAERecipe(model=VAESettings(latent_dims=2, hidden=(8,)), training=TRAINING),
-    "diffusion": DiffusionRecipe(
-        model=DiffusionSettings(network="mlp", width=16, depth=1, bound_terms=3, sampling_steps=3), training=TRAINING
-    ),
-}
 WRITES = 40  # at least so many changes of the file system are made by a training of 60 steps
 
 
@@ -54,34 +37,6 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jensen.run", "torch.utils.tensorboard", "accelerate"])
     return context
-
-
-def _go_on(recipe: Recipe, folder: Path) -> None:
-    """What a user does: train, or resume what is there."""
-    if (folder / "data.json").exists():
-        jensen.resume(folder)
-    else:
-        for left in folder.glob("*.json"):  # killed before the run was one: resume would say that it is none
-            left.unlink()
-        jensen.train(recipe, folder)
-
-
-def _killed_at(recipe: Recipe, folder: Path, change: int) -> None:
-    """The same, and SIGKILL before the file system is changed for the `change`-th time."""
-    left = [change]
-
-    def counted(call: Callable[..., object]) -> Callable[..., object]:
-        def deadly(*arguments: object, **named: object) -> object:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **named)
-
-        return deadly
-
-    for name in ("fsync", "replace", "rename", "mkdir", "rmdir", "unlink"):
-        setattr(os, name, counted(getattr(os, name)))
-    _go_on(recipe, folder)
 
 
 def _run(processes: ForkServerContext, target: Callable[..., None], *arguments: object) -> int | None:
@@ -118,12 +73,12 @@ def test_kill_9_at_any_change_of_the_file_system_changes_nothing(
     while deaths < kills:
         folder, run = tmp_path / str(run), run + 1
         for _ in range(5):  # deaths of one run, at most
-            code = _run(processes, _killed_at, RECIPES[family], folder, source.randint(1, WRITES))
+            code = _run(processes, killed_at, RECIPES[family], folder, source.randint(1, WRITES))
             assert code in (0, -signal.SIGKILL)
             deaths += code != 0
             if code == 0 or deaths == kills:
                 break
-        assert _run(processes, _go_on, RECIPES[family], folder) == 0
+        assert _run(processes, go_on, RECIPES[family], folder) == 0
         _assert_equal(wholes[family], folder)
 
 
@@ -133,18 +88,18 @@ def test_kill_9_at_random_moments_changes_nothing(
     family: str, wholes: dict[str, Path], processes: ForkServerContext, tmp_path: Path
 ) -> None:
     source, began = random.Random(family), time.monotonic()
-    assert _run(processes, _go_on, RECIPES[family], tmp_path / "timed") == 0
+    assert _run(processes, go_on, RECIPES[family], tmp_path / "timed") == 0
     usual, deaths, run = time.monotonic() - began, 0, 0
     while deaths < 25:
         folder, run = tmp_path / str(run), run + 1
         for _ in range(5):
-            process = processes.Process(target=_go_on, args=(RECIPES[family], folder))
+            process = processes.Process(target=go_on, args=(RECIPES[family], folder))
             process.start()
             process.join(usual * source.random())
             process.kill()
             process.join()
             deaths += process.exitcode != 0
-        assert _run(processes, _go_on, RECIPES[family], folder) == 0
+        assert _run(processes, go_on, RECIPES[family], folder) == 0
         _assert_equal(wholes[family], folder)
 
 

@@ -2,7 +2,7 @@
 
 recipe.json      what was asked for           checkpoints/   weights and optimiser state
 data.json        what was read                metrics.jsonl  a line per logging window, and tensorboard/
-samples/         a grid of samples now and then
+samples/         a grid of samples now and then   .lock          held while it is trained
 """
 
 import json

@@ -1,0 +1,54 @@
+"""Trainings that die: what the processes of test_survival.py run, in a module that they can import."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import jensen
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+
+TRAINING = {
+    "steps": 60,
+    "batch_size": 32,
+    "ema_decay": 0.99,
+    "log_every": 7,
+    "validate_every": 20,
+    "validation_examples": 20,
+    "checkpoint_every": 5,
+    "sample_every": 30,
+}
+RECIPES: dict[str, Recipe] = {
+    "vae": VAERecipe(model=VAESettings(latent_dims=2, hidden=(8,)), training=TRAINING),
+    "diffusion": DiffusionRecipe(
+        model=DiffusionSettings(network="mlp", width=16, depth=1, bound_terms=3, sampling_steps=3), training=TRAINING
+    ),
+}
+
+
+def go_on(recipe: Recipe, folder: Path) -> None:
+    """What a user does: train, or resume what is there."""
+    if (folder / "data.json").exists():
+        jensen.resume(folder)
+    else:
+        for left in folder.glob("*.json"):  # killed before the run was one: resume would say that it is none
+            left.unlink()
+        jensen.train(recipe, folder)
+
+
+def killed_at(recipe: Recipe, folder: Path, change: int) -> None:
+    """The same, and SIGKILL before the file system is changed for the `change`-th time."""
+    left = [change]
+
+    def counted(call: Callable[..., object]) -> Callable[..., object]:
+        def deadly(*arguments: object, **named: object) -> object:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **named)
+
+        return deadly
+
+    for name in ("fsync", "replace", "rename", "mkdir", "rmdir", "unlink"):
+        setattr(os, name, counted(getattr(os, name)))
+    go_on(recipe, folder)
