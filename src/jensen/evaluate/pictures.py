@@ -159,7 +159,7 @@ def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
 
     figure = Figure(figsize=(WIDTH, 3.4), dpi=RESOLUTION, layout="constrained")
     figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr, call-arg]
-    levels, sums = (_plain(axes) for axes in figure.subplots(1, 2, width_ratios=[3.2, 1]))
+    levels, sums = (plain(axes) for axes in figure.subplots(1, 2, width_ratios=[3.2, 1]))
     _draw_levels(levels, profile)
     _draw_sums(sums, profile)
     _also_in_nats(levels, nats_per_bit, "nats per example per unit")
@@ -315,7 +315,7 @@ def _stack(height: float, count: int) -> "tuple[Figure, list[Axes]]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=RESOLUTION, layout="constrained")
-    return figure, [_plain(axes) for axes in figure.subplots(count, sharex=True, squeeze=False)[:, 0]]
+    return figure, [plain(axes) for axes in figure.subplots(count, sharex=True, squeeze=False)[:, 0]]
 
 
 def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
@@ -325,10 +325,11 @@ def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
     columns = min(count, 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, rows * height + 0.4), dpi=RESOLUTION, layout="constrained")
-    return figure, [_plain(figure.add_subplot(rows, columns, place + 1)) for place in range(count)]
+    return figure, [plain(figure.add_subplot(rows, columns, place + 1)) for place in range(count)]
 
 
-def _plain(axes: "Axes") -> "Axes":
+def plain(axes: "Axes") -> "Axes":
+    """The axes without a frame above and to the right, with small print and a light grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_fontsize(9)

@@ -9,12 +9,11 @@ from jensen.bound import Estimate
 from jensen.evaluate import page
 from jensen.evaluate.album import Album
 from jensen.evaluate.measure import typeset
-from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH
+from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH, plain
 from jensen.inference.prediction import PredictionRecord, load_record
 from jensen.training.checkpoint import write_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.table import Table
 
@@ -92,7 +91,7 @@ def calibration_chart(record: PredictionRecord) -> "Figure":
     lower.set_xlabel("probability of the predicted label")
     lower.set_xlim(0, 1)
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     return figure
 
 
@@ -124,15 +123,6 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
 def _short(name: str) -> str:
     """A name that a user chose: cut, and without what matplotlib would take for mathematics."""
     return (name if len(name) <= 12 else f"{name[:11]}…").replace("$", r"\$")
-
-
-def _plain(axes: "Axes") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.xaxis.label.set_fontsize(9)
-    axes.yaxis.label.set_fontsize(9)
-    axes.grid(color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 # ---------------------------------------------------------------------------------------------- page

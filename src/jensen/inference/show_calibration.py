@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jensen.evaluate import page
 from jensen.evaluate.album import Album
-from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH
+from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH, plain
 from jensen.inference.calibration import Calibration, load_calibration
 
 if TYPE_CHECKING:
@@ -59,12 +59,7 @@ def calibration_picture(found: Calibration) -> "Figure":
     _draw_coverage(left, found)
     _draw_ranks(right, found)
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.label.set_fontsize(9)
-        axes.yaxis.label.set_fontsize(9)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
-        axes.set_axisbelow(True)
+        plain(axes)
     return figure
 
 
