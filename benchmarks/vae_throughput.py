@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from jensen.data import Dataset
 from jensen.model import Batch
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import VAERecipe, VAESettings
 from jensen.training.loop import TrainingState, steps
@@ -195,7 +195,9 @@ def bound_floor(model: VAE, samples: int, block: int = 1000) -> Callable[[], Non
 def check_training(model: VAE, peer: nn.Module, x: Tensor) -> str:
     """One line that loss and gradient agree on the same batch and noise; SystemExit where they do not."""
     parameters = [sum(p.numel() for p in module.parameters()) for module in (model, peer)]
-    loss = model.loss(Batch(x, torch.arange(len(x))), step=0, generator=torch.Generator(x.device).manual_seed(1)).value
+    loss = model.loss(
+        Batch(x, torch.arange(len(x))), step=0, noise=Noise(torch.Generator(x.device).manual_seed(1))
+    ).value
     torch.manual_seed(1)
     peer_loss = peer({"data": x}).loss
     loss.backward()
@@ -280,7 +282,7 @@ def time_training(case: Case, options: argparse.Namespace, threads: int) -> None
     whole, count = read(options.data, case.binarisation), STEPS[case.batch_size]
     dataset = replace(whole, train=whole.train[: count * case.batch_size])  # a turn is a pass over it, for both
     model = build_model(recipe, dataset.spec).to(options.device)
-    x = dataset.spec.preparation(dataset.train.x, generator(0))
+    x = dataset.spec.preparation(dataset.train.x, Noise(generator(0)))
     with tempfile.TemporaryDirectory() as folder:
         contestants = {
             "pythae": pythae_training(pythae_model(model), x, case, folder),

@@ -18,7 +18,7 @@ from jensen.evaluate import EvaluationSettings, Results, difference, evaluate, w
 from jensen.evaluate.comparison import comparison_groups
 from jensen.evaluate.measure import Measure, typeset
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
 
@@ -35,7 +35,7 @@ class Flat(AbstractLatentVariableModel):
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         return Elbo(self.nats + self.slope * x.double().sum(1), {})
 
-    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         raise NotImplementedError
 
     sample = sample_mean = encode = reconstruct = loss

@@ -21,7 +21,7 @@ from jensen.data.preparation import (
 )
 from jensen.data.reading import Reading
 from jensen.errors import InputError
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 
 LEVELS = [2, 17, 256, 1000, 65536]
 BINARISATIONS = [Threshold, StaticBinarisation, DynamicBinarisation]
@@ -44,7 +44,7 @@ def test_every_level_comes_back_and_x_stays_in_its_interval(kind, levels):
     raw = integers(levels, rows=256)
     preparation = kind(dtype=dtype_of(levels), levels=levels, dimensions=512)
     for seed in range(5):
-        x = preparation(raw, generator(seed))
+        x = preparation(raw, Noise(generator(seed)))
         assert x.dtype == torch.float32
         assert x.min() >= -1
         assert (x.max() < 1) if kind is Dequantise else (x.max() == 1)
@@ -80,7 +80,7 @@ def test_dequantisation_noise_is_uniform_within_its_bin():
     levels = 256
     preparation = Dequantise(dtype="uint8", levels=levels, dimensions=512)
     raw = integers(levels, rows=256)
-    x = preparation(raw, generator(3)).double()
+    x = preparation(raw, Noise(generator(3))).double()
     u = (x + 1) * levels / 2 - raw
     assert u.min() >= 0
     assert u.max() < 1
@@ -105,7 +105,7 @@ def test_dequantised_bits_bound_the_bits_of_the_mass_they_imply():
     edges = torch.linspace(-1, 1, levels + 1, dtype=torch.float64)
     mass = law.cdf(edges[1:].float()).double() - law.cdf(edges[:-1].float()).double()
     raw = torch.full((20000, 1), 9, dtype=torch.uint8)
-    bits = preparation.bits_per_dimension(law.log_prob(preparation(raw, generator(0))).sum(1)).mean()
+    bits = preparation.bits_per_dimension(law.log_prob(preparation(raw, Noise(generator(0)))).sum(1)).mean()
     assert bits > -torch.log2(mass[9])
     step = (mass[9] / (2 / levels)).log().expand(20000)
     torch.testing.assert_close(preparation.bits_per_dimension(step).mean(), -torch.log2(mass[9]))
@@ -178,14 +178,14 @@ def test_binary_samples_written_as_raw_are_read_as_the_same_binary(kind, dtype, 
     raw = preparation.to_raw(x)
     assert raw.dtype == dtype
     assert raw.max() == (1 if levels is None else levels - 1)
-    assert torch.equal(preparation(torch.from_numpy(raw), generator(5)), x)
+    assert torch.equal(preparation(torch.from_numpy(raw), Noise(generator(5))), x)
     assert preparation.to_picture(torch.tensor([[0.0, 0.2, 1.0]])).tolist() == [[0, 51, 255]]
 
 
 @pytest.mark.parametrize("kind", BINARISATIONS)
 def test_a_binarisation_leaves_raw_floats_alone(kind):
     raw = torch.tensor([[0.2, 0.5, 0.7]])
-    kind(dtype="float32", levels=None, dimensions=3)(raw, generator(0))
+    kind(dtype="float32", levels=None, dimensions=3)(raw, Noise(generator(0)))
     assert torch.equal(raw, torch.tensor([[0.2, 0.5, 0.7]]))
 
 
@@ -193,7 +193,7 @@ def test_a_binarisation_leaves_raw_floats_alone(kind):
 def test_bernoulli_draws_have_the_brightness_as_probability(kind):
     """Counts of ones per level, 17 levels, 4,000 pixels each; chi-square, 15 degrees of freedom, false alarm 1e-6."""
     raw = torch.from_numpy(np.random.default_rng(0).permuted(np.tile(np.arange(17, dtype=np.uint8), (2000, 2)), axis=1))
-    x = kind(dtype="uint8", levels=17, dimensions=34)(raw, generator(0))
+    x = kind(dtype="uint8", levels=17, dimensions=34)(raw, Noise(generator(0)))
     ones = np.array([x[raw == level].sum().item() for level in range(17)])
     assert ones[0] == 0
     assert ones[16] == 4000
@@ -202,13 +202,13 @@ def test_bernoulli_draws_have_the_brightness_as_probability(kind):
     assert stats.chi2(15).sf(statistic) > 1e-6
 
 
-def test_dynamic_draws_differ_between_calls_and_follow_their_generator():
+def test_dynamic_draws_differ_between_calls_and_follow_their_noise():
     raw = integers(256)
     preparation = DynamicBinarisation(dtype="uint8", levels=256, dimensions=512)
-    source = generator(0)
+    source = Noise(generator(0))
     first, second = preparation(raw, source), preparation(raw, source)
     assert not torch.equal(first, second)
-    assert torch.equal(first, preparation(raw, generator(0)))
+    assert torch.equal(first, preparation(raw, Noise(generator(0))))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
@@ -240,9 +240,9 @@ def test_content_uniforms_are_uniform_and_uncorrelated():
 
 
 @pytest.mark.parametrize("kind", [Dequantise, DynamicBinarisation])
-def test_a_random_preparation_asks_for_its_generator(kind):
+def test_a_random_preparation_asks_for_its_noise(kind):
     assert not kind.deterministic
-    with pytest.raises(ValueError, match="generator"):
+    with pytest.raises(ValueError, match="noise"):
         kind(dtype="uint8", levels=256, dimensions=1)(torch.zeros(1, 1, dtype=torch.uint8))
 
 
@@ -255,7 +255,7 @@ def test_a_preparation_survives_json(name):
     preparation = choose_preparation(name, reading, np.arange(20))
     assert isinstance(preparation, Preparation)
     assert preparation.kind == name
-    preparation(torch.from_numpy(values), generator(0))  # whatever it keeps must not show
+    preparation(torch.from_numpy(values), Noise(generator(0)))  # whatever it keeps must not show
     adapter = TypeAdapter(AnyPreparation)
     assert adapter.validate_json(adapter.dump_json(preparation)) == preparation
 

@@ -25,7 +25,7 @@ from jensen.diffusion.weighting import (
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.model import AbstractLatentVariableModel, Batch
-from jensen.randomness import Stream, generator
+from jensen.randomness import Noise, Stream, generator
 
 MIXTURE = three_clusters()
 LOG_P = float(MIXTURE.log_prob(MIXTURE.sample(200_000, generator(99))).mean())
@@ -84,10 +84,11 @@ def batch_at(step: int, labelled: bool = False, size: int = 256) -> Batch:
 def train(model: DiffusionModel, steps: range, optimiser=None, labelled: bool = False):
     optimiser = optimiser or torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in steps:
-        loss = model(batch_at(step, labelled), step, generator(2, Stream.TRAINING, step))
+        loss = model(batch_at(step, labelled), step, Noise(generator(2, Stream.TRAINING, step)))
         optimiser.zero_grad()
         loss.value.backward()
         optimiser.step()
+        model.observe(loss.noted)
     return optimiser
 
 
@@ -149,13 +150,13 @@ def test_dropped_labels_become_the_label_for_none():
     model.label_dropout = 0.3
     model.denoiser.network.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2]))
     batch = batch_at(0, labelled=True, size=4000)
-    model.loss(batch, step=0, generator=generator(4))
+    model.loss(batch, step=0, noise=Noise(generator(4)))
     dropped = seen[0] == 3
     assert torch.equal(seen[0][~dropped], batch.labels[~dropped])
     share = float(dropped.double().mean())
     assert abs(share - 0.3) < 4.4 * math.sqrt(0.21 / 4000)  # false alarm 1e-5
     plain = a_model()
-    plain.loss(batch, step=0, generator=generator(4))  # a model without classes takes no notice
+    plain.loss(batch, step=0, noise=Noise(generator(4)))  # a model without classes takes no notice
 
 
 # ---------------------------------------------------------------------------------------------- scores
@@ -324,7 +325,7 @@ def test_refusals_say_what_to_do():
         (lambda: conditional.elbo(x, labels=torch.tensor([-1, 1])), "label -1"),
         (lambda: conditional.elbo(x, labels=torch.tensor([1])), "for 2 examples"),
         (lambda: conditional.elbo(x, labels=torch.tensor([1.0, 2.0])), "torch.float32"),
-        (lambda: conditional.loss(batch_at(0), step=0, generator=generator(0)), "data without labels"),
+        (lambda: conditional.loss(batch_at(0), step=0, noise=Noise(generator(0))), "data without labels"),
         (lambda: plain.elbo(x, draws=0), "0 draws"),
         (lambda: plain.further_bounds(x, samples=0), "at least 1"),
     ]
@@ -337,7 +338,7 @@ def test_it_is_a_latent_variable_model():
     model = a_model()
     assert isinstance(model, AbstractLatentVariableModel)
     assert model.shape == (2,)
-    value = model(batch_at(0), 0, generator(0)).value
+    value = model(batch_at(0), 0, Noise(generator(0))).value
     assert value.ndim == 0
     assert value.requires_grad
     elbo = model.elbo(batch_at(0).x)

@@ -30,7 +30,7 @@ from jensen.evaluate.measure import written
 from jensen.evaluate.scores import NUMBERS, at_once, spread
 from jensen.likelihood import FixedScale, GaussianLikelihood
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
-from jensen.randomness import generator, normal_per_example
+from jensen.randomness import Noise, generator, normal_per_example
 from jensen.vae import VAE, AmortisedPosterior
 
 # ---------------------------------------------------------------------------------------------- probabilistic PCA
@@ -179,7 +179,7 @@ class Sum(AbstractLatentVariableModel):
             bounds |= {f"L_{samples}": ImportanceWeightedBound.from_log_weights(x.sum(1) + log_weights)}
         return bounds
 
-    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         raise NotImplementedError
 
     sample = sample_mean = encode = reconstruct = loss

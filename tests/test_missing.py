@@ -14,7 +14,7 @@ from jensen.errors import InputError
 from jensen.gaussian import Gaussian, MultivariateGaussian
 from jensen.likelihood import Bernoulli, Categorical, DiscretisedGaussian, DiscretisedLogistic
 from jensen.model import Batch
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model
 from jensen.recipe.settings import DiffusionRecipe, VAERecipe
 from jensen.vae import PartlyObserved, PerDatapointPosterior
@@ -49,7 +49,7 @@ def test_gradients_come_from_the_observed_alone():
     assert vae.partly_observed() is vae
     x = random_ppca().draw(4)
     x[:, 1] = math.nan
-    vae.loss(Batch(x, torch.arange(4)), step=0, generator=generator(0)).value.backward()
+    vae.loss(Batch(x, torch.arange(4)), step=0, noise=Noise(generator(0))).value.backward()
     rows = vae.decoder.layers[0].weight.grad
     assert (rows[1] == 0).all()
     assert (rows[[0, 2, 3, 4]] != 0).all()
@@ -104,7 +104,7 @@ def trained(x, *, partly):
         for optimiser in optimisers:
             optimiser.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / steps))
             optimiser.zero_grad()
-        vae.loss(batch, step=step, generator=noise).value.backward()
+        vae.loss(batch, step=step, noise=Noise(noise)).value.backward()
         for optimiser in optimisers:
             optimiser.step()
     return vae

@@ -12,6 +12,7 @@ from jensen.errors import InputError
 from jensen.gaussian import LinearGaussian, MultivariateGaussian
 from jensen.mixture import GaussianMixture, Mixture, mixture
 from jensen.model import Batch
+from jensen.randomness import Noise
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -130,7 +131,7 @@ def test_the_bound_is_log_p_and_has_no_error() -> None:
     bound = model.elbo(x)
     torch.testing.assert_close(bound.value, three_components().log_prob(x), **EXACT)
     assert (bound.standard_error == 0).all()
-    loss = model.loss(Batch(x, torch.arange(4)), step=0, generator=torch.Generator())
+    loss = model.loss(Batch(x, torch.arange(4)), step=0, noise=Noise(torch.Generator()))
     torch.testing.assert_close(loss.value, -bound.value.mean(), **EXACT)
 
 

@@ -26,6 +26,7 @@ from jensen.inference.prediction import Circumstances, Predictions, assess, cali
 from jensen.likelihood import FixedScale, GaussianLikelihood
 from jensen.model import Batch, Prediction
 from jensen.nets import MLP
+from jensen.randomness import Noise
 from jensen.vae import VAE, ContinuousTarget, ElboObjective, LabelTarget
 
 # ---------------------------------------------------------------------------------------------- joint VAEs
@@ -147,7 +148,7 @@ def test_the_joint_bound_misses_log_p_by_the_kl_of_the_proposal() -> None:
     torch.testing.assert_close(vae.elbo(x, draws=3).value, spoilt(as_vae(ppca)).elbo(x, draws=3).value)
     # and the loss, over 4,000 draws, is minus the mean of the joint one: five standard errors, false alarm 6e-7
     many = Batch(x.repeat(200, 1), torch.arange(4000), targets=y.repeat(200, 1))
-    loss = ElboObjective()(vae, many, 0, torch.Generator().manual_seed(0))
+    loss = ElboObjective()(vae, many, 0, Noise(torch.Generator().manual_seed(0)))
     spread = bound.standard_error.square().mean().sqrt() * math.sqrt(2000 / 4000)
     assert abs(float(loss.value.detach() + bound.value.mean())) < 5 * float(spread)
 
@@ -160,7 +161,7 @@ def test_a_vae_without_labels_refuses() -> None:
         with_labels(random_ppca()).predict_targets(x)
     batch, joint = Batch(x, torch.arange(2)), with_labels(random_ppca())
     with pytest.raises(InputError, match="without labels: give labelled data"):
-        joint.loss(batch, step=0, generator=torch.Generator())
+        joint.loss(batch, step=0, noise=Noise(torch.Generator()))
 
 
 # ---------------------------------------------------------------------------------------------- diffusion

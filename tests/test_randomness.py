@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from jensen.errors import InputError
-from jensen.randomness import Stream, derived_seed, generator, normal_per_example, uniform_per_example
+from jensen.randomness import Noise, Stream, derived_seed, generator, normal_per_example, uniform_per_example
 
 
 def test_a_seed_depends_on_every_element_of_its_path():
@@ -72,3 +72,19 @@ def test_neighbouring_examples_are_independent():
     for lag in (1, 2, 3, 16, 100):
         products = noise[lag:] * noise[:-lag]
         assert abs(products.mean()) < 5 * products.numel() ** -0.5
+
+
+def test_noise_of_a_batch_is_the_same_in_parts():
+    whole = Noise(generator(5))
+    parts = [whole.part(slice(start, start + 3), 12) for start in range(0, 12, 3)]
+    draws = [
+        lambda noise, n: noise.normal((n, 2), torch.float64),
+        lambda noise, n: noise.normal((4, n, 2), dim=1),
+        lambda noise, n: noise.uniform((n,)),
+        lambda noise, n: noise.below(7, (n, 3)),
+        lambda noise, n: noise.evenly_spaced(n),
+    ]
+    for draw, dim in zip(draws, [0, 1, 0, 0, 0], strict=True):
+        expected = draw(whole, 12)
+        assert torch.equal(torch.cat([draw(part, 3) for part in parts], dim), expected)
+        assert len(expected.unique()) > 3

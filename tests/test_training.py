@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ import torch
 from torch import nn
 
 from jensen.errors import InputError
+from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
 from jensen.training.log import read_lines
-from jensen.training.loop import TrainingState, batch_at, batch_index, learning_rate
+from jensen.training.loop import TrainingState, batch_at, batch_index, gradient, learning_rate
 from jensen.training.settings import TrainingSettings
 
 AMORTISED = VAESettings(latent_dims=3, hidden=(16,), likelihood="bernoulli", binarisation="dynamic")
@@ -82,6 +84,54 @@ def test_noise_of_a_batch_depends_on_seed_and_step_alone() -> None:
     assert torch.equal(first.x, again.x)
     assert torch.equal(first.index, again.index)
     assert not torch.equal(first.x, other.x)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        AMORTISED,
+        PER_DATAPOINT,
+        IMPORTANCE,
+        CONVOLUTIONAL,
+        VAESettings(latent_dims=3, objective="importance-weighted", importance_samples=4, predict="label"),
+        DiffusionSettings(widths=(8,)),
+        DiffusionSettings(widths=(8,), objective="bound", noise_schedule="learned", times="loss-aware"),
+        DiffusionSettings(widths=(8,), objective="hybrid", variance="learned", times="uniform", conditional=False),
+    ],
+    ids=["elbo", "per-datapoint", "doubly", "convolutional", "joint", "edm", "bound", "hybrid"],
+)
+@pytest.mark.parametrize("at_once", [5, 8, 23])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: VAESettings | DiffusionSettings, at_once: int) -> None:
+    recipe = VAERecipe(model=model) if isinstance(model, VAESettings) else DiffusionRecipe(model=model)
+    dataset = load_dataset(recipe)
+    built = build_model(recipe, dataset.spec).double()
+    batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
+    batch = replace(batch, x=batch.x.double())
+    found = []
+    for size in (None, at_once):
+        built.zero_grad()
+        loss = gradient(built, batch, 3, Noise(generator(4)), size, torch.Tensor.backward)
+        found.append((loss, [p.grad.to_dense() for p in built.parameters() if p.grad is not None]))
+    (whole, expected), (parts, added) = found
+    assert len(expected) > 2
+    assert any(bool(gradient.any()) for gradient in expected)
+    torch.testing.assert_close(added, expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(parts.value, whole.value, rtol=1e-12, atol=0)
+    assert parts.terms.keys() == whole.terms.keys()
+    torch.testing.assert_close(dict(parts.noted), dict(whole.noted), rtol=1e-9, atol=1e-11)
+
+
+def test_micro_batches_end_with_the_weights_of_whole_batches(tmp_path: Path) -> None:
+    """Over 60 steps, to the rounding of float32."""
+    whole = _fit(tmp_path / "whole", _recipe())
+    parts = _fit(tmp_path / "parts", _recipe(micro_batch_size=24))
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_free_bits_are_refused_in_parts() -> None:
+    with pytest.raises(ValueError, match="whole batch"):
+        _recipe(VAESettings(free_bits=0.1), micro_batch_size=8)
 
 
 def test_learning_rate_schedules() -> None:
@@ -235,8 +285,8 @@ def test_non_finite_loss_names_step_term_and_checkpoint(tmp_path: Path) -> None:
     counter = itertools.count()
     original = state.model.loss
 
-    def poisoned(batch, *, step, generator):  # type: ignore[no-untyped-def]
-        loss = original(batch, step=step, generator=generator)
+    def poisoned(batch, *, step, noise):  # type: ignore[no-untyped-def]
+        loss = original(batch, step=step, noise=noise)
         if next(counter) == 11:
             loss.terms["rate"].fill_(math.nan)
         return loss

@@ -21,7 +21,7 @@ from jensen.likelihood import (
 )
 from jensen.model import Batch
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 from jensen.vae import (
     VAE,
     AmortisedPosterior,
@@ -83,7 +83,7 @@ PRIOR = Independent(Normal(torch.zeros(LATENT).double(), torch.ones(LATENT).doub
 )
 def test_the_elbo_objectives_gradient_is_that_of_the_weighting_it_states(objective, step, weight, free_bits):
     vae, batch = small_vae(objective), batch_of(5)
-    loss = vae.loss(batch, step=step, generator=generator(3))
+    loss = vae.loss(batch, step=step, noise=Noise(generator(3)))
     q, z = draws_of(vae, batch, 3)
     kl = kl_divergence(q.base_dist, PRIOR.base_dist).mean(0)
     assert (kl < free_bits).tolist() == [False, free_bits > 0]  # with free bits, one dimension on either side of them
@@ -100,7 +100,7 @@ def test_the_elbo_objectives_gradient_is_that_of_the_weighting_it_states(objecti
 @pytest.mark.parametrize("samples", [1, 4])
 def test_the_importance_weighted_gradient_is_autograds(samples):
     vae, batch = small_vae(ImportanceWeightedObjective(samples)), batch_of(5)
-    loss = vae.loss(batch, step=0, generator=generator(3))
+    loss = vae.loss(batch, step=0, noise=Noise(generator(3)))
     q, z = draws_of(vae, batch, 3, samples)
     log_weights = log_likelihood(vae, batch.x, z) + PRIOR.log_prob(z) - q.log_prob(z)
     expected = -(log_weights.exp().mean(0).log()).mean()
@@ -114,7 +114,7 @@ def test_doubly_reparameterised_has_the_same_value_and_decoder_gradient(samples)
     """For the same noise, theta's gradient is the plain one exactly; only q's is another estimate."""
     vae, batch = small_vae(), batch_of(5)
     losses = [
-        objective(vae, batch, 0, generator(3))
+        objective(vae, batch, 0, Noise(generator(3)))
         for objective in (ImportanceWeightedObjective(samples), DoublyReparameterisedObjective(samples))
     ]
     torch.testing.assert_close(losses[0].value, losses[1].value)
@@ -130,7 +130,7 @@ def encoder_gradients(vae, objective, x, repeats):
     phi = list(vae.posterior.parameters())
     rows = []
     for seed in range(repeats):
-        loss = objective(vae, Batch(x, torch.arange(len(x))), 0, generator(seed)).value
+        loss = objective(vae, Batch(x, torch.arange(len(x))), 0, Noise(generator(seed))).value
         rows.append(torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, phi)]))
     return torch.stack(rows)
 
@@ -179,7 +179,7 @@ def test_a_step_touches_only_the_rows_of_its_batch():
     vae = small_vae(posterior=posterior)
     before = posterior.table.weight.detach().clone()
     batch = batch_of(3)
-    loss = vae.loss(Batch(batch.x, torch.tensor([7, 90, 7])), step=0, generator=generator(0))
+    loss = vae.loss(Batch(batch.x, torch.tensor([7, 90, 7])), step=0, noise=Noise(generator(0)))
     loss.value.backward()
     gradient = posterior.table.weight.grad
     assert gradient.is_sparse
@@ -369,7 +369,7 @@ def test_convolutional_vaes_of_every_likelihood_keep_the_contract(shape, kind):
     vae = VAE(AmortisedPosterior(encoder, LATENT), decoder, likelihood)
     x = vae.sample(3)
     assert x.shape == (3, *shape)
-    loss = vae(Batch(x, torch.arange(3)), 0, generator(0))  # forward is the training step
+    loss = vae(Batch(x, torch.arange(3)), 0, Noise(generator(0)))  # forward is the training step
     loss.value.backward()
     assert all(parameter.grad.isfinite().all() for parameter in vae.parameters())
     elbo = vae.elbo(x, draws=2)
@@ -405,9 +405,9 @@ def test_autocast_runs_the_networks_only():
     vae, x = small_vae().float(), batch_of(4).x.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         q = vae.posterior(x, torch.arange(4))
-        loss = vae.loss(Batch(x, torch.arange(4)), step=0, generator=generator(0))
+        loss = vae.loss(Batch(x, torch.arange(4)), step=0, noise=Noise(generator(0)))
         assert vae.decoder(q.mean).dtype == torch.bfloat16
         assert vae.decode(q.mean).mean.dtype == q.mean.dtype == q.scale.dtype == torch.float32
-    expected = vae.loss(Batch(x, torch.arange(4)), step=0, generator=generator(0))
+    expected = vae.loss(Batch(x, torch.arange(4)), step=0, noise=Noise(generator(0)))
     assert loss.value.dtype == torch.float32
     torch.testing.assert_close(loss.value, expected.value, rtol=0.02, atol=0)

@@ -28,10 +28,11 @@ from jensen.diffusion.weighting import (
     UniformTimes,
     WeightedObjective,
     log_snr_and_slope,
+    step_of,
 )
 from jensen.errors import InputError
 from jensen.model import Batch
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 
 MIXTURE = three_clusters()
 
@@ -56,7 +57,7 @@ class GivenTimes(AbstractTimes):
         super().__init__()
         self.u = u
 
-    def forward(self, count, generator):
+    def forward(self, count, noise):
         return Times(self.u, torch.ones_like(self.u))
 
 
@@ -114,7 +115,7 @@ def test_gradient_of_a_weighted_loss_is_that_of_its_stated_weighting(name, sched
     weighting, integrand, over_log_snr = STATED[name]
     u = (torch.arange(40, dtype=torch.float64) + 0.5) / 40
     model, batch = a_model(WeightedObjective(weighting, GivenTimes(u)), schedule), a_batch()
-    loss = model.loss(batch, step=0, generator=generator(2))
+    loss = model.loss(batch, step=0, noise=Noise(generator(2)))
 
     eps = torch.randn(batch.x.shape, generator=generator(2), dtype=torch.float64)
     first = schedule.first_time
@@ -138,7 +139,7 @@ def test_a_weighted_loss_is_the_continuous_bound_with_each_level_counted_weight_
     schedule = LinearLogSnr(8.0, -8.0)
     u = (torch.arange(picked, dtype=torch.float64) + 0.5) / picked
     model, batch = a_model(WeightedObjective(weighting, GivenTimes(u)), schedule, steps=steps), a_batch(picked)
-    loss = model.loss(batch, step=0, generator=generator(2)).value
+    loss = model.loss(batch, step=0, noise=Noise(generator(2))).value
     bound, step = model.bound(), (u * steps).round().long()
     eps = torch.randn(batch.x.shape, generator=generator(2), dtype=torch.float64)
     terms = steps * bound.term(bound.predict(batch.x, step, eps), batch.x, step)
@@ -154,7 +155,7 @@ def test_simple_loss_over_steps_is_the_lectures():
     objective = WeightedObjective(Simple(), UniformTimes(), steps=50)
     model, batch, seen = a_model(objective, LinearBeta(50)), a_batch(5000), []
     model.denoiser.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[1]))
-    model.loss(batch, step=0, generator=generator(3))
+    model.loss(batch, step=0, noise=Noise(generator(3)))
     table = UniformTime()(model.schedule, 50)[1:]
     count = (seen[0].unsqueeze(1) - table).abs().lt(1e-9).sum(0)
     assert int(count.sum()) == 5000
@@ -183,7 +184,7 @@ def test_bound_objective_over_every_step_is_the_bound(variance):
     x = torch.tensor([[0.3, -0.8]], dtype=torch.float64).expand(T, 2)
     u = (torch.arange(T, dtype=torch.float64) + 0.5) / T
     model = a_model(BoundObjective(GivenTimes(u)), None, variance, T, outputs=4)
-    loss = model.loss(Batch(x, torch.arange(T)), step=0, generator=generator(4))
+    loss = model.loss(Batch(x, torch.arange(T)), step=0, noise=Noise(generator(4)))
     bound, step = model.bound(), torch.arange(1, T + 1)
     eps = torch.randn(x.shape, generator=generator(4), dtype=torch.float64)
     expected = bound.prior(x)[0] + bound.term(bound.predict(x, step, eps), x, step).sum()
@@ -201,7 +202,7 @@ def test_hybrid_objective_trains_the_mean_by_simple_and_the_variance_by_the_boun
 
     def gradient(objective):
         model.objective = objective
-        return torch.autograd.grad(model.loss(batch, step=0, generator=generator(5)).value, last)[0]
+        return torch.autograd.grad(model.loss(batch, step=0, noise=Noise(generator(5))).value, last)[0]
 
     found = gradient(model.objective)
     simple = gradient(WeightedObjective(Simple(), GivenTimes(u), steps=50))
@@ -219,7 +220,7 @@ def test_only_the_bound_trains_a_schedule():
         (WeightedObjective(ContinuousBound()), False),
     ):
         model = a_model(objective, LearnedSchedule(8.0, -8.0), LearnedVariance(), outputs=4)
-        model.loss(batch, step=0, generator=generator(6)).value.backward()
+        model.loss(batch, step=0, noise=Noise(generator(6))).value.backward()
         for parameter in model.schedule.parameters():
             assert (
                 parameter.grad is not None and parameter.grad.isfinite().all() and (parameter.grad != 0).any()
@@ -234,7 +235,7 @@ def test_only_the_bound_trains_a_schedule():
 def test_losses_tell_the_model_its_errors(objective):
     model = a_model(objective, None, LearnedVariance(), outputs=4)
     before = model.errors.weight.sum().clone()
-    model.loss(a_batch(), step=0, generator=generator(7))
+    model.observe(model.loss(a_batch(), step=0, noise=Noise(generator(7))).noted)
     assert model.errors.weight.sum() > before
 
 
@@ -245,7 +246,7 @@ def learned_times() -> LossAwareTimes:
     """Loss-aware times that have seen a loss which is large near 0.3."""
     times = LossAwareTimes(bins=20, memory=1000)
     u = torch.rand(40_000, generator=generator(8), dtype=torch.float64)
-    times.observe(Times(u, torch.ones_like(u)), loss_at(u))
+    times.observe(u, loss_at(u))
     return times
 
 
@@ -256,7 +257,7 @@ def loss_at(u: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["uniform", "low-discrepancy", "loss-aware"])
 def test_weighted_mean_over_times_is_unbiased(name):
     times = {"uniform": UniformTimes(), "low-discrepancy": LowDiscrepancyTimes(), "loss-aware": learned_times()}[name]
-    source, means = generator(9), []
+    source, means = Noise(generator(9)), []
     for _ in range(2000):
         drawn = times(16, source)
         assert bool(((drawn.u >= 0) & (drawn.u < 1)).all())
@@ -268,7 +269,7 @@ def test_weighted_mean_over_times_is_unbiased(name):
 
 
 def test_loss_aware_times_reduce_the_variance_and_follow_the_root_of_the_second_moment():
-    times, source = learned_times(), generator(10)
+    times, source = learned_times(), Noise(generator(10))
     spread = {}
     for name, sampler in (("aware", times), ("uniform", UniformTimes())):
         drawn = [sampler(1, source) for _ in range(4000)]
@@ -286,19 +287,19 @@ def test_loss_aware_times_are_uniform_until_every_bin_was_seen_often_enough():
     times = LossAwareTimes(bins=4, memory=3)
     u = torch.tensor([0.1, 0.1, 0.3, 0.6, 0.9]).double()
     for _ in range(2):
-        times.observe(Times(u, torch.ones_like(u)), torch.tensor([9.0, 9.0, 1.0, 1.0, 1.0]))
+        times.observe(u, torch.tensor([9.0, 9.0, 1.0, 1.0, 1.0]))
         assert (times.probabilities() == 0.25).all()
-    times.observe(Times(u, torch.ones_like(u)), torch.tensor([9.0, 9.0, 1.0, 1.0, 1.0]))
+    times.observe(u, torch.tensor([9.0, 9.0, 1.0, 1.0, 1.0]))
     torch.testing.assert_close(times.probabilities(), 0.99 * torch.tensor([9.0, 1, 1, 1]).double() / 12 + 0.0025)
     again = LossAwareTimes(bins=4, memory=3)
     again.load_state_dict(times.state_dict())
-    assert torch.equal(again(8, generator(0)).u, times(8, generator(0)).u)
+    assert torch.equal(again(8, Noise(generator(0))).u, times(8, Noise(generator(0))).u)
 
 
 def test_low_discrepancy_times_cover_evenly():
-    u = LowDiscrepancyTimes()(64, generator(11)).u
+    u = LowDiscrepancyTimes()(64, Noise(generator(11))).u
     assert (u.mul(64).floor() == torch.arange(64)).all()
-    assert (Times(u, u).step(64) == torch.arange(1, 65)).all()
+    assert (step_of(u, 64) == torch.arange(1, 65)).all()
 
 
 def test_refusals_say_what_to_do():

@@ -151,8 +151,11 @@ class Gaussian:
         Without a `generator` (which must live on the device of the mean) it draws from torch's global one.
         """
         shape = (*sample_shape, *self.shape)
-        eps = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
-        return torch.addcmul(self.mean, self.scale, eps)  # (4.7)
+        return self.moved(torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device))
+
+    def moved(self, eps: Tensor) -> Tensor:
+        """mean + scale ⊙ eps (1.8), (4.7): a draw where eps ~ N(0, I); eps broadcasts against the mean."""
+        return torch.addcmul(self.mean, self.scale, eps)
 
     def quantile(self, u: Tensor) -> Tensor:
         """mean + scale ⊙ Phi^{-1}(u): each dimension's inverse distribution function, a draw where u ~ U(0, 1)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
+from jensen.randomness import Noise
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,22 @@ class Batch:
     labels: Tensor | None = None
     targets: Tensor | None = None
 
+    def __getitem__(self, rows: slice) -> Self:
+        """Some of its examples."""
+        beside = [None if values is None else values[rows] for values in (self.labels, self.targets)]
+        return type(self)(self.x[rows], self.index[rows], *beside)
+
 
 @dataclass(frozen=True)
 class Loss:
-    """What a training step minimises, and the terms to log, detached, by name; nats per example."""
+    """What a training step minimises, and the terms to log, detached, by name; nats per example.
+
+    `noted` (batch each) is what the model is to `observe` of the examples once the batch is done.
+    """
 
     value: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
+    noted: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +162,12 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """The honest bound on log p(x): nats per example, every term by name; x (batch, *shape), prepared."""
 
     @abstractmethod
-    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
-        """What training minimises at `step`; the implementation says which weighting of the bound it is."""
+    def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
+        """What training minimises at `step`, a mean over the batch; says which weighting of the bound it is.
+
+        `noise` belongs to the batch's rows, so that the loss of a batch is the mean over its parts. It changes nothing
+        in the model: what that is to remember of the examples is `Loss.noted`.
+        """
 
     @abstractmethod
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
@@ -217,9 +231,12 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """The way from the noise to `sample(n)`, with the estimates on it; None where there is no such way."""
         return None
 
-    def forward(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
+    def observe(self, noted: Mapping[str, Tensor]) -> None:
+        """Take note of what the losses of a whole batch left in `Loss.noted`, once per training step."""
+
+    def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
         """`loss`, so that wrappers that replace `forward` (data parallel, compile) see the training step."""
-        return self.loss(batch, step=step, generator=generator)
+        return self.loss(batch, step=step, noise=noise)
 
     @property
     def device(self) -> torch.device:

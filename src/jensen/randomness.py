@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -46,6 +47,62 @@ def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torc
     example, where that would show, there are `normal_per_example` and `uniform_per_example`.
     """
     return torch.Generator(device=device).manual_seed(derived_seed(seed, *path))
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """What a generator draws for a batch of examples, or for some of its rows: the same for a row, whichever are asked.
+
+    Every draw is made for the whole batch, of `count` rows where `rows` are some of them, and cut. So a batch that goes
+    through a network in parts, or on several processes, sees what it would see in one piece.
+    """
+
+    generator: torch.Generator
+    rows: slice | None = None
+    count: int | None = None
+
+    def part(self, rows: slice, count: int) -> "Noise":
+        """The same for `rows` of a batch of `count`, from where the generator is now; leaves it there."""
+        source = torch.Generator(self.device)
+        source.set_state(self.generator.get_state())
+        return Noise(source, rows, count)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are drawn."""
+        return self.generator.device
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype | None = None, *, dim: int = 0) -> Tensor:
+        """Standard normal numbers of a shape whose dimension `dim` is the rows."""
+        drawn = torch.randn(self._whole(shape, dim), generator=self.generator, dtype=dtype, device=self.device)
+        return self._cut(drawn, dim)
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        """Uniform numbers in [0, 1) of a shape that begins with the rows."""
+        drawn = torch.rand(self._whole(shape), generator=self.generator, dtype=dtype, device=self.device)
+        return self._cut(drawn)
+
+    def below(self, high: int, shape: Sequence[int]) -> Tensor:
+        """Uniform whole numbers 0..high-1, float32, of a shape that begins with the rows."""
+        drawn = torch.empty(self._whole(shape), device=self.device).random_(0, high, generator=self.generator)
+        return self._cut(drawn)
+
+    def evenly_spaced(self, rows: int) -> Tensor:
+        """(u + row) / count for each of the `rows` rows, float64, one uniform u for the batch."""
+        offset = torch.rand((), generator=self.generator, dtype=torch.float64, device=self.device)
+        count = rows if self.count is None else self.count
+        return self._cut((offset + torch.arange(count, dtype=torch.float64, device=self.device)) / count)
+
+    def _whole(self, shape: Sequence[int], dim: int = 0) -> list[int]:
+        whole = list(shape)
+        if self.count is not None:
+            whole[dim] = self.count
+        return whole
+
+    def _cut(self, drawn: Tensor, dim: int = 0) -> Tensor:
+        if self.rows is None:
+            return drawn
+        return drawn.narrow(dim, self.rows.start, self.rows.stop - self.rows.start)
 
 
 def normal_per_example(seed: int, indices: Sequence[int], shape: Sequence[int], *path: int) -> Tensor:

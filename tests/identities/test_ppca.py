@@ -14,7 +14,7 @@ from scipy.linalg import subspace_angles
 
 from jensen.gaussian import Gaussian
 from jensen.model import Batch
-from jensen.randomness import Stream, generator
+from jensen.randomness import Noise, Stream, generator
 from jensen.vae import DoublyReparameterisedObjective, ElboObjective, PerDatapointPosterior
 
 # ---------------------------------------------------------------------------------------------- the bound
@@ -117,7 +117,7 @@ def train(vae, x, steps=1000, learning_rate=0.1):
     if sparse:
         optimisers.append(torch.optim.SparseAdam(sparse, lr=learning_rate))
     for step in range(steps):
-        loss = vae.loss(Batch(x, torch.arange(len(x))), step=step, generator=generator(0, Stream.TRAINING, step))
+        loss = vae.loss(Batch(x, torch.arange(len(x))), step=step, noise=Noise(generator(0, Stream.TRAINING, step)))
         vae.zero_grad()
         loss.value.backward()
         for optimiser in optimisers:

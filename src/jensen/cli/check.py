@@ -9,7 +9,7 @@ from jensen.features.fit import shown
 from jensen.features.sample_metrics import FeatureFunction, check_samples, draw, pixels, require, seen_by
 from jensen.features.show_samples import PICTURE, RECORD, SUSPICIOUS, metrics_table, nearest_chart
 from jensen.features.store import FOLDER, load_classifier
-from jensen.randomness import generator
+from jensen.randomness import Noise, generator
 from jensen.run import Run
 from jensen.training.checkpoint import write_file
 
@@ -35,7 +35,7 @@ def features_check(command: options.FeaturesCheck) -> None:
     pairs = None
     if run.spec.layout == "image":
         copied = train[check.nearest.row[least]]
-        pairs = preparation.to_picture(x[least]), preparation.to_picture(preparation(copied, generator(0)))
+        pairs = preparation.to_picture(x[least]), preparation.to_picture(preparation(copied, Noise(generator(0))))
     save_chart(nearest_chart(check.nearest, check.metrics.memorisation, pairs), picture)
     print(f"{record} and {picture}")
 

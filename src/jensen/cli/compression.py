@@ -40,7 +40,7 @@ from jensen.compression import (
 )
 from jensen.errors import InputError
 from jensen.evaluate import page
-from jensen.randomness import Stream, generator
+from jensen.randomness import Noise, Stream, generator
 from jensen.run import Run
 from jensen.training.checkpoint import write_file
 
@@ -139,10 +139,10 @@ def _symbols(run: Run, codec: AbstractCodec, raw: Tensor) -> Tensor:
 
     Nothing is lost where raw examples come back from the levels bit for bit.
     """
-    preparation, source = run.spec.preparation, generator(0, Stream.EVALUATION)
+    preparation, noise = run.spec.preparation, Noise(generator(0, Stream.EVALUATION))
     parts = []
     for chunk in raw.split(AT_ONCE):
-        symbols = codec.symbols(preparation(chunk, source))
+        symbols = codec.symbols(preparation(chunk, noise))
         if not np.array_equal(_to_raw(run, codec, symbols), chunk.numpy()):
             how = "" if preparation.deterministic else ", anew at every visit"
             raise InputError(

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from jensen.randomness import derived_seed
+from jensen.randomness import Noise, derived_seed
 
 DataType = Literal["uint8", "uint16", "float32"]
 
@@ -42,11 +42,11 @@ class Preparation(BaseModel, ABC):
     """The smallest meaningful distance between two values of x."""
 
     deterministic: ClassVar[bool] = True
-    """Whether the same raw batch always gives the same x, so that no generator is needed."""
+    """Whether the same raw batch always gives the same x, so that no noise is needed."""
 
     @abstractmethod
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """x of a raw batch; `generator` is needed where the preparation is not deterministic (ValueError)."""
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
+        """x of a raw batch; `noise` is needed where the preparation is not deterministic (ValueError)."""
 
     @abstractmethod
     def to_raw(self, x: Tensor) -> np.ndarray:
@@ -90,11 +90,10 @@ class Dequantise(_Integer):
     resolution: float = Field(default_factory=lambda fields: 2 / fields["levels"], gt=0)
     deterministic: ClassVar[bool] = False
 
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         steps = 1 << min(FRACTION_BITS, 23 - (self.levels - 1).bit_length())
         half = self.levels * steps / 2
-        source = _required(generator)
-        ticks = torch.empty(raw.shape, device=source.device).random_(0, steps, generator=source).to(raw.device)
+        ticks = _required(noise).below(steps, raw.shape).to(raw.device)
         return ticks.add_(raw, alpha=steps).add_(0.5 - half).div_(half)  # whole ticks: rounded once, by the division
 
     def to_raw(self, x: Tensor) -> np.ndarray:
@@ -112,7 +111,7 @@ class Levels(_Integer):
     kind: Literal["levels"] = "levels"
     resolution: float = Field(default_factory=lambda fields: 2 / (fields["levels"] - 1), gt=0)
 
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         half = (self.levels - 1) / 2
         return raw.to(torch.float32).sub_(half).div_(half)
 
@@ -149,7 +148,7 @@ class Threshold(_Binarise):
 
     kind: Literal["threshold"] = "threshold"
 
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         return raw.to(torch.float32, copy=True).gt_(0.5 * self._highest)
 
 
@@ -163,7 +162,7 @@ class StaticBinarisation(_Binarise):
     kind: Literal["static"] = "static"
     seed: int = Field(default=0, ge=0)
 
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         return content_uniforms(raw, self.seed).lt_(self._brightness(raw))
 
 
@@ -173,10 +172,8 @@ class DynamicBinarisation(_Binarise):
     kind: Literal["dynamic"] = "dynamic"
     deterministic: ClassVar[bool] = False
 
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        source = _required(generator)
-        uniforms = torch.rand(raw.shape, generator=source, device=source.device).to(raw.device)
-        return uniforms.lt_(self._brightness(raw))
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
+        return _required(noise).uniform(raw.shape).to(raw.device).lt_(self._brightness(raw))
 
 
 class Standardise(Preparation):
@@ -197,7 +194,7 @@ class Standardise(Preparation):
     maximum: float
     """The range of the training examples, black to white in a picture."""
 
-    def __call__(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         shift, scale = self._on(raw.device)
         return torch.sub(raw, shift).div_(scale)
 
@@ -238,10 +235,10 @@ def _plain(x: Tensor) -> Tensor:
     return x.detach().to(torch.float32)
 
 
-def _required(generator: torch.Generator | None) -> torch.Generator:
-    if generator is None:
-        raise ValueError("this preparation draws random numbers; pass a generator")
-    return generator
+def _required(noise: Noise | None) -> Noise:
+    if noise is None:
+        raise ValueError("this preparation draws random numbers; pass a noise")
+    return noise
 
 
 def content_uniforms(raw: Tensor, seed: int) -> Tensor:

@@ -1,6 +1,6 @@
 """7. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -26,7 +26,7 @@ from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLog
 from jensen.diffusion.weighting import AbstractObjective
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Prediction
-from jensen.randomness import Stream, derived_seed, normal_per_example
+from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
 
 ROWS = 500  # samples generated together: changes memory and speed, never a sample
 
@@ -124,16 +124,21 @@ class DiffusionModel(AbstractLatentVariableModel):
 
     # -- training
 
-    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         """The objective's loss; see its docstring for the weighting of the bound it is."""
-        return self.objective(self, batch.x, self._training_labels(batch, generator), generator)
+        return self.objective(self, batch.x, self._training_labels(batch, noise), noise)
 
-    def _training_labels(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+    def observe(self, noted: Mapping[str, Tensor]) -> None:
+        """What each noise level costs, for the times of later batches and for the bound's variance and strata."""
+        self.objective.times.observe(noted["times"], noted["losses"])
+        self.errors.observe(noted["log_snr"], noted["squared_error"])
+
+    def _training_labels(self, batch: Batch, noise: Noise) -> Tensor | None:
         if self.classes is None:
             return None
         if batch.labels is None:
             raise InputError("a class-conditional model got data without labels: give labelled data, or classes None")
-        dropped = torch.rand(len(batch.x), generator=generator, device=batch.x.device) < self.label_dropout
+        dropped = noise.uniform((len(batch.x),)) < self.label_dropout
         return torch.where(dropped, self.classes, batch.labels)
 
     # -- scores

@@ -26,6 +26,7 @@ from jensen.diffusion.schedule import AbstractSchedule
 from jensen.errors import InputError
 from jensen.gaussian import normal_log_density
 from jensen.model import Loss
+from jensen.randomness import Noise
 
 if TYPE_CHECKING:
     from jensen.diffusion.model import DiffusionModel
@@ -40,35 +41,31 @@ class Times:
     u: Float[Tensor, " batch"]
     weight: Float[Tensor, " batch"]
 
-    def step(self, steps: int) -> Tensor:
-        """The step 1..steps that each u falls into, uniform where u is."""
-        return (self.u * steps).long().clamp(max=steps - 1) + 1
-
 
 class AbstractTimes(nn.Module, ABC):
     """How the times of a training batch are drawn; a history of losses, where there is one, lives in buffers."""
 
     @abstractmethod
-    def forward(self, count: int, generator: torch.Generator) -> Times:
-        """`count` times in float64, on the device of the generator."""
+    def forward(self, count: int, noise: Noise) -> Times:
+        """`count` times in float64, on the device of the noise."""
 
-    def observe(self, times: Times, losses: Float[Tensor, " batch"]) -> None:
-        """Take note of the losses at these times, before their weight."""
+    def observe(self, u: Float[Tensor, " batch"], losses: Float[Tensor, " batch"]) -> None:
+        """Take note of a batch's losses at these times, before their weight."""
 
 
 class UniformTimes(AbstractTimes):
     """Independent and uniform (5.18)."""
 
-    def forward(self, count: int, generator: torch.Generator) -> Times:
-        u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+    def forward(self, count: int, noise: Noise) -> Times:
+        u = noise.uniform((count,), torch.float64)
         return Times(u, torch.ones_like(u))
 
 
 class LowDiscrepancyTimes(AbstractTimes):
     """Evenly spaced with one uniform offset: each is uniform, together they cover [0, 1) (Kingma et al. 2021, I.1)."""
 
-    def forward(self, count: int, generator: torch.Generator) -> Times:
-        u = _even(count, generator)
+    def forward(self, count: int, noise: Noise) -> Times:
+        u = noise.evenly_spaced(count)
         return Times(u, torch.ones_like(u))
 
 
@@ -101,16 +98,16 @@ class LossAwareTimes(AbstractTimes):
         aware = (1 - self.uniform_share) * share + self.uniform_share / self.bins
         return torch.where(self.seen.min() >= self.memory, aware, 1 / self.bins)
 
-    def forward(self, count: int, generator: torch.Generator) -> Times:
-        probabilities, place = self.probabilities(), _even(count, generator)
+    def forward(self, count: int, noise: Noise) -> Times:
+        probabilities, place = self.probabilities(), noise.evenly_spaced(count)
         edges = probabilities.cumsum(0)
         bins = torch.searchsorted(edges, place, right=True).clamp(max=self.bins - 1)
         inside = (place - (edges - probabilities)[bins]) / probabilities[bins]
         return Times((bins + inside.clamp(0, 1 - 1e-12)) / self.bins, 1 / (self.bins * probabilities[bins]))
 
     @torch.no_grad()
-    def observe(self, times: Times, losses: Tensor) -> None:
-        member = F.one_hot(times.step(self.bins) - 1, self.bins).float()  # sums in a fixed order
+    def observe(self, u: Tensor, losses: Tensor) -> None:
+        member = F.one_hot(step_of(u, self.bins) - 1, self.bins).float()  # sums in a fixed order
         count = member.sum(0)
         mean = losses.float().square() @ member / count.clamp(min=1)
         kept = (1 - 1 / self.memory) ** count  # 1 where there is nothing new
@@ -119,9 +116,9 @@ class LossAwareTimes(AbstractTimes):
         self.seen.add_(count)
 
 
-def _even(count: int, generator: torch.Generator) -> Tensor:
-    offset = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64)
-    return (offset + torch.arange(count, device=generator.device, dtype=torch.float64)) / count
+def step_of(u: Tensor, steps: int) -> Tensor:
+    """The step 1..steps that each u in [0, 1) falls into, uniform where u is."""
+    return (u * steps).long().clamp(max=steps - 1) + 1
 
 
 # ---------------------------------------------------------------------------------------------- weightings
@@ -228,10 +225,12 @@ class LogNormalNoise(AbstractSchedule):
 
 
 class AbstractObjective(nn.Module, ABC):
-    """A loss for a diffusion model: nats or weighted squares per example, to be minimised."""
+    """A loss for a diffusion model: nats or weighted squares per example, to be minimised, at `times` of its choice."""
+
+    times: AbstractTimes
 
     @abstractmethod
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         """The loss of x0 (batch, *shape) with labels (batch) or None, some of them dropped already."""
 
 
@@ -252,22 +251,21 @@ class WeightedObjective(AbstractObjective):
         super().__init__()
         self.weighting, self.times, self.steps, self.noise = weighting, times or LowDiscrepancyTimes(), steps, noise
 
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
-        times = self.times(len(x0), generator)
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
+        times = self.times(len(x0), noise)
         log_snr, slope = self._noise_levels(times, self.noise or model.schedule)
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        eps = noise.normal(x0.shape, x0.dtype)
         kernel = marginal(x0, log_snr)
         prediction = model.denoiser(kernel.mean + kernel.scale * eps, log_snr, labels)  # (5.6)
         squares = (eps - prediction.eps).square().flatten(1).sum(1)
         losses = self.weighting(log_snr, slope).to(squares) * squares
-        self.times.observe(times, losses.detach())
-        model.errors.observe(log_snr, squared_error(prediction, x0).detach())
+        noted = _noted(times, losses, log_snr, squared_error(prediction, x0))
         terms = {"eps_error": (times.weight.to(squares) * squares.detach()).mean() / x0[0].numel()}
-        return Loss((times.weight.to(losses) * losses).mean(), terms)
+        return Loss((times.weight.to(losses) * losses).mean(), terms, noted)
 
     def _noise_levels(self, times: Times, schedule: AbstractSchedule) -> tuple[Tensor, Tensor]:
         if self.steps is not None:
-            return log_snr_and_slope(schedule, times.step(self.steps).double() / self.steps)
+            return log_snr_and_slope(schedule, step_of(times.u, self.steps).double() / self.steps)
         width = 1 - schedule.first_time
         log_snr, slope = log_snr_and_slope(schedule, schedule.first_time + width * times.u)
         return log_snr, width * slope
@@ -283,18 +281,17 @@ class BoundObjective(AbstractObjective):
         super().__init__()
         self.times = times or LossAwareTimes()
 
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         bound = model.bound()
-        times = self.times(len(x0), generator)
-        step = times.step(bound.steps)
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        times = self.times(len(x0), noise)
+        step = step_of(times.u, bound.steps)
+        eps = noise.normal(x0.shape, x0.dtype)
         prediction = bound.predict(x0, step, eps, labels)
         losses = bound.steps * bound.term(prediction, x0, step)
-        self.times.observe(times, losses.detach())
-        model.errors.observe(prediction.log_snr.detach(), squared_error(prediction, x0).detach())
+        noted = _noted(times, losses, prediction.log_snr, squared_error(prediction, x0))
         prior = bound.prior(x0).mean()
         later = (times.weight.to(losses) * losses).mean()
-        return Loss(prior + later, {"prior": prior.detach(), "other_terms": later.detach()})
+        return Loss(prior + later, {"prior": prior.detach(), "other_terms": later.detach()}, noted)
 
 
 class HybridObjective(AbstractObjective):
@@ -310,22 +307,27 @@ class HybridObjective(AbstractObjective):
         _check_positive("hybrid objective", share=share)
         self.share, self.times = share, times or LowDiscrepancyTimes()
 
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, generator: torch.Generator) -> Loss:
+    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         bound = model.bound()
         bound = replace(bound, log_snr=bound.log_snr.detach())  # `BoundObjective` alone trains a schedule
-        times = self.times(len(x0), generator)
-        step = times.step(bound.steps)
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        times = self.times(len(x0), noise)
+        step = step_of(times.u, bound.steps)
+        eps = noise.normal(x0.shape, x0.dtype)
         prediction = bound.predict(x0, step, eps, labels)
         squares = (eps - prediction.eps).square().flatten(1).sum(1)
         fixed_mean = replace(prediction, x0=prediction.x0.detach(), eps=prediction.eps.detach())
         bound_terms = bound.steps * bound.term(fixed_mean, x0, step)
         losses = squares + self.share * bound_terms
-        self.times.observe(times, losses.detach())
-        model.errors.observe(prediction.log_snr, squared_error(prediction, x0).detach())
+        noted = _noted(times, losses, prediction.log_snr, squared_error(prediction, x0))
         weight = times.weight.to(losses)
         terms = {"simple": (weight * squares).mean().detach(), "bound": (weight * bound_terms).mean().detach()}
-        return Loss((weight * losses).mean(), terms)
+        return Loss((weight * losses).mean(), terms, noted)
+
+
+def _noted(times: Times, losses: Tensor, log_snr: Tensor, squared_error: Tensor) -> dict[str, Tensor]:
+    """What `DiffusionModel.observe` wants to know of each example."""
+    found = {"times": times.u, "losses": losses, "log_snr": log_snr, "squared_error": squared_error}
+    return {name: values.detach() for name, values in found.items()}
 
 
 def log_snr_and_slope(schedule: AbstractSchedule, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:

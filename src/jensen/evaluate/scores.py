@@ -13,7 +13,7 @@ from jensen.data import Examples, Preparation
 from jensen.data.preparation import Dequantise
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
-from jensen.randomness import Stream, derived_seed, generator
+from jensen.randomness import Noise, Stream, derived_seed, generator
 
 NUMBERS = 1 << 23  # of x that a model sees at once, at most: what it makes of them is many times as large
 
@@ -100,7 +100,7 @@ def prepare(preparation: Preparation, raw: Tensor, index: Tensor, seed: int) -> 
 def _redrawn(preparation: Preparation, raw: Tensor, index: Tensor, seed: int, draws: int) -> Tensor:
     """x of a raw batch under `draws` independent draws of the preparation's noise, (draws, batch, *shape)."""
     prepared = [
-        preparation(example.expand(draws, *example.shape), generator(seed, Stream.BINARISATION, number))
+        preparation(example.expand(draws, *example.shape), Noise(generator(seed, Stream.BINARISATION, number)))
         for example, number in zip(raw, index.tolist(), strict=True)
     ]
     return torch.stack(prepared, dim=1)

@@ -13,7 +13,7 @@ from jensen.errors import InputError
 from jensen.features.classifier import Classifier, recognition
 from jensen.features.settings import ClassifierSettings
 from jensen.progress import Progress
-from jensen.randomness import Stream, derived_seed, generator
+from jensen.randomness import Noise, Stream, derived_seed, generator
 from jensen.training.loop import batch_index
 
 DEFAULTS = ClassifierSettings()
@@ -67,8 +67,8 @@ def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Exampl
 
     Every other preparation gives back what it got, floats up to rounding.
     """
-    source = generator(seed, Stream.BINARISATION)
-    parts = [torch.from_numpy(preparation.to_raw(preparation(rows, source))) for rows in examples.x.split(ROWS)]
+    noise = Noise(generator(seed, Stream.BINARISATION))
+    parts = [torch.from_numpy(preparation.to_raw(preparation(rows, noise))) for rows in examples.x.split(ROWS)]
     return Examples(torch.cat(parts), examples.labels)
 
 

@@ -11,7 +11,7 @@ from jensen.errors import InputError
 from jensen.gaussian import MultivariateGaussian
 from jensen.mixture.distribution import Mixture
 from jensen.model import AbstractLatentVariableModel, Batch, Loss, Prediction
-from jensen.randomness import uniform_per_example
+from jensen.randomness import Noise, uniform_per_example
 
 RIDGE = 1e-6  # added to the variances by EM, as scikit-learn does, so that no component collapses onto one example
 
@@ -175,7 +175,7 @@ class GaussianMixture(AbstractLatentVariableModel):
         value = self.log_prob(x)
         return Elbo(value, {}, torch.zeros_like(value))
 
-    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         """-(1/B) Σ_j log p(x_j), exact. It has no parameters that a gradient could move: see `fit`."""
         return Loss(-self.log_prob(batch.x).mean())
 

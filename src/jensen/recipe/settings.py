@@ -175,6 +175,12 @@ class VAERecipe(AbstractRecipe):
     model: VAESettings = VAESettings()
     """The model."""
 
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.model.free_bits and self.training.micro_batch_size:
+            raise ValueError("free_bits is about the mean of a whole batch; leave training.micro_batch_size out")
+        return self
+
 
 class DiffusionTraining(TrainingSettings):
     """The training loop, with the defaults that suit a diffusion model (docs/nets.md says why)."""

@@ -14,7 +14,7 @@ from jensen.data.grid import save_grid
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress
-from jensen.randomness import Stream, derived_seed, generator
+from jensen.randomness import Noise, Stream, derived_seed, generator
 from jensen.training.checkpoint import checkpoints, save_checkpoint
 from jensen.training.log import MetricsLog
 from jensen.training.loop import Step, TrainingState, steps
@@ -141,7 +141,7 @@ def validation_bound(
 ) -> Estimate:
     """The mean ELBO over `examples`, with the same noise at every call, so that two calls differ by the model alone."""
     noise_seed = derived_seed(seed, Stream.VALIDATION)
-    noise = generator(noise_seed)
+    noise = Noise(generator(noise_seed))
     values = []
     for index in torch.arange(len(examples)).split(VALIDATION_BATCH):
         x = preparation(examples.x[index], noise).to(model.device)

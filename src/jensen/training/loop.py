@@ -5,8 +5,8 @@ run can stop after any step and go on bit for bit.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from jensen.data import Examples, Preparation
 from jensen.errors import InputError
-from jensen.model import AbstractLatentVariableModel, Batch
-from jensen.randomness import Stream, generator
+from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.randomness import Noise, Stream, generator
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.muon import Muon
 from jensen.training.settings import TrainingSettings
@@ -99,8 +99,9 @@ def steps(
         step = state.step
         rate = learning_rate(step, settings)
         batch = batch_at(step, data, preparation, settings.batch_size, seed)
-        loss = model(batch, step, generator(seed, Stream.TRAINING, step, device=device))  # draw z, bound (4.8)
-        accelerator.backward(loss.value)  # grad Loss
+        noise = Noise(generator(seed, Stream.TRAINING, step, device=device))
+        loss = gradient(model, batch, step, noise, settings.micro_batch_size, accelerator.backward)  # grad Loss
+        state.model.observe(loss.noted)
         norm = accelerator.clip_grad_norm_(state.dense, settings.clip_norm) if settings.clip_norm else None
         for optimiser in optimisers:
             for group in optimiser.param_groups:
@@ -110,7 +111,35 @@ def steps(
         if state.ema:
             state.ema.update(step)
         state.step = step + 1
-        yield Step(state.step, loss.value.detach(), dict(loss.terms), rate, norm)
+        yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
+
+
+def gradient(
+    model: nn.Module, batch: Batch, step: int, noise: Noise, at_once: int | None, backward: Callable[[Tensor], None]
+) -> Loss:
+    """Add the gradient of the batch's loss to the parameters', and give the loss; through the network `at_once` rows.
+
+    The loss is a mean over examples, so its gradient is the sum of its parts' gradients by their shares.
+    """
+    count = len(batch.x)
+    parts: list[tuple[float, Loss]] = []
+    for start in range(0, count, at_once or count):
+        rows = slice(start, min(start + (at_once or count), count))
+        share = (rows.stop - rows.start) / count
+        loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
+        backward(loss.value * share)
+        parts.append((share, replace(loss, value=loss.value.detach())))
+    return _whole(parts)
+
+
+def _whole(parts: list[tuple[float, Loss]]) -> Loss:
+    """The loss of a batch from those of its parts and their shares of it."""
+    first = parts[0][1]
+    if len(parts) == 1:
+        return first
+    value = torch.stack([share * loss.value for share, loss in parts]).sum()
+    terms = {name: torch.stack([share * loss.terms[name] for share, loss in parts]).sum() for name in first.terms}
+    return Loss(value, terms, {name: torch.cat([loss.noted[name] for _, loss in parts]) for name in first.noted})
 
 
 def batch_at(step: int, examples: Examples, preparation: Preparation, batch_size: int, seed: int) -> Batch:
@@ -118,7 +147,7 @@ def batch_at(step: int, examples: Examples, preparation: Preparation, batch_size
     device = examples.x.device
     index = batch_index(len(examples), batch_size, seed, step).to(device)
     labels = None if examples.labels is None else examples.labels.index_select(0, index)
-    noise = generator(seed, Stream.TRAINING, step, 1, device=device)
+    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device))
     return Batch(preparation(examples.x.index_select(0, index), noise), index, labels)
 
 

@@ -14,6 +14,8 @@ class TrainingSettings(BaseModel):
     """Optimisation steps, at most; early stopping may end sooner."""
     batch_size: PositiveInt = 128
     """Examples per step."""
+    micro_batch_size: PositiveInt | None = None
+    """Examples that go through the network at once, for less memory: the same gradient in parts. None: all of them."""
     optimiser: Literal["adamw", "muon"] = "adamw"
     """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)

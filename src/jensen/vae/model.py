@@ -12,7 +12,7 @@ from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.likelihood import AbstractLikelihood, Observation
 from jensen.model import AbstractLatentVariableModel, Batch, Bracket, Effort, Estimator, Loss, Prediction
-from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
+from jensen.randomness import Noise, Stream, derived_seed, normal_per_example, uniform_per_example
 from jensen.vae.annealing import Annealing
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.objective import AbstractObjective, ElboObjective
@@ -97,9 +97,9 @@ class VAE(AbstractLatentVariableModel):
 
     # -- the contract
 
-    def loss(self, batch: Batch, *, step: int, generator: torch.Generator) -> Loss:
+    def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         """The objective's loss; see its docstring for the weighting of the bound it is."""
-        return self.objective(self, batch, step, generator)
+        return self.objective(self, batch, step, noise)
 
     @torch.no_grad()
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:

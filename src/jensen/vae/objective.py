@@ -11,10 +11,9 @@ from jensen.bound import log_mean_exp
 from jensen.errors import InputError
 from jensen.gaussian import standard_normal_kl
 from jensen.model import Batch, Loss
+from jensen.randomness import Noise
 
 if TYPE_CHECKING:
-    import torch
-
     from jensen.vae.model import VAE
 
 
@@ -25,7 +24,7 @@ class AbstractObjective(ABC):
     """
 
     @abstractmethod
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss: ...
+    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class ElboObjective(AbstractObjective):
     """(4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j], one z per example.
 
     `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
-    `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
+    `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15);
+    that is no mean over examples, so such a batch cannot go through in parts.
     With both at zero the loss is the negative ELBO; otherwise it is another weighting of the same terms. Raises
     `InputError` where one of them is negative.
     """
@@ -48,9 +48,9 @@ class ElboObjective(AbstractObjective):
                 "expected both >= 0; give 0 to switch one off"
             )
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
+    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
-        z = q.rsample(generator)  # (4.7)
+        z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
         reconstruction = vae.decode(z).log_prob(batch.x).mean()
         target = vae.log_target(batch, z)
         kl_per_dimension = standard_normal_kl(q.mean, q.scale).mean(0)  # (4.6)
@@ -76,9 +76,9 @@ class ImportanceWeightedObjective(AbstractObjective):
     def __post_init__(self) -> None:
         _check_samples(self.samples)
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
+    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
-        z = q.rsample(generator, (self.samples,))
+        z = q.moved(noise.normal((self.samples, *q.shape), q.mean.dtype, dim=1))
         log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.log_prob(z)
         return _importance_loss(log_weights, log_mean_exp(log_weights).mean())
 
@@ -98,9 +98,9 @@ class DoublyReparameterisedObjective(AbstractObjective):
     def __post_init__(self) -> None:
         _check_samples(self.samples)
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, generator: "torch.Generator") -> Loss:
+    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
-        z = q.rsample(generator, (self.samples,))
+        z = q.moved(noise.normal((self.samples, *q.shape), q.mean.dtype, dim=1))
         log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.detach().log_prob(z)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:
