@@ -225,7 +225,7 @@ BYTES, ZEROS = byte_images(), np.zeros(30, int)
         ({"x": BYTES}, {"array": "z"}, "has no array 'z'; --array may be 'x'"),
         ({"x": BYTES}, {"labels": "z"}, "has no array 'z'; --labels may be 'x'"),
         ({"x": BYTES, "y": ZEROS[1:]}, {}, "30 examples but 29 labels"),
-        ({"x": BYTES, "y": np.zeros(30)}, {}, "are float64; expected integers or strings"),
+        ({"x": BYTES, "y": np.zeros(30, complex)}, {}, "are complex128; expected integers or strings"),
         ({"x": BYTES, "y": np.full(30, -1)}, {}, "go from -1 to -1"),
         ({"x": BYTES, "y": np.zeros((30, 2), int)}, {}, "one label per example"),
         (

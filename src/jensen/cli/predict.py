@@ -61,7 +61,7 @@ def _label_counts(run: Run) -> tuple[int, ...]:
 def _examples(run: Run, command: options.Predict) -> Examples:
     if command.data is None:
         return run.examples(split=command.split)
-    return read_examples(command.data, run.spec, only_known_labels=True)
+    return read_examples(command.data, run.spec, only_known_y=True)
 
 
 def _refuse_unseen(examples: Examples, counts: tuple[int, ...], names: tuple[str, ...]) -> None:

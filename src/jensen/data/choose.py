@@ -79,7 +79,7 @@ def standardise(train: np.ndarray) -> Standardise:
     empty = np.isnan(table).all(axis=0)
     if empty.any():
         raise InputError(f"feature {int(empty.argmax())}: no training example has a value of it; leave it out")
-    shift, deviation = _moments(table)
+    shift, deviation = moments(table)
     constant = (np.nanmin(table, axis=0) == np.nanmax(table, axis=0)) | (deviation < np.finfo(np.float32).tiny)
     scale = np.where(constant, 1.0, deviation)
     return Standardise(
@@ -94,8 +94,8 @@ def standardise(train: np.ndarray) -> Standardise:
     )
 
 
-def _moments(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every column, in two passes that convert only some rows at a time."""
+def moments(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column without its NaN, in two passes that convert some rows at a time."""
     step = max(1, ROWS_AT_ONCE // table.shape[1])
     blocks = [slice(start, start + step) for start in range(0, len(table), step)]
     count = sum((~np.isnan(table[block])).sum(axis=0) for block in blocks)

@@ -7,15 +7,18 @@ import numpy as np
 
 from jensen.data.options import ReadOptions
 from jensen.data.reading import SPLITS, Kind, Layout, Reading, Refuse
+from jensen.data.targets import standard_targets
 from jensen.errors import InputError
 
 CHANNELS = (1, 3, 4)
 CHUNK = 1 << 24
+CONTINUOUS = "y are floats, read as continuous targets; labels would be integers or strings"
+_KINDS = {"U": "text", "f": "floats"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a source and the labels beside it; `split` is the one the source puts it in, if it says so."""
+    """One array of a source and the labels or targets beside it; `split` is the one that the source puts it in."""
 
     name: str
     values: np.ndarray
@@ -36,9 +39,9 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
             )
     values = first.values if len(parts) == 1 else np.concatenate([part.values for part in parts])
     values, levels = standard_dtype(values, first.name, options, refuse)
-    labels, label_names = None, None
+    labels, label_names, targets = None, None, None
     try:
-        labels, label_names = _joined_labels(parts)
+        labels, label_names, targets = _labels_or_targets(parts)
     except InputError as error:
         refuse(str(error))
     arranged, layout, note = arrange(values, first.name, options)
@@ -46,7 +49,8 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     if len(parts) > 1:
         codes = [SPLITS.index(part.split or "train") for part in parts]
         supplied = np.repeat(np.array(codes, np.int8), [len(part.values) for part in parts])
-    return Reading(kind, layout, arranged, levels, labels, label_names, supplied, notes=(note,))
+    notes = (note,) if targets is None else (note, CONTINUOUS)
+    return Reading(kind, layout, arranged, levels, labels, label_names, supplied, notes=notes, targets=targets)
 
 
 def arrange(values: np.ndarray, name: str, options: ReadOptions) -> tuple[np.ndarray, Layout, str]:
@@ -182,21 +186,28 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
     return ranks.astype(np.int64), names
 
 
-def _joined_labels(parts: Sequence[Part]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+def _labels_or_targets(
+    parts: Sequence[Part],
+) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None]:
+    """Labels and their names, or targets: integers and strings are labels, floats targets."""
     columns = [None if part.labels is None else _column(part.labels) for part in parts]
     present = [column for column in columns if column is not None]
     if not present:
-        return None, None
+        return None, None, None
     for part, column in zip(parts, columns, strict=True):
+        what = "targets" if present[0].dtype.kind == "f" else "labels"
         if column is None:
-            raise InputError(f"{part.name} has no labels but others beside it have; give labels for all or none")
+            raise InputError(f"{part.name} has no {what} but others beside it have; give {what} for all or none")
         if len(column) != len(part.values):
             raise InputError(
-                f"{part.name} holds {len(part.values)} examples but {len(column)} labels; there must be one for each"
+                f"{part.name} holds {len(part.values)} examples but {len(column)} {what}; there must be one for each"
             )
-    if len({(column.ndim, column.dtype.kind == "U") for column in present}) > 1:
+    if len({(column.shape[1:], _KINDS.get(column.dtype.kind)) for column in present}) > 1:
         raise InputError(f"the labels of {parts[0].name} and {parts[1].name} are of different kinds; they must agree")
-    return standard_labels(np.concatenate(present), f"the labels of {parts[0].name}")
+    joined = np.concatenate(present)
+    if joined.dtype.kind == "f":
+        return None, None, standard_targets(joined, f"the targets of {parts[0].name}")
+    return *standard_labels(joined, f"the labels of {parts[0].name}"), None
 
 
 def _column(labels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from jensen.data.read import DIGITS, check_options, read
 from jensen.data.reading import SPLITS, Reading, refuse_at_once
 from jensen.data.spec import DataSpec
 from jensen.data.split import check_fractions, describe_split, split_rows
+from jensen.data.targets import TargetScaling
 from jensen.errors import InputError
 
 HASHED_AT_ONCE = 1 << 24
@@ -52,14 +53,13 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) ->
     return examples
 
 
-def read_examples(
-    source: str | Path, spec: DataSpec, *, only_known_labels: bool = False, missing: bool = False
-) -> Examples:
+def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
     """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
 
-    Labels are numbered as in the run, and None where they are not all its classes. Raises InputError where shape, dtype
-    or levels differ from the run's, and, if asked for `only_known_labels`, for a label that is no class of the run.
-    NaN are refused unless the run was trained with some, or `missing` is asked for.
+    Labels are numbered as in the run, and None where they are not all its classes; targets are in its units, and None
+    where they are not as many numbers. Raises InputError where shape, dtype or levels differ from the run's, and, if
+    asked for `only_known_y`, for a label that is no class of the run and for other targets. NaN in x are refused unless
+    the run was trained with some, or `missing` is asked for.
     """
     missing = missing or spec.options.missing
     options = spec.options.model_copy(update={"levels": spec.levels, "missing": missing})
@@ -76,9 +76,10 @@ def read_examples(
     if spec.levels is None and spec.preparation.kind in ("threshold", "static", "dynamic"):
         refuse_outside_unit(reading.values, f"{source}: the run's preparation {spec.preparation.kind}")
     labels = _labels_of_run(reading, spec)
-    if only_known_labels and labels is None and reading.labels is not None:
-        raise InputError(f"{source}: {_unknown_label(reading, spec)}; leave such examples, or all labels, out")
-    return _examples(replace(reading, labels=labels), np.arange(len(reading.values)))
+    targets = reading.targets if _dimensions(reading) == (spec.targets and spec.targets.dimensions) else None
+    if only_known_y:
+        _refuse_other_y(source, reading, spec, labels)
+    return _examples(replace(reading, labels=labels, targets=targets), np.arange(len(reading.values)), spec)
 
 
 def specify(
@@ -104,6 +105,7 @@ def specify(
         classes=None if reading.labels is None else int(reading.labels.max()) + 1,
         label_names=reading.label_names,
         label_counts=_label_counts(reading.labels, rows["train"]),
+        targets=None if reading.targets is None else TargetScaling.of(reading.targets[rows["train"]]),
         splits=describe_split(reading, options),
         skipped=reading.skipped,
         fingerprint=fingerprint(reading),
@@ -112,7 +114,7 @@ def specify(
 
 
 def fingerprint(reading: Reading) -> str:
-    """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels and supplied splits."""
+    """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels, supplied splits and, if any, targets."""
     values = reading.values
     digest = hashlib.blake2b(f"{values.dtype.name} {values.shape}".encode(), digest_size=16)
     step = max(1, HASHED_AT_ONCE // values[0].nbytes)
@@ -120,6 +122,8 @@ def fingerprint(reading: Reading) -> str:
         digest.update(values[start : start + step].tobytes())
     for beside in (reading.labels, reading.supplied):
         digest.update(b"none" if beside is None else beside.tobytes())
+    if reading.targets is not None:
+        digest.update(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
     return digest.hexdigest()
 
 
@@ -141,6 +145,32 @@ def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:
     return np.array([known.index(name) for name in found])[reading.labels]
 
 
+def _dimensions(reading: Reading) -> int | None:
+    return None if reading.targets is None else reading.targets.shape[1]
+
+
+def _refuse_other_y(source: str | Path, reading: Reading, spec: DataSpec, labels: np.ndarray | None) -> None:
+    """Raises InputError for labels or targets, `labels` being those that the run knows, unlike the run's."""
+    given, expected = _dimensions(reading), spec.targets and spec.targets.dimensions
+    if expected and reading.labels is not None:
+        raise InputError(
+            f"{source}: has labels but the run was trained on continuous targets; convert them to floats, or leave "
+            "them out"
+        )
+    if given and spec.classes is not None:
+        raise InputError(
+            f"{source}: has targets, which are floats, but the run was trained on labels; convert them to integers, or "
+            "leave them out"
+        )
+    if given and expected and given != expected:
+        raise InputError(
+            f"{source}: has targets of {given} numbers but the run was trained on targets of {expected}; give as many, "
+            "or leave them out"
+        )
+    if labels is None and reading.labels is not None:
+        raise InputError(f"{source}: {_unknown_label(reading, spec)}; leave such examples, or all labels, out")
+
+
 def _unknown_label(reading: Reading, spec: DataSpec) -> str:
     """The first label that is no class of the run, and which are."""
     if spec.classes is None:
@@ -158,9 +188,12 @@ def _numbers(count: int) -> tuple[str, ...]:
 
 
 def _dataset(spec: DataSpec, reading: Reading, rows: dict[str, np.ndarray]) -> Dataset:
-    return Dataset(spec, *(_examples(reading, rows[name]) for name in SPLITS))
+    return Dataset(spec, *(_examples(reading, rows[name], spec) for name in SPLITS))
 
 
-def _examples(reading: Reading, rows: np.ndarray) -> Examples:
+def _examples(reading: Reading, rows: np.ndarray, spec: DataSpec) -> Examples:
     labels = None if reading.labels is None else torch.from_numpy(reading.labels[rows])
-    return Examples(torch.from_numpy(np.ascontiguousarray(reading.values[rows])), labels)
+    targets = None
+    if reading.targets is not None and spec.targets is not None:
+        targets = torch.from_numpy(spec.targets(reading.targets[rows]))
+    return Examples(torch.from_numpy(np.ascontiguousarray(reading.values[rows])), labels, targets)

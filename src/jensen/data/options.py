@@ -38,7 +38,8 @@ class ReadOptions(BaseModel):
     x_test."""
 
     labels: str | None = None
-    """.npz: the name of the array of labels that belongs to --array. Without it y, labels or targets."""
+    """.npz: the name of the array of labels, or of targets if it holds floats, that belongs to --array. Without it y,
+    labels or targets."""
 
     missing: bool = False
     """Arrays of floats: NaN stand for missing values, which a VAE can be trained with. Without it they are refused."""

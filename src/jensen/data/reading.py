@@ -29,8 +29,9 @@ def refuse_at_once(problem: str) -> NoReturn:
 class Reading:
     """All examples of a source in its own order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16 or float32; `labels` is (N,) int64; `supplied` is (N,) int8,
-    the position in `SPLITS` of the split that the source itself puts each example in.
+    `values` is (N, *shape) of dtype uint8, uint16 or float32; `labels` is (N,) int64; `targets` is (N, dims)
+    float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the split that the source
+    itself puts each example in.
     """
 
     kind: Kind
@@ -42,3 +43,4 @@ class Reading:
     supplied: np.ndarray | None = None
     skipped: int = 0
     notes: tuple[str, ...] = ()
+    targets: np.ndarray | None = None

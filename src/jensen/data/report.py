@@ -12,6 +12,7 @@ from jensen.data.read import check_options, read
 from jensen.data.reading import Reading
 from jensen.data.spec import DataSpec
 from jensen.data.split import check_fractions, split_rows
+from jensen.data.targets import TargetScaling
 from jensen.errors import InputError
 
 SHOWN = 20
@@ -105,8 +106,16 @@ def _facts_of_spec(spec: DataSpec) -> dict[str, str]:
     return {
         "splits": f"{', '.join(f'{count} {split}' for split, count in spec.counts.items())}; {spec.splits}",
         "preparation": f"{spec.preparation.kind} by default, resolution {spec.preparation.resolution:.3g}",
+        **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "fingerprint": spec.fingerprint,
     }
+
+
+def describe_targets(targets: TargetScaling) -> str:
+    """One line: how many numbers, with their means and standard deviations over the training examples."""
+    each = _cut([f"{mean:.4g} ± {scale:.4g}" for mean, scale in zip(targets.shift, targets.scale, strict=True)])
+    numbers = "1 number" if targets.dimensions == 1 else f"{targets.dimensions} numbers"
+    return f"{numbers}, mean ± standard deviation of the training examples {', '.join(each)}"
 
 
 def _remarks(spec: DataSpec) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import AnyPreparation, DataType
 from jensen.data.reading import Kind, Layout
+from jensen.data.targets import TargetScaling
 
 
 class DataSpec(BaseModel):
@@ -50,6 +51,9 @@ class DataSpec(BaseModel):
     label_counts: tuple[int, ...] | None = None
     """How many training examples each class has; None without labels, and in runs from before it was recorded."""
 
+    targets: TargetScaling | None = None
+    """Of continuous targets: how many numbers, and their moments over the training examples; None without."""
+
     splits: str
     """How the splits were made, in words."""
 
@@ -57,6 +61,6 @@ class DataSpec(BaseModel):
     """Files left out because they could not be read."""
 
     fingerprint: str
-    """BLAKE2 of all examples and labels in the source's order: the same data have the same."""
+    """BLAKE2 of all examples, labels and targets in the source's order: the same data have the same."""
 
     preparation: AnyPreparation

@@ -1,0 +1,72 @@
+"""Continuous targets: numbers y to be predicted, in units of their own spread over the training examples."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from jensen.data.choose import moments, smallest_gap
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TargetScaling(BaseModel):
+    """y = shift + scale · t, by the moments of the training examples: the model sees t alone. JSON both ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    dimensions: int = Field(gt=0)
+    """Numbers in one y."""
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    constant: tuple[int, ...] = ()
+    """Those of them that never vary in the training examples; their scale is 1."""
+    resolution: float = Field(gt=0)
+    """The smallest distance between two values of one of them, over its scale."""
+
+    @classmethod
+    def of(cls, train: np.ndarray) -> "TargetScaling":
+        """With the mean and the standard deviation of each column of training targets (N, dims), float64."""
+        shift, deviation = moments(train)
+        constant = (train == train[0]).all(0) | (deviation < np.finfo(np.float32).tiny)
+        scale = np.where(constant, 1.0, deviation)
+        return cls(
+            dimensions=train.shape[1],
+            shift=tuple(shift.tolist()),
+            scale=tuple(scale.tolist()),
+            constant=tuple(np.flatnonzero(constant).tolist()),
+            resolution=smallest_gap(train - shift, scale),
+        )
+
+    def __call__(self, raw: np.ndarray) -> np.ndarray:
+        """t of y (N, dims), float32."""
+        return ((raw - np.array(self.shift)) / np.array(self.scale)).astype(np.float32)
+
+    def to_raw(self, t: "Tensor") -> "Tensor":
+        """y of t (*batch, dims), float64."""
+        values = t.double()
+        return values * values.new_tensor(self.scale) + values.new_tensor(self.shift)
+
+    @property
+    def log_volume(self) -> float:
+        """What turns log p(t) into log p(y), in nats per example: -Σ_d log scale_d."""
+        return -math.fsum(math.log(scale) for scale in self.scale)
+
+
+def standard_targets(targets: np.ndarray, name: str) -> np.ndarray:
+    """Targets as (N, dims) float64; `InputError` for another shape, and for what is NaN or infinite."""
+    if targets.ndim not in (1, 2):
+        raise InputError(f"{name} have shape {targets.shape}; expected numbers for each example, (N,) or (N, dims)")
+    table = targets.reshape(len(targets), -1).astype(np.float64)
+    with np.errstate(over="ignore"):
+        unusable = ~np.isfinite(table.astype(np.float32))
+    if unusable.any():
+        row, column = (int(axis[0]) for axis in np.nonzero(unusable))
+        raise InputError(
+            f"{name}: {int(unusable.sum())} of {table.size} targets are NaN, infinite or beyond float32, the first in "
+            f"example {row} at {column}; leave such examples out"
+        )
+    return table
