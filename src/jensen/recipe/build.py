@@ -1,5 +1,6 @@
 """From a recipe to data and model."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -9,13 +10,32 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.randomness import Stream, derived_seed
 from jensen.recipe.diffusion import build_diffusion
-from jensen.recipe.settings import Recipe, VAERecipe
+from jensen.recipe.settings import DiffusionRecipe, Recipe, VAERecipe, VAESettings
 from jensen.recipe.vae import build_vae
+
+PREDICT_HIDDEN = VAESettings().predict_hidden
 
 
 def load_dataset(recipe: Recipe) -> Dataset:
-    """The recipe's data, prepared for its likelihood."""
-    return load_data(recipe.data, recipe.read, preparation_for(recipe))
+    """The recipe's data, prepared for its likelihood.
+
+    Warns of targets that a diffusion model does not learn. Raises `InputError` for settings of a target that is not
+    asked for.
+    """
+    model = recipe.model
+    if isinstance(model, VAESettings) and model.predict == "none" and model.predict_hidden != PREDICT_HIDDEN:
+        raise InputError(
+            f"predict_hidden {' '.join(map(str, model.predict_hidden))} without predict: there is nothing to predict; "
+            "give --predict label or target, or leave it out"
+        )
+    dataset = load_data(recipe.data, recipe.read, preparation_for(recipe))
+    if dataset.spec.targets and isinstance(recipe, DiffusionRecipe):
+        warnings.warn(
+            f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "
+            "to predict them: jensen train vae --predict target",
+            stacklevel=2,
+        )
+    return dataset
 
 
 def preparation_for(recipe: Recipe) -> Callable[[int | None], PreparationName]:

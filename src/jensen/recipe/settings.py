@@ -46,7 +46,8 @@ class VAESettings(BaseModel):
     binarisation: Literal["threshold", "static", "dynamic"] = "dynamic"
     """Which binary data set a bernoulli likelihood sees: three different ones."""
     variance: Literal["learned", "per-dimension", "shared", "fixed"] = "learned"
-    """The scale of p(x|z): a function of z, free per dimension, one free number, or `fixed_scale`."""
+    """The scale of p(x|z): a function of z, free per dimension, one free number, or `fixed_scale`. Of targets: a
+    function of z where it is learned, else free per dimension."""
     fixed_scale: float = Field(1.0, gt=0)
     """The standard deviation where variance is fixed."""
     posterior: Literal["amortised", "per-datapoint"] = "amortised"
@@ -61,10 +62,11 @@ class VAESettings(BaseModel):
     """Nats per latent dimension below which the KL is not pushed (elbo objective only)."""
     fit_steps: PositiveInt = 300
     """Steps of optimising q for new data, theta fixed (per-datapoint posterior, amortisation gap)."""
-    predict: Literal["none", "label"] = "none"
-    """What else z explains: with label it is a joint model p(x, y), which gives p(y|x). Needs labelled data."""
+    predict: Literal["none", "label", "target"] = "none"
+    """What else z explains: labels, or targets (a y of floats). It is then a joint model p(x, y), which gives
+    p(y|x)."""
     predict_hidden: tuple[PositiveInt, ...] = (64,)
-    """Widths of the hidden layers from z to the labels. Empty: linear."""
+    """Widths of the hidden layers from z to the labels or targets. Empty: linear."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -23,7 +23,9 @@ from jensen.vae import (
     VAE,
     AbstractObjective,
     AbstractPosterior,
+    AbstractTarget,
     AmortisedPosterior,
+    ContinuousTarget,
     DoublyReparameterisedObjective,
     ElboObjective,
     ImportanceWeightedObjective,
@@ -56,13 +58,27 @@ def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tu
     )
 
 
-def _target(settings: VAESettings, spec: DataSpec) -> LabelTarget | None:
+def _target(settings: VAESettings, spec: DataSpec) -> AbstractTarget | None:
     if settings.predict == "none":
         return None
-    if spec.classes is None:
-        raise InputError(f"predict label: {spec.source} has no labels; give labelled data, or predict none")
-    network = MLP((settings.latent_dims,), settings.predict_hidden, (spec.classes,), settings.activation)
-    return LabelTarget(network, spec.classes)
+    if settings.predict == "label":
+        if spec.classes is None:
+            other = ", but targets, which are floats; predict target, or make them integers"
+            has = other if spec.targets else "; give labelled data, or predict none"
+            raise InputError(f"predict label: {spec.source} has no labels{has}")
+        return LabelTarget(_from_latent(settings, (spec.classes,)), spec.classes)
+    if spec.targets is None:
+        other = ", but labels; predict label, or make them floats"
+        has = "; give a y of floats, or predict none" if spec.classes is None else other
+        raise InputError(f"predict target: {spec.source} has no continuous targets{has}")
+    floor, shape = spec.targets.resolution / 12**0.5, (spec.targets.dimensions,)
+    scale = LearnedScale(floor) if settings.variance == "learned" else FreeScale(shape, floor)
+    likelihood = GaussianLikelihood(shape, scale)
+    return ContinuousTarget(_from_latent(settings, (likelihood.outputs, *shape)), likelihood)
+
+
+def _from_latent(settings: VAESettings, outputs: tuple[int, ...]) -> MLP:
+    return MLP((settings.latent_dims,), settings.predict_hidden, outputs, settings.activation)
 
 
 def _posterior(settings: VAESettings, encoder: nn.Module, examples: int) -> AbstractPosterior:

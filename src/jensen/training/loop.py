@@ -147,8 +147,9 @@ def batch_at(step: int, examples: Examples, preparation: Preparation, batch_size
     device = examples.x.device
     index = batch_index(len(examples), batch_size, seed, step).to(device)
     labels = None if examples.labels is None else examples.labels.index_select(0, index)
+    targets = None if examples.targets is None else examples.targets.index_select(0, index)
     noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device))
-    return Batch(preparation(examples.x.index_select(0, index), noise), index, labels)
+    return Batch(preparation(examples.x.index_select(0, index), noise), index, labels, targets)
 
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:

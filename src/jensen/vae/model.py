@@ -287,7 +287,8 @@ def _importance_bound(draws: Iterator[tuple[Tensor, Tensor]], samples: int) -> I
 
 
 def _untrained(of: str) -> str:
-    return f"the model was trained without {of}, so it has no p(y|x) of them; try: jensen train vae --predict label"
+    kind = "target" if of == "continuous targets" else "label"
+    return f"the model was trained without {of}, so it has no p(y|x) of them; try: jensen train vae --predict {kind}"
 
 
 def _refuse(labels: Tensor | None) -> None:
