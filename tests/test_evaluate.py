@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from rich.console import Console
 from scipy import stats
 from torch import Tensor, nn
 
+import jensen
 from jensen.bound import Elbo, Estimate, ImportanceWeightedBound, Profile
+from jensen.cli import main
 from jensen.data import Examples
 from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
 from jensen.errors import InputError
@@ -31,6 +34,7 @@ from jensen.evaluate.scores import NUMBERS, at_once, spread
 from jensen.likelihood import FixedScale, GaussianLikelihood
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, generator, normal_per_example
+from jensen.recipe.settings import VAERecipe, VAESettings
 from jensen.vae import VAE, AmortisedPosterior
 
 # ---------------------------------------------------------------------------------------------- probabilistic PCA
@@ -382,3 +386,36 @@ def test_an_estimate_is_written_to_two_digits_of_its_error() -> None:
     assert written(Estimate(0.0123456, 0.000499, 75)) == "0.01235 ± 0.00050"
     assert written(Estimate(-0.0000164, 0.0000033, 4)) == "-1.64e-05 ± 3.3e-06"
     assert written(Estimate(1.0, math.nan, 1)) == "1.0000 ± nan"
+
+
+# ---------------------------------------------------------------------------------------------- records of a run
+
+
+RECORDS = {
+    "predictions.json": "make it again: jensen predict",
+    "calibration.json": "make it again by --calibrate",
+    "compression.json": "make it again: jensen compress",
+    "sample_metrics-pixels.json": "make it again: jensen features check",
+}
+
+
+@pytest.fixture(scope="module")
+def brief_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "brief"
+    training = {"steps": 2, "batch_size": 32, "validate_every": 2, "ema_decay": None}
+    jensen.train(VAERecipe(model=VAESettings(latent_dims=2, hidden=(8,)), training=training), out)
+    return out
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_damaged_record_is_refused_before_the_evaluation(name, brief_run, capsys) -> None:
+    (brief_run / name).write_text('{"half": ')
+    try:
+        assert main(["evaluate", str(brief_run)]) == 2
+    finally:
+        (brief_run / name).unlink()
+    told = capsys.readouterr().err
+    assert f"{name} is damaged or of another version" in told
+    assert RECORDS[name] in told
+    assert told.count("\n") == 1
+    assert not (brief_run / "evaluation.json").exists()

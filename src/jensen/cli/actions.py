@@ -141,13 +141,29 @@ def evaluate(command: options.Evaluate) -> None:
     from jensen.evaluate.referee_table import referee_section
 
     run = open_run(command.run)
+    further = further_sections(run)  # first, so that a damaged record costs no evaluation
     source = command.data or f"{run.spec.source}, {command.split} split"
     examples = run.examples(command.data, command.split)
-    verdict = judged(run, examples, source, command)
-    evaluate_run(run, examples, source, command.settings, [referee_section(verdict)] if verdict else [])
+    if verdict := judged(run, examples, source, command):
+        further = [referee_section(verdict), *further]
+    evaluate_run(run, examples, source, command.settings, further)
     if verdict:
         show(verdict)
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
+
+
+def further_sections(run: Run) -> list[str]:
+    """The sections of a report about all else that was measured of the run's weights, from the records in its folder.
+
+    Raises `InputError` where one of them is damaged.
+    """
+    from jensen.cli.compression import compression_section
+    from jensen.features.show_samples import metrics_section
+    from jensen.inference.show import prediction_section
+    from jensen.inference.show_calibration import imputation_section
+
+    kinds = metrics_section, prediction_section, imputation_section, compression_section
+    return [make(run.folder, run.step) for make in kinds]
 
 
 def evaluate_run(
@@ -159,18 +175,12 @@ def evaluate_run(
     """
     from rich.console import Console
 
-    from jensen.cli.compression import compression_section
     from jensen.evaluate import evaluate, save_evaluation, table, write_report
-    from jensen.features.show_samples import metrics_section
-    from jensen.inference.show import prediction_section
-    from jensen.inference.show_calibration import imputation_section
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
-    kinds = metrics_section, prediction_section, imputation_section, compression_section
-    sections = [make(run.folder, run.step) for make in kinds]
-    write_report(results, [*further, *sections])
+    write_report(results, further)
     Console().print(table(evaluation))
     return results
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from jensen.cli import options
@@ -40,6 +39,7 @@ from jensen.compression import (
 )
 from jensen.errors import InputError
 from jensen.evaluate import page
+from jensen.evaluate.saved import load_record
 from jensen.randomness import Noise, Stream, generator
 from jensen.run import Run
 from jensen.training.checkpoint import write_file
@@ -97,14 +97,8 @@ def compress(command: options.Compress) -> None:
 
 def compression_section(folder: Path, weights: int) -> str:
     """The section of a report about the last compression by a run; empty where there is none by these weights."""
-    path = folder / RECORD
-    if not path.exists():
-        return ""
-    try:
-        found = Codelength.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InputError(f"{path} is damaged or of another version; make it again: jensen compress {folder}") from error
-    if found.weights != weights:
+    found = load_record(folder / RECORD, Codelength, f"make it again: jensen compress {folder}")
+    if found is None or found.weights != weights:
         return ""
     made_of, others = codelength_rows(found)
     note = "The overhead is how far the file is from the bound and the initial bits, which carry nothing."

@@ -1,12 +1,13 @@
-"""An evaluation as files of a run: evaluation.json for the means, scores.npz for every example."""
+"""What was measured as files of a run: records, and of an evaluation also scores.npz for every example."""
 
 import io
 from pathlib import Path
+from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from jensen.bound import Estimate
 from jensen.errors import InputError
@@ -16,6 +17,17 @@ from jensen.training.checkpoint import write_file
 
 MEANS, SCORES, TERM = "evaluation.json", "scores.npz", "term "
 COLUMNS = ("index", "bound", "standard_error", "bits_per_dimension")
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def load_record(path: Path, kind: type[Record], again: str) -> Record | None:
+    """The record in a file of a run's folder, None where there is none; `InputError`, ending in `again`, if damaged."""
+    if not path.exists():
+        return None
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{path} is damaged or of another version; {again}") from error
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:

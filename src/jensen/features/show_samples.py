@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 from torch import Tensor
 
-from jensen.errors import InputError
 from jensen.evaluate import page
 from jensen.evaluate.pictures import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH
+from jensen.evaluate.saved import load_record
 from jensen.features.copies import Memorisation, Nearest
 from jensen.features.sample_metrics import Likeness, SampleMetrics
 
@@ -56,13 +55,8 @@ def metrics_section(folder: Path, weights: int) -> str:
     """The section of a report about the metrics of samples in a run's folder; empty where none of these weights."""
     parts = []
     for path in sorted(folder.glob(RECORD.format("*"))):
-        try:
-            metrics = SampleMetrics.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise InputError(
-                f"{path} is damaged or of another version; make it again: jensen features check {folder}"
-            ) from error
-        if metrics.weights == weights:
+        metrics = load_record(path, SampleMetrics, f"make it again: jensen features check {folder}")
+        if metrics is not None and metrics.weights == weights:
             parts += _metrics_part(metrics, folder / PICTURE.format(path.stem.rpartition("-")[2]))
     return page.section("Samples against data", *parts) if parts else ""
 

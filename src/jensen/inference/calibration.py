@@ -11,12 +11,11 @@ import math
 from pathlib import Path
 
 from jaxtyping import Bool, Float
-from pydantic import ValidationError
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.errors import InputError
 from jensen.evaluate.measure import Value
+from jensen.evaluate.saved import load_record
 from jensen.inference.imputer import Noise
 from jensen.training.checkpoint import write_file
 
@@ -123,12 +122,4 @@ def save_calibration(folder: Path, found: Calibration) -> Path:
 
 def load_calibration(folder: Path) -> Calibration | None:
     """What `save_calibration` wrote, None where there is nothing; `InputError` where it is damaged."""
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    try:
-        return Calibration.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise InputError(
-            f"{path} is damaged or of another version; delete it, or make it again by --calibrate"
-        ) from error
+    return load_record(folder / RECORD, Calibration, "delete it, or make it again by --calibrate")

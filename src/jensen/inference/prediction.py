@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import ValidationError
 from torch import Tensor
 
 from jensen.bound import Estimate
 from jensen.data import Examples, Preparation
-from jensen.errors import InputError
 from jensen.evaluate.measure import Value
+from jensen.evaluate.saved import load_record
 from jensen.evaluate.scores import prepare
 from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
@@ -231,12 +230,6 @@ def save_record(folder: Path, record: PredictionRecord) -> None:
     write_file(folder / RECORD, record.model_dump_json(indent=1).encode())
 
 
-def load_record(folder: Path) -> PredictionRecord | None:
+def load_predictions(folder: Path) -> PredictionRecord | None:
     """What `save_record` wrote, None where there is nothing; `InputError` where it is damaged."""
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    try:
-        return PredictionRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InputError(f"{path} is damaged or of another version; make it again: jensen predict {folder}") from error
+    return load_record(folder / RECORD, PredictionRecord, f"make it again: jensen predict {folder}")

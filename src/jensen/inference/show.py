@@ -10,7 +10,7 @@ from jensen.evaluate import page
 from jensen.evaluate.album import Album
 from jensen.evaluate.measure import typeset
 from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH, plain
-from jensen.inference.prediction import PredictionRecord, load_record
+from jensen.inference.prediction import PredictionRecord, load_predictions
 from jensen.training.checkpoint import write_file
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _short(name: str) -> str:
 
 def prediction_section(folder: Path, weights: int) -> str:
     """The section of a report about the predictions in a run's folder; empty where there are none by these weights."""
-    record = load_record(folder)
+    record = load_predictions(folder)
     if record is None or record.weights != weights:
         return ""
     return _section(record, Album(folder / "pictures", "prediction-"))
