@@ -110,7 +110,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: VAESettings | Dif
     found = []
     for size in (None, at_once):
         built.zero_grad()
-        loss = gradient(built, batch, 3, Noise(generator(4)), size, torch.Tensor.backward)
+        loss = gradient(built, batch, 3, Noise(generator(4)), torch.Tensor.backward, size)
         found.append((loss, [p.grad.to_dense() for p in built.parameters() if p.grad is not None]))
     (whole, expected), (parts, added) = found
     assert len(expected) > 2

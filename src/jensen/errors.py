@@ -7,3 +7,11 @@ class InputError(ValueError):
     The message is one line that says what was given, what was expected and what to do. It is raised where the
     input enters; the command line prints it and exits with status 2, never with a traceback.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out: Python's, a CPU allocator's or a GPU's."""
+    said = ("out of memory", "allocate memory", "not enough memory", "bad_alloc")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )

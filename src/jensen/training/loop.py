@@ -7,18 +7,20 @@ run can stop after any step and go on bit for bit.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from jensen.data import Examples, Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, Stream, generator
 from jensen.training.ema import ExponentialMovingAverage
+from jensen.training.memory import recompute_activations, within_memory
 from jensen.training.muon import Muon
 from jensen.training.settings import TrainingSettings
 
@@ -28,10 +30,19 @@ class Step:
     """What one step did; tensors are detached and still on the device, so that reading them is the reader's choice."""
 
     number: int  # from 1
-    loss: Tensor
+    loss: Tensor | None  # None: the step was left out
     terms: dict[str, Tensor]
     learning_rate: float
-    gradient_norm: Tensor | None
+    gradient_norm: Tensor | None  # before clipping
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Steps `first`..`last`, counted from 1, that are passed over without learning from their batches, and why."""
+
+    first: int
+    last: int
+    reason: str
 
 
 @dataclass
@@ -47,11 +58,18 @@ class TrainingState:
     stale_validations: int = 0
     converged: bool = False
     window: list[dict[str, float]] = field(default_factory=list)  # values since the last line of metrics
+    losses: list[float] = field(default_factory=list)  # means of the windows before it, the last few
+    left_out: list[LeftOut] = field(default_factory=list)  # by rollbacks, one each
+    micro_batch_size: int | None = None  # examples that go through the network at once; None: the whole batch
+    scaler: torch.amp.GradScaler | None = None  # of float16's gradients
     dense: list[nn.Parameter] = field(default_factory=list)
+    tables: list[nn.Parameter] = field(default_factory=list)
 
     @classmethod
     def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
         """A fresh state: fused AdamW, Muon for hidden matrices if asked, SparseAdam for tables with few new rows."""
+        if settings.activation_checkpointing:
+            recompute_activations(model)
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         dense = {name: p for name, p in named.items() if id(p) not in tables}
@@ -79,7 +97,19 @@ class TrainingState:
         if sparse:
             optimisers.append(torch.optim.SparseAdam(sparse, lr=settings.learning_rate, eps=settings.adam_epsilon))
         ema = ExponentialMovingAverage(dense, settings.ema_decay) if settings.ema_decay else None
-        return cls(model, optimisers, ema, dense=list(dense.values()))
+        return cls(
+            model,
+            optimisers,
+            ema,
+            micro_batch_size=settings.micro_batch_size,
+            scaler=torch.amp.GradScaler() if settings.precision == "float16" else None,
+            dense=list(dense.values()),
+            tables=sparse,
+        )
+
+    def leaves_out(self, number: int) -> bool:
+        """Whether step `number`, counted from 1, is passed over."""
+        return any(steps.first <= number <= steps.last for steps in self.left_out)
 
 
 def steps(
@@ -89,33 +119,54 @@ def steps(
     accelerator = accelerator_for(settings)
     device = accelerator.device
     model = accelerator.prepare(state.model)
-    # Accelerate's optimiser serves the loss scaling of float16; for nothing, it looks for packages at every step
-    scaled = accelerator.scaler is not None
-    optimisers = [accelerator.prepare_optimizer(o) if scaled else o for o in state.optimisers]
+    accelerator.scaler = state.scaler  # ours is in the checkpoints; `backward` scales by it
     if state.ema:
         state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
     while state.step < settings.steps:
         step = state.step
         rate = learning_rate(step, settings)
+        if state.leaves_out(step + 1):
+            state.step = step + 1
+            yield Step(state.step, None, {}, rate, None)
+            continue
         batch = batch_at(step, data, preparation, settings.batch_size, seed)
         noise = Noise(generator(seed, Stream.TRAINING, step, device=device))
-        loss = gradient(model, batch, step, noise, settings.micro_batch_size, accelerator.backward)  # grad Loss
+        compute = partial(gradient, model, batch, step, noise, accelerator.backward)  # grad Loss
+        loss, state.micro_batch_size = within_memory(compute, model.parameters(), len(batch.x), state.micro_batch_size)
         state.model.observe(loss.noted)
-        norm = accelerator.clip_grad_norm_(state.dense, settings.clip_norm) if settings.clip_norm else None
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.step()  # (theta, lambda) = opt_step(grad Loss)
-            optimiser.zero_grad()
+        norm = optimise(state, rate, settings.clip_norm)  # (theta, lambda) = opt_step(grad Loss)
         if state.ema:
             state.ema.update(step)
         state.step = step + 1
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
 
 
+def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
+    """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
+
+    The norm is not finite either where only its square is not: Adam's second moment would be infinite ever after.
+    """
+    if state.scaler:
+        for optimiser in state.optimisers:
+            state.scaler.unscale_(optimiser)
+    norm = get_total_norm([p.grad for p in state.dense if p.grad is not None])
+    if clip_norm:
+        clip_grads_with_norm_(state.dense, clip_norm, norm)
+    rows = [p.grad._values() for p in state.tables if p.grad is not None]
+    norm = torch.hypot(norm, get_total_norm(rows)) if rows else norm
+    for optimiser in state.optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        state.scaler.step(optimiser) if state.scaler else optimiser.step()
+        optimiser.zero_grad()
+    if state.scaler:
+        state.scaler.update()
+    return norm
+
+
 def gradient(
-    model: nn.Module, batch: Batch, step: int, noise: Noise, at_once: int | None, backward: Callable[[Tensor], None]
+    model: nn.Module, batch: Batch, step: int, noise: Noise, backward: Callable[[Tensor], None], at_once: int | None
 ) -> Loss:
     """Add the gradient of the batch's loss to the parameters', and give the loss; through the network `at_once` rows.
 

@@ -15,7 +15,10 @@ class TrainingSettings(BaseModel):
     batch_size: PositiveInt = 128
     """Examples per step."""
     micro_batch_size: PositiveInt | None = None
-    """Examples that go through the network at once, for less memory: the same gradient in parts. None: all of them."""
+    """Examples that go through the network at once, for less memory: the same gradient in parts. None: all of them.
+    Halved where memory runs out."""
+    activation_checkpointing: bool = False
+    """Compute what is inside the networks' blocks again when the gradient needs it: less memory, more time."""
     optimiser: Literal["adamw", "muon"] = "adamw"
     """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -50,6 +53,14 @@ class TrainingSettings(BaseModel):
     """Steps between two grids of samples."""
     log_every: PositiveInt = 50
     """Steps between two lines of metrics.jsonl; also how often losses are checked to be finite."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """What to do where a loss, gradient or weight is not finite, or the loss explodes: stop, or go back to the last
+    good checkpoint and leave out the batches that did it."""
+    rollbacks: PositiveInt = 3
+    """How often to go back, at most; then it stops."""
+    explosion: float | None = Field(100.0, gt=0)
+    """The loss has exploded where the mean of `log_every` steps is above the median of the ten such means before it by
+    more than this many times their range. None: never."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the networks, where the device has it."""
     threads: PositiveInt = 1
