@@ -247,6 +247,23 @@ def test_damaged_checkpoint_is_refused_by_name(tmp_path: Path, file: str, damage
         load_checkpoint(target.parent, state)
 
 
+def test_any_altered_digit_of_the_state_is_noticed(tmp_path: Path) -> None:
+    recipe = _recipe(steps=2)
+    _fit(tmp_path, recipe)
+    target = checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
+    content = target.read_bytes()
+    digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
+    state, _ = _start(recipe)
+    for place in digits[:: max(1, len(digits) // 40)]:
+        altered = bytearray(content)
+        altered[place] = ord("1") if altered[place] != ord("1") else ord("2")
+        target.write_bytes(altered)
+        with pytest.raises(InputError):
+            load_checkpoint(target.parent, state)
+    target.write_bytes(content)
+    load_checkpoint(target.parent, state)
+
+
 def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     recipe = _recipe(steps=2)
     _fit(tmp_path, recipe)

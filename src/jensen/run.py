@@ -186,7 +186,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path.parent} is not a run: it has no {path.name}; give the folder of a trained run"
         ) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); restore it from a copy") from error
     if written > FORMAT:
         raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")

@@ -2,7 +2,7 @@
 
 checkpoints/step-00001000/model.safetensors        weights, and their moving average under "ema/"
                           optimiser.safetensors    the optimisers' moments
-                          state.json               step, best bound, SHA-256 of the two files
+                          state.json               step, best bound, SHA-256 of the two files and of itself
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -31,16 +32,41 @@ FORMAT = 1
 DAMAGED = ".damaged"  # what a checkpoint that cannot be used gets at the end of its name
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 EMA = "ema/"
-RECORDED = {
-    "step",
-    "best_step",
-    "best_bound",
-    "stale_validations",
-    "converged",
-    "window",
-    "optimisers",
-    "optimiser_numbers",
-}
+
+
+class Record(BaseModel):
+    """state.json: the counters, what the optimisers keep in plain numbers, and the sums that all is checked by."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+    format: int = FORMAT
+    step: int = Field(ge=0)
+    best_step: int = Field(ge=0)
+    best_bound: float | None
+    stale_validations: int = Field(ge=0)
+    converged: bool
+    window: list[dict[str, float]]
+    optimisers: list[list[dict[str, Any]]]
+    """The options of each optimiser's groups."""
+    optimiser_numbers: dict[str, Any]
+    sha256: dict[str, str]
+    """Of the two other files; and of this one, before that sum was put in, under its own name."""
+
+    def sealed(self) -> bytes:
+        """The file, its own sum in it."""
+        self.sha256.pop(STATE, None)
+        self.sha256[STATE] = _sum(self._written())
+        return self._written()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is what was written; a record from before its own sum was kept is taken at its word."""
+        bare = self.model_copy(update={"sha256": {name: s for name, s in self.sha256.items() if name != STATE}})
+        known = self.sha256.get(STATE)
+        return {MODEL, OPTIMISER} <= self.sha256.keys() and known in (None, _sum(bare._written()))
+
+    def _written(self) -> bytes:
+        return self.model_dump_json(indent=1).encode()
 
 
 class DamagedCheckpointError(InputError):
@@ -77,25 +103,24 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
         weights |= {EMA + name: tensor for name, tensor in state.ema.state().items()}
     moments, numbers, groups = _optimiser_state(state)
     contents = {MODEL: save(weights), OPTIMISER: save(moments)}
-    record = {
-        "format": FORMAT,
-        "step": state.step,
-        "best_step": state.best_step,
-        "best_bound": state.best_bound if math.isfinite(state.best_bound) else None,
-        "stale_validations": state.stale_validations,
-        "converged": state.converged,
-        "window": state.window,
-        "optimisers": groups,
-        "optimiser_numbers": numbers,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    }
-    contents[STATE] = json.dumps(record, indent=1).encode()
+    record = Record(
+        step=state.step,
+        best_step=state.best_step,
+        best_bound=state.best_bound if math.isfinite(state.best_bound) else None,
+        stale_validations=state.stale_validations,
+        converged=state.converged,
+        window=state.window,
+        optimisers=groups,
+        optimiser_numbers=numbers,
+        sha256={name: _sum(content) for name, content in contents.items()},
+    )
+    contents[STATE] = record.sealed()
     for name, content in contents.items():
         write_file(temporary / name, content)
     temporary.rename(final)
     _flush_folder(folder)
     for old in checkpoints(folder)[:-keep_last]:
-        if _step(old) != state.best_step:
+        if step_of(old) != state.best_step:
             shutil.rmtree(old)
     return final
 
@@ -131,7 +156,7 @@ def _flush_folder(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints under `folder`, oldest first."""
-    return sorted((path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal()), key=_step)
+    return sorted((path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal()), key=step_of)
 
 
 def best_checkpoint(folder: Path) -> Path | None:
@@ -139,8 +164,8 @@ def best_checkpoint(folder: Path) -> Path | None:
     found = checkpoints(folder)
     if not found:
         return None
-    best = first_good(found[::-1], lambda path: int(_read_record(path)["best_step"]))[1]
-    return next((path for path in found if _step(path) == best), found[-1])
+    best = first_good(found[::-1], lambda path: _read_record(path).best_step)[1]
+    return next((path for path in found if step_of(path) == best), found[-1])
 
 
 def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
@@ -186,15 +211,15 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     record = _read_record(path)
     tensors, moments = _read_tensors(path, MODEL), _read_tensors(path, OPTIMISER)
     averaged = any(name.startswith(EMA) for name in tensors)
-    if len(record["optimisers"]) != len(state.optimisers) or averaged != (state.ema is not None):
+    if len(record.optimisers) != len(state.optimisers) or averaged != (state.ema is not None):
         raise InputError(f"{path} was made with another optimiser or ema_decay than the recipe's; restore recipe.json")
     _fill(state.model, {name: t for name, t in tensors.items() if not name.startswith(EMA)}, path)
     if state.ema:
         state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
-    for number, (optimiser, groups) in enumerate(zip(state.optimisers, record["optimisers"], strict=True)):
+    for number, (optimiser, groups) in enumerate(zip(state.optimisers, record.optimisers, strict=True)):
         fresh = optimiser.state_dict()
         slots: dict[int, dict[str, Any]] = {}
-        for key, value in (moments | record["optimiser_numbers"]).items():
+        for key, value in (moments | record.optimiser_numbers).items():
             owner, parameter, name = key.split("/")
             if int(owner) == number:
                 slots.setdefault(int(parameter), {})[name] = value
@@ -202,10 +227,10 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
             {**saved, "params": group["params"]} for saved, group in zip(groups, fresh["param_groups"], strict=True)
         ]
         optimiser.load_state_dict({"state": slots, "param_groups": merged})
-    state.step, state.best_step = record["step"], record["best_step"]
-    state.best_bound = -math.inf if record["best_bound"] is None else record["best_bound"]
-    state.stale_validations, state.converged = record["stale_validations"], record["converged"]
-    state.window = record["window"]
+    state.step, state.best_step = record.step, record.best_step
+    state.best_bound = -math.inf if record.best_bound is None else record.best_bound
+    state.stale_validations, state.converged = record.stale_validations, record.converged
+    state.window = record.window
 
 
 def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: Path) -> None:
@@ -216,27 +241,28 @@ def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: 
         raise InputError(f"{path / MODEL} does not fit the run's recipe ({reason}); restore recipe.json") from error
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> Record:
     try:
-        record = json.loads((path / STATE).read_text())
-        written = int(record["format"])
-        if written <= FORMAT and not (record.keys() >= RECORDED and {MODEL, OPTIMISER} <= record["sha256"].keys()):
-            raise ValueError("incomplete")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        values = json.loads((path / STATE).read_bytes())
+        newer = isinstance(values["format"], int) and values["format"] > FORMAT
+        record = None if newer else Record.model_validate(values, strict=True)
+        if record and not record.whole:
+            raise ValueError("another sum than the one recorded")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path / STATE} is missing or damaged; restore it from a copy") from error
-    if written > FORMAT:
-        raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
+    if record is None:
+        raise InputError(f"{path} has a newer format than {FORMAT}, the newest that this jensen reads; install a newer jensen")
     return record
 
 
 def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    expected = _read_record(path)["sha256"][name]
+    expected = _read_record(path).sha256[name]
     advice = "restore it from a copy"
     try:
         content = (path / name).read_bytes()
     except OSError as error:
         raise DamagedCheckpointError(f"{path / name} cannot be read ({error.strerror}); {advice}") from error
-    if hashlib.sha256(content).hexdigest() != expected:
+    if _sum(content) != expected:
         raise DamagedCheckpointError(
             f"{path / name} is truncated or altered: its SHA-256 is not the one recorded; {advice}"
         )
@@ -246,5 +272,9 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
         raise DamagedCheckpointError(f"{path / name} is not a safetensors file ({error}); {advice}") from error
 
 
-def _step(path: Path) -> int:
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))

@@ -1,0 +1,413 @@
+"""Damaged and hostile input of every kind: it works, or is refused in one line; no traceback, no hang, no crash.
+
+An ordinary run tries a few cases of each kind, always the same ones; `make fuzz` tries FUZZ_CASES of each, and others
+every time. What it found is tried by name at the end of this page.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+import jensen
+from jensen.cli import main
+from jensen.data import load_data
+from jensen.data.options import ReadOptions
+from jensen.errors import InputError
+from jensen.recipe.settings import (
+    DiffusionRecipe,
+    DiffusionSettings,
+    DiffusionTraining,
+    VAERecipe,
+    VAESettings,
+    read_recipe,
+)
+from jensen.training.log import read_lines
+from jensen.training.settings import TrainingSettings
+
+CASES = int(os.environ.get("FUZZ_CASES", "0"))
+ALLOWED_SECONDS = 30
+ALLOWED_BYTES = 12 << 30  # of address space
+
+QUICK = {"steps": 2, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2, "sample_every": 2, "log_every": 1}
+TINY = DiffusionSettings(network="mlp", width=8, depth=1, chain_steps=20, bound_terms=3, sampling_steps=2)
+
+
+def fuzz(few: int, *, part: float = 1.0) -> settings:
+    """How many cases: `few`, or under `make fuzz` the share `part` of all, and then others every time."""
+    return settings(
+        max_examples=max(few, round(part * CASES)),
+        derandomize=not CASES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Within, what takes too long or too much memory fails, and an InputError must be one line."""
+
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError(f"not done after {ALLOWED_SECONDS} seconds")
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(ALLOWED_SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (ALLOWED_BYTES, limits[1]))
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    except InputError as refusal:
+        text = str(refusal)
+        assert text, "an empty refusal"
+        assert "\n" not in text.strip(), text
+        assert len(text) < 2000, text
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---------------------------------------------------------------------------------------------- damage
+
+NUMBERS = st.sampled_from([0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF])
+
+
+@st.composite
+def damaged(draw: st.DrawFn, original: bytes) -> bytes:
+    """Some bytes flipped, overwritten by telling numbers, doubled, removed, put in, or cut off at the end."""
+    content = bytearray(original)
+    for _ in range(draw(st.integers(1, 4))):
+        # mostly in the first hundred bytes, where headers are
+        limit = draw(st.sampled_from([len(content), min(len(content), 100)]))
+        at = draw(st.integers(0, max(0, limit - 1)))
+        kind = draw(st.sampled_from(["flip", "number", "double", "remove", "insert", "cut"]))
+        if kind == "flip" and content:
+            content[at] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "number":
+            width, order = draw(st.sampled_from([1, 2, 4, 8])), draw(st.sampled_from(["big", "little"]))
+            number = draw(NUMBERS) % (1 << 8 * width)
+            content[at : at + width] = number.to_bytes(width, order)
+        elif kind == "double":
+            content[at:at] = content[at : at + draw(st.integers(1, 64))]
+        elif kind == "remove":
+            del content[at : at + draw(st.integers(1, 64))]
+        elif kind == "insert":
+            content[at:at] = draw(st.binary(min_size=1, max_size=16))
+        elif kind == "cut":
+            del content[at:]
+    return bytes(content)
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([-1, 0, 1, 2, 3, 255, 10**4, 10**9, 10**12, 2**63, 2**64, 10**400]),
+    st.sampled_from([0.0, -0.5, 0.5, 1e-300, 1e308, math.inf, -math.inf, math.nan]),
+    st.sampled_from(["", "x", "digits", "vae", "nan", "../../x", "/", "\0", "é\u202e", "a" * 5000]),
+    st.sampled_from([[], {}, [[]], [1, 2, 3], [10**9], ["x"], {"x": 1}, [None], [[1], [2, 3]]]),
+)
+
+
+def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner: list[tuple[Any, ...]] = []
+    if isinstance(tree, dict):
+        inner = [place for key, value in tree.items() for place in _places(value, (*path, key))]
+    elif isinstance(tree, list):
+        inner = [place for number, value in enumerate(tree[:5]) for place in _places(value, (*path, number))]
+    return [path, *inner]
+
+
+@st.composite
+def altered(draw: st.DrawFn, original: bytes) -> bytes:
+    """JSON whose values at one to three places are others, missing, or beside values that do not belong there."""
+    tree = json.loads(original)
+    for _ in range(draw(st.integers(1, 3))):
+        places = [place for place in _places(tree) if place]
+        if not places:
+            break
+        *path, last = draw(st.sampled_from(places))
+        owner = tree
+        for key in path:
+            owner = owner[key]
+        kind = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
+        if kind == "replace":
+            owner[last] = draw(ODD)
+        elif kind == "remove":
+            del owner[last]
+        elif isinstance(owner, dict):
+            owner["unknown"] = draw(ODD)
+        else:
+            owner.append(draw(ODD))
+    return json.dumps(tree).encode()
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def _idx() -> bytes:
+    values = np.arange(24 * 25, dtype=np.uint8).reshape(24, 5, 5)
+    return b"\0\0\x08\x03" + b"".join(length.to_bytes(4, "big") for length in values.shape) + values.tobytes()
+
+
+def _array(compressed: bool | None) -> bytes:
+    buffer, x = io.BytesIO(), np.random.default_rng(0).random((24, 3, 4), np.float32)
+    if compressed is None:
+        np.save(buffer, x)
+    else:
+        (np.savez_compressed if compressed else np.savez)(buffer, x=x, y=np.arange(24) % 3)
+    return buffer.getvalue()
+
+
+def _image(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(1).integers(0, 256, (12, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+FILES = {
+    "x-images-idx3-ubyte": _idx(),
+    "x-images-idx3-ubyte.gz": gzip.compress(_idx(), mtime=0),
+    "x.npy": _array(None),
+    "x.npz": _array(False),
+    "packed.npz": _array(True),
+    "a.png": _image("PNG"),
+    "a.jpg": _image("JPEG"),
+    "a.webp": _image("WEBP"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@fuzz(15)
+@given(data=st.data())
+def test_data_files(name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    content = data.draw(damaged(FILES[name]), label="content")
+    folder = _emptied(tmp_path_factory, "data")
+    if Path(name).suffix in (".png", ".jpg", ".webp"):
+        for number in range(10):
+            (folder / f"{number}.png").write_bytes(FILES["a.png"])
+        (folder / f"z{name}").write_bytes(content)
+        source = folder
+    else:
+        source = folder / name
+        source.write_bytes(content)
+    with guarded():
+        dataset = load_data(source, ReadOptions(missing=True))
+        assert len(dataset.train) > 0
+        assert tuple(dataset.train.x.shape[1:]) == dataset.spec.shape
+    with guarded(), contextlib.redirect_stdout(io.StringIO()):
+        assert main(["data", "check", "--data", str(source)]) in (0, 2)
+
+
+def _emptied(factory: pytest.TempPathFactory, name: str) -> Path:
+    folder = factory.getbasetemp() / f"fuzz-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------- configurations
+
+TOML = b"""
+data = "digits"
+seed = 3
+[read]
+size = [8, 8]
+levels = 17
+[model]
+latent_dims = 4
+hidden = [32, 16]
+likelihood = "bernoulli"
+[training]
+steps = 100
+learning_rate = 1e-3
+milestones = [10, 20]
+"""
+
+
+@fuzz(40)
+@given(content=damaged(TOML))
+def test_config_files(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = _emptied(tmp_path_factory, "config") / "recipe.toml"
+    path.write_bytes(content)
+    for family in (VAERecipe, DiffusionRecipe):
+        with guarded():
+            family.from_toml(path)
+    with guarded(), contextlib.redirect_stdout(io.StringIO()):
+        # an unusable place for the run: whatever the config says, nothing is trained
+        assert main(["train", "vae", "--config", str(path), "--out", str(path)]) == 2
+
+
+def _value(field: FieldInfo) -> st.SearchStrategy[Any]:
+    """Mostly values of the field's kind, small enough to be tried, at its edges and beyond."""
+    kinds = [kind for part in (field.annotation, *get_args(field.annotation)) for kind in (part, *get_args(part))]
+    words = [kind for kind in kinds if isinstance(kind, str)]
+    usual: list[st.SearchStrategy[Any]] = [st.just(field.get_default(call_default_factory=True))] * 2
+    if words:
+        usual.append(st.sampled_from(words))
+    if bool in kinds:
+        usual.append(st.booleans())
+    if int in kinds:
+        usual.append(st.integers(-1, 40))
+    if float in kinds:
+        usual.append(st.sampled_from([-1.0, 0.0, 1e-6, 0.01, 0.5, 0.999, 1.0, 3.0, 1e4]))
+    if any("tuple" in str(kind) for kind in kinds):
+        usual.append(st.lists(st.integers(0, 12), max_size=3))
+        usual.append(st.lists(st.floats(-20, 20), min_size=2, max_size=2))
+    return st.one_of(*usual, st.none())
+
+
+def _settings(kind: type[BaseModel], most: int) -> st.SearchStrategy[dict[str, Any]]:
+    """At most `most` fields that are not at their defaults."""
+    names = st.lists(st.sampled_from(sorted(kind.model_fields)), max_size=most, unique=True)
+    return names.flatmap(lambda some: st.fixed_dictionaries({name: _value(kind.model_fields[name]) for name in some}))
+
+
+FAMILIES = {"vae": (VAESettings, TrainingSettings, {}), "diffusion": (DiffusionSettings, DiffusionTraining, {})}
+SMALL = {
+    "vae": {"hidden": [8], "latent_dims": 2, "fit_steps": 2, "importance_samples": 2},
+    "diffusion": {"widths": [8], "width": 8, "depth": 1, "chain_steps": 20, "bound_terms": 3, "sampling_steps": 2},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@fuzz(12, part=0.3)
+@given(data=st.data())
+def test_recipes_that_are_accepted_train(
+    family: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One example of each label would do: what is accepted must train, be opened, sampled and scored, or be refused."""
+    model, training, _ = FAMILIES[family]
+    values = {
+        "family": family,
+        "model": SMALL[family] | data.draw(_settings(model, 4), label="model"),
+        "training": QUICK | data.draw(_settings(training, 2), label="training"),
+    }
+    values["training"] |= {name: QUICK[name] for name in ("steps", "validate_every")}  # at most two steps
+    out = _emptied(tmp_path_factory, f"run-{family}") / "run"
+    with guarded():
+        run = jensen.train(read_recipe(values, "recipe"), out)
+        run.model.sample(2, seed=1)
+        x = run.spec.preparation(run.dataset.test.x[:2], jensen_noise())
+        run.model.elbo(x, draws=1)
+
+
+def jensen_noise() -> Any:
+    from jensen.randomness import Noise, generator
+
+    return Noise(generator(0))
+
+
+# ---------------------------------------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small run of each family, evaluated."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {
+        "vae": VAERecipe(model=VAESettings(latent_dims=2, hidden=(8,)), training=TrainingSettings(**QUICK)),
+        "diffusion": DiffusionRecipe(model=TINY, training=DiffusionTraining(**QUICK)),
+    }
+    for family, recipe in made.items():
+        jensen.train(recipe, folder / family)
+        assert main(["evaluate", str(folder / family), "--examples", "8", "--further-examples", "2"]) == 0
+    compressed = folder / "digits.jc"
+    assert main(["compress", str(folder / "vae"), "--n", "4", "--out", str(compressed)]) == 0
+    return {family: folder / family for family in made} | {"compressed": compressed}
+
+
+RUN_FILES = ["recipe.json", "data.json", "metrics.jsonl", "evaluation.json", "scores.npz"]
+CHECKPOINT_FILES = ["state.json", "model.safetensors", "optimiser.safetensors"]
+
+
+@pytest.mark.parametrize("family", ["vae", "diffusion"])
+@fuzz(25, part=2)
+@given(data=st.data())
+def test_run_folders(
+    family: str, runs: dict[str, Path], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = _emptied(tmp_path_factory, f"damaged-{family}") / "run"
+    shutil.copytree(runs[family], folder)
+    name = data.draw(st.sampled_from([*RUN_FILES, *CHECKPOINT_FILES]), label="file")
+    path = folder / name if name in RUN_FILES else max((folder / "checkpoints").iterdir()) / name
+    original = path.read_bytes()
+    how = altered if path.suffix == ".json" and data.draw(st.booleans(), label="as JSON") else damaged
+    path.write_bytes(data.draw(how(original), label="content"))
+    with guarded():
+        run = jensen.load(folder)
+        run.model.sample(1)
+        read_lines(folder / "metrics.jsonl")
+    with guarded(), contextlib.redirect_stdout(io.StringIO()):
+        assert main(["info", str(folder)]) in (0, 2)
+    if name in CHECKPOINT_FILES or name in ("recipe.json", "data.json", "metrics.jsonl"):
+        with guarded():
+            jensen.resume(folder)
+    else:
+        with guarded(), contextlib.redirect_stdout(io.StringIO()):
+            assert main(["compare", str(folder), str(runs[family])]) in (0, 2)
+
+
+@fuzz(30)
+@given(data=st.data())
+def test_compressed_files(runs: dict[str, Path], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever is changed, the checksum sees it: refused, and nothing is written."""
+    original = runs["compressed"].read_bytes()
+    content = data.draw(damaged(original), label="content")
+    folder = _emptied(tmp_path_factory, "compressed")
+    (folder / "x.jc").write_bytes(content)
+    with guarded(), contextlib.redirect_stdout(io.StringIO()):
+        code = main(["decompress", str(runs["vae"]), str(folder / "x.jc"), "--out", str(folder / "x.npz")])
+        assert code == (0 if content == original else 2)
+        assert (folder / "x.npz").exists() == (content == original)
+
+
+# ---------------------------------------------------------------------------------------------- words
+
+COMMAND_LINE = """
+train vae diffusion resume sample evaluate info score data check features distance compare predict impute compress
+decompress reconstruct --out --data --n --steps --seed --sampler --guidance --label --help --draws --config --mask
+digits /nowhere . -1 0 1 1e9 nan inf
+"""
+WORDS = st.one_of(st.sampled_from(COMMAND_LINE.split()), st.text(max_size=8))
+
+
+@fuzz(40)
+@given(words=st.lists(WORDS, max_size=6))
+def test_command_lines(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing here can succeed but help: there is no run to use, and a run's folder is not given."""
+    folder = _emptied(tmp_path_factory, "words")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        told = io.StringIO()
+        with guarded(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
+            try:
+                code = main(words)
+            except SystemExit as stop:  # --help
+                code = int(stop.code or 0)
+            assert code in (0, 2), told.getvalue()
+            assert "Traceback" not in told.getvalue()
+    finally:
+        os.chdir(before)
