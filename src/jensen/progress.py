@@ -1,11 +1,14 @@
 """How far the work has come, on standard error: a bar on a terminal, now and then a plain line elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+from jensen.processes import is_main
 
 Item = TypeVar("Item")
 
@@ -36,6 +39,7 @@ class Progress:
     On a terminal it is a bar that goes away at the end; elsewhere a plain line every 30 seconds and one at the end.
     Either begins after two seconds. `start` is how much was done before (a resumed run) and does not count for the
     rate. It draws only inside `update`, never from a thread, so a report within a report takes its place until it ends.
+    Of several processes only the main one reports.
 
     >>> with Progress("training", total=1000, start=400) as progress:
     ...     for step in range(400, 1000):
@@ -50,7 +54,7 @@ class Progress:
         self._start = start
         self._clock = clock
         self._began = clock()
-        self._next_report = self._began + QUIET_SECONDS
+        self._next_report = self._began + QUIET_SECONDS if is_main() else math.inf
         self._done = start
         self._text = ""
         self._line = ""  # the last plain line

@@ -62,10 +62,12 @@ class Noise:
     count: int | None = None
 
     def part(self, rows: slice, count: int) -> "Noise":
-        """The same for `rows` of a batch of `count`, from where the generator is now; leaves it there."""
+        """The same for `rows` of the `count` that this is for, from where the generator is now; leaves it there."""
         source = torch.Generator(self.device)
         source.set_state(self.generator.get_state())
-        return Noise(source, rows, count)
+        if self.rows is None:
+            return Noise(source, rows, count)
+        return Noise(source, slice(self.rows.start + rows.start, self.rows.start + rows.stop), self.count)
 
     @property
     def device(self) -> torch.device:

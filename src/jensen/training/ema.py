@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from jensen.processes import own_part, stored
+
 
 class ExponentialMovingAverage:
     """shadow <- decay shadow + (1 - decay) weight, after every step, over the given parameters.
@@ -40,7 +42,10 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def _exchange(self) -> None:
         for parameter, shadow in zip(self._parameters, self._shadow, strict=True):
-            parameter.data, shadow.data = shadow.data, parameter.data
+            here, there = stored(parameter), stored(shadow)
+            kept = here.clone()
+            here.copy_(there)
+            there.copy_(kept)
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights by parameter name."""
@@ -49,4 +54,4 @@ class ExponentialMovingAverage:
     def load(self, state: dict[str, Tensor]) -> None:
         """Take averaged weights saved by `state`."""
         for name, shadow in zip(self._names, self._shadow, strict=True):
-            shadow.copy_(state[name])
+            shadow.copy_(own_part(state[name], shadow))

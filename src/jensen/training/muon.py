@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jensen.processes import own_part, whole
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd quintic that pushes singular values towards 1
 ITERATIONS = 5
 
@@ -16,7 +18,8 @@ class Muon(torch.optim.Optimizer):
     Weights of more than two dimensions are flattened to (outputs, everything else). The factor 0.2 sqrt(max(...)) gives
     steps of the root mean square of Adam's, so that both share a learning rate. `momentum` is Nesterov's. Equals
     `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, which takes two dimensions only and
-    orthogonalises in bfloat16. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
+    orthogonalises in bfloat16. Of a matrix that is spread over processes the average is, too, and each orthogonalises
+    the whole. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -31,10 +34,11 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     alike.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in alike.items():
-                directions = torch.stack([self._direction(p, group["momentum"]).flatten(1) for p in parameters])
+                directions = torch.stack([whole(self._direction(p, group["momentum"])).flatten(1) for p in parameters])
                 steps = orthogonal_factor(directions).view(-1, *shape)
                 length = 0.2 * max(directions.shape[1:]) ** 0.5
-                torch._foreach_add_(parameters, list(steps.unbind()), alpha=-group["lr"] * length)
+                own = [own_part(step, parameter) for step, parameter in zip(steps, parameters, strict=True)]
+                torch._foreach_add_(parameters, own, alpha=-group["lr"] * length)
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
         """The gradient's moving average, looked at one step ahead."""
