@@ -6,15 +6,18 @@ run can stop after any step and go on bit for bit.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from jensen import processes
 from jensen.data import Examples, Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
@@ -115,14 +118,20 @@ class TrainingState:
 def steps(
     state: TrainingState, examples: Examples, preparation: Preparation, settings: TrainingSettings, seed: int
 ) -> Iterator[Step]:
-    """Train from `state.step` to `settings.steps`, changing `state` in place and yielding a record after every step."""
+    """Train from `state.step` to `settings.steps`, changing `state` in place and yielding a record after every step.
+
+    Each of several processes computes its own rows of the batch; the gradient, the record and what the model observes
+    are those of the whole.
+    """
     accelerator = accelerator_for(settings)
     device = accelerator.device
-    model = accelerator.prepare(state.model)
+    # Weights that are sharded already see to their gradients themselves; others are left to DistributedDataParallel
+    model = accelerator.prepare_model(state.model, evaluation_mode=settings.sharding == "full")
     accelerator.scaler = state.scaler  # ours is in the checkpoints; `backward` scales by it
     if state.ema:
         state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
+    rows = processes.own_rows(settings.batch_size)
     while state.step < settings.steps:
         step = state.step
         rate = learning_rate(step, settings)
@@ -130,10 +139,11 @@ def steps(
             state.step = step + 1
             yield Step(state.step, None, {}, rate, None)
             continue
-        batch = batch_at(step, data, preparation, settings.batch_size, seed)
-        noise = Noise(generator(seed, Stream.TRAINING, step, device=device))
+        batch = batch_at(step, data, preparation, settings.batch_size, seed, rows)
+        noise = Noise(generator(seed, Stream.TRAINING, step, device=device)).part(rows, settings.batch_size)
         compute = partial(gradient, model, batch, step, noise, accelerator.backward)  # grad Loss
         loss, state.micro_batch_size = within_memory(compute, model.parameters(), len(batch.x), state.micro_batch_size)
+        loss = of_all(accelerator, loss)
         state.model.observe(loss.noted)
         norm = optimise(state, rate, settings.clip_norm)  # (theta, lambda) = opt_step(grad Loss)
         if state.ema:
@@ -150,7 +160,7 @@ def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tens
     if state.scaler:
         for optimiser in state.optimisers:
             state.scaler.unscale_(optimiser)
-    norm = get_total_norm([p.grad for p in state.dense if p.grad is not None])
+    norm = processes.whole(get_total_norm([p.grad for p in state.dense if p.grad is not None]))
     if clip_norm:
         clip_grads_with_norm_(state.dense, clip_norm, norm)
     rows = [p.grad._values() for p in state.tables if p.grad is not None]
@@ -177,8 +187,10 @@ def gradient(
     for start in range(0, count, at_once or count):
         rows = slice(start, min(start + (at_once or count), count))
         share = (rows.stop - rows.start) / count
-        loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
-        backward(loss.value * share)
+        # Gradients of several processes are averaged once, with the last part
+        with nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)():
+            loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
+            backward(loss.value * share)
         parts.append((share, replace(loss, value=loss.value.detach())))
     return _whole(parts)
 
@@ -193,13 +205,28 @@ def _whole(parts: list[tuple[float, Loss]]) -> Loss:
     return Loss(value, terms, {name: torch.cat([loss.noted[name] for _, loss in parts]) for name in first.noted})
 
 
-def batch_at(step: int, examples: Examples, preparation: Preparation, batch_size: int, seed: int) -> Batch:
-    """The batch of step `step`: a pure function of (seed, step); every example comes once per pass over the data."""
+def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
+    """The loss of the whole batch from those of the processes' rows, known to all."""
+    if accelerator.num_processes == 1:
+        return loss
+    values = torch.stack([value.double() for value in (loss.value, *loss.terms.values())])
+    value, *terms = accelerator.reduce(values, "mean")
+    return Loss(value, dict(zip(loss.terms, terms, strict=True)), accelerator.gather(dict(loss.noted)))
+
+
+def batch_at(
+    step: int, examples: Examples, preparation: Preparation, batch_size: int, seed: int, rows: slice | None = None
+) -> Batch:
+    """The batch of step `step`: a pure function of (seed, step); every example comes once per pass over the data.
+
+    Of the batch only `rows`, where they are named.
+    """
     device = examples.x.device
-    index = batch_index(len(examples), batch_size, seed, step).to(device)
+    rows = rows or slice(0, batch_size)
+    index = batch_index(len(examples), batch_size, seed, step)[rows].to(device)
     labels = None if examples.labels is None else examples.labels.index_select(0, index)
     targets = None if examples.targets is None else examples.targets.index_select(0, index)
-    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device))
+    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device)).part(rows, batch_size)
     return Batch(preparation(examples.x.index_select(0, index), noise), index, labels, targets)
 
 
@@ -242,4 +269,6 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-    return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision])
+    # Every process observes the whole batch, so buffers stay equal by themselves
+    parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=[parallel])

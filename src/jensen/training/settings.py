@@ -13,9 +13,9 @@ class TrainingSettings(BaseModel):
     steps: PositiveInt = 5000
     """Optimisation steps, at most; early stopping may end sooner."""
     batch_size: PositiveInt = 128
-    """Examples per step."""
+    """Examples per step, of all processes together."""
     micro_batch_size: PositiveInt | None = None
-    """Examples that go through the network at once, for less memory: the same gradient in parts. None: all of them.
+    """Examples that go through a process's network at once, for less memory: the same gradient in parts. None: all of them.
     Halved where memory runs out."""
     activation_checkpointing: bool = False
     """Compute what is inside the networks' blocks again when the gradient needs it: less memory, more time."""
@@ -67,3 +67,5 @@ class TrainingSettings(BaseModel):
     """CPU threads. One suits MLPs, and a busy machine; convolutions gain from more. Part of what makes a run exact."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: CUDA if there is one, else the CPU."""
+    sharding: Literal["none", "full"] = "none"
+    """Of several processes each keeps all weights, or its share of them, of gradients, moments and average (FSDP2)."""
