@@ -24,7 +24,7 @@ from torch import Tensor
 
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
-from jensen.training.loop import TrainingState
+from jensen.training.loop import LeftOut, TrainingState
 
 Value = TypeVar("Value")
 
@@ -39,13 +39,17 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
-    format: int = FORMAT
+    format: int
     step: int = Field(ge=0)
     best_step: int = Field(ge=0)
     best_bound: float | None
     stale_validations: int = Field(ge=0)
     converged: bool
     window: list[dict[str, float]]
+    losses: list[float] = []
+    left_out: list[LeftOut] = []
+    micro_batch_size: int | None = Field(None, ge=1)
+    scaler: dict[str, int | float] | None = None
     optimisers: list[list[dict[str, Any]]]
     """The options of each optimiser's groups."""
     optimiser_numbers: dict[str, Any]
@@ -66,7 +70,7 @@ class Record(BaseModel):
         return {MODEL, OPTIMISER} <= self.sha256.keys() and known in (None, _sum(bare._written()))
 
     def _written(self) -> bytes:
-        return self.model_dump_json(indent=1).encode()
+        return self.model_dump_json(indent=1, exclude_unset=True).encode()  # a record from before a field is whole too
 
 
 class DamagedCheckpointError(InputError):
@@ -91,8 +95,11 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
-def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
-    """Write `state` as a new checkpoint under `folder`; then remove all but the last `keep_last` and the best."""
+def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:
+    """Write `state` as a new checkpoint under `folder`; then remove all but the last `keep_last` and the best.
+
+    The last one of at most step `judged` stays as well: what came after may turn out to have diverged.
+    """
     final = folder / f"step-{state.step:08d}"
     temporary = folder / f".{final.name}.tmp"
     for old in (temporary, final):
@@ -104,12 +111,17 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
     moments, numbers, groups = _optimiser_state(state)
     contents = {MODEL: save(weights), OPTIMISER: save(moments)}
     record = Record(
+        format=FORMAT,
         step=state.step,
         best_step=state.best_step,
         best_bound=state.best_bound if math.isfinite(state.best_bound) else None,
         stale_validations=state.stale_validations,
         converged=state.converged,
         window=state.window,
+        losses=state.losses,
+        left_out=state.left_out,
+        micro_batch_size=state.micro_batch_size,
+        scaler=state.scaler.state_dict() if state.scaler else None,
         optimisers=groups,
         optimiser_numbers=numbers,
         sha256={name: _sum(content) for name, content in contents.items()},
@@ -119,8 +131,10 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int) -> Path:
         write_file(temporary / name, content)
     temporary.rename(final)
     _flush_folder(folder)
-    for old in checkpoints(folder)[:-keep_last]:
-        if step_of(old) != state.best_step:
+    saved = checkpoints(folder)
+    undoubted = [step_of(path) for path in saved if judged is not None and step_of(path) <= judged][-1:]
+    for old in saved[:-keep_last]:
+        if step_of(old) not in (state.best_step or None, *undoubted):
             shutil.rmtree(old)
     return final
 
@@ -165,7 +179,7 @@ def best_checkpoint(folder: Path) -> Path | None:
     if not found:
         return None
     best = first_good(found[::-1], lambda path: _read_record(path).best_step)[1]
-    return next((path for path in found if step_of(path) == best), found[-1])
+    return next((path for path in found if best and step_of(path) == best), found[-1])
 
 
 def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
@@ -230,7 +244,11 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     state.step, state.best_step = record.step, record.best_step
     state.best_bound = -math.inf if record.best_bound is None else record.best_bound
     state.stale_validations, state.converged = record.stale_validations, record.converged
-    state.window = record.window
+    state.window, state.losses = record.window, record.losses
+    state.left_out = record.left_out
+    state.micro_batch_size = min(filter(None, (state.micro_batch_size, record.micro_batch_size)), default=None)
+    if state.scaler and record.scaler:
+        state.scaler.load_state_dict(record.scaler)
 
 
 def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: Path) -> None:
@@ -251,7 +269,7 @@ def _read_record(path: Path) -> Record:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path / STATE} is missing or damaged; restore it from a copy") from error
     if record is None:
-        raise InputError(f"{path} has a newer format than {FORMAT}, the newest that this jensen reads; install a newer jensen")
+        raise InputError(f"{path} has a newer format than this jensen reads, {FORMAT}; install a newer jensen")
     return record
 
 
@@ -277,4 +295,5 @@ def _sum(content: bytes) -> str:
 
 
 def step_of(path: Path) -> int:
+    """The step that a checkpoint is of."""
     return int(path.name.removeprefix("step-"))

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,15 @@ from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress
 from jensen.randomness import Noise, Stream, derived_seed, generator
 from jensen.training.checkpoint import checkpoints, save_checkpoint
+from jensen.training.health import (
+    HISTORY,
+    DivergenceError,
+    check_loss,
+    check_scale,
+    check_values,
+    check_weights,
+    roll_back,
+)
 from jensen.training.log import MetricsLog
 from jensen.training.loop import Step, TrainingState, steps
 from jensen.training.settings import TrainingSettings
@@ -34,27 +44,30 @@ def fit(
 ) -> TrainingState:
     """Train until the last step, convergence (early stopping) or interruption; leaves a checkpoint of where it stopped.
 
-    Raises `InputError` that names the step, the term and the last good checkpoint where a loss is not finite.
+    Where numbers go bad it goes back to before it, if the settings say so; else, or where that does not help, raises
+    `InputError` that names the steps, the term and the last good checkpoint.
     """
-    checkpoint_folder = folder / "checkpoints"
     with (
         MetricsLog(folder, state.step) as log,
         Progress("training", settings.steps, start=state.step) as progress,
     ):
-        watch = _Watch(state, log, settings, checkpoint_folder)
+        watch = _Watch(state, log, settings, folder / "checkpoints")
         validating = settings.validate_every if len(dataset.validation) else 0
         for record in steps(state, dataset.train, dataset.spec.preparation, settings, seed):
-            text = watch.take(record)
-            progress.update(record.number, text)
-            if _due(record.number, settings.sample_every, settings.steps):
-                _sample_grid(folder, state, dataset, seed)
-            if validating and _due(record.number, validating, settings.steps):
-                watch.validate(dataset.validation, dataset.spec.preparation, seed)
-            if interrupted() or state.converged:
+            try:
+                progress.update(record.number, watch.take(record))
+                if _due(record.number, settings.sample_every, settings.steps):
+                    _sample_grid(folder, state, dataset, seed)
+                if validating and _due(record.number, validating, settings.steps):
+                    watch.validate(dataset.validation, dataset.spec.preparation, seed)
+                over = interrupted() or state.converged or record.number == settings.steps
+                if over or record.number % settings.checkpoint_every == 0:
+                    watch.checkpoint()
+            except DivergenceError as trouble:
+                watch.overcome(trouble)  # changes `state`, from which `steps` goes on
+                continue
+            if over:
                 break
-            if record.number % settings.checkpoint_every == 0:
-                watch.checkpoint()
-        watch.checkpoint()
     return state
 
 
@@ -65,37 +78,95 @@ class _Watch:
         self._state, self._log, self._settings, self._folder = state, log, settings, folder
         self._unread: list[Step] = []
         self._text = ""
+        self._at_once = state.micro_batch_size
         self._began, self._began_at = time.monotonic(), state.step
-        self._saved_at = state.step  # a resumed run starts from a checkpoint; a fresh one need not save its start
+        going_back = settings.on_divergence == "rollback"
+        self._saved_at = state.step if state.step or not going_back else -1  # else the start need not be saved
+        self.checkpoint()
 
     def take(self, record: Step) -> str:
-        """Note a step; at every `log_every`-th write the window's means. Gives the text for the progress bar."""
+        """Note a step; at every `log_every`-th write the window's means. Gives the text for the progress bar.
+
+        Raises `DivergenceError`, as the other methods do, where what it reads shows that numbers have gone bad.
+        """
         self._unread.append(record)
+        self._say_what_changed(record)
         if record.number % self._settings.log_every == 0 or record.number == self._settings.steps:
             self._read()
-            window = self._state.window
-            means = {name: sum(row[name] for row in window) / len(window) for name in window[0]}
-            self._log.write(record.number, means | {"examples_per_second": self._speed(record.number)})
-            self._text = f"loss {means['loss']:.4g}"
-            window.clear()
+            self._close_window(record.number)
         return self._text
 
+    def _say_what_changed(self, record: Step) -> None:
+        """A line for steps that are left out, and for a batch that goes through the network in smaller parts."""
+        for left in self._state.left_out:
+            if left.last == record.number:
+                self._log.write(record.number, {"left_out": left.last - left.first + 1, "reason": left.reason})
+        size = self._state.micro_batch_size
+        if size != self._at_once:
+            self._at_once = size
+            self._log.write(record.number, {"micro_batch_size": size})
+            warnings.warn(
+                f"step {record.number}: memory ran out; batches of {self._settings.batch_size} go through the network "
+                f"{size} examples at a time from here on",
+                stacklevel=2,
+            )
+
     def _read(self) -> None:
-        """Bring the unread records to the host, refusing the first that is not finite."""
+        """Bring the unread records to the host; the first that is not finite is trouble."""
         for record in self._unread:
-            values = {"loss": float(record.loss)} | {name: float(value) for name, value in record.terms.items()}
-            bad = [name for name, value in values.items() if not math.isfinite(value)]
-            if bad:
-                self._refuse(record.number, f"{bad[-1]} is {values[bad[-1]]}")
-            norm = {} if record.gradient_norm is None else {"gradient_norm": float(record.gradient_norm)}
-            self._state.window.append(values | norm | {"learning_rate": record.learning_rate})
+            if record.loss is None or record.gradient_norm is None:
+                continue
+            values = {"loss": record.loss, **record.terms}
+            row = {name: float(value) for name, value in values.items()}
+            norm = float(record.gradient_norm)
+            scaled = self._state.scaler is not None  # and the scaler leaves such steps out
+            norms = {"gradient_norm": norm} if math.isfinite(norm) or not scaled else {}
+            check_values(record.number, norms | row)
+            self._state.window.append(row | norms | {"learning_rate": record.learning_rate})
         self._unread.clear()
 
-    def _refuse(self, step: int, what: str) -> None:
+    def _close_window(self, step: int) -> None:
+        """Write the means of the steps since the last line, unless the loss has exploded."""
+        state, rows = self._state, self._state.window
+        check_scale(step, state.scaler)
+        if not rows:  # all of them are left out
+            return
+        columns = {name: [row[name] for row in rows if name in row] for row in rows for name in row}
+        means = {name: sum(column) / len(column) for name, column in columns.items()}
+        check_loss(self._window_start(step) + 1, step, means["loss"], state.losses, self._settings.explosion)
+        state.losses = [*state.losses, means["loss"]][-HISTORY:]
+        self._log.write(step, means | {"examples_per_second": self._speed(step)})
+        self._text = f"loss {means['loss']:.4g}"
+        rows.clear()
+
+    def overcome(self, trouble: DivergenceError) -> None:
+        """Go back to before the trouble, to leave its steps out; `InputError` where the settings do not want it."""
+        state, settings = self._state, self._settings
+        done = len(state.left_out)
+        if settings.on_divergence == "stop":
+            self._refuse(trouble, "or let training.on_divergence be rollback, which leaves such batches out")
+        if done == settings.rollbacks:
+            self._refuse(trouble, f"it has been rolled back {done} times, as training.rollbacks allows")
+        self._unread.clear()
+        if not roll_back(self._folder, state, trouble):
+            self._refuse(trouble, "there is no checkpoint of before it to go back to")
+        self._log.go_back(state.step)
+        self._began, self._began_at, self._saved_at = time.monotonic(), state.step, state.step
+        warnings.warn(
+            f"{trouble.steps}: {trouble.what}; back to step {state.step}, to leave out {trouble.steps} "
+            f"(rollback {done + 1} of at most {settings.rollbacks})",
+            stacklevel=2,
+        )
+
+    def _refuse(self, trouble: DivergenceError, further: str) -> None:
         saved = checkpoints(self._folder)
         kept = f"the last good checkpoint, {saved[-1]}, is kept" if saved else "no checkpoint had been written yet"
         advice = "try a smaller training.learning_rate or set training.clip_norm"
-        raise InputError(f"training stopped at step {step}: {what}, expected a finite number; {kept}; {advice}")
+        raise InputError(f"training stopped at {trouble.steps}: {trouble.what}; {kept}; {advice}; {further}")
+
+    def _window_start(self, step: int) -> int:
+        """How many steps were done when the window that holds step number `step` began."""
+        return (step - 1) // self._settings.log_every * self._settings.log_every
 
     def _speed(self, step: int) -> float:
         return (step - self._began_at) * self._settings.batch_size / max(time.monotonic() - self._began, 1e-9)
@@ -119,11 +190,11 @@ class _Watch:
         if self._saved_at == self._state.step:
             return
         self._read()
-        for name, tensor in self._state.model.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                self._refuse(self._state.step, f"weight {name} is not finite")
+        check_weights(self._state.step, self._state.model)
         self._log.flush()
-        save_checkpoint(self._folder, self._state, self._settings.keep_last)
+        step = self._state.step
+        judged = self._window_start(step) if self._state.window else step
+        save_checkpoint(self._folder, self._state, self._settings.keep_last, judged)
         self._saved_at = self._state.step
 
 

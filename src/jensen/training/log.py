@@ -17,19 +17,33 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
+        self._folder = folder
+        self._open(step)
+
+    def _open(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        path = folder / "metrics.jsonl"
+        path = self._folder / "metrics.jsonl"
         kept = [line for line in read_lines(path) if line["step"] <= step]
         write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def go_back(self, step: int) -> None:
+        """Cut off the lines after `step`, to go on from there."""
+        self._close()
+        self._open(step)
+
+    def _close(self) -> None:
+        self._file.close()
+        self._board.close()
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Append one line."""
+        """Append one line: numbers, and now and then a text."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            add = self._board.add_text if isinstance(value, str) else self._board.add_scalar
+            add(name, value, step)
 
     def flush(self) -> None:
         """Make sure that everything written so far is on disk."""
@@ -42,8 +56,7 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        self._close()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -39,9 +40,10 @@ class Step:
     gradient_norm: Tensor | None  # before clipping
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(BaseModel):
     """Steps `first`..`last`, counted from 1, that are passed over without learning from their batches, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     first: int
     last: int

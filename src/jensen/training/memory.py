@@ -46,4 +46,4 @@ def recompute_activations(model: nn.Module) -> None:
     """Make every network that can (`jensen.nets.blocks`) compute its blocks' activations again for the gradient."""
     for module in model.modules():
         if hasattr(module, "recompute"):
-            module.recompute = True
+            module.recompute = True  # type: ignore[assignment]  # read by `jensen.nets.blocks`
