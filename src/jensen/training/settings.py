@@ -15,8 +15,8 @@ class TrainingSettings(BaseModel):
     batch_size: PositiveInt = 128
     """Examples per step, of all processes together."""
     micro_batch_size: PositiveInt | None = None
-    """Examples that go through a process's network at once, for less memory: the same gradient in parts. None: all of them.
-    Halved where memory runs out."""
+    """Examples that go through a process's network at once, for less memory: the same gradient in parts. None: all of
+    them. Halved where memory runs out."""
     activation_checkpointing: bool = False
     """Compute what is inside the networks' blocks again when the gradient needs it: less memory, more time."""
     optimiser: Literal["adamw", "muon"] = "adamw"
