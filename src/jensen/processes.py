@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from jensen.errors import InputError
@@ -20,6 +21,7 @@ Value = TypeVar("Value")
 Columns = Mapping[str, "Tensor"]
 
 MAIN = 0
+PATIENCE = timedelta(hours=2)  # for what the main process does alone, too; one that dies is noticed at once
 _alone = ContextVar("alone", default=False)
 
 
@@ -46,7 +48,7 @@ def join() -> None:
         torch.cuda.set_device(local % devices)
         # NCCL refuses two processes on one GPU; Gloo goes by way of the host
         backend = "cpu:gloo,cuda:nccl" if together <= devices else "gloo"
-    distributed.init_process_group(backend)
+    distributed.init_process_group(backend, timeout=PATIENCE)
 
 
 def leave() -> None:

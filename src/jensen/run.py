@@ -19,11 +19,12 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
+from jensen import processes
 from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import Recipe, explain, read_recipe
+from jensen.recipe.settings import Recipe, VAERecipe, explain, read_recipe
 from jensen.training.checkpoint import (
     best_checkpoint,
     checkpoints,
@@ -84,16 +85,18 @@ def train(recipe: Recipe, out: str | Path) -> Run:
     """Train by `recipe` into the new folder `out`; gives the run with its best weights.
 
     Raises `InputError` before anything is written where the recipe, the data or `out` cannot be used. Ctrl-C and
-    SIGTERM finish the step, write a checkpoint and raise KeyboardInterrupt.
+    SIGTERM finish the step, write a checkpoint and raise KeyboardInterrupt. Processes that torchrun started train the
+    run together.
     """
-    folder = _new_folder(out)
-    dataset = load_dataset(recipe)
+    processes.join()
+    folder = Path(out)
+    processes.on_main(lambda: _check_new(folder))
+    with processes.together():
+        dataset = load_dataset(recipe)
     state = _start(recipe, dataset.spec)
-    folder.mkdir(parents=True, exist_ok=True)
+    processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with _alone(folder):
-        _new_folder(folder)
-        _write_json(folder / RECIPE, recipe)
-        _write_json(folder / DATA, dataset.spec)
+        processes.on_main(lambda: _establish(folder, recipe, dataset.spec))
         return _continue(folder, recipe, state, dataset)
 
 
@@ -101,17 +104,22 @@ def resume(folder: str | Path) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
 
     Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
-    the run.
+    the run. Bit for bit on as many processes as before; on others but for rounding.
     """
+    processes.join()
     folder = Path(folder)
-    recipe, spec = recipe_of(folder), _read_spec(folder)
+    with processes.together():
+        recipe, spec = recipe_of(folder), _read_spec(folder)
     with _alone(folder):
-        dataset = load_again(spec)
+        with processes.together():
+            dataset = load_again(spec)
         state = _start(recipe, spec)
         saved = checkpoints(folder / CHECKPOINTS)
         if saved:
-            good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
-            set_aside([path for path in saved if path.name > good.name])
+            with processes.together():
+                good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
+            processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
+        processes.agree("the steps to go on from", str(state.step))
         if state.converged or state.step >= recipe.training.steps:
             return load(folder)
         return _continue(folder, recipe, state, dataset)
@@ -135,8 +143,35 @@ def load(folder: str | Path) -> Run:
 
 def _start(recipe: Recipe, spec: DataSpec) -> TrainingState:
     """Nothing trained yet, on the device that training is for; `InputError` where this machine has no such device."""
-    device = accelerator_for(recipe.training).device
-    return TrainingState.start(build_model(recipe, spec).to(device), recipe.training)
+    processes.agree("the data's fingerprints", spec.fingerprint)
+    with processes.together():
+        device = accelerator_for(recipe.training).device
+        _check_shares(recipe, device)
+        model = build_model(recipe, spec).to(device)
+    if recipe.training.sharding == "full":
+        processes.shard(model, device.type)
+    return TrainingState.start(model, recipe.training)
+
+
+def _check_shares(recipe: Recipe, device: torch.device) -> None:
+    """Raises `InputError` for a recipe that cannot be trained by as many processes as there are."""
+    training, count = recipe.training, processes.count()
+    if training.batch_size % count:
+        nearest = max(1, round(training.batch_size / count)) * count
+        raise InputError(
+            f"batch_size {training.batch_size} on {count} processes: expected a multiple of {count}, equal parts for "
+            f"all; give {nearest}, or start as many processes as divide it"
+        )
+    if count > 1 and isinstance(recipe, VAERecipe) and recipe.model.free_bits:
+        raise InputError(f"free_bits on {count} processes: it is about the mean of a whole batch; train with one")
+    if count > 1 and training.sharding == "full" and training.precision == "float16":
+        raise InputError("precision float16 with sharding full: expected bfloat16 or float32; choose one of them")
+    table = isinstance(recipe, VAERecipe) and recipe.model.posterior == "per-datapoint"
+    if count > 1 and table and (training.sharding == "full" or device.type == "cuda"):
+        raise InputError(
+            f"posterior per-datapoint on {count} processes: the sparse gradients of its table are averaged on CPUs, "
+            "with sharding none; choose device cpu and that, or posterior amortised"
+        )
 
 
 def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Dataset) -> Run:
@@ -144,7 +179,8 @@ def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Datas
         fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
         if interrupted():
             raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
-    return load(folder)
+    with processes.together():
+        return load(folder)
 
 
 # ---------------------------------------------------------------------------------------------- the folder
@@ -152,24 +188,33 @@ def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Datas
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Within, no other process trains the run; the lock goes with the process that holds it, however that ends."""
+    """Within, nobody else trains the run; the lock goes with the process that holds it, however that ends."""
     lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InputError(f"{folder} is being trained by another process; wait for it, or stop it first") from error
+
+    def acquire() -> None:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise InputError(f"{folder} is being trained by another process; wait for it, or stop it first") from error
+
+    processes.on_main(acquire)
     try:
         yield
     finally:
         lock.release()
 
 
-def _new_folder(out: str | Path) -> Path:
-    folder = Path(out)
+def _check_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
         held = "a run" if (folder / RECIPE).exists() else "something"
         raise InputError(f"--out {folder} holds {held} already; give a new folder, or continue with: jensen resume")
-    return folder
+
+
+def _establish(folder: Path, recipe: Recipe, spec: DataSpec) -> None:
+    """Make the folder that of a run."""
+    _check_new(folder)
+    _write_json(folder / RECIPE, recipe)
+    _write_json(folder / DATA, spec)
 
 
 def _write_json(path: Path, content: BaseModel) -> None:
@@ -218,11 +263,15 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM is only noted; the second interrupts at once. Main thread only."""
+    """Within, the first Ctrl-C or SIGTERM is only noted; the second interrupts at once. Main thread only.
+
+    Of several processes none stops by itself: what one has noted all learn when they ask, and torchrun, which passes
+    on what it gets, so that Ctrl-C comes twice, ends at last whoever does not listen.
+    """
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if noted:
+        if noted and processes.count() == 1:
             raise KeyboardInterrupt
         noted.append(number)
 
@@ -233,7 +282,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     except ValueError:  # not the main thread: whoever owns it decides
         pass
     try:
-        yield lambda: bool(noted)
+        yield lambda: processes.anywhere(bool(noted))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
