@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from jensen import processes
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.training.loop import LeftOut, TrainingState
@@ -101,16 +102,35 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
     The last one of at most step `judged` stays as well: what came after may turn out to have diverged.
     """
     final = folder / f"step-{state.step:08d}"
-    temporary = folder / f".{final.name}.tmp"
-    for old in (temporary, final):
-        shutil.rmtree(old, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in state.model.state_dict().items()}
+    weights = _gathered(state.model.state_dict())
     if state.ema:
-        weights |= {EMA + name: tensor for name, tensor in state.ema.state().items()}
+        weights |= _gathered({EMA + name: tensor for name, tensor in state.ema.state().items()})
     moments, numbers, groups = _optimiser_state(state)
-    contents = {MODEL: save(weights), OPTIMISER: save(moments)}
-    record = Record(
+
+    def write() -> None:
+        contents = {MODEL: save(weights), OPTIMISER: save(moments)}
+        contents[STATE] = _record(state, contents, numbers, groups).sealed()
+        _put(final, contents)
+        _tidy(folder, state, keep_last, judged)
+
+    processes.on_main(write)
+    return final
+
+
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All of every tensor in the main process, which writes them; nothing elsewhere."""
+    found = {}
+    for name, tensor in tensors.items():
+        full = processes.whole(tensor)
+        if processes.is_main():
+            found[name] = full.contiguous() if full is tensor else full.cpu()
+    return found
+
+
+def _record(
+    state: TrainingState, contents: Mapping[str, bytes], numbers: dict[str, Any], groups: list[list[dict[str, Any]]]
+) -> Record:
+    return Record(
         format=FORMAT,
         step=state.step,
         best_step=state.best_step,
@@ -126,17 +146,26 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
         optimiser_numbers=numbers,
         sha256={name: _sum(content) for name, content in contents.items()},
     )
-    contents[STATE] = record.sealed()
+
+
+def _put(final: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder of files whole or not at all."""
+    temporary = final.with_name(f".{final.name}.tmp")
+    for old in (temporary, final):
+        shutil.rmtree(old, ignore_errors=True)
+    temporary.mkdir(parents=True)
     for name, content in contents.items():
         write_file(temporary / name, content)
     temporary.rename(final)
-    _flush_folder(folder)
+    _flush_folder(final.parent)
+
+
+def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None) -> None:
     saved = checkpoints(folder)
     undoubted = [step_of(path) for path in saved if judged is not None and step_of(path) <= judged][-1:]
     for old in saved[:-keep_last]:
         if step_of(old) not in (state.best_step or None, *undoubted):
             shutil.rmtree(old)
-    return final
 
 
 def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any], list[list[dict[str, Any]]]]:
@@ -150,11 +179,11 @@ def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str,
             for name, value in values.items():
                 key = f"{number}/{parameter}/{name}"
                 if isinstance(value, Tensor):
-                    moments[key] = value.contiguous()
+                    moments[key] = value
                 else:
                     numbers[key] = value
         groups.append([{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]])
-    return moments, numbers, groups
+    return _gathered(moments), numbers, groups
 
 
 def _flush_folder(folder: Path) -> None:
@@ -232,11 +261,13 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
         state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
     for number, (optimiser, groups) in enumerate(zip(state.optimisers, record.optimisers, strict=True)):
         fresh = optimiser.state_dict()
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Any]] = {}
         for key, value in (moments | record.optimiser_numbers).items():
             owner, parameter, name = key.split("/")
             if int(owner) == number:
-                slots.setdefault(int(parameter), {})[name] = value
+                part = processes.own_part(value, parameters[int(parameter)]) if isinstance(value, Tensor) else value
+                slots.setdefault(int(parameter), {})[name] = part
         merged = [
             {**saved, "params": group["params"]} for saved, group in zip(groups, fresh["param_groups"], strict=True)
         ]
@@ -252,8 +283,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
 
 
 def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: Path) -> None:
+    own = model.state_dict()
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({name: processes.own_part(t, own.get(name, t)) for name, t in weights.items()})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path / MODEL} does not fit the run's recipe ({reason}); restore recipe.json") from error

@@ -3,12 +3,13 @@
 import math
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
+from jensen import processes
 from jensen.bound import Estimate
 from jensen.data import Dataset, Examples, Preparation
 from jensen.data.grid import save_grid
@@ -22,8 +23,8 @@ from jensen.training.health import (
     DivergenceError,
     check_loss,
     check_scale,
+    check_state,
     check_values,
-    check_weights,
     roll_back,
 )
 from jensen.training.log import MetricsLog
@@ -150,7 +151,7 @@ class _Watch:
         self._unread.clear()
         if not roll_back(self._folder, state, trouble):
             self._refuse(trouble, "there is no checkpoint of before it to go back to")
-        self._log.go_back(state.step)
+        processes.on_main(lambda: self._log.go_back(state.step))
         self._began, self._began_at, self._saved_at = time.monotonic(), state.step, state.step
         warnings.warn(
             f"{trouble.steps}: {trouble.what}; back to step {state.step}, to leave out {trouble.steps} "
@@ -159,10 +160,11 @@ class _Watch:
         )
 
     def _refuse(self, trouble: DivergenceError, further: str) -> None:
-        saved = checkpoints(self._folder)
+        saved = processes.on_main(lambda: checkpoints(self._folder))
         kept = f"the last good checkpoint, {saved[-1]}, is kept" if saved else "no checkpoint had been written yet"
         advice = "try a smaller training.learning_rate or set training.clip_norm"
-        raise InputError(f"training stopped at {trouble.steps}: {trouble.what}; {kept}; {advice}; {further}")
+        with processes.together():
+            raise InputError(f"training stopped at {trouble.steps}: {trouble.what}; {kept}; {advice}; {further}")
 
     def _window_start(self, step: int) -> int:
         """How many steps were done when the window that holds step number `step` began."""
@@ -190,8 +192,8 @@ class _Watch:
         if self._saved_at == self._state.step:
             return
         self._read()
-        check_weights(self._state.step, self._state.model)
-        self._log.flush()
+        check_state(self._state)
+        processes.on_main(self._log.flush)
         step = self._state.step
         judged = self._window_start(step) if self._state.window else step
         save_checkpoint(self._folder, self._state, self._settings.keep_last, judged)
@@ -202,29 +204,44 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def averaged(state: TrainingState) -> AbstractContextManager[None]:
-    """Within, the model computes with its moving average, where there is one."""
-    return state.ema.applied() if state.ema else nullcontext()
+@contextmanager
+def averaged(state: TrainingState) -> Iterator[None]:
+    """Within, the model computes with its moving average, where there is one; all of it in every process."""
+    with state.ema.applied() if state.ema else nullcontext(), processes.unsharded(state.model):
+        yield
 
 
 def validation_bound(
     model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int
 ) -> Estimate:
-    """The mean ELBO over `examples`, with the same noise at every call, so that two calls differ by the model alone."""
+    """The mean ELBO over `examples`, with the same noise at every call, so that two calls differ by the model alone.
+
+    Each process evaluates its part of every batch.
+    """
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))
-    values = []
-    for index in torch.arange(len(examples)).split(VALIDATION_BATCH):
-        x = preparation(examples.x[index], noise).to(model.device)
-        values.append(model.elbo(x, seed=noise_seed, index=index).value)
-    return Estimate.of(torch.cat(values))
+    mine = []
+    for batch in torch.arange(len(examples)).split(VALIDATION_BATCH):
+        x = preparation(examples.x[batch], noise)
+        rows = torch.arange(len(batch)).tensor_split(processes.count())[processes.rank()]
+        value = x.new_empty(0)
+        if len(rows):
+            value = model.elbo(x[rows].to(model.device), seed=noise_seed, index=batch[rows]).value
+        mine.append({"value": value})
+    return Estimate.of(torch.cat([part["value"] for part in processes.gathered(mine)]))
 
 
 def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int) -> None:
     if dataset.spec.layout != "image":
         return
+    parts = torch.arange(GRID).split(-(-GRID // processes.count()))
     with averaged(state):
-        x = state.model.sample_mean(GRID, seed=seed).cpu()
+        mine = [
+            {"x": state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()}
+            for rows in processes.share(parts)
+        ]
+    x = torch.cat([part["x"] for part in processes.gathered(mine)])
     if not x.isfinite().all():  # no picture; what went astray is said where losses and weights are checked
         return
-    save_grid(dataset.spec.preparation.to_picture(x), folder / "samples" / f"step-{state.step:08d}.png")
+    path = folder / "samples" / f"step-{state.step:08d}.png"
+    processes.on_main(lambda: save_grid(dataset.spec.preparation.to_picture(x), path))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from jensen.model import AbstractLatentVariableModel
+from jensen import processes
 from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint, set_aside, step_of
 from jensen.training.loop import LeftOut, TrainingState
 
@@ -36,11 +36,19 @@ def check_values(step: int, values: Mapping[str, float]) -> None:
         raise DivergenceError(step, step, f"{bad[-1]} is {values[bad[-1]]}, expected a finite number")
 
 
-def check_weights(step: int, model: AbstractLatentVariableModel) -> None:
-    """Raise `DivergenceError` where a weight is not finite."""
-    for name, tensor in model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise DivergenceError(step, step, f"weight {name} is not finite")
+def check_state(state: TrainingState) -> None:
+    """Raise `DivergenceError` where a weight is not finite, or an optimiser's moment, which would stay so for good."""
+    names = {id(parameter): name for name, parameter in state.model.named_parameters()}
+    moments = {
+        f"moment {moment} of {names[id(parameter)]}": value
+        for optimiser in state.optimisers
+        for parameter, moments in optimiser.state.items()
+        for moment, value in moments.items()
+        if isinstance(value, torch.Tensor)
+    }
+    for name, tensor in (state.model.state_dict() | moments).items():
+        if processes.anywhere(not torch.isfinite(processes.stored(tensor)).all()):
+            raise DivergenceError(state.step, state.step, f"{'' if name in moments else 'weight '}{name} is not finite")
 
 
 def check_scale(step: int, scaler: torch.amp.GradScaler | None) -> None:
@@ -76,12 +84,16 @@ def roll_back(folder: Path, state: TrainingState, trouble: DivergenceError) -> b
     if not good:
         return False
     left_out, at_once = state.left_out, state.micro_batch_size
-    path, _ = first_good(good, lambda path: load_checkpoint(path, state))
+    with processes.together():
+        path, _ = first_good(good, lambda path: load_checkpoint(path, state))
     state.left_out = [*left_out, LeftOut(first=trouble.first, last=trouble.last, reason=trouble.what)]
     state.micro_batch_size = at_once
-    passed_over = saved[: saved.index(path)]
+    processes.on_main(lambda: _clear(saved[: saved.index(path)], good))
+    return True
+
+
+def _clear(passed_over: Sequence[Path], good: Sequence[Path]) -> None:
     set_aside([damaged for damaged in passed_over if damaged in good])
     for later in passed_over:
         if later not in good:
             shutil.rmtree(later)
-    return True

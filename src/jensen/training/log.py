@@ -4,16 +4,17 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
+from jensen import processes
 from jensen.training.checkpoint import write_file
 
 
 class MetricsLog:
     """Appends one JSON object per line to metrics.jsonl and scalars to tensorboard/; lines after `step` are cut off.
 
-    Every line has a "step"; all but "examples_per_second" is a pure function of the recipe, so a resumed run's file
-    equals an uninterrupted one's.
+    Of several processes the main one does. Every line has a "step"; all but "examples_per_second" is a pure function of
+    the recipe, so a resumed run's file equals an uninterrupted one's.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
@@ -21,6 +22,9 @@ class MetricsLog:
         self._open(step)
 
     def _open(self, step: int) -> None:
+        self._file: TextIO | None = None
+        if not processes.is_main():
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         path = self._folder / "metrics.jsonl"
@@ -35,11 +39,14 @@ class MetricsLog:
         self._open(step)
 
     def _close(self) -> None:
-        self._file.close()
-        self._board.close()
+        if self._file:
+            self._file.close()
+            self._board.close()
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Append one line: numbers, and now and then a text."""
+        if not self._file:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             add = self._board.add_text if isinstance(value, str) else self._board.add_scalar
@@ -47,8 +54,9 @@ class MetricsLog:
 
     def flush(self) -> None:
         """Make sure that everything written so far is on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self
