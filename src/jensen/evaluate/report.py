@@ -1,8 +1,9 @@
 """The report of a run: one HTML page that needs no network, and its pictures as PNG files beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,7 +117,23 @@ def training_section(results: Results, album: Album) -> str:
         if validated
         else "There were no validation examples: the weights are those of the last step."
     )
-    return page.section("Training", album.chart("loss", chart, "Training loss against the step", caption))
+    curve = album.chart("loss", chart, "Training loss against the step", caption)
+    return page.section("Training", curve, interventions(results.metrics))
+
+
+def interventions(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """What training had to be helped over, by the lines that say so: steps left out, memory that ran out."""
+    said = []
+    for line in metrics:
+        last, left_out, size = line["step"], line.get("left_out"), line.get("micro_batch_size")
+        if isinstance(left_out, int):
+            which = f"Steps {last - left_out + 1:,} to {last:,} were" if left_out > 1 else f"Step {last:,} was"
+            said.append(f"{which} left out, and training rolled back to before: {line.get('reason')}")
+        if isinstance(size, int):
+            said.append(
+                f"Memory ran out: batches went through the network, from step {last:,} on, {size:,} examples at a time"
+            )
+    return "".join(f'<p class="warning">{escape(sentence)}.</p>' for sentence in said)
 
 
 def reconstruction_section(results: Results, album: Album) -> str:

@@ -157,7 +157,7 @@ def steps(
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
     """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
 
-    The norm is not finite either where only its square is not: Adam's second moment would be infinite ever after.
+    Where only its square overflows, so may the norm.
     """
     if state.scaler:
         for optimiser in state.optimisers:
