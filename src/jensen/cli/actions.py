@@ -15,6 +15,7 @@ from jensen.cli.guide import guided
 from jensen.cli.targets import check_file, check_folder
 from jensen.data import Examples, check
 from jensen.data.grid import save_grid, save_image
+from jensen.data.report import describe_targets
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluate.settings import EvaluationSettings
@@ -161,8 +162,9 @@ def further_sections(run: Run) -> list[str]:
     from jensen.features.show_samples import metrics_section
     from jensen.inference.show import prediction_section
     from jensen.inference.show_calibration import imputation_section
+    from jensen.inference.show_targets import targets_section
 
-    kinds = metrics_section, prediction_section, imputation_section, compression_section
+    kinds = metrics_section, prediction_section, targets_section, imputation_section, compression_section
     return [make(run.folder, run.step) for make in kinds]
 
 
@@ -285,6 +287,7 @@ def info(command: options.Info) -> None:
         "run": run.folder,
         "data": f"{spec.source} ({spec.kind}); {counts}; shape {spec.shape}, {spec.dtype}",
         "preparation": spec.preparation.kind,
+        **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "model": f"{recipe.family}, {parameters:,} parameters; {_settings_line(recipe.model)}",
         "training": f"{_settings_line(recipe.training)}; seed {recipe.seed}",
         "best weights": f"step {run.step} of {recipe.training.steps}",

@@ -138,10 +138,10 @@ class Score(_Command):
 
 
 class Predict(_Command):
-    """Predict labels by p(y|x): a CSV; where labels are known accuracy, log-loss and calibration as well."""
+    """Predict labels or targets by p(y|x): a CSV, and where y is known how good and how calibrated that was."""
 
     run: RunFolder
-    """The folder of the run: a VAE trained with --predict label, or a class-conditional diffusion model."""
+    """The folder of the run: a VAE trained with --predict, or a class-conditional diffusion model of labels."""
     out: Path
     """The .csv to write."""
     data: str | None = None

@@ -1,25 +1,79 @@
-"""`jensen predict`: p(y|x) of every example, and how good it is where the labels are known."""
+"""`jensen predict`: p(y|x) of every example, labels or targets, and how good it is where y is known."""
 
 from dataclasses import replace
+
+from torch import Tensor
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
 from jensen.cli.targets import check_file
 from jensen.data import Examples, read_examples
+from jensen.data.targets import TargetScaling
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluate.scores import spread
 from jensen.inference.prediction import Circumstances, assess, predict_examples, save_csv, save_record
 from jensen.inference.show import predictions_table, write_page
+from jensen.inference.show_targets import targets_table, write_targets_page
+from jensen.inference.targets import (
+    Regression,
+    TargetCircumstances,
+    assess_linear,
+    assess_targets,
+    predict_target_examples,
+    save_target_csv,
+    save_targets,
+)
 from jensen.run import Run
+from jensen.vae import VAE, ContinuousTarget
 
 
 def predict(command: options.Predict) -> None:
-    """Predict, write a row per example; where labels are known print how good that was, write it with pictures."""
-    from rich.console import Console
-
+    """Predict, write a row per example; where y is known print how good that was, write it with pictures."""
     check_file(command.out, ".csv")
     run = open_run(command.run)
+    if run.spec.targets and isinstance(run.model, VAE) and isinstance(run.model.target, ContinuousTarget):
+        _predict_targets(command, run, run.model, run.spec.targets)
+    else:
+        _predict_labels(command, run)
+
+
+def _predict_targets(command: options.Predict, run: Run, model: VAE, scaling: TargetScaling) -> None:
+    from rich.console import Console
+
+    examples = _examples(run, command)
+    rows, preparation = spread(len(examples), command.examples), run.spec.preparation
+    found = predict_target_examples(
+        model, examples, preparation, scaling, draws=command.draws, seed=command.seed, index=rows
+    )
+    save_target_csv(command.out, found)
+    print(f"{command.out}: {len(rows)} examples predicted")
+    if found.y is None:
+        print("The targets are not known: there is nothing to compare the predictions with.")
+        return
+    told = TargetCircumstances(_source(run, command), run.step, command.draws, command.seed)
+    record = assess_targets(found, scaling, _linear(run, examples[rows], found.y, scaling), told)
+    written = save_targets(run.folder, record), write_targets_page(run.folder, record)
+    Console().print(targets_table(record))
+    print(f"{written[0]} and {written[1]} written")
+
+
+def _linear(run: Run, examples: Examples, y: Tensor, scaling: TargetScaling) -> Regression | None:
+    """Of a linear regression on the run's training examples; None where they are gone or others now."""
+    try:
+        train = run.dataset.train
+    except InputError:
+        return None
+    return assess_linear(train, examples, y, run.spec.preparation, scaling)
+
+
+def _source(run: Run, command: options.Predict) -> str:
+    return command.data or f"{run.spec.source}, {command.split} split"
+
+
+def _predict_labels(command: options.Predict, run: Run) -> None:
+    from rich.console import Console
+
     counts = _label_counts(run)
     examples = _examples(run, command)
     names = run.spec.label_names or tuple(str(number) for number in range(len(counts)))
@@ -32,9 +86,8 @@ def predict(command: options.Predict) -> None:
     if found.labels is None:
         print("The labels are not known: there is nothing to compare the predictions with.")
         return
-    source = command.data or f"{run.spec.source}, {command.split} split"
     one_bound = model.bound_evaluations if isinstance(model, DiffusionModel) else None
-    told = Circumstances(source, run.step, command.draws, command.seed, names, counts, one_bound)
+    told = Circumstances(_source(run, command), run.step, command.draws, command.seed, names, counts, one_bound)
     record = assess(found, told)
     save_record(run.folder, record)
     page = write_page(run.folder, record)

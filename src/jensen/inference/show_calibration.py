@@ -1,13 +1,15 @@
 """The calibration of imputations as a table for a terminal, as a picture, and as a section of a report."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jensen.bound import Estimate
 from jensen.evaluate import page
 from jensen.evaluate.album import Album
 from jensen.evaluate.pictures import BLUE, GREY, INK, RESOLUTION, WIDTH, plain
-from jensen.inference.calibration import Calibration, load_calibration
+from jensen.inference.calibration import Calibration, Coverage, load_calibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,22 +53,28 @@ def remarks(found: Calibration) -> list[str]:
 
 
 def calibration_picture(found: Calibration) -> "Figure":
-    """Measured against nominal coverage, and the histogram of ranks, both ± two standard errors."""
+    """Coverage and ranks of imputations."""
+    return coverage_picture(found.coverage, found.ranks, "rank of the truth among the draws")
+
+
+def coverage_picture(coverage: Sequence[Coverage], ranks: Sequence[Estimate], of: str) -> "Figure":
+    """Measured against nominal coverage, and the histogram `of` ranks, both ± two standard errors."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 2.9), dpi=RESOLUTION, layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_coverage(left, found)
-    _draw_ranks(right, found)
+    _draw_coverage(left, coverage)
+    _draw_ranks(right, ranks)
+    right.set_xlabel(of)
     for axes in (left, right):
         plain(axes)
     return figure
 
 
-def _draw_coverage(axes: "Axes", found: Calibration) -> None:
-    nominal = [one.nominal for one in found.coverage]
+def _draw_coverage(axes: "Axes", coverage: Sequence[Coverage]) -> None:
+    nominal = [one.nominal for one in coverage]
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    shares, errors = zip(*((one.share.mean, 2 * one.share.standard_error) for one in found.coverage), strict=True)
+    shares, errors = zip(*((one.share.mean, 2 * one.share.standard_error) for one in coverage), strict=True)
     axes.errorbar(nominal, shares, errors, color=BLUE, marker="o", markersize=4, linestyle="none", capsize=3)
     axes.set_xticks(nominal, [f"{100 * level:g} %" for level in nominal])
     axes.set_ylim(0, 1.03)
@@ -75,15 +83,14 @@ def _draw_coverage(axes: "Axes", found: Calibration) -> None:
     axes.set_ylabel("share that holds the truth")
 
 
-def _draw_ranks(axes: "Axes", found: Calibration) -> None:
-    count = len(found.ranks)
+def _draw_ranks(axes: "Axes", ranks: Sequence[Estimate]) -> None:
+    count = len(ranks)
     middles = [(number + 0.5) / count for number in range(count)]
-    means, errors = zip(*((rank.mean, 2 * rank.standard_error) for rank in found.ranks), strict=True)
+    means, errors = zip(*((rank.mean, 2 * rank.standard_error) for rank in ranks), strict=True)
     axes.bar(middles, means, 0.94 / count, color="#c4c4c4", yerr=errors, ecolor=INK, error_kw={"elinewidth": 0.9})
-    axes.axhline(found.expected, color=GREY, linestyle="--", linewidth=1)
+    axes.axhline(1 / count, color=GREY, linestyle="--", linewidth=1)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("rank of the truth among the draws")
     axes.set_ylabel("share")
 
 
