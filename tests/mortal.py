@@ -24,6 +24,11 @@ RECIPES: dict[str, Recipe] = {
     "diffusion": DiffusionRecipe(
         model=DiffusionSettings(network="mlp", width=16, depth=1, bound_terms=3, sampling_steps=3), training=TRAINING
     ),
+    "rolled back": VAERecipe(
+        model=VAESettings(latent_dims=2, hidden=(8,)),
+        training=TRAINING
+        | {"learning_rate": 0.1, "log_every": 2, "explosion": 0.2, "on_divergence": "rollback", "rollbacks": 10},
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -26,8 +27,14 @@ WRITES = 40  # at least so many changes of the file system are made by a trainin
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Each recipe trained without interruption."""
     folder = tmp_path_factory.mktemp("whole")
-    for name, recipe in RECIPES.items():
-        jensen.train(recipe, folder / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rollbacks
+        for name, recipe in RECIPES.items():
+            jensen.train(recipe, folder / name)
+    steps_left_out = [
+        line["step"] for line in read_lines(folder / "rolled back" / "metrics.jsonl") if "left_out" in line
+    ]
+    assert len(steps_left_out) > 1
     return {name: folder / name for name in RECIPES}
 
 
