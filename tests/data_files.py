@@ -37,11 +37,11 @@ def byte_images(count: int = 30, seed: int = 0, shape: tuple[int, ...] = (5, 4))
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
 
 
-def assert_read_or_refused(source: Path) -> None:
+def assert_read_or_refused(source: Path, **options) -> None:
     """No exception but an InputError of one line."""
     lines = []
     try:
-        read_all(source)
+        read_all(source, **options)
     except InputError as error:
         lines = str(error).splitlines()
     assert len(lines) < 2

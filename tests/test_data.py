@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from jensen.data import DataSpec, ReadOptions, check, load_again, load_data, load_split, read_examples
 from jensen.data.reading import Reading
 from jensen.data.split import split_rows
+from jensen.data.survey import survey
 from jensen.errors import InputError
 
 # ---------------------------------------------------------------------------------------------- digits and MNIST
@@ -84,7 +85,8 @@ def test_splits_are_a_function_of_their_seed(tmp_path):
 
 def test_every_example_is_as_likely_in_the_test_split():
     """Counts over 400 seeds, 20 examples, 5 in each test: chi-square with 19 degrees of freedom; false alarm 1e-6."""
-    reading = Reading("array", "vector", np.zeros((20, 1), np.uint8), 256)
+    values = np.zeros((20, 1), np.uint8)
+    reading = Reading("array", "vector", values, survey(values), 256)
     counts = np.zeros(20)
     for seed in range(400):
         options = ReadOptions(test_fraction=0.25, validation_fraction=0.25, split_seed=seed)

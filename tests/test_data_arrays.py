@@ -180,7 +180,7 @@ def floats(**at: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("values", "options", "says"),
     [
-        (floats(i12_1_2=np.nan, i13_0_0=np.inf), {}, r"2 of its 180 values are NaN.* example 12 at \(1, 2\)"),
+        (floats(i12_1_2=np.nan, i13_0_0=np.inf), {}, r"2 of its 180 values are NaN.* example 12 at \(0, 1, 2\)"),
         (np.full((30, 2), 1e300), {}, "60 of its 60 values are NaN, infinite or beyond float32"),
         (np.zeros(30, np.float32), {}, r"shape \(30,\); expected \(N, ...\).* reshape it to \(N, 1\)"),
         (np.float32(3), {}, r"shape \(\)"),
@@ -201,7 +201,7 @@ def floats(**at: float) -> np.ndarray:
         (byte_images(), {"levels": 17}, r"but with 17 levels the highest is 16"),
         (byte_images(), {"levels": 1}, "--levels 1: must be from 2"),
         (floats(), {"levels": 4}, "--levels 4 is for integers"),
-        (byte_images(), {"size": (4, 4)}, "--size is for images but DATA is array"),
+        (byte_images(), {"size": (4, 4)}, "--size is for images and image table but DATA is array"),
         (byte_images(), {"skip_bad": True}, "--skip-bad is for images"),
     ],
 )

@@ -20,6 +20,7 @@ from jensen.data.preparation import (
     content_uniforms,
 )
 from jensen.data.reading import Reading
+from jensen.data.survey import survey
 from jensen.errors import InputError
 from jensen.randomness import Noise, generator
 
@@ -251,7 +252,7 @@ def test_a_preparation_survives_json(name):
     values = np.random.default_rng(0).random((20, 3)).astype(np.float32)
     if name != "standardise":
         values = (values * 255).astype(np.uint8)
-    reading = Reading("array", "vector", values, None if name == "standardise" else 256)
+    reading = Reading("array", "vector", values, survey(values), None if name == "standardise" else 256)
     preparation = choose_preparation(name, reading, np.arange(20))
     assert isinstance(preparation, Preparation)
     assert preparation.kind == name
@@ -261,7 +262,7 @@ def test_a_preparation_survives_json(name):
 
 
 def reading_of(values: np.ndarray, levels: int | None) -> Reading:
-    return Reading("array", "vector", values, levels)
+    return Reading("array", "vector", values, survey(values), levels)
 
 
 def test_the_default_goes_by_dtype():

@@ -202,10 +202,10 @@ def test_vectors_of_wildly_different_units_are_recognised(tmp_path: Path) -> Non
 
 
 def test_data_are_shown_as_the_model_shows_them(digits: Dataset) -> None:
-    assert torch.equal(shown(digits.test, digits.spec.preparation).x, digits.test.x)
+    assert torch.equal(shown(digits.test, digits.spec.preparation), digits.test.x)
     for name in ("dequantise", "threshold", "static", "dynamic"):
         data = load_data("digits", preparation=name)
-        x = shown(data.test, data.spec.preparation).x
+        x = shown(data.test, data.spec.preparation)
         assert x.dtype == torch.uint8
         values = set(x.unique().tolist())
         assert values == ({0, 16} if name != "dequantise" else set(digits.test.x.unique().tolist()))

@@ -127,7 +127,7 @@ def reconstruct(command: options.Reconstruct) -> None:
     _check_target(command.out)
     run = open_run(command.run)
     examples = run.examples(command.data, command.split)[: command.n]
-    x = run.spec.preparation(examples.x, Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
+    x = run.spec.preparation(examples.x[:], Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
     pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
     if command.out.suffix == ".npz":
         _write_arrays(run, command.out, {"x": pair[0], "reconstruction": pair[1]}, 0)

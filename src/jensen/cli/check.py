@@ -22,7 +22,7 @@ def features_check(command: options.FeaturesCheck) -> None:
     name, see = _seeing(run, command.pixels)
     dataset, preparation = run.dataset, run.spec.preparation
     require(command.k, samples=command.n, train=len(dataset.train), test=len(dataset.test))
-    train, test = (shown(part, preparation).x for part in (dataset.train, dataset.test))
+    train, test = (shown(part, preparation) for part in (dataset.train, dataset.test))
     x = draw(run.model, command.n, command.seed, dataset.train.labels)
     samples = torch.from_numpy(preparation.to_raw(x))
     check = check_samples(samples, train, test, features=see, name=name, k=command.k, seed=command.seed)

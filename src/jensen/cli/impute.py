@@ -100,7 +100,9 @@ def _examples(run: Run, command: options.Impute) -> tuple[Examples, Tensor]:
 
 def _masks(run: Run, command: options.Impute, examples: Examples, rows: Tensor) -> tuple[Tensor, Tensor]:
     """What is observed, and what is known, hidden or not; each (count, *shape)."""
-    known = ~examples.x[rows].isnan() if examples.x.is_floating_point() else torch.ones(len(rows), *run.spec.shape) > 0
+    known = (
+        ~examples.x[rows].isnan() if examples.x.dtype.is_floating_point else torch.ones(len(rows), *run.spec.shape) > 0
+    )
     observed = known
     if command.mask is not None:
         observed = known & torch.from_numpy(

@@ -1,7 +1,8 @@
-"""NumPy's .npy and .npz: lengths checked before anything is allocated, .npy mapped, nothing ever unpickled."""
+"""NumPy's .npy and .npz: lengths checked before anything is allocated, nothing ever unpickled."""
 
 import math
 import re
+import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,16 +13,28 @@ import numpy as np
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
 from jensen.data.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
+from jensen.data.stored import FileRows, Values, readable_by_rows
 from jensen.errors import InputError
+from jensen.progress import track
 
 DATA_NAMES = ("x", "data", "images", "image", "samples", "inputs")
 LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 HIGHEST_RANK = 8
+CHUNK = 1 << 24
+LOCAL_HEADER = "<4s5H3I2H"  # of a zip's member, up to and with the lengths of name and extra field
 
 
 def read_npy_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     """The examples of a .npy file."""
-    return assemble("array", [Part(str(path), read_npy(path))], options, refuse)
+    with path.open("rb") as stream:
+        shape, column_major, dtype = _header(stream, str(path), path.stat().st_size)
+        offset = stream.tell()
+    values: Values = read_npy(path)
+    if options.streams(math.prod(shape) * dtype.itemsize) and readable_by_rows(
+        str(path), options, "is in Fortran order: write it with numpy.ascontiguousarray" if column_major else None
+    ):
+        values = FileRows(path, offset, shape, dtype)
+    return assemble("array", [Part(str(path), values)], options, refuse)
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -38,16 +51,39 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
             chosen = _choose(list(members), options, path)
-            arrays = {name: _read_member(archive, members[name], path) for pair in chosen for name in pair if name}
+            values = {name: _values(archive, members[name], path, options) for name, _ in chosen}
+            labels = {name: _read_member(archive, members[name], path) for _, name in chosen if name}
     except InputError:
         raise
     except Exception as error:  # zipfile and its decompressors fail in many ways, all of them the file's
         raise InputError(f"{path}: is not a sound .npz file ({_one_line(error)}); write it with numpy.savez") from error
     parts = [
-        Part(f"{path}: {name}", arrays[name], arrays[labels] if labels else None, _split_of(name))
-        for name, labels in chosen
+        Part(f"{path}: {name}", values[name], labels[beside] if beside else None, _split_of(name))
+        for name, beside in chosen
     ]
     return assemble("array", parts, options, refuse)
+
+
+def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options: ReadOptions) -> Values:
+    """A member's array, or its rows where it is to stay on disk."""
+    name = f"{path}: {info.filename[:-4]}"
+    if not options.streams(info.file_size):
+        return _read_member(archive, info, path)
+    with archive.open(info) as stream:
+        shape, column_major, dtype = _header(stream, name, info.file_size)
+        length = stream.tell()
+        plain = info.compress_type == zipfile.ZIP_STORED
+        hindrance = "is compressed: write it with numpy.savez" if not plain else None
+        hindrance = "is in Fortran order: write it with numpy.ascontiguousarray" if column_major else hindrance
+        if not readable_by_rows(name, options, hindrance):
+            return _read_member(archive, info, path)
+        for _ in track(range(-(-info.file_size // CHUNK)), "checking the checksum"):
+            stream.read(CHUNK)
+    with path.open("rb") as file:  # the length of name and extra field is that of the local header
+        file.seek(info.header_offset)
+        *_, name_length, extra_length = struct.unpack(LOCAL_HEADER, file.read(struct.calcsize(LOCAL_HEADER)))
+    before = info.header_offset + struct.calcsize(LOCAL_HEADER) + name_length + extra_length
+    return FileRows(path, before + length, shape, dtype)
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
@@ -85,7 +121,7 @@ def _choose(names: list[str], options: ReadOptions, path: Path) -> list[tuple[st
     """The arrays of examples to read, each with the array of its labels."""
     for option, name in (("array", options.array), ("labels", options.labels)):
         if name is not None and name not in names:
-            raise InputError(f"{path}: has no array {name!r}; --{option} may be {_listed(names)}")
+            raise InputError(f"{path}: has no array {name!r}; --{option} may be {listed(names)}")
     roles = {name: _role(name) for name in names}
     splits = [name for name in names if roles[name][1] == "data" and roles[name][0] is not None]
     if options.array is not None:
@@ -93,12 +129,12 @@ def _choose(names: list[str], options: ReadOptions, path: Path) -> list[tuple[st
     elif options.labels is None and any(roles[name][0] == "train" for name in splits):
         data = sorted(splits, key=lambda name: SPLITS.index(roles[name][0] or "train"))
         if len({roles[name] for name in data}) < len(data):
-            raise InputError(f"{path}: {_listed(data)} hold one split twice; give --array")
+            raise InputError(f"{path}: {listed(data)} hold one split twice; give --array")
     else:
         others = [name for name in names if roles[name][1] != "labels" and name != options.labels]
         data = others if len(others) == 1 else [name for name in names if roles[name] == (None, "data")]
         if len(data) != 1:
-            raise InputError(f"{path}: which array holds the examples? give --array as one of {_listed(names)}")
+            raise InputError(f"{path}: which array holds the examples? give --array as one of {listed(names)}")
     return [(name, options.labels or _labels_of(name, roles, path)) for name in data]
 
 
@@ -107,7 +143,7 @@ def _labels_of(name: str, roles: dict[str, tuple[str | None, str]], path: Path) 
     found = [other for other, role in roles.items() if role == (split, "labels") and other != name]
     if len(found) > 1:
         raise InputError(
-            f"{path}: which array labels {name!r}? give --array {name} and --labels as one of {_listed(found)}"
+            f"{path}: which array labels {name!r}? give --array {name} and --labels as one of {listed(found)}"
         )
     return found[0] if found and content != "labels" else None
 
@@ -128,7 +164,8 @@ def _split_of(name: str) -> str | None:
     return split if content == "data" else None
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Some names for a reader, and how many more there are."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "") if shown else "none"
 

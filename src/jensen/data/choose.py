@@ -1,6 +1,7 @@
 """The preparation of given data: a default by dtype, the impossible refused, statistics of training data only."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,10 +16,11 @@ from jensen.data.preparation import (
     Threshold,
 )
 from jensen.data.reading import Reading
+from jensen.data.stored import Values, blocks, selected
+from jensen.data.survey import Survey
 from jensen.errors import InputError
 
 SAMPLE = 1 << 20
-ROWS_AT_ONCE = 1 << 22
 
 _INTEGER: dict[str, type[Dequantise] | type[Levels]] = {"dequantise": Dequantise, "levels": Levels}
 _BINARY: dict[str, type[Threshold] | type[StaticBinarisation] | type[DynamicBinarisation]] = {
@@ -45,7 +47,7 @@ def choose_preparation(wish: PreparationWish, reading: Reading, rows: np.ndarray
         return _INTEGER[name](dtype=dtype, dimensions=dimensions, levels=reading.levels)
     if name in _BINARY:
         if reading.levels is None:
-            refuse_outside_unit(reading.values, f"the preparation {name}")
+            refuse_outside_unit(reading.survey, f"the preparation {name}")
         return _BINARY[name](dtype=dtype, dimensions=dimensions, levels=reading.levels)
     if name != "standardise":
         known = ", ".join([*_INTEGER, *_BINARY, "standardise"])
@@ -55,14 +57,14 @@ def choose_preparation(wish: PreparationWish, reading: Reading, rows: np.ndarray
             f"the preparation standardise needs floats but the data are {dtype} with {reading.levels} levels; "
             "dequantise them, or give data as float32"
         )
-    return standardise(reading.values[rows])
+    return standardise(selected(reading.values, rows))
 
 
-def refuse_outside_unit(values: np.ndarray, what: str) -> None:
+def refuse_outside_unit(found: Survey, what: str) -> None:
     """Raises InputError unless all values lie in [0, 1], as probabilities must."""
-    if np.isnan(values).any():
+    if found.missing:
         raise InputError(f"{what} knows no missing values, and some are NaN; give --likelihood gaussian")
-    low, high = float(values.min()), float(values.max())
+    low, high = found.minimum, found.maximum
     if low < 0 or high > 1:
         raise InputError(
             f"{what} needs values within [0, 1], the data lie in [{low:g}, {high:g}]; rescale them, "
@@ -70,38 +72,67 @@ def refuse_outside_unit(values: np.ndarray, what: str) -> None:
         )
 
 
-def standardise(train: np.ndarray) -> Standardise:
+def standardise(train: Values) -> Standardise:
     """`Standardise` with the moments of training examples (N, ...), summed in float64; NaN are missing.
 
     Raises InputError for a column without any value.
     """
-    table = train if train.ndim == 2 else train.reshape(-1, 1)
-    empty = np.isnan(table).all(axis=0)
+    found = columns(train)
+    empty = found.count == 0
     if empty.any():
         raise InputError(f"feature {int(empty.argmax())}: no training example has a value of it; leave it out")
-    shift, deviation = moments(table)
-    constant = (np.nanmin(table, axis=0) == np.nanmax(table, axis=0)) | (deviation < np.finfo(np.float32).tiny)
-    scale = np.where(constant, 1.0, deviation)
+    constant = (found.low == found.high) | (found.deviation < np.finfo(np.float32).tiny)
+    scale = np.where(constant, 1.0, found.deviation)
     return Standardise(
         dtype="float32",
         dimensions=math.prod(train.shape[1:]),
-        resolution=smallest_gap(table, scale),
-        shift=tuple(shift.tolist()),
+        resolution=smallest_gap(found.sample, scale),
+        shift=tuple(found.mean.tolist()),
         scale=tuple(scale.tolist()),
         constant=tuple(np.flatnonzero(constant).tolist()),
-        minimum=float(np.nanmin(train)),
-        maximum=float(np.nanmax(train)),
+        minimum=float(found.low.min()),
+        maximum=float(found.high.max()),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Moments and range of every column without its NaN, and some of the rows, evenly spread."""
+
+    count: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    sample: np.ndarray
+    """About 2^20 numbers."""
+
+
+def columns(values: Values) -> Columns:
+    """Those of vectors (N, D), or of all numbers as one column, in two passes that hold some rows at a time."""
+    width = values.shape[1] if values.ndim == 2 else 1
+    count, total = np.zeros(width, np.int64), np.zeros(width)
+    low, high = np.full(width, np.nan), np.full(width, np.nan)
+    sample, every, done = [], max(1, values.size // SAMPLE), 0
+    for block in blocks(values, "moments, pass 1 of 2"):
+        table = block.reshape(-1, width)
+        count += (~np.isnan(table)).sum(axis=0)
+        total += np.nansum(table, axis=0, dtype=np.float64)
+        low, high = np.fmin(low, np.fmin.reduce(table)), np.fmax(high, np.fmax.reduce(table))
+        sample.append(table[-done % every :: every].copy())
+        done += len(table)
+    with np.errstate(invalid="ignore"):
+        mean = total / count
+        squares = np.zeros(width)
+        for block in blocks(values, "moments, pass 2 of 2"):
+            squares += np.nansum(np.square(block.reshape(-1, width).astype(np.float64) - mean), axis=0)
+        return Columns(count, mean, np.sqrt(squares / count), low, high, np.concatenate(sample))
+
+
 def moments(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every column without its NaN, in two passes that convert some rows at a time."""
-    step = max(1, ROWS_AT_ONCE // table.shape[1])
-    blocks = [slice(start, start + step) for start in range(0, len(table), step)]
-    count = sum((~np.isnan(table[block])).sum(axis=0) for block in blocks)
-    mean = sum(np.nansum(table[block], axis=0, dtype=np.float64) for block in blocks) / count
-    squares = sum(np.nansum(np.square(table[block].astype(np.float64) - mean), axis=0) for block in blocks)
-    return mean, np.sqrt(squares / count)
+    """Mean and standard deviation of every column of (N, D) without its NaN."""
+    found = columns(table)
+    return found.mean, found.deviation
 
 
 def smallest_gap(table: np.ndarray, scale: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """One image file: measured, decoded, turned upright, and brought to the colours and the size that were asked for."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -15,54 +15,65 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def decode_image(path: Path, options: ReadOptions) -> np.ndarray:
+    """`decode` of a file."""
+    with path.open("rb") as stream:
+        return decode(stream, str(path), options)
+
+
+def decode(stream: IO[bytes], name: str, options: ReadOptions) -> np.ndarray:
     """The pixels (C, H, W) of an image, uint8, or uint16 for 16-bit grey.
 
-    Raises InputError for a file that cannot be decoded, is larger than Pillow's limit, moves, or has pixels that
-    the colour option does not cover.
+    Raises InputError, which begins with `name`, for what cannot be decoded, is larger than Pillow's limit, moves, or
+    has pixels that the colour option does not cover.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _refuse_before_decoding(image, path)
+        with Image.open(stream, formats=FORMATS) as image:
+            _refuse_before_decoding(image, stream, name)
             upright = ImageOps.exif_transpose(image)
-            coloured = _as_is(upright, path) if options.colour == "as-is" else _converted(upright, options.colour, path)
+            coloured = _as_is(upright, name) if options.colour == "as-is" else _converted(upright, options.colour, name)
             pixels = np.asarray(_covering(coloured, options.size) if options.size else coloured)
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: cannot be decoded (it is no PNG, JPEG or WebP image, or a damaged one)") from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
+        raise _too_large(name, str(error)) from error
     except Exception as error:  # Pillow's decoders fail in many ways, all of them the file's
-        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be decoded ({reason})") from error
+        reason = " ".join(str(error).replace(name, "it").split()) or type(error).__name__
+        raise InputError(f"{name}: cannot be decoded ({reason})") from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-def _refuse_before_decoding(image: "Image.Image", path: Path) -> None:
+def _refuse_before_decoding(image: "Image.Image", stream: IO[bytes], name: str) -> None:
     from PIL import Image
 
     pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
     if limit is not None and pixels > limit:
-        raise _too_large(path, f"{image.width}x{image.height} pixels, limit {limit} in all")
+        raise _too_large(name, f"{image.width}x{image.height} pixels, limit {limit} in all")
     frames = getattr(image, "n_frames", 1)
     if image.format in ("PNG", "WEBP") and frames > 1:
-        raise InputError(f"{path}: has {frames} frames; expected a single image")
-    if image.format == "PNG" and not image.mode.startswith("I") and _png_bit_depth(path) == 16:
+        raise InputError(f"{name}: has {frames} frames; expected a single image")
+    if image.format == "PNG" and not image.mode.startswith("I") and _png_bit_depth(stream) == 16:
         raise InputError(
-            f"{path}: is 16-bit {image.mode}, which Pillow cuts to 8 bits; convert it to 8 bits, or to a .npy file"
+            f"{name}: is 16-bit {image.mode}, which Pillow cuts to 8 bits; convert it to 8 bits, or to a .npy file"
         )
 
 
-def _too_large(path: Path, detail: str) -> InputError:
-    return InputError(f"{path}: is too large to decode safely ({detail}); shrink it")
+def _too_large(name: str, detail: str) -> InputError:
+    return InputError(f"{name}: is too large to decode safely ({detail}); shrink it")
 
 
-def _png_bit_depth(path: Path) -> int:
-    with path.open("rb") as stream:
-        return stream.read(25)[24]  # signature 8, chunk length 4, "IHDR" 4, width 4, height 4, then the depth
+def _png_bit_depth(stream: IO[bytes]) -> int:
+    position = stream.tell()
+    stream.seek(24)  # signature 8, chunk length 4, "IHDR" 4, width 4, height 4, then the depth
+    depth = stream.read(1)[0]
+    stream.seek(position)
+    return depth
 
 
-def _as_is(image: "Image.Image", path: Path) -> "Image.Image":
+def _as_is(image: "Image.Image", name: str) -> "Image.Image":
     """Grey, RGB or RGBA as the file has it: bilevel becomes grey, a palette the colours that it stands for."""
     transparent = image.has_transparency_data
     if image.mode in ("1", "L") and not transparent:
@@ -72,17 +83,17 @@ def _as_is(image: "Image.Image", path: Path) -> "Image.Image":
     if image.mode in ("P", "RGB", "RGBA"):
         return image.convert("RGBA" if transparent else "RGB")
     what = f"{image.mode} with transparency" if transparent and image.mode not in ("LA", "PA") else image.mode
-    raise InputError(f"{path}: has {what} pixels; give --colour grey, rgb or rgba")
+    raise InputError(f"{name}: has {what} pixels; give --colour grey, rgb or rgba")
 
 
-def _converted(image: "Image.Image", colour: str, path: Path) -> "Image.Image":
+def _converted(image: "Image.Image", colour: str, name: str) -> "Image.Image":
     """The image in the colours asked for; transparency laid over white in grey and RGB; 16-bit grey stays as it is."""
     from PIL import Image
 
     if image.mode.startswith("I"):
         if colour == "grey" and image.mode == "I;16" and not image.has_transparency_data:
             return image
-        raise InputError(f"{path}: has 16-bit grey pixels, which cannot be read as {colour}; convert it to 8 bits")
+        raise InputError(f"{name}: has 16-bit grey pixels, which cannot be read as {colour}; convert it to 8 bits")
     if colour == "rgba":
         return image.convert("RGBA")
     if image.has_transparency_data:

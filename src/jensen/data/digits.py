@@ -3,6 +3,7 @@
 import numpy as np
 
 from jensen.data.reading import Reading
+from jensen.data.survey import survey
 
 
 def read_digits() -> Reading:
@@ -10,10 +11,12 @@ def read_digits() -> Reading:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
+    values = digits.images.astype(np.uint8)[:, None]
     return Reading(
         kind="digits",
         layout="image",
-        values=digits.images.astype(np.uint8)[:, None],
+        values=values,
+        survey=survey(values),
         levels=17,
         labels=digits.target.astype(np.int64),
         label_names=tuple(str(name) for name in digits.target_names),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from jensen.data.spec import DataSpec
+from jensen.data.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,10 @@ class Examples:
     """Raw examples x (N, *shape), uint8, uint16 or float32, and their labels (N,) int64 if there are any.
 
     Or their continuous targets (N, dims), float32, in the units of the training examples' spread: `DataSpec.targets`.
+    Where x is `Stored` it lies on disk, as it does in parts of the examples; `x[rows]` is in memory.
     """
 
-    x: Tensor
+    x: Tensor | Stored
     labels: Tensor | None = None
     targets: Tensor | None = None
 
@@ -24,15 +26,15 @@ class Examples:
         return len(self.x)
 
     def to(self, device: torch.device) -> "Examples":
-        """The same examples on `device`."""
-        return self._each(lambda tensor: tensor.to(device))
+        """The same examples on `device`, but for x on disk, which stays there."""
+        return self._with(self.x.to(device), lambda tensor: tensor.to(device))
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
-        return self._each(lambda tensor: tensor[rows])
+        x = self.x.select(rows) if isinstance(self.x, Stored) else self.x[rows]
+        return self._with(x, lambda tensor: tensor[rows])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Examples":
-        beside = (None if tensor is None else change(tensor) for tensor in (self.labels, self.targets))
-        return Examples(change(self.x), *beside)
+    def _with(self, x: Tensor | Stored, change: Callable[[Tensor], Tensor]) -> "Examples":
+        return Examples(x, *(None if tensor is None else change(tensor) for tensor in (self.labels, self.targets)))
 
 
 @dataclass(frozen=True)

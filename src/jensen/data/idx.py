@@ -13,6 +13,7 @@ import numpy as np
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
 from jensen.data.reading import Reading, Refuse
+from jensen.data.stored import FileRows, Values, readable_by_rows
 from jensen.errors import InputError
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -41,11 +42,7 @@ def read_idx(path: Path) -> np.ndarray:
             body = _read_at_most(stream, expected + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: the gzip file is truncated or damaged ({error}); fetch it again") from error
-    if len(body) != expected:
-        held = "more" if len(body) > expected else f"only {len(body)}"
-        raise InputError(
-            f"{path}: the IDX header declares {shape}, {expected} bytes, but the file holds {held}; fetch it again"
-        )
+    _refuse_length(path, shape, expected, len(body))
     return np.frombuffer(body, dtype).reshape(shape)
 
 
@@ -79,7 +76,31 @@ def _read_at_most(stream: gzip.GzipFile | BufferedReader, limit: int) -> bytes:
 
 def read_idx_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     """The examples of a single IDX file, without labels."""
-    return assemble("idx", [Part(str(path), read_idx(path))], options, refuse)
+    return assemble("idx", [Part(str(path), _values(path, options))], options, refuse)
+
+
+def _values(path: Path, options: ReadOptions) -> Values:
+    """The array of an IDX file, or its rows where it is to stay on disk."""
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
+        if options.streams(path.stat().st_size) and readable_by_rows(
+            str(path), options, "is gzipped: unpack it with gunzip" if zipped else None
+        ):
+            stream.seek(0)
+            dtype, shape = _header(stream, path)
+            expected, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
+            _refuse_length(path, shape, expected, held)
+            return FileRows(path, stream.tell(), shape, dtype)
+    return read_idx(path)
+
+
+def _refuse_length(path: Path, shape: tuple[int, ...], expected: int, held: int) -> None:
+    """Raises InputError unless a file holds as many bytes as its header says."""
+    if held != expected:
+        found = "more" if held > expected else f"only {held}"
+        raise InputError(
+            f"{path}: the IDX header declares {shape}, {expected} bytes, but the file holds {found}; fetch it again"
+        )
 
 
 def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
@@ -100,23 +121,25 @@ def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> 
         raise InputError(
             f"{chosen['', 'images']}: not named train or test beside others that are; give one file or rename it"
         )
-    parts = [part for split in splits if (part := _part(split, chosen, refuse)) is not None]
+    parts = [part for split in splits if (part := _part(split, chosen, options, refuse)) is not None]
     if not parts:
         raise InputError(f"{paths[0].parent}: none of its IDX images can be read")
     return assemble("idx", parts, options, refuse)
 
 
-def _part(split: str, chosen: dict[tuple[str, str], Path], refuse: Refuse) -> Part | None:
+def _part(split: str, chosen: dict[tuple[str, str], Path], options: ReadOptions, refuse: Refuse) -> Part | None:
     images, labels = chosen[split, "images"], chosen.get((split, "labels"))
-    read: dict[Path, np.ndarray] = {}
-    for path in filter(None, (images, labels)):
-        try:
-            read[path] = read_idx(path)
-        except InputError as error:
-            refuse(str(error))
-    if images not in read:
+    try:
+        values = _values(images, options)
+    except InputError as error:
+        refuse(str(error))
         return None
-    return Part(str(images), read[images], read.get(labels) if labels else None, split or None)
+    beside = None
+    try:
+        beside = read_idx(labels) if labels else None
+    except InputError as error:
+        refuse(str(error))
+    return Part(str(images), values, beside, split or None)
 
 
 def _without_twins(paths: list[Path]) -> list[Path]:

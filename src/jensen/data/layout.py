@@ -1,17 +1,20 @@
 """Numbers of any dtype and rank become examples: which dtypes are kept, and which arrays are images."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from jensen.data.options import ReadOptions
 from jensen.data.reading import SPLITS, Kind, Layout, Reading, Refuse
+from jensen.data.stored import Values, converted, joined
+from jensen.data.survey import Survey, extremes, survey
 from jensen.data.targets import standard_targets
 from jensen.errors import InputError
 
 CHANNELS = (1, 3, 4)
-CHUNK = 1 << 24
 CONTINUOUS = "y are floats, read as continuous targets; labels would be integers or strings"
 _KINDS = {"U": "text", "f": "floats"}
 
@@ -21,7 +24,7 @@ class Part:
     """One array of a source and the labels or targets beside it; `split` is the one that the source puts it in."""
 
     name: str
-    values: np.ndarray
+    values: Values
     labels: np.ndarray | None = None
     split: str | None = None
 
@@ -37,23 +40,33 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
                 f"{part.name} holds examples {_described(part.values)} but {first.name} {_described(first.values)}; "
                 "they must agree"
             )
-    values = first.values if len(parts) == 1 else np.concatenate([part.values for part in parts])
-    values, levels = standard_dtype(values, first.name, options, refuse)
+    values, levels = standard_dtype(joined([part.values for part in parts]), first.name, options, refuse)
     labels, label_names, targets = None, None, None
     try:
-        labels, label_names, targets = _labels_or_targets(parts)
+        labels, label_names, targets = labels_or_targets(parts)
     except InputError as error:
         refuse(str(error))
-    arranged, layout, note = arrange(values, first.name, options)
-    supplied = None
-    if len(parts) > 1:
-        codes = [SPLITS.index(part.split or "train") for part in parts]
-        supplied = np.repeat(np.array(codes, np.int8), [len(part.values) for part in parts])
+    try:
+        arranged, layout, note = arrange(values, first.name, options)
+    except InputError:
+        _refuse_unusable(survey(values), values, levels, first.name, options, refuse)
+        raise
+    found = survey(arranged)
+    _refuse_unusable(found, values, levels, first.name, options, refuse)
+    supplied = supplied_splits([(part.split, len(part.values)) for part in parts])
     notes = (note,) if targets is None else (note, CONTINUOUS)
-    return Reading(kind, layout, arranged, levels, labels, label_names, supplied, notes=notes, targets=targets)
+    return Reading(kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets)
 
 
-def arrange(values: np.ndarray, name: str, options: ReadOptions) -> tuple[np.ndarray, Layout, str]:
+def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
+    """The split of every row, as a position in `SPLITS`, from that of each part and its length; None of one part."""
+    if len(parts) == 1:
+        return None
+    codes = [SPLITS.index(split or "train") for split, _ in parts]
+    return np.repeat(np.array(codes, np.int8), [count for _, count in parts])
+
+
+def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, Layout, str]:
     """Images as (N, C, H, W), vectors as (N, D), anything else as it is; and the rule that decided, in words."""
     shape = values.shape[1:]
     rank = {"vector": (1, None), "array": (1, None), "hw": (2, 2), "hwc": (3, 3), "chw": (3, 3), "auto": (1, None)}
@@ -64,12 +77,10 @@ def arrange(values: np.ndarray, name: str, options: ReadOptions) -> tuple[np.nda
         raise InputError(f"{name} has shape {values.shape}; expected {wanted}: {advice}")
     choice = _automatic(shape, name) if options.layout == "auto" else options.layout
     if choice == "vector":
-        return values.reshape(len(values), -1), "vector", f"examples of shape {shape} are read as vectors"
+        return converted(values, _flat), "vector", f"examples of shape {shape} are read as vectors"
     if choice == "array":
         return values, "array", f"examples of shape {shape} are neither vectors nor images"
-    arranged = {"hw": lambda: values[:, None], "hwc": lambda: np.moveaxis(values, -1, 1), "chw": lambda: values}[
-        choice
-    ]()
+    arranged = converted(values, {"hw": _grey, "hwc": _channels_first, "chw": lambda block: block}[choice])
     if arranged.shape[1] not in CHANNELS:
         raise InputError(
             f"{name} read as --layout {choice} has {arranged.shape[1]} channels; an image has 1, 3 or 4: "
@@ -77,6 +88,18 @@ def arrange(values: np.ndarray, name: str, options: ReadOptions) -> tuple[np.nda
         )
     meaning = {"hw": "height, width", "hwc": "height, width, channels", "chw": "channels, height, width"}[choice]
     return arranged, "image", f"examples of shape {shape} are read as images: {meaning}"
+
+
+def _flat(block: np.ndarray) -> np.ndarray:
+    return block.reshape(len(block), math.prod(block.shape[1:]))
+
+
+def _grey(block: np.ndarray) -> np.ndarray:
+    return block[:, None]
+
+
+def _channels_first(block: np.ndarray) -> np.ndarray:
+    return np.moveaxis(block, -1, 1)
 
 
 def _automatic(shape: tuple[int, ...], name: str) -> str:
@@ -95,75 +118,63 @@ def _automatic(shape: tuple[int, ...], name: str) -> str:
     return "chw" if first else "hwc" if last else "array"
 
 
-def standard_dtype(
-    values: np.ndarray, name: str, options: ReadOptions, refuse: Refuse
-) -> tuple[np.ndarray, int | None]:
+def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
     """The values as uint8, uint16 or float32, and their levels (None for floats).
 
     Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
     """
-    if values.dtype.kind == "f":
-        return _floats(values, name, options.missing, refuse), None
-    if values.dtype.kind == "b":
-        if options.levels not in (None, 2):
-            refuse(f"{name} holds booleans, which have 2 levels, not {options.levels}; convert it to uint8")
-        return values.astype(np.uint8), 2
-    if values.dtype.kind not in "iu":
+    kind, levels = values.dtype.kind, options.levels
+    if kind == "f":
+        return converted(values, partial(_as, np.dtype(np.float32))), None
+    if kind == "b":
+        if levels not in (None, 2):
+            refuse(f"{name} holds booleans, which have 2 levels, not {levels}; convert it to uint8")
+        return converted(values, partial(_as, np.dtype(np.uint8))), 2
+    if kind not in "iu":
         raise InputError(
             f"{name} holds {values.dtype}; expected integers or real floats: convert it to uint8, uint16 or float32"
         )
-    if values.dtype.itemsize <= 2 and values.dtype.kind == "u":
-        native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        return _integers(native, name, options.levels or 256**native.itemsize, refuse)
-    return _fitted(values, name, options.levels, refuse)
-
-
-def _fitted(values: np.ndarray, name: str, levels: int | None, refuse: Refuse) -> tuple[np.ndarray, int]:
-    low, high = int(values.min()), int(values.max())
+    if levels is not None and not 2 <= levels <= 65536:
+        raise InputError(f"--levels {levels}: must be from 2 to 65536")
+    if values.dtype.itemsize <= 2 and kind == "u":
+        native = values.dtype.newbyteorder("=")
+        return converted(values, partial(_as, native)), levels or 256**native.itemsize
+    low, high = extremes(values)
     if low < 0 or high > 65535:
         raise InputError(
             f"{name} holds {values.dtype} from {low} to {high}; integers must lie in 0..65535: "
             "shift them, or convert to float32 for data without levels"
         )
     levels = levels or (256 if high < 256 else 65536)
-    return _integers(values.astype(np.uint8 if max(levels - 1, high) < 256 else np.uint16), name, levels, refuse)
+    fitting = np.dtype(np.uint8 if max(levels - 1, high) < 256 else np.uint16)
+    return converted(values, partial(_as, fitting)), levels
 
 
-def _integers(values: np.ndarray, name: str, levels: int, refuse: Refuse) -> tuple[np.ndarray, int]:
-    if not 2 <= levels <= 65536:
-        raise InputError(f"--levels {levels}: must be from 2 to 65536")
-    highest = int(values.max())
-    if highest >= levels:
-        refuse(
-            f"{name} holds {highest}, but with {levels} levels the highest is {levels - 1}; "
-            f"rescale it or give --levels {highest + 1}"
-        )
-    return values, levels
+def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
+        return block.astype(dtype, copy=False)
 
 
-def _floats(values: np.ndarray, name: str, missing: bool, refuse: Refuse) -> np.ndarray:
-    """As float32; refuses infinite values, and NaN unless they stand for missing ones, and examples of NaN alone."""
-    with np.errstate(over="ignore"):
-        converted = values.astype(np.float32, copy=False)
-    flat_rows = max(1, CHUNK // max(1, values[0].size))
-    bad, first = 0, None
-    for start in range(0, len(values), flat_rows):
-        block = converted[start : start + flat_rows]
-        unusable = np.isinf(block) if missing else ~np.isfinite(block)
-        empty = np.isnan(block).reshape(len(block), -1).all(1) if missing else np.zeros(1, bool)
-        if empty.any():
-            refuse(f"{name}: example {start + int(empty.argmax())} has no value at all, only NaN; leave it out")
-        if count := int(unusable.sum()):
-            if first is None:
-                row, *rest = (int(axis[0]) for axis in np.nonzero(unusable))
-                first = (start + row, *rest)
-            bad += count
-    if first is not None:
+def _refuse_unusable(
+    found: Survey, values: Values, levels: int | None, name: str, options: ReadOptions, refuse: Refuse
+) -> None:
+    """Refuses integers beyond the levels, infinite values, NaN that are not missing ones, examples of NaN alone."""
+    if levels is not None:
+        if found.maximum >= levels:
+            refuse(
+                f"{name} holds {found.maximum:.0f}, but with {levels} levels the highest is {levels - 1}; "
+                f"rescale it or give --levels {found.maximum + 1:.0f}"
+            )
+        return
+    missing = options.missing
+    if missing and found.first_empty is not None:
+        refuse(f"{name}: example {found.first_empty} has no value at all, only NaN; leave it out")
+    if bad := found.infinite + (0 if missing else found.missing):
+        first = min(filter(None, (found.first_infinite, None if missing else found.first_missing)))
         refuse(
             f"{name}: {bad} of its {values.size} values are {'' if missing else 'NaN, '}infinite or beyond float32, "
             f"the first in example {first[0]} at {first[1:]}; remove or replace them"
         )
-    return converted
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
@@ -186,7 +197,7 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
     return ranks.astype(np.int64), names
 
 
-def _labels_or_targets(
+def labels_or_targets(
     parts: Sequence[Part],
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None]:
     """Labels and their names, or targets: integers and strings are labels, floats targets."""
@@ -214,5 +225,5 @@ def _column(labels: np.ndarray) -> np.ndarray:
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else np.atleast_1d(labels)
 
 
-def _described(values: np.ndarray) -> str:
+def _described(values: Values) -> str:
     return f"of shape {values.shape[1:]} and dtype {values.dtype}"

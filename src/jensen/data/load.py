@@ -1,6 +1,5 @@
 """DATA in, tensors and a specification out."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,10 +14,9 @@ from jensen.data.read import DIGITS, check_options, read
 from jensen.data.reading import SPLITS, Reading, refuse_at_once
 from jensen.data.spec import DataSpec
 from jensen.data.split import check_fractions, describe_split, split_rows
+from jensen.data.stored import in_memory_or_stored, selected
 from jensen.data.targets import TargetScaling
 from jensen.errors import InputError
-
-HASHED_AT_ONCE = 1 << 24
 
 
 def load_data(source: str | Path, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
@@ -74,7 +72,7 @@ def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = Fa
                 f"{source}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
             )
     if spec.levels is None and spec.preparation.kind in ("threshold", "static", "dynamic"):
-        refuse_outside_unit(reading.values, f"{source}: the run's preparation {spec.preparation.kind}")
+        refuse_outside_unit(reading.survey, f"{source}: the run's preparation {spec.preparation.kind}")
     labels = _labels_of_run(reading, spec)
     targets = reading.targets if _dimensions(reading) == (spec.targets and spec.targets.dimensions) else None
     if only_known_y:
@@ -98,9 +96,9 @@ def specify(
         shape=reading.values.shape[1:],
         dtype=reading.values.dtype.name,
         levels=reading.levels,
-        minimum=float(np.nanmin(reading.values)),
-        maximum=float(np.nanmax(reading.values)),
-        missing=0 if reading.levels else int(np.isnan(reading.values).sum()),
+        minimum=reading.survey.minimum,
+        maximum=reading.survey.maximum,
+        missing=reading.survey.missing,
         counts={name: len(rows[name]) for name in SPLITS},
         classes=None if reading.labels is None else int(reading.labels.max()) + 1,
         label_names=reading.label_names,
@@ -115,16 +113,10 @@ def specify(
 
 def fingerprint(reading: Reading) -> str:
     """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels, supplied splits and, if any, targets."""
-    values = reading.values
-    digest = hashlib.blake2b(f"{values.dtype.name} {values.shape}".encode(), digest_size=16)
-    step = max(1, HASHED_AT_ONCE // values[0].nbytes)
-    for start in range(0, len(values), step):
-        digest.update(values[start : start + step].tobytes())
-    for beside in (reading.labels, reading.supplied):
-        digest.update(b"none" if beside is None else beside.tobytes())
+    beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
-        digest.update(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
-    return digest.hexdigest()
+        beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
+    return reading.survey.fingerprint(*beside)
 
 
 def _label_counts(labels: np.ndarray | None, rows: np.ndarray) -> tuple[int, ...] | None:
@@ -196,4 +188,4 @@ def _examples(reading: Reading, rows: np.ndarray, spec: DataSpec) -> Examples:
     targets = None
     if reading.targets is not None and spec.targets is not None:
         targets = torch.from_numpy(spec.targets(reading.targets[rows]))
-    return Examples(torch.from_numpy(np.ascontiguousarray(reading.values[rows])), labels, targets)
+    return Examples(in_memory_or_stored(selected(reading.values, rows)), labels, targets)

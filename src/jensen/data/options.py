@@ -12,6 +12,10 @@ PreparationWish = PreparationName | str | Callable[[int | None], PreparationName
 """A preparation by name, chosen from the data's number of levels (None: floats), or the default for them."""
 
 
+LARGE = 4 << 30
+"""Bytes of examples above which they stay on disk if nobody says otherwise."""
+
+
 class ReadOptions(BaseModel):
     """What may be said about DATA; recorded in every run, so that it never needs to be said again."""
 
@@ -34,18 +38,22 @@ class ReadOptions(BaseModel):
     256 for 8 bits and 65536 for 16 bits."""
 
     array: str | None = None
-    """.npz: the name of the array to read. Without it x, data or images, or train and test pairs such as x_train and
-    x_test."""
+    """.npz, Parquet and Arrow: the name of the array or column to read. Without it x, data or images, or train and test
+    pairs such as x_train and x_test; the only column of images or of lists of numbers."""
 
     labels: str | None = None
-    """.npz: the name of the array of labels, or of targets if it holds floats, that belongs to --array. Without it y,
-    labels or targets."""
+    """.npz, Parquet and Arrow: the name of the array or column of labels, or of targets if it holds floats. Without it
+    y, labels or targets, or the only column of class labels."""
 
     missing: bool = False
     """Arrays of floats: NaN stand for missing values, which a VAE can be trained with. Without it they are refused."""
 
     skip_bad: bool = False
     """Images: go on without the files that cannot be read; their number is recorded."""
+
+    stream: Literal["auto", "always", "never"] = "auto"
+    """Read batches from disk as they are needed, instead of all examples into memory once. auto: if they are more than
+    4 GiB. Changes memory and speed, never a number."""
 
     validation_fraction: float = 0.1
     """The share of the examples set aside for validation; not used where DATA brings its own validation examples."""
@@ -55,6 +63,10 @@ class ReadOptions(BaseModel):
 
     split_seed: int = 0
     """Which examples are set aside is a pure function of this seed and of their number."""
+
+    def streams(self, size: int) -> bool:
+        """Whether examples of `size` bytes are to stay on disk."""
+        return self.stream == "always" or (self.stream == "auto" and size > LARGE)
 
 
 DEFAULTS = ReadOptions()

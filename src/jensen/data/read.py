@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from jensen.data import table
 from jensen.data.arrays import read_npy_file, read_npz_file
+from jensen.data.columns import FILE_MAGIC
 from jensen.data.digits import read_digits
 from jensen.data.idx import is_idx_name, read_idx_file, read_idx_folder
 from jensen.data.images import SUFFIXES, read_images
@@ -13,18 +15,19 @@ from jensen.errors import InputError
 DIGITS = "digits"
 EXPECTED = (
     "DATA is 'digits', an IDX file or folder (.gz or not), a .npy or .npz array, "
-    "or a folder of PNG, JPEG or WebP images"
+    "a .parquet or .arrow file or a folder of them, or a folder of PNG, JPEG or WebP images"
 )
 
 _APPLIES: dict[str, tuple[Kind, ...]] = {
-    "size": ("images",),
-    "colour": ("images",),
-    "skip_bad": ("images",),
-    "layout": ("idx", "array"),
-    "levels": ("idx", "array"),
-    "array": ("array",),
-    "labels": ("array",),
-    "missing": ("array",),
+    "size": ("images", "image table"),
+    "colour": ("images", "image table"),
+    "skip_bad": ("images", "image table"),
+    "layout": ("idx", "array", "table"),
+    "levels": ("idx", "array", "table"),
+    "array": ("array", "table", "image table"),
+    "labels": ("array", "table", "image table"),
+    "missing": ("array", "table"),
+    "stream": ("idx", "array", "images", "table", "image table"),
 }
 
 
@@ -52,7 +55,7 @@ def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> Non
     for name, kinds in _APPLIES.items():
         if reading.kind not in kinds and getattr(options, name) != getattr(DEFAULTS, name):
             refuse(f"--{name.replace('_', '-')} is for {' and '.join(kinds)} but DATA is {reading.kind}; leave it out")
-    if reading.levels is not None and options.missing and reading.kind == "array":
+    if reading.levels is not None and options.missing and reading.kind in _APPLIES["missing"]:
         refuse("--missing is for floats, where NaN are missing, but the data are integers; convert them to float32")
     if reading.levels is None and options.levels is not None:
         refuse(f"--levels {options.levels} is for integers but the data are floats; leave it out or convert the data")
@@ -78,6 +81,11 @@ def _read_folder(folder: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     paths = visible_files(folder)
     if not paths:
         raise InputError(f"{folder}: is an empty folder; {EXPECTED}")
+    tables = [path for path in paths if path.suffix in table.SUFFIXES]
+    if tables and any(path.suffix.lower() in SUFFIXES for path in paths):
+        raise InputError(f"{folder}: holds both images and {tables[0].suffix} files; name a folder with one of them")
+    if tables:
+        return table.read_table(folder, tables, options, refuse)
     named_idx = [path for path in paths if path.parent == folder and is_idx_name(path)]
     return read_idx_folder(named_idx, options, refuse) if named_idx else read_images(folder, paths, options, refuse)
 
@@ -85,6 +93,8 @@ def _read_folder(folder: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     with path.open("rb") as stream:
         start = stream.read(6)
+    if start.startswith((b"PAR1", FILE_MAGIC)) or path.suffix in table.SUFFIXES:
+        return table.read_table(path, [path], options, refuse)
     if start == b"\x93NUMPY":
         return read_npy_file(path, options, refuse)
     if start.startswith(b"PK"):

@@ -6,9 +6,11 @@ from typing import Literal, NoReturn
 
 import numpy as np
 
+from jensen.data.stored import Values
+from jensen.data.survey import Survey
 from jensen.errors import InputError
 
-Kind = Literal["digits", "idx", "array", "images"]
+Kind = Literal["digits", "idx", "array", "images", "table", "image table"]
 Layout = Literal["image", "vector", "array"]
 
 SPLITS = ("train", "validation", "test")
@@ -29,14 +31,15 @@ def refuse_at_once(problem: str) -> NoReturn:
 class Reading:
     """All examples of a source in its own order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16 or float32; `labels` is (N,) int64; `targets` is (N, dims)
-    float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the split that the source
-    itself puts each example in.
+    `values` is (N, *shape) of dtype uint8, uint16 or float32, in memory or on disk; `labels` is (N,) int64; `targets`
+    is (N, dims) float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the split that
+    the source itself puts each example in.
     """
 
     kind: Kind
     layout: Layout
-    values: np.ndarray
+    values: Values
+    survey: Survey
     levels: int | None
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None

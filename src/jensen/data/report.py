@@ -12,6 +12,7 @@ from jensen.data.read import check_options, read
 from jensen.data.reading import Reading
 from jensen.data.spec import DataSpec
 from jensen.data.split import check_fractions, split_rows
+from jensen.data.stored import AbstractRows
 from jensen.data.targets import TargetScaling
 from jensen.errors import InputError
 
@@ -86,18 +87,15 @@ def check(
 
 
 def _facts_of_reading(reading: Reading) -> dict[str, str]:
-    values = reading.values
+    values, found = reading.values, reading.survey
     levels = f", {reading.levels} levels" if reading.levels else ""
+    where = ", not in memory" if isinstance(values, AbstractRows) else ""
     return {
-        "kind": f"{reading.kind}, read as {reading.layout}",
+        "kind": f"{reading.kind}, read as {reading.layout}{where}",
         "examples": str(len(values)),
         "shape": str(values.shape[1:]),
-        "numbers": f"{values.dtype}, {float(np.nanmin(values)):g} to {float(np.nanmax(values)):g}{levels}",
-        **(
-            {"missing": f"{np.isnan(values).mean():.1%} of all values"}
-            if values.dtype.kind == "f" and np.isnan(values).any()
-            else {}
-        ),
+        "numbers": f"{values.dtype}, {found.minimum:g} to {found.maximum:g}{levels}",
+        **({"missing": f"{found.missing / values.size:.1%} of all values"} if found.missing else {}),
         "left out": str(reading.skipped),
     }
 

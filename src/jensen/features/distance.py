@@ -140,7 +140,7 @@ class Reference:
         if len(test) < 2:
             raise InputError(f"{dataset.spec.source}: a test split of {len(test)} is too small to compare samples with")
         chosen = train[spread(len(train), n)]
-        of_train, of_test = (features(classifier, shown(part, preparation).x) for part in (chosen, test))
+        of_train, of_test = (features(classifier, shown(part, preparation)) for part in (chosen, test))
         return cls(classifier, preparation, of_test, frechet(of_train, of_test), chosen.labels)
 
 

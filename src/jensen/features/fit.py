@@ -32,7 +32,7 @@ def train_classifier(dataset: Dataset, settings: ClassifierSettings = DEFAULTS, 
     with torch.random.fork_rng(devices=[]):  # layers initialise themselves from torch's global generator
         torch.manual_seed(derived_seed(seed, Stream.INITIALISATION))
         classifier = Classifier(spec.shape, spec.classes, *_scaling(spec)).train()
-    x = shown(dataset.train, spec.preparation, seed).x
+    x = shown(dataset.train, spec.preparation, seed)
     size = settings.batch_size
     steps = math.ceil(min(settings.visits, settings.passes * len(x)) / size)
     optimiser = torch.optim.AdamW(
@@ -59,17 +59,17 @@ def accuracy(classifier: Classifier, examples: Examples, preparation: Preparatio
     """The share of labelled raw examples that the classifier recognises; None of none, or without labels."""
     if examples.labels is None or not len(examples):
         return None
-    return recognition(classifier, shown(examples, preparation, seed).x, examples.labels)
+    return recognition(classifier, shown(examples, preparation, seed), examples.labels)
 
 
-def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Examples:
+def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor:
     """Raw examples as samples of a model show them: prepared and turned back, so binarised where the model's x is.
 
     Every other preparation gives back what it got, floats up to rounding.
     """
     noise = Noise(generator(seed, Stream.BINARISATION))
     parts = [torch.from_numpy(preparation.to_raw(preparation(rows, noise))) for rows in examples.x.split(ROWS)]
-    return Examples(torch.cat(parts), examples.labels)
+    return torch.cat(parts)
 
 
 def shifted(x: Tensor, pixels: int, source: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from jensen import processes
 from jensen.data import Examples, Preparation
+from jensen.data.stored import Ahead, Stored
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, Stream, generator
@@ -134,6 +135,12 @@ def steps(
         state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
     rows = processes.own_rows(settings.batch_size)
+    size = settings.batch_size
+
+    def read(step: int) -> Batch:
+        return batch_at(step, data, preparation, size, seed, rows, device)
+
+    batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
         rate = learning_rate(step, settings)
@@ -141,8 +148,8 @@ def steps(
             state.step = step + 1
             yield Step(state.step, None, {}, rate, None)
             continue
-        batch = batch_at(step, data, preparation, settings.batch_size, seed, rows)
-        noise = Noise(generator(seed, Stream.TRAINING, step, device=device)).part(rows, settings.batch_size)
+        batch = batch_of(step)
+        noise = Noise(generator(seed, Stream.TRAINING, step, device=device)).part(rows, size)
         compute = partial(gradient, model, batch, step, noise, accelerator.backward)  # grad Loss
         loss, state.micro_batch_size = within_memory(compute, model.parameters(), len(batch.x), state.micro_batch_size)
         loss = of_all(accelerator, loss)
@@ -217,19 +224,27 @@ def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
 
 
 def batch_at(
-    step: int, examples: Examples, preparation: Preparation, batch_size: int, seed: int, rows: slice | None = None
+    step: int,
+    examples: Examples,
+    preparation: Preparation,
+    batch_size: int,
+    seed: int,
+    rows: slice | None = None,
+    device: torch.device | None = None,
 ) -> Batch:
     """The batch of step `step`: a pure function of (seed, step); every example comes once per pass over the data.
 
-    Of the batch only `rows`, where they are named.
+    Of the batch only `rows`, where they are named; on `device`, where x may be on disk and the rest is, by default
+    where x is.
     """
-    device = examples.x.device
+    device = device or examples.x.device
     rows = rows or slice(0, batch_size)
     index = batch_index(len(examples), batch_size, seed, step)[rows].to(device)
+    x = examples.x.index_select(0, index)
     labels = None if examples.labels is None else examples.labels.index_select(0, index)
     targets = None if examples.targets is None else examples.targets.index_select(0, index)
     noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device)).part(rows, batch_size)
-    return Batch(preparation(examples.x.index_select(0, index), noise), index, labels, targets)
+    return Batch(preparation(x.to(device), noise), index, labels, targets)
 
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:

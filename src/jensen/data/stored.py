@@ -1,0 +1,245 @@
+"""Examples that stay where they are stored: rows are read when they are asked for, and batches ahead of their use.
+
+A NumPy array and an `AbstractRows` answer the same few questions (length, shape, dtype, a block of rows), so that
+whoever works through data block by block need not know which of them it has.
+"""
+
+import math
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jensen.data.options import ReadOptions
+from jensen.errors import InputError
+from jensen.progress import track
+
+NUMBERS_AT_ONCE = 1 << 22
+DENSE = 4  # rows are read with what lies between them where that is at most this many times as much
+AHEAD = 3  # batches under way while one is worked on
+
+Item = TypeVar("Item")
+
+
+class AbstractRows(ABC):
+    """Rows (N, *shape) on disk."""
+
+    shape: tuple[int, ...]
+    """With N, as of an array."""
+
+    dtype: np.dtype
+
+    @abstractmethod
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """These rows (batch, *shape), at least one, in memory. Raises InputError where they cannot be read any more."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        return self.take(numbers) if len(numbers) else np.empty((0, *self.shape[1:]), self.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """The axes, N among them."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return math.prod(self.shape)
+
+
+Values = np.ndarray | AbstractRows
+
+
+class FileRows(AbstractRows):
+    """An array in C order that lies in a file from byte `offset` on.
+
+    Read, not mapped: a mapped file that shrinks ends the process (SIGBUS), and its pages count as resident memory.
+    """
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
+        self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
+        self._file = os.open(path, os.O_RDONLY)  # kept open: a file put in this one's place does not mix with it
+        weakref.finalize(self, os.close, self._file)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        first, last = int(rows.min()), int(rows.max())
+        between = last - first + 1
+        if between <= DENSE * len(rows):
+            block = self._block(between)
+            self._fill(block, first)
+            contiguous = between == len(rows) and bool((rows[1:] > rows[:-1]).all())
+            return block if contiguous else block[rows - first]
+        block = self._block(len(rows))
+        for place, row in enumerate(rows.tolist()):
+            self._fill(block[place : place + 1], row)
+        return block
+
+    def _block(self, count: int) -> np.ndarray:
+        return np.empty((count, *self.shape[1:]), self.dtype)
+
+    def _fill(self, block: np.ndarray, first: int) -> None:
+        view, position = memoryview(block.reshape(-1).view(np.uint8).data), self.offset + first * self._row_bytes
+        while view:
+            try:
+                count = os.preadv(self._file, [view], position)
+            except OSError as error:
+                raise InputError(f"{self.path}: cannot be read any more ({error.strerror}); check the disk") from error
+            if not count:
+                raise InputError(f"{self.path}: has become shorter since it was opened; restore it")
+            view, position = view[count:], position + count
+
+
+class Converted(AbstractRows):
+    """Rows with a function applied to every block of them, which gives each row on its own another shape or dtype."""
+
+    def __init__(self, rows: AbstractRows, function: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._rows, self._function = rows, function
+        nothing = function(rows[:0])
+        self.shape, self.dtype = (len(rows), *nothing.shape[1:]), nothing.dtype
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return self._function(self._rows.take(rows))
+
+
+class Joined(AbstractRows):
+    """Rows of several sources, one after the other, of one shape and dtype."""
+
+    def __init__(self, parts: Sequence[AbstractRows]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self.shape, self.dtype = (int(self._starts[-1]), *parts[0].shape[1:]), parts[0].dtype
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            mine = owners == owner
+            found[mine] = self._parts[owner].take(rows[mine] - self._starts[owner])
+        return found
+
+
+class Selected(AbstractRows):
+    """Some of the rows, by their numbers."""
+
+    def __init__(self, rows: AbstractRows, numbers: np.ndarray) -> None:
+        self._rows, self._numbers = rows, numbers
+        self.shape, self.dtype = (len(numbers), *rows.shape[1:]), rows.dtype
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return self._rows.take(self._numbers[rows])
+
+
+def readable_by_rows(name: str, options: ReadOptions, hindrance: str | None) -> bool:
+    """Whether single rows can be read. Raises InputError where they must be, by --stream always, and cannot."""
+    if hindrance and options.stream == "always":
+        what, advice = hindrance.split(": ")
+        raise InputError(f"{name}: {what}, so that single examples cannot be read; {advice}, or leave out --stream")
+    return not hindrance
+
+
+# ---------------------------------------------------------------------------------------------- arrays or rows
+
+
+def converted(values: Values, function: Callable[[np.ndarray], np.ndarray]) -> Values:
+    """What `function` makes of all rows: at once of an array, block by block when asked for of rows on disk."""
+    return Converted(values, function) if isinstance(values, AbstractRows) else function(values)
+
+
+def joined(parts: Sequence[Values]) -> Values:
+    """One after the other; all of them are arrays, or all are rows on disk."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [part for part in parts if isinstance(part, AbstractRows)]
+    return Joined(rows) if rows else np.concatenate([part[:] for part in parts])
+
+
+def selected(values: Values, rows: np.ndarray) -> Values:
+    """These rows."""
+    return Selected(values, rows) if isinstance(values, AbstractRows) else values[rows]
+
+
+def blocks(values: Values, description: str = "reading") -> Iterator[np.ndarray]:
+    """All rows, some millions of numbers at a time, with a progress bar."""
+    step = max(1, NUMBERS_AT_ONCE // math.prod(values.shape[1:]))
+    for start in track(range(0, len(values), step), description):
+        yield values[start : start + step]
+
+
+# ---------------------------------------------------------------------------------------------- as tensors
+
+
+class Stored:
+    """Rows on disk as if they were a tensor (N, *shape) on the CPU: indexing reads them into memory."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rows: AbstractRows) -> None:
+        self.rows = rows
+        self.shape = torch.Size(rows.shape)
+        self.dtype = torch.from_numpy(np.empty(0, rows.dtype)).dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        found = self.rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
+        return torch.from_numpy(np.ascontiguousarray(found))
+
+    def index_select(self, dim: Literal[0], index: Tensor) -> Tensor:
+        """Rows in memory."""
+        return self[index]
+
+    def select(self, rows: Tensor | slice) -> "Stored":
+        """Some of the rows, still on disk."""
+        return Stored(Selected(self.rows, torch.arange(len(self))[rows].numpy()))
+
+    def to(self, device: torch.device) -> "Stored":
+        """Itself: rows go to a device batch by batch."""
+        return self
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All rows in memory, `size` at a time."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+
+def in_memory_or_stored(values: Values) -> Tensor | Stored:
+    """The values as a tensor, or as rows on disk that look like one."""
+    return Stored(values) if isinstance(values, AbstractRows) else torch.from_numpy(np.ascontiguousarray(values))
+
+
+class Ahead(Generic[Item]):
+    """`read(number)` of numbers up to `end`: while the caller works on one, a thread reads those that follow it.
+
+    Any number may be asked for; one that does not follow the last begins anew from there.
+    """
+
+    def __init__(self, read: Callable[[int], Item], end: int) -> None:
+        self._read, self._end = read, end
+        self._thread = ThreadPoolExecutor(1, "jensen-read")
+        self._waiting: deque[tuple[int, Future[Item]]] = deque()
+
+    def __call__(self, number: int) -> Item:
+        if self._waiting and self._waiting[0][0] != number:
+            self._forget()
+        following = self._waiting[-1][0] + 1 if self._waiting else number
+        for later in range(following, min(number + AHEAD, self._end - 1) + 1):
+            self._waiting.append((later, self._thread.submit(self._read, later)))
+        return self._waiting.popleft()[1].result()
+
+    def _forget(self) -> None:
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
