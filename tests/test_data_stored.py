@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shutil
 import struct
 import threading
 from collections.abc import Callable
@@ -209,6 +210,21 @@ def test_weights_are_those_of_a_run_in_memory_bit_for_bit(tmp_path, make, option
         for run, size in ((disk, 2), (memory, 500))
     ]
     torch.testing.assert_close(*scores, rtol=1e-6, atol=1e-4)  # batches of other sizes round differently
+
+
+@pytest.mark.parametrize(
+    "make",
+    [npy(FLOATS), image_folder, pytest.param(parquet_shards, marks=needs_datasets)],
+    ids=["npy", "images", "table"],
+)
+@pytest.mark.parametrize(("first", "then"), [("never", "always"), ("always", "never")])
+def test_a_run_may_be_resumed_the_other_way(tmp_path, make, first, then):
+    run = jensen.train(short_training(make(tmp_path), first), tmp_path / "run")
+    whole = written(run)
+    for step in ("step-00000016", "step-00000024"):
+        shutil.rmtree(run.folder / "checkpoints" / step)
+    again = written(jensen.resume(run.folder, then))
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
 
 def test_large_data_stay_on_disk_of_their_own_accord(tmp_path, monkeypatch):

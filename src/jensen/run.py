@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from jensen import processes
 from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
+from jensen.data.options import Streaming
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.build import build_model, load_dataset
@@ -100,11 +101,12 @@ def train(recipe: Recipe, out: str | Path) -> Run:
         return _continue(folder, recipe, state, dataset)
 
 
-def resume(folder: str | Path) -> Run:
+def resume(folder: str | Path, stream: Streaming | None = None) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
 
     Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
-    the run. Bit for bit on as many processes as before; on others but for rounding.
+    the run. Bit for bit on as many processes as before; on others but for rounding. `stream` says anew whether the data
+    stay on disk, which changes no number.
     """
     processes.join()
     folder = Path(folder)
@@ -112,7 +114,7 @@ def resume(folder: str | Path) -> Run:
         recipe, spec = recipe_of(folder), _read_spec(folder)
     with _alone(folder):
         with processes.together():
-            dataset = load_again(spec)
+            dataset = load_again(spec, stream)
         state = _start(recipe, spec)
         saved = checkpoints(folder / CHECKPOINTS)
         if saved:

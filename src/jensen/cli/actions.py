@@ -47,7 +47,7 @@ train_vae = train_diffusion = train
 
 def resume(command: options.Resume) -> None:
     """Continue the run, then say what was reached."""
-    _print_trained(jensen.resume(command.run))
+    _print_trained(jensen.resume(command.run, command.stream))
 
 
 def open_run(folder: Path) -> Run:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from jensen.data.options import ReadOptions
+from jensen.data.options import ReadOptions, Streaming
 from jensen.evaluate.settings import EvaluationSettings, RefereeSettings
 from jensen.features.settings import ClassifierSettings
 from jensen.recipe.settings import DiffusionRecipe, Recipe, Sampler, VAERecipe
@@ -52,6 +52,8 @@ class Resume(_Command):
 
     run: RunFolder
     """The folder of the run."""
+    stream: Streaming | None = None
+    """Whether to leave the examples on disk, which changes no number. Default: as the run was begun."""
 
 
 class Sample(_Command):

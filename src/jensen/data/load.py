@@ -9,7 +9,7 @@ import torch
 
 from jensen.data.choose import choose_preparation, refuse_outside_unit
 from jensen.data.examples import Dataset, Examples
-from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions
+from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streaming
 from jensen.data.read import DIGITS, check_options, read
 from jensen.data.reading import SPLITS, Reading, refuse_at_once
 from jensen.data.spec import DataSpec
@@ -31,9 +31,13 @@ def load_data(source: str | Path, options: ReadOptions = DEFAULTS, preparation: 
     return _dataset(specify(source, options, reading, rows, preparation), reading, rows)
 
 
-def load_again(spec: DataSpec) -> Dataset:
-    """The very data that a run saw. Raises InputError if the source no longer holds them."""
-    reading = read(spec.source, spec.options, refuse_at_once)
+def load_again(spec: DataSpec, stream: Streaming | None = None) -> Dataset:
+    """The very data that a run saw, in memory or on disk as then, or as `stream` says.
+
+    Raises InputError if the source no longer holds them.
+    """
+    options = spec.options if stream is None else spec.options.model_copy(update={"stream": stream})
+    reading = read(spec.source, options, refuse_at_once)
     found = fingerprint(reading)
     if found != spec.fingerprint:
         raise InputError(

@@ -12,6 +12,9 @@ PreparationWish = PreparationName | str | Callable[[int | None], PreparationName
 """A preparation by name, chosen from the data's number of levels (None: floats), or the default for them."""
 
 
+Streaming = Literal["auto", "always", "never"]
+"""Whether examples stay on disk."""
+
 LARGE = 4 << 30
 """Bytes of examples above which they stay on disk if nobody says otherwise."""
 
@@ -51,7 +54,7 @@ class ReadOptions(BaseModel):
     skip_bad: bool = False
     """Images: go on without the files that cannot be read; their number is recorded."""
 
-    stream: Literal["auto", "always", "never"] = "auto"
+    stream: Streaming = "auto"
     """Read batches from disk as they are needed, instead of all examples into memory once. auto: if they are more than
     4 GiB. Changes memory and speed, never a number."""
 
