@@ -182,6 +182,15 @@ def on_main(action: Callable[[], Value]) -> Value | None:
             _alone.reset(token)
 
 
+def says_another_ended(error: BaseException) -> bool:
+    """Whether it is what PyTorch raises where it waited for a process that is no more."""
+    if count() == 1:
+        return False
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
+
+
 def agree(what: str, value: str) -> None:
     """Raises `InputError` unless all processes have the same value, as they have where they read the same files."""
     if count() == 1:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import jensen
+from jensen import processes
 from jensen.cli import options
 from jensen.cli.guide import guided
 from jensen.cli.targets import check_file, check_folder
@@ -29,6 +30,7 @@ from jensen.training.checkpoint import write_file
 if TYPE_CHECKING:
     from jensen.bound import Estimate
     from jensen.evaluate import Evaluation, Results
+    from jensen.evaluate.scores import Scores
 
 SAMPLES_AT_ONCE = 256
 RECOGNISED = 500  # samples that the classifier is shown
@@ -71,17 +73,20 @@ def _print_trained(run: Run) -> None:
 
 def sample(command: options.Sample) -> None:
     """Write samples as a grid, raw values, or a folder of PNGs."""
-    _check_target(command.out)
-    run = open_run(command.run)
-    draw = _drawing(run, command)
+    with processes.together():
+        _check_target(command.out)
+        run = open_run(command.run)
+        draw = _drawing(run, command)
     last = command.first + command.n
-    parts = []
-    for start in track(range(command.first, last, SAMPLES_AT_ONCE), "sampling"):
-        drawn = draw(min(SAMPLES_AT_ONCE, last - start), seed=command.seed, first=start)
-        if not drawn.isfinite().all():
-            raise InputError(f"{run.folder}: samples are not finite; try a guidance nearer to 0 or other steps")
-        parts.append(_raw_or_picture(run, command.out, drawn))
-    _write_arrays(run, command.out, {"x": np.concatenate(parts)}, command.first)
+    mine = []
+    with processes.together():
+        for start in track(processes.share(range(command.first, last, SAMPLES_AT_ONCE)), "sampling"):
+            drawn = draw(min(SAMPLES_AT_ONCE, last - start), seed=command.seed, first=start)
+            if not drawn.isfinite().all():
+                raise InputError(f"{run.folder}: samples are not finite; try a guidance nearer to 0 or other steps")
+            mine.append({"x": torch.from_numpy(_raw_or_picture(run, command.out, drawn))})
+    x = np.concatenate([part["x"].numpy() for part in processes.gathered(mine)])
+    processes.on_main(lambda: _write_arrays(run, command.out, {"x": x}, command.first))
     print(f"{command.out}: {command.n} samples")
 
 
@@ -141,11 +146,13 @@ def evaluate(command: options.Evaluate) -> None:
     from jensen.cli.referee import judged, show
     from jensen.evaluate.referee_table import referee_section
 
-    run = open_run(command.run)
-    further = further_sections(run)  # first, so that a damaged record costs no evaluation
-    source = command.data or f"{run.spec.source}, {command.split} split"
-    examples = run.examples(command.data, command.split)
-    if verdict := judged(run, examples, source, command):
+    with processes.together():
+        run = open_run(command.run)
+        further = further_sections(run)  # first, so that a damaged record costs no evaluation
+        source = command.data or f"{run.spec.source}, {command.split} split"
+        examples = run.examples(command.data, command.split)
+    verdict = processes.on_main(lambda: judged(run, examples, source, command))
+    if verdict:
         further = [referee_section(verdict), *further]
     evaluate_run(run, examples, source, command.settings, further)
     if verdict:
@@ -170,16 +177,22 @@ def further_sections(run: Run) -> list[str]:
 
 def evaluate_run(
     run: Run, examples: Examples, source: str, settings: EvaluationSettings, further: Sequence[str] = ()
-) -> "Results":
+) -> "Results | None":
     """Evaluate, save that and its report in the run's folder, print the table; gives what a comparison shows.
 
-    `further` are sections of the report.
+    `further` are sections of the report. Several processes evaluate; the main one does the rest.
     """
-    from rich.console import Console
-
-    from jensen.evaluate import evaluate, save_evaluation, table, write_report
+    from jensen.evaluate import evaluate
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
+    return processes.on_main(lambda: _report(run, examples, evaluation, further))
+
+
+def _report(run: Run, examples: Examples, evaluation: "Evaluation", further: Sequence[str]) -> "Results":
+    from rich.console import Console
+
+    from jensen.evaluate import save_evaluation, table, write_report
+
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
     write_report(results, further)
@@ -258,11 +271,16 @@ def score(command: options.Score) -> None:
     """Write one row per example."""
     from jensen.evaluate.scores import score as score_examples
 
-    check_file(command.out)
-    run = open_run(command.run)
-    examples = run.examples(command.data, command.split)
+    with processes.together():
+        check_file(command.out)
+        run = open_run(command.run)
+        examples = run.examples(command.data, command.split)
     draws = command.draws or run.model.usual_draws
     scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=command.seed)
+    processes.on_main(lambda: _write_scores(run, examples, scores, command.out))
+
+
+def _write_scores(run: Run, examples: Examples, scores: "Scores", out: Path) -> None:
     names = run.spec.label_names
     labels = None if examples.labels is None else examples.labels.tolist()
     text = io.StringIO()
@@ -272,9 +290,9 @@ def score(command: options.Score) -> None:
     for number, values in enumerate(rows):
         label = [names[labels[number]] if names else labels[number]] if labels else []
         writer.writerow([number, *(f"{value:.6g}" for value in values), *label])
-    command.out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(command.out, text.getvalue().encode())
-    print(f"{command.out}: {len(examples)} examples scored")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_file(out, text.getvalue().encode())
+    print(f"{out}: {len(examples)} examples scored")
 
 
 def info(command: options.Info) -> None:

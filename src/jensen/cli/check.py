@@ -1,7 +1,9 @@
 """`jensen features check`: samples against the data by every measure, and against the training examples for copies."""
 
 import torch
+from torch import Tensor
 
+from jensen import processes
 from jensen.cli import options
 from jensen.cli.actions import open_run
 from jensen.evaluate.pictures import save_chart
@@ -16,14 +18,20 @@ from jensen.training.checkpoint import write_file
 
 def features_check(command: options.FeaturesCheck) -> None:
     """Draw samples, measure them, print the table; write the numbers and a picture into the run."""
+    with processes.together():
+        run = open_run(command.run)
+        name, see = _seeing(run, command.pixels)
+        dataset = run.dataset
+        require(command.k, samples=command.n, train=len(dataset.train), test=len(dataset.test))
+    x = draw(run.model, command.n, command.seed, dataset.train.labels)
+    processes.on_main(lambda: _compare(run, command, name, see, x))
+
+
+def _compare(run: Run, command: options.FeaturesCheck, name: str, see: FeatureFunction, x: Tensor) -> None:
     from rich.console import Console
 
-    run = open_run(command.run)
-    name, see = _seeing(run, command.pixels)
     dataset, preparation = run.dataset, run.spec.preparation
-    require(command.k, samples=command.n, train=len(dataset.train), test=len(dataset.test))
     train, test = (shown(part, preparation) for part in (dataset.train, dataset.test))
-    x = draw(run.model, command.n, command.seed, dataset.train.labels)
     samples = torch.from_numpy(preparation.to_raw(x))
     check = check_samples(samples, train, test, features=see, name=name, k=command.k, seed=command.seed)
     Console().print(metrics_table(check.metrics))

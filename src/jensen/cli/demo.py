@@ -65,7 +65,9 @@ def demo(command: options.Demo) -> None:
         run = open_run(jensen.train(recipe, command.out / name).folder)
         if run.model.classes:
             save_new_classifier(run, ClassifierSettings(), seed=0)
-        compared.append(evaluate_run(run, run.examples(), f"{run.spec.source}, test split", SETTINGS[name]))
+        results = evaluate_run(run, run.examples(), f"{run.spec.source}, test split", SETTINGS[name])
+        assert results is not None
+        compared.append(results)
     page = compare_results(command.out, compared, "A variational autoencoder and a diffusion model of digits")
     _advise(page, command.out)
 

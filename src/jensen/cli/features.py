@@ -1,8 +1,11 @@
 """`jensen features`: a classifier for the run's data, and how far its samples are from them."""
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
+from jensen import processes
 from jensen.cli import options
 from jensen.cli.actions import open_run
 from jensen.cli.guide import digest, guided
@@ -43,21 +46,27 @@ def save_new_classifier(run: Run, settings: ClassifierSettings, seed: int) -> No
 
 def features_distance(command: options.FeaturesDistance) -> None:
     """Measure what has not been measured, save each as soon as it is known, print the table, draw the picture."""
+    with processes.together():
+        run = open_run(command.run)
+        classifier, record = load_classifier(run.folder, run.spec)
+        cells = _cells(run, command, record)
+        missing = [cell for cell in cells if cell not in read_distances(run.folder)]
+        if missing:
+            reference = Reference.of(classifier, run.dataset, missing[0].n)
+    for cell in missing:
+        measured = _measured(run, cells[cell], reference, cell)
+        processes.on_main(partial(add_distance, run.folder, measured))
+    processes.on_main(lambda: _show(run, list(cells), record))
+
+
+def _show(run: Run, cells: Sequence[Cell], record: ClassifierRecord) -> None:
     from rich.console import Console
 
-    run = open_run(command.run)
-    classifier, record = load_classifier(run.folder, run.spec)
-    cells = _cells(run, command, record)
-    missing = [cell for cell in cells if cell not in read_distances(run.folder)]
-    if missing:
-        reference = Reference.of(classifier, run.dataset, missing[0].n)
-    for cell in missing:
-        add_distance(run.folder, _measured(run, cells[cell], reference, cell))
     found = read_distances(run.folder)
     Console().print(distances_table([found[cell] for cell in cells], record.test))
     written = [run.folder / DISTANCES]
     beside = {"sampler": None, "steps": None}
-    asked = next(iter(cells)).model_copy(update=beside)
+    asked = cells[0].model_copy(update=beside)
     chart = distances_chart([one for cell, one in found.items() if cell.model_copy(update=beside) == asked])
     if chart:
         written.append(run.folder / "pictures" / "distances.png")

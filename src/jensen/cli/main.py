@@ -6,12 +6,13 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pydantic import BaseModel
 
+from jensen import processes
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,14 +38,32 @@ COMMANDS = {
     "info": "Info",
     "data check": "DataCheck",
 }
+SHARED = {
+    "train vae",
+    "train diffusion",
+    "resume",
+    "sample",
+    "evaluate",
+    "score",
+    "predict",
+    "features distance",
+    "features check",
+}  # among several processes
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+
+    Of several processes all do, and one of them speaks.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    speaks = processes.is_main()
+    with warnings.catch_warnings(), nullcontext() if speaks else redirect_stdout(io.StringIO()):
+        if speaks:
+            warnings.showwarning = _show_warning
+        else:
+            warnings.simplefilter("ignore")
         return _main(words)
 
 
@@ -62,21 +81,34 @@ def _show_warning(
 
 def _main(words: list[str]) -> int:
     try:
-        name, rest = _command(words)
-        if name is None:
-            print(_overview())
-            return 0
-        return _run(name, _parse(name, rest))
+        processes.join()
+        with processes.together():
+            name, rest = _command(words)
+            if name is None:
+                print(_overview())
+                return 0
+            if processes.count() > 1 and name not in SHARED:
+                raise InputError(f"jensen {name} is work for one process; start it without torchrun or accelerate")
+            options = _parse(name, rest)
+        _run(name, options)
+        processes.leave()
+        return 0
+    except processes.OtherProcessError:
+        return 2
     except InputError as error:
         print(f"jensen: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"jensen: {_one_line(stop) or 'interrupted'}", file=sys.stderr)
+        if processes.is_main():
+            print(f"jensen: {_one_line(stop) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemoryError, RuntimeError) as error:
+        if processes.says_another_ended(error):
+            print("jensen: another of the processes has ended, and so does this one", file=sys.stderr)
+            return 1
         if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
             raise
         advice = "make the model, --batch-size or the data smaller, or use a larger machine"
@@ -171,7 +203,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _run(name: str, options: Any) -> int:
+def _run(name: str, options: Any) -> None:
     from jensen.cli import actions, check, compression, demo, features, impute, predict
 
     homes = {
@@ -184,4 +216,3 @@ def _run(name: str, options: Any) -> int:
     }
     home = homes.get(name, features if name.startswith("features ") else actions)
     getattr(home, name.replace(" ", "_"))(options)
-    return 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from jensen import processes
 from jensen.cli import options
 from jensen.cli.actions import open_run
 from jensen.cli.targets import check_file
@@ -12,7 +13,7 @@ from jensen.data.targets import TargetScaling
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluate.scores import spread
-from jensen.inference.prediction import Circumstances, assess, predict_examples, save_csv, save_record
+from jensen.inference.prediction import Circumstances, Predictions, assess, predict_examples, save_csv, save_record
 from jensen.inference.show import predictions_table, write_page
 from jensen.inference.show_targets import targets_table, write_targets_page
 from jensen.inference.targets import (
@@ -30,10 +31,12 @@ from jensen.vae import VAE, ContinuousTarget
 
 def predict(command: options.Predict) -> None:
     """Predict, write a row per example; where y is known print how good that was, write it with pictures."""
-    check_file(command.out, ".csv")
-    run = open_run(command.run)
-    if run.spec.targets and isinstance(run.model, VAE) and isinstance(run.model.target, ContinuousTarget):
-        _predict_targets(command, run, run.model, run.spec.targets)
+    with processes.together():
+        check_file(command.out, ".csv")
+        run = open_run(command.run)
+    model, scaling = run.model, run.spec.targets
+    if scaling and isinstance(model, VAE) and isinstance(model.target, ContinuousTarget):
+        processes.on_main(lambda: _predict_targets(command, run, model, scaling))
     else:
         _predict_labels(command, run)
 
@@ -72,21 +75,28 @@ def _source(run: Run, command: options.Predict) -> str:
 
 
 def _predict_labels(command: options.Predict, run: Run) -> None:
+    with processes.together():
+        counts = _label_counts(run)
+        examples = _examples(run, command)
+        names = run.spec.label_names or tuple(str(number) for number in range(len(counts)))
+        _refuse_unseen(examples, counts, names)
+    rows = spread(len(examples), command.examples)
+    preparation = run.spec.preparation
+    found = predict_examples(run.model, examples, preparation, draws=command.draws, seed=command.seed, index=rows)
+    processes.on_main(lambda: _write_labels(command, run, found, names, counts))
+
+
+def _write_labels(
+    command: options.Predict, run: Run, found: Predictions, names: tuple[str, ...], counts: tuple[int, ...]
+) -> None:
     from rich.console import Console
 
-    counts = _label_counts(run)
-    examples = _examples(run, command)
-    names = run.spec.label_names or tuple(str(number) for number in range(len(counts)))
-    _refuse_unseen(examples, counts, names)
-    rows = spread(len(examples), command.examples)
-    model, preparation = run.model, run.spec.preparation
-    found = predict_examples(model, examples, preparation, draws=command.draws, seed=command.seed, index=rows)
     save_csv(command.out, found, names)
-    print(f"{command.out}: {len(rows)} examples predicted")
+    print(f"{command.out}: {len(found.index)} examples predicted")
     if found.labels is None:
         print("The labels are not known: there is nothing to compare the predictions with.")
         return
-    one_bound = model.bound_evaluations if isinstance(model, DiffusionModel) else None
+    one_bound = run.model.bound_evaluations if isinstance(run.model, DiffusionModel) else None
     told = Circumstances(_source(run, command), run.step, command.draws, command.seed, names, counts, one_bound)
     record = assess(found, told)
     save_record(run.folder, record)

@@ -8,6 +8,7 @@ import torch
 from pydantic import ConfigDict, Field, SkipValidation
 from torch import Tensor
 
+from jensen import processes
 from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
 from jensen.data import Examples, Preparation
 from jensen.evaluate.measure import Measure, Value, bits, measures_table
@@ -155,19 +156,23 @@ def _further_bounds(
     rows: Tensor,
 ) -> dict[str, Column]:
     """The ELBO and the model's further bounds by name, on the very same x, so that differences are paired."""
-    size = at_once(AT_ONCE, IN_FLIGHT * preparation.dimensions)
-    parts: list[dict[str, Column]] = []
-    for index in track(rows.split(size), "further bounds"):
-        x = prepare(preparation, examples.x[index], index, settings.seed).to(model.device)
-        found = model.further_bounds(x, samples=settings.samples, seed=settings.seed, index=index)
-        if not found:
-            return {}
-        elbo = model.elbo(x, draws=settings.draws or model.usual_draws, seed=settings.seed, index=index)
-        parts.append({name: _column(bound) for name, bound in {"ELBO": elbo, **found}.items()})
-    return {
-        name: {key: torch.cat([part[name][key] for part in parts]) for key in column}
-        for name, column in parts[0].items()
-    }
+    size = at_once(min(AT_ONCE, settings.batch_size), IN_FLIGHT * preparation.dimensions)
+    mine: list[Column] = []  # a batch's columns by "bound/quantity"
+    with processes.together():
+        for index in track(processes.share(rows.split(size)), "further bounds"):
+            x = prepare(preparation, examples.x[index], index, settings.seed).to(model.device)
+            found = model.further_bounds(x, samples=settings.samples, seed=settings.seed, index=index)
+            if not found:
+                break
+            elbo = model.elbo(x, draws=settings.draws or model.usual_draws, seed=settings.seed, index=index)
+            bounds = {"ELBO": elbo, **found}.items()
+            mine.append({f"{name}/{key}": values for name, b in bounds for key, values in _column(b).items()})
+    parts = processes.gathered(mine)
+    columns: dict[str, Column] = {}
+    for key in parts[0] if parts else ():
+        name, quantity = key.rsplit("/", 1)
+        columns.setdefault(name, {})[quantity] = torch.cat([part[key] for part in parts])
+    return columns
 
 
 def _column(bound: Elbo | ImportanceWeightedBound) -> Column:

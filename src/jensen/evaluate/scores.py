@@ -2,12 +2,14 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from jensen import processes
 from jensen.bound import Elbo, ImportanceWeightedBound, Profile
 from jensen.data import Examples, Preparation
 from jensen.data.preparation import Dequantise
@@ -64,14 +66,17 @@ def score(
     What is drawn for an example is a pure function of (seed, its number in `index`, draws); `index` defaults to
     0..count-1. Dequantisation noise u is part of the bound, E_u log p(x + u) <= log P(x), so each draw has its own u
     and the standard error covers it. Dynamic binarisation makes another data set: one image per example and seed.
+    Several processes share the batches, each of which one process scores as it would alone.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)
-    elbos = [
-        _elbo(model, examples.x[rows], preparation, draws, seed, index[rows])
-        for rows in track(torch.arange(len(examples)).split(size), "scoring")
-    ]
-    return Scores.of(elbos, index, preparation)
+    batches = torch.arange(len(examples)).split(size)
+    with processes.together():
+        mine = [
+            elbo_columns(_elbo(model, examples.x[rows], preparation, draws, seed, index[rows]))
+            for rows in track(processes.share(batches), "scoring")
+        ]
+    return Scores.of([elbo_of(columns) for columns in processes.gathered(mine)], index, preparation)
 
 
 def _elbo(
@@ -90,6 +95,27 @@ def _elbo(
     profiles = [elbo.profile for elbo in elbos if elbo.profile]
     profile = Profile.average(profiles) if profiles else None
     return Elbo(reconstruction.mean(0), {name: rate.mean(0) for name, rate in rates.items()}, error, profile)
+
+
+RATE = "rate "
+OF_PROFILE = tuple(each.name for each in fields(Profile))
+
+
+def elbo_columns(elbo: Elbo) -> dict[str, Tensor]:
+    """All that an ELBO is made of, by name: what processes tell each other; `elbo_of` turns it back."""
+    found = {"reconstruction": elbo.reconstruction, **{RATE + name: rate for name, rate in elbo.rates.items()}}
+    if elbo.standard_error is not None:
+        found["standard_error"] = elbo.standard_error
+    if elbo.profile is not None:
+        found |= {name: getattr(elbo.profile, name) for name in OF_PROFILE}
+    return found
+
+
+def elbo_of(columns: Mapping[str, Tensor]) -> Elbo:
+    """The ELBO that `elbo_columns` took apart."""
+    rates = {name.removeprefix(RATE): rate for name, rate in columns.items() if name.startswith(RATE)}
+    profile = Profile(*(columns[name] for name in OF_PROFILE)) if OF_PROFILE[0] in columns else None
+    return Elbo(columns["reconstruction"], rates, columns.get("standard_error"), profile)
 
 
 def prepare(preparation: Preparation, raw: Tensor, index: Tensor, seed: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from jensen import processes
 from jensen.bound import Estimate
 from jensen.data import Dataset, Preparation
 from jensen.errors import InputError
@@ -147,26 +148,32 @@ class Reference:
 def measure(
     model: AbstractLatentVariableModel, networks: Sequence[nn.Module], reference: Reference, cell: Cell
 ) -> Distance:
-    """Draw the cell's samples and compare them; `networks` are the parts whose evaluations are counted."""
+    """Draw the cell's samples and compare them; `networks` are the parts whose evaluations are counted.
+
+    Several processes share the drawing; the seconds are those of all.
+    """
     labels = None if model.classes is None else reference.labels
-    seen: list[Tensor] = []
-    finite, seconds = True, 0.0
-    with _rows_counted(networks) as rows_seen:
-        for rows in track(torch.arange(cell.n).split(AT_ONCE), str(cell)):
+    mine: list[dict[str, Tensor]] = []
+    seconds = 0.0
+    with processes.together(), _rows_counted(networks) as rows_seen:
+        for rows in track(processes.share(torch.arange(cell.n).split(AT_ONCE)), str(cell)):
             began = time.perf_counter()
             asked = None if labels is None else labels[rows]
             x = model.sample(len(rows), seed=cell.seed, first=int(rows[0]), labels=asked).cpu()
             seconds += time.perf_counter() - began
-            finite = finite and bool(x.isfinite().all())
-            seen.append(features(reference.classifier, reference.preparation.to_raw(x.nan_to_num())))
-    samples = torch.cat(seen)
+            seen = features(reference.classifier, reference.preparation.to_raw(x.nan_to_num()))
+            mine.append({"seen": seen, "finite": x.isfinite().all()})
+    parts = processes.gathered(mine)
+    costs = processes.gathered([{"costs": torch.tensor([seconds, sum(rows_seen)], dtype=torch.float64)}])
+    seconds, evaluations = torch.stack([part["costs"] for part in costs]).sum(0).tolist()
+    samples, finite = torch.cat([part["seen"] for part in parts]), all(part["finite"] for part in parts)
     found = None if labels is None else agreement(recognised(reference.classifier, samples), labels)
     return Distance(
         cell=cell,
         distance=frechet(samples, reference.test) if finite else Estimate(math.inf, math.nan, cell.n),
         floor=reference.floor,
         recognised=found,
-        evaluations=sum(rows_seen) / cell.n,
+        evaluations=evaluations / cell.n,
         seconds=seconds / cell.n,
         computer=f"{model.device.type}, threads: {torch.get_num_threads()}",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jensen import processes
 from jensen.data import DataSpec
 from jensen.data.preparation import Standardise
 from jensen.errors import InputError
@@ -143,16 +144,17 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
     """Samples 0 to n - 1 of a seed, prepared, on the CPU; asked for the labels of training examples spread evenly.
 
-    Raises `InputError` for samples that are not finite.
+    Several processes share the work. Raises `InputError` for samples that are not finite.
     """
     asked = None
     if model.classes is not None and labels is not None:
         asked = labels[torch.arange(n) * len(labels) // n]  # again and again where there are fewer than n
-    parts = []
-    for rows in track(torch.arange(n).split(AT_ONCE), "sampling"):
-        wish = None if asked is None else asked[rows]
-        parts.append(model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wish).cpu())
-    x = torch.cat(parts)
+    mine = []
+    with processes.together():
+        for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
+            wish = None if asked is None else asked[rows]
+            mine.append({"x": model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wish).cpu()})
+    x = torch.cat([part["x"] for part in processes.gathered(mine)])
     if not x.isfinite().all():
         raise InputError(f"of {n} samples some are not finite; train the model with a lower learning rate")
     return x

@@ -3,13 +3,14 @@
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from jensen import processes
 from jensen.bound import Estimate
 from jensen.data import Examples, Preparation
 from jensen.evaluate.measure import Value
@@ -46,19 +47,23 @@ def predict_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Predictions:
-    """`model.predict` of the examples with the numbers `index`, by default all; a function of (seed, number) each."""
+    """`model.predict` of the examples with the numbers `index`, by default all; a function of (seed, number) each.
+
+    Several processes share the batches.
+    """
     index = torch.arange(len(examples)) if index is None else index
-    parts = []
-    for rows in track(index.split(AT_ONCE), "predicting"):
-        x = prepare(preparation, examples.x[rows], rows, seed).to(model.device)
-        parts.append(_on_cpu(model.predict(x, draws=draws, seed=seed, index=rows)))
+    mine = []
+    with processes.together():
+        for rows in track(processes.share(index.split(AT_ONCE)), "predicting"):
+            x = prepare(preparation, examples.x[rows], rows, seed).to(model.device)
+            mine.append(_columns(model.predict(x, draws=draws, seed=seed, index=rows)))
     labels = None if examples.labels is None else examples.labels[index]
+    parts = [Prediction(**columns) for columns in processes.gathered(mine)]
     return Predictions(index, Prediction.concatenate(parts), labels)
 
 
-def _on_cpu(found: Prediction) -> Prediction:
-    tensors = found.log_probabilities, found.standard_error, found.effective_sample_size, found.evaluations
-    return Prediction(*(tensor.detach().cpu().double() for tensor in tensors))
+def _columns(found: Prediction) -> dict[str, Tensor]:
+    return {each.name: getattr(found, each.name).detach().cpu().double() for each in fields(found)}
 
 
 # ---------------------------------------------------------------------------------------------- how good

@@ -5,6 +5,7 @@ run can stop after any step and go on bit for bit.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -128,8 +129,7 @@ def steps(
     """
     accelerator = accelerator_for(settings)
     device = accelerator.device
-    # Weights that are sharded already see to their gradients themselves; others are left to DistributedDataParallel
-    model = accelerator.prepare_model(state.model, evaluation_mode=settings.sharding == "full")
+    model = parallel(accelerator, state.model, settings)
     accelerator.scaler = state.scaler  # ours is in the checkpoints; `backward` scales by it
     if state.ema:
         state.ema.to(device)
@@ -159,6 +159,16 @@ def steps(
             state.ema.update(step)
         state.step = step + 1
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
+
+
+def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
+    """The model as the loop calls it: in its precision, and on several processes with the gradient of the whole batch.
+
+    DistributedDataParallel sees to that; where weights are sharded these do it themselves.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # what is to follow it does not exist
+        return accelerator.prepare_model(model, evaluation_mode=settings.sharding == "full")
 
 
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
@@ -287,5 +297,5 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
     # Every process observes the whole batch, so buffers stay equal by themselves
-    parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=[parallel])
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=handlers)
