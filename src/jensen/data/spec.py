@@ -1,8 +1,9 @@
 """What was read, as a value that is written into the run: nothing about the data ever needs to be said again."""
 
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import AnyPreparation, DataType
@@ -25,7 +26,7 @@ class DataSpec(BaseModel):
     layout: Layout
     """How an example is shown: an image (C, H, W), a vector (D,), or an array of another shape."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = Field(min_length=1)
     """Of one example."""
 
     dtype: DataType
@@ -43,7 +44,7 @@ class DataSpec(BaseModel):
 
     counts: dict[Literal["train", "validation", "test"], int]
 
-    classes: int | None
+    classes: int | None = Field(ge=1, le=1 << 24)
     """Labels are 0 to classes - 1; None without labels."""
 
     label_names: tuple[str, ...] | None
@@ -64,3 +65,10 @@ class DataSpec(BaseModel):
     """BLAKE2 of all examples, labels and targets in the source's order: the same data have the same."""
 
     preparation: AnyPreparation
+
+    @field_validator("shape")
+    @classmethod
+    def _countable(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if min(shape) < 1 or math.prod(shape) > 1 << 40:
+            raise ValueError("expected at least one number in each direction and no more than 2**40 in all")
+        return shape

@@ -26,20 +26,25 @@ Likelihood = Literal["auto", "gaussian", "bernoulli", "discretised-gaussian", "d
 Sampler = Literal["ancestral", "ddim", "heun", "dpm-solver++", "dpm-solver++-sde", "unipc"]
 
 
+MOST = 1 << 24
+Size = Annotated[int, Field(gt=0, le=MOST)]
+"""What is counted in a model: no product of two overflows."""
+
+
 class VAESettings(BaseModel):
     """The variational autoencoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    latent_dims: PositiveInt = 16
+    latent_dims: Size = 16
     """Dimensions of z."""
     network: Literal["mlp", "convolutional"] = "mlp"
     """Encoder and decoder; convolutional is for images."""
-    hidden: tuple[PositiveInt, ...] = (200, 200)
+    hidden: tuple[Size, ...] = (200, 200)
     """Widths of the MLP's hidden layers, data side first; the decoder mirrors them. Empty: linear."""
     activation: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """The MLP's activation."""
-    channels: tuple[PositiveInt, ...] = (32, 64)
+    channels: tuple[Size, ...] = (32, 64)
     """Channels of the convolutional layers; each halves the image."""
     likelihood: Likelihood = "auto"
     """p(x|z). auto: discretised-logistic for integer data, gaussian for floats. bernoulli binarises the data."""
@@ -54,18 +59,18 @@ class VAESettings(BaseModel):
     """q(z): an encoder, or free parameters for every training example."""
     objective: Literal["elbo", "importance-weighted", "doubly-reparameterised"] = "elbo"
     """What is trained on: the ELBO, or L_K with the plain or the doubly reparameterised gradient."""
-    importance_samples: PositiveInt = 5
+    importance_samples: Size = 5
     """K of L_K in training."""
     kl_warmup_steps: NonNegativeInt = 0
     """Steps over which the KL's weight rises from 0 to 1 (elbo objective only)."""
     free_bits: float = Field(0.0, ge=0)
     """Nats per latent dimension below which the KL is not pushed (elbo objective only)."""
-    fit_steps: PositiveInt = 300
+    fit_steps: Size = 300
     """Steps of optimising q for new data, theta fixed (per-datapoint posterior, amortisation gap)."""
     predict: Literal["none", "label", "target"] = "none"
     """What else z explains: labels, or targets (a y of floats). It is then a joint model p(x, y), which gives
     p(y|x)."""
-    predict_hidden: tuple[PositiveInt, ...] = (64,)
+    predict_hidden: tuple[Size, ...] = (64,)
     """Widths of the hidden layers from z to the labels or targets. Empty: linear."""
 
     @model_validator(mode="after")
@@ -82,25 +87,25 @@ class DiffusionSettings(BaseModel):
 
     network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
     """What removes the noise: unet and transformer are for images and signals, mlp for vectors. auto: unet or mlp."""
-    widths: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
+    widths: tuple[Size, ...] = Field((64, 64), min_length=1)
     """Channels of the U-Net's levels, the finest first; each level halves the resolution."""
-    blocks: PositiveInt = 1
+    blocks: int = Field(1, ge=1, le=1000)
     """Residual blocks per level of the U-Net."""
     attention: tuple[NonNegativeInt, ...] = ()
     """The U-Net's levels with attention, 0 being the finest."""
     octaves: int | None = Field(None, ge=0, le=16)
     """Sines and cosines of x that show the U-Net neighbouring grey levels. None: by the levels, 8 of bytes."""
-    patch: PositiveInt | None = None
+    patch: Size | None = None
     """Pixels a side that are folded into channels first (U-Net), or that make a token (transformer). None: by size."""
-    width: PositiveInt = 128
+    width: Size = 128
     """Width of the transformer or MLP."""
-    depth: PositiveInt = 4
+    depth: int = Field(4, ge=1, le=1000)
     """Blocks of the transformer or MLP."""
     noise_schedule: Literal["linear-beta", "cosine", "sigmoid", "linear-log-snr", "learned"] = "linear-log-snr"
     """How the noise grows with time. linear-beta is DDPM's; learned needs objective bound."""
     log_snr_range: tuple[float, float] | None = None
     """log-SNR at the least and the most noise (linear-log-snr, learned). None: by the levels of the data, and -10."""
-    chain_steps: int = Field(1000, ge=2)
+    chain_steps: int = Field(1000, ge=2, le=MOST)
     """T, the steps of the chain that the bound is about."""
     parameterisation: Literal["epsilon", "clean", "velocity", "edm"] = "edm"
     """What the network gives: the noise, the data, their mixture v, or EDM's preconditioned output."""
@@ -120,11 +125,11 @@ class DiffusionSettings(BaseModel):
     """Learn p(x|label) beside p(x), where the data have labels."""
     label_dropout: float = Field(0.1, gt=0, lt=1)
     """How often training hides the label, so that p(x) is learned too, which evaluation and guidance need."""
-    bound_terms: PositiveInt | None = 32
+    bound_terms: Size | None = 32
     """Terms that stand for the sum over the chain when the bound is estimated; None: all of them."""
     sampler: Sampler = "dpm-solver++"
     """How samples are made."""
-    sampling_steps: PositiveInt = 50
+    sampling_steps: Size = 50
     """Steps of the sampler."""
     guidance: float = 0.0
     """Scale of classifier-free guidance; 0: none."""
