@@ -9,7 +9,7 @@ import pytest
 import torch
 from linear_vae import as_vae, random_ppca
 from scipy import stats
-from test_prediction import joint_of_x_and_y, with_target
+from test_prediction import joint_of_x_and_y, with_labels, with_target
 
 import jensen
 from jensen.cli import main
@@ -17,13 +17,29 @@ from jensen.data import Examples
 from jensen.data.preparation import Standardise
 from jensen.data.targets import TargetScaling
 from jensen.inference.calibration import LEVELS
+from jensen.inference.prediction import (
+    Circumstances,
+    assess,
+    load_predictions,
+    predict_examples,
+    save_csv,
+    save_record,
+)
+from jensen.inference.show import remarks as label_remarks
+from jensen.inference.show import write_page
+from jensen.inference.show_targets import remarks, write_targets_page
 from jensen.inference.targets import (
     ENDS,
+    TargetCircumstances,
     assess_linear,
     assess_normal,
+    assess_targets,
+    load_targets,
     predict_target_examples,
     regression,
     root_mean_square,
+    save_target_csv,
+    save_targets,
 )
 
 # ---------------------------------------------------------------------------------------------- a model that is exact
@@ -258,3 +274,33 @@ def test_a_run_with_targets_resumes_as_if_it_had_never_stopped(tmp_path: Path) -
     np.savez(tmp_path / "d.npz", x=moved["x"], y=moved["y"] + 1)
     with pytest.raises(jensen.errors.InputError, match="the data have changed"):
         jensen.resume(tmp_path / "half")
+
+
+# ---------------------------------------------------------------------------------------------- a single draw
+
+
+def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
+    ppca = random_ppca()
+    x, labels = ppca.draw(20), torch.arange(20) % 3
+    found = predict_examples(with_labels(ppca), Examples(x, labels), AS_IT_IS, draws=1)
+    assert found.prediction.standard_error.isnan().all()
+    assert found.prediction.probabilities.isfinite().all()
+    told = Circumstances("made", 1, 1, 0, ("a", "b", "c"), (10, 20, 30))
+    save_record(tmp_path, assess(found, told))
+    record = load_predictions(tmp_path)
+    assert np.isnan(record.standard_error)
+    assert any(line.endswith("unknown (a single draw).") for line in label_remarks(record))
+    write_page(tmp_path, record)
+    save_csv(tmp_path / "labels.csv", found, told.class_names)
+    assert {row["standard_error"] for row in csv.DictReader((tmp_path / "labels.csv").open())} == {"nan"}
+
+    y = torch.linspace(-1, 1, 20).double().unsqueeze(1)
+    continuous = predict_target_examples(with_target(ppca), Examples(x, None, y), AS_IT_IS, UNITS, draws=1)
+    assert continuous.standard_error.isnan().all()
+    assert continuous.mean.isfinite().all()
+    save_targets(tmp_path, assess_targets(continuous, UNITS, None, TargetCircumstances("made", 1, 1, 0)))
+    targets = load_targets(tmp_path)
+    assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
+    write_targets_page(tmp_path, targets)
+    save_target_csv(tmp_path / "targets.csv", continuous)
+    assert np.isnan(columns(tmp_path / "targets.csv")["standard_error"]).all()

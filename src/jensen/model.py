@@ -60,7 +60,7 @@ class Film:
 class Prediction:
     """p(y|x) over labels (1.4), for each example: probabilities and their logarithms (batch, classes), float64.
 
-    `standard_error` (batch, classes) is the Monte-Carlo error of each probability, 0 where it is exact;
+    `standard_error` (batch, classes) is the Monte-Carlo error of each probability, 0 where exact, NaN of one draw;
     `effective_sample_size` (batch) tells how many equally good draws an importance sampler's were worth, inf where
     nothing was weighted; `evaluations` (batch) counts the network's evaluations that each example cost.
     """

@@ -53,12 +53,17 @@ def remarks(record: PredictionRecord) -> list[str]:
     lines = [
         f"A calibrated model of such confidence would show a calibration error of {100 * chance.mean:.2f} ± "
         f"{100 * chance.standard_error:.2f} % by chance.",
-        f"Monte-Carlo error of the predicted label's probability: {record.standard_error:.2g} on average.",
+        f"Monte-Carlo error of the predicted label's probability, on average: {error_in_words(record.standard_error)}.",
     ]
     if np.isfinite(record.effective_sample_size):
         lines.append(f"Effective sample size: {record.effective_sample_size:.3g} (median).")
     cost = f"Network evaluations per example: {record.evaluations:.4g}"
     return [*lines, f"{cost}, {record.bounds:.2g} times one bound's." if record.bounds else f"{cost}."]
+
+
+def error_in_words(error: float) -> str:
+    """A Monte-Carlo error to two digits; of a single draw, which tells of none, that it is unknown."""
+    return f"{error:.2g}" if np.isfinite(error) else "unknown (a single draw)"
 
 
 def _percent(estimate: Estimate) -> str:

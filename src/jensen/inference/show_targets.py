@@ -8,6 +8,7 @@ from jensen.bound import Estimate
 from jensen.evaluate import page
 from jensen.evaluate.album import Album
 from jensen.evaluate.measure import typeset
+from jensen.inference.show import error_in_words
 from jensen.inference.show_calibration import coverage_picture
 from jensen.inference.targets import Regression, TargetRecord, load_targets
 from jensen.training.checkpoint import write_file
@@ -68,7 +69,7 @@ def remarks(record: TargetRecord) -> list[str]:
     return [
         linear,
         "always p(y): a normal with mean and standard deviation of the training targets.",
-        f"Monte-Carlo error of the means: {record.standard_error:.2g} of a predicted standard deviation.",
+        f"Monte-Carlo error of the means, in predicted standard deviations: {error_in_words(record.standard_error)}.",
         f"Effective sample size: {record.effective_sample_size:.3g} (median).",
     ]
 

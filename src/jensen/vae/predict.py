@@ -5,6 +5,7 @@ ratio's bias falls like 1/K, its error like 1/sqrt(K), which is `standard_error`
 section 9.2). Both are about the effective sample size rather than K, and mean nothing where that is near one.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -53,7 +54,7 @@ class _Sums:
         p, scale = log_p.exp(), -2 * self.w
         variance = (self.wwpp + scale).exp() - 2 * p * (self.wwp + scale).exp() + p.square() * (self.ww + scale).exp()
         size = torch.exp(2 * self.w - self.ww)[:, 0]
-        correction = self.draws / max(self.draws - 1, 1)  # nothing is known of the error of one draw: it is 0 then
+        correction = self.draws / (self.draws - 1) if self.draws > 1 else math.nan  # one draw tells of no error
         error = (correction * variance.clamp(min=0)).sqrt()
         return Prediction(log_p, error, size, torch.full_like(size, self.draws))
 
@@ -77,10 +78,12 @@ class TargetPrediction:
 
     @property
     def standard_error(self) -> Tensor:
-        """Of the distribution's mean, (batch, dims), as in (1.4) by the delta method."""
+        """Of the distribution's mean, (batch, dims), as in (1.4) by the delta method; NaN of a single draw."""
         means, weights = self.distribution.components.mean, self.distribution.weights.unsqueeze(-1)
+        draws = means.shape[1]
+        correction = draws / (draws - 1) if draws > 1 else math.nan
         deviation = means - self.distribution.mean.unsqueeze(1)
-        return (weights * deviation).square().sum(1).sqrt()
+        return (correction * (weights * deviation).square().sum(1)).sqrt()
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
