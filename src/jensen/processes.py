@@ -36,6 +36,7 @@ def join() -> None:
     """Connect with the processes that were started with this one; nothing where there are none, or where it is done."""
     if not _several():
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported: each process would warn
     import torch
     from torch import distributed
 

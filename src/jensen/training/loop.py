@@ -296,6 +296,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-    # Every process observes the whole batch, so buffers stay equal by themselves
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    # Every process observes the whole batch, so buffers stay equal by themselves. What looks for unused parameters never
+    # sums gradients in another order than at its first step, which would make resumed runs differ in the last bit
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)]
     return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=handlers)
