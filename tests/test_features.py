@@ -376,7 +376,12 @@ def test_the_table_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> N
 
     rows = [_distance(_cell(sampler="dpm-solver++-sde", steps=1000), 1234.5), _distance(_cell(sampler=None), math.inf)]
     Console(width=80).print(distances_table(rows, share(97, 100)))
+    wide = _distance(_cell(sampler="dpm-solver++-sde", steps=100000), 1234567.25)
+    wide = wide.model_copy(update={"recognised": share(970, 1000), "evaluations": 123456.0, "seconds": 1234.5})
+    Console(width=80).print(distances_table([wide], None))
     text = capsys.readouterr().out
     for word in ("1234.50 ± 0.50", "617 ± 31", "training split", "97.0 ± 1.9 %", "dpm-solver++-sde", "1000"):
+        assert word in text
+    for word in ("1234567.25 ± 0.50", "617284 ± 30864", "97.0 ± 0.5", "1.235e+05", "1.23e+06", "100000"):
         assert word in text
     assert "…" not in text

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,22 @@ def test_resume_of_a_finished_run_changes_nothing(run: jensen.Run) -> None:
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     assert jensen.resume(run.folder).step == run.step
     assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("steps", [40, 41])
+def test_only_an_unfinished_run_needs_its_lock(run: jensen.Run, tmp_path: Path, steps: int) -> None:
+    """A lock that cannot be opened, as in a folder that can only be read."""
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    (folder / ".lock").unlink(missing_ok=True)
+    (folder / ".lock").mkdir()
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe["training"]["steps"] = steps
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    if steps == 40:
+        assert jensen.resume(folder).step == run.step
+    else:
+        with pytest.raises(OSError, match="lock"):
+            jensen.resume(folder)
 
 
 def test_training_needs_a_new_folder(run: jensen.Run) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import jensen
 from jensen.cli import main
+from jensen.evaluate.pictures import save_chart
 from jensen.recipe.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import write_file
 
@@ -100,6 +101,19 @@ def test_a_full_disk_leaves_nothing_half_written(
     with _disk_with_room_for(20):
         _refused([command, str(run), "--out", str(tmp_path / name), *FEW[command]], "make room", capsys)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_chart_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure, path = Figure(), tmp_path / "chart.png"
+    figure.subplots().plot([0, 1])
+    save_chart(figure, path)
+    before = path.read_bytes()
+    with _disk_with_room_for(200), pytest.raises(OSError, match="File too large"):
+        save_chart(figure, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["chart.png"]
 
 
 def test_a_file_that_cannot_be_replaced_leaves_no_other(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from jensen.training.checkpoint import (
     best_checkpoint,
     checkpoints,
     first_good,
+    is_finished,
     load_checkpoint,
     load_weights,
     set_aside,
@@ -96,7 +97,7 @@ def train(recipe: Recipe, out: str | Path) -> Run:
         dataset = load_dataset(recipe)
     state = _start(recipe, dataset.spec)
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
-    with _alone(folder):
+    with _alone(folder, recipe):
         processes.on_main(lambda: _establish(folder, recipe, dataset.spec))
         return _continue(folder, recipe, state, dataset)
 
@@ -112,7 +113,7 @@ def resume(folder: str | Path, stream: Streaming | None = None) -> Run:
     folder = Path(folder)
     with processes.together():
         recipe, spec = recipe_of(folder), _read_spec(folder)
-    with _alone(folder):
+    with _alone(folder, recipe):
         with processes.together():
             dataset = load_again(spec, stream)
         state = _start(recipe, spec)
@@ -189,8 +190,11 @@ def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Datas
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Within, nobody else trains the run; the lock goes with the process that holds it, however that ends."""
+def _alone(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Within, nobody else trains the run; the lock goes with the process that holds it, however that ends.
+
+    A finished run needs none, so that it may lie in a folder that can only be read.
+    """
     lock = FileLock(folder / LOCK)
 
     def acquire() -> None:
@@ -198,6 +202,9 @@ def _alone(folder: Path) -> Iterator[None]:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise InputError(f"{folder} is being trained by another process; wait for it, or stop it first") from error
+        except OSError:
+            if not is_finished(folder / CHECKPOINTS, recipe.training.steps):
+                raise
 
     processes.on_main(acquire)
     try:

@@ -131,7 +131,7 @@ def reconstruct(command: options.Reconstruct) -> None:
     """Write originals and reconstructions side by side."""
     _check_target(command.out)
     run = open_run(command.run)
-    examples = run.examples(command.data, command.split)[: command.n]
+    examples = run.examples(command.data, command.part)[: command.n]
     x = run.spec.preparation(examples.x[:], Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
     pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
     if command.out.suffix == ".npz":
@@ -149,8 +149,8 @@ def evaluate(command: options.Evaluate) -> None:
     with processes.together():
         run = open_run(command.run)
         further = further_sections(run)  # first, so that a damaged record costs no evaluation
-        source = command.data or f"{run.spec.source}, {command.split} split"
-        examples = run.examples(command.data, command.split)
+        source = command.data or f"{run.spec.source}, {command.part} split"
+        examples = run.examples(command.data, command.part)
     verdict = processes.on_main(lambda: judged(run, examples, source, command))
     if verdict:
         further = [referee_section(verdict), *further]
@@ -274,7 +274,7 @@ def score(command: options.Score) -> None:
     with processes.together():
         check_file(command.out)
         run = open_run(command.run)
-        examples = run.examples(command.data, command.split)
+        examples = run.examples(command.data, command.part)
     draws = command.draws or run.model.usual_draws
     scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=command.seed)
     processes.on_main(lambda: _write_scores(run, examples, scores, command.out))

@@ -57,7 +57,7 @@ def compress(command: options.Compress) -> None:
         check_file(path)
     run = open_run(command.run)
     codec = codec_for(run.model, command.steps)
-    raw = run.examples(command.data, command.split)[: command.n].x[:]
+    raw = run.examples(command.data, command.part)[: command.n].x[:]
     symbols = _symbols(run, codec, raw)
     began = time.perf_counter()
     with _exactly(torch.get_num_threads()):
@@ -70,7 +70,7 @@ def compress(command: options.Compress) -> None:
         seconds_back = time.perf_counter() - began
     bound_bits = -float(encoded.bound.sum()) / math.log(2)
     found = Codelength(
-        source=command.data or f"{run.spec.source}, {command.split} split",
+        source=command.data or f"{run.spec.source}, {command.part} split",
         weights=run.step,
         examples=len(raw),
         dimensions=math.prod(run.spec.shape),

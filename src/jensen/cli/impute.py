@@ -92,7 +92,7 @@ def _imputer(run: Run, command: options.Impute) -> AbstractImputer:
 def _examples(run: Run, command: options.Impute) -> tuple[Examples, Tensor]:
     """All examples of the data, and the numbers of those that are asked for."""
     if command.data is None:
-        examples = load_split(run.spec, command.split)
+        examples = load_split(run.spec, command.part)
         return examples, spread(len(examples), command.examples or SHOWN)
     examples = read_examples(command.data, run.spec, missing=run.spec.levels is None)
     return examples, spread(len(examples), command.examples)
@@ -169,7 +169,7 @@ def _calibrate(
         truth.nan_to_num(),
         hidden,
         Noise(command.seed, range(len(truth))),
-        source=command.data or f"{run.spec.source}, {command.split} split",
+        source=command.data or f"{run.spec.source}, {command.part} split",
         mask=str(command.mask),
         method=_described(imputer),
         weights=run.step,

@@ -1,16 +1,17 @@
 """What every command takes, as pydantic models: tyro makes the flags and the help from them. Imports no torch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from jensen.data.options import ReadOptions, Streaming
 from jensen.evaluate.settings import EvaluationSettings, RefereeSettings
 from jensen.features.settings import ClassifierSettings
 from jensen.recipe.settings import DiffusionRecipe, Recipe, Sampler, VAERecipe
 
+Split = Literal["train", "validation", "test"]
 RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
@@ -18,8 +19,26 @@ class _Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class _OfExamples(_Command):
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own test examples."""
+    split: Split | None = None
+    """Which of the run's own examples. Default: test."""
+
+    @property
+    def part(self) -> Split:
+        """The split of the run's own examples that is meant where there is no `data`."""
+        return self.split or "test"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.data is not None and self.split is not None:
+            raise ValueError(f"--split {self.split} is of the run's own examples; leave it out beside --data")
+        return self
+
+
 class Demo(_Command):
-    """Train both families on the embedded digits, evaluate and compare them: two minutes."""
+    """Train both families on embedded digits and compare them: two minutes."""
 
     out: Path = Path("runs/demo")
     """The folder of the two runs and of their common report; an earlier demo there is replaced."""
@@ -83,30 +102,22 @@ class Sample(_Command):
     """Diffusion: in how many steps. Default: the run's."""
 
 
-class Reconstruct(_Command):
-    """Encode examples and decode them again; originals above, reconstructions below."""
+class Reconstruct(_OfExamples):
+    """Encode examples and decode them again: originals and reconstructions."""
 
     run: RunFolder
     """The folder of the run."""
     out: Path
     """A .png of pairs, or an .npz with `x` and `reconstruction`."""
-    data: str | None = None
-    """DATA to read under the run's rules. Default: the run's own test examples."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which of the run's own examples."""
     n: PositiveInt = 16
     """How many, from the first."""
 
 
-class Evaluate(_Command):
+class Evaluate(_OfExamples):
     """Bound log p(x) on a test set: a table, evaluation.json and report.html."""
 
     run: RunFolder
     """The folder of the run."""
-    data: str | None = None
-    """DATA to read under the run's rules. Default: the run's own examples."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which of the run's own examples."""
     settings: EvaluationSettings = EvaluationSettings()
     referee: bool = False
     """Compare every estimate of log p(x) on the same few examples, with what each costs: referee.json."""
@@ -114,7 +125,7 @@ class Evaluate(_Command):
 
 
 class Compare(_Command):
-    """Show evaluations of several runs on the same test data side by side: a table, and report.html."""
+    """Show evaluations of several runs side by side: a table, and report.html."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN [RUN ...]")]
     """The folders of runs that have been evaluated on their test examples; differences are to the first."""
@@ -122,34 +133,26 @@ class Compare(_Command):
     """The folder that gets report.html and pictures/."""
 
 
-class Score(_Command):
+class Score(_OfExamples):
     """Score every example: bound in nats, standard error, bits/dim, as CSV."""
 
     run: RunFolder
     """The folder of the run."""
     out: Path
     """The .csv to write."""
-    data: str | None = None
-    """DATA to read under the run's rules. Default: the run's own test examples."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which of the run's own examples."""
     draws: int | None = Field(None, ge=2)
     """Draws per example; the standard error falls with their square root. Default: 16 of a VAE, 2 of diffusion."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
 
 
-class Predict(_Command):
-    """Predict labels or targets by p(y|x): a CSV, and where y is known how good and how calibrated that was."""
+class Predict(_OfExamples):
+    """Predict labels or targets by p(y|x); where y is known, say how well."""
 
     run: RunFolder
     """The folder of the run: a VAE trained with --predict, or a class-conditional diffusion model of labels."""
     out: Path
     """The .csv to write."""
-    data: str | None = None
-    """DATA to read under the run's rules. Default: the run's own test examples."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which of the run's own examples."""
     examples: PositiveInt | None = None
     """How many, spread evenly over them. Default: all."""
     draws: int | None = Field(None, ge=2)
@@ -158,8 +161,8 @@ class Predict(_Command):
     """The seed of the draws."""
 
 
-class Impute(_Command):
-    """Draw what is missing of examples given the rest of them: pictures, arrays, and how well calibrated that is."""
+class Impute(_OfExamples):
+    """Draw what is missing of examples given the rest: pictures and arrays."""
 
     run: RunFolder
     """The folder of the run."""
@@ -170,8 +173,6 @@ class Impute(_Command):
     observed). Default: the NaN in --data."""
     data: str | None = None
     """DATA to read under the run's rules; NaN in floats are missing. Default: the run's own test examples."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which of the run's own examples."""
     examples: PositiveInt | None = None
     """How many, spread evenly over them. Default: all of --data, or 16 of the run's own."""
     draws: PositiveInt = 5
@@ -195,7 +196,7 @@ class Impute(_Command):
 
 
 class FeaturesTrain(_Command):
-    """Train a small classifier on the run's data, in whose features distances are measured."""
+    """Train a small classifier, in whose features distances are measured."""
 
     run: RunFolder
     """The folder of the run; an earlier classifier in it is replaced."""
@@ -205,7 +206,7 @@ class FeaturesTrain(_Command):
 
 
 class FeaturesDistance(_Command):
-    """Measure how far samples are from the test split, by sampler and steps: a table and a picture."""
+    """Measure how far samples are from the data, by sampler and steps."""
 
     run: RunFolder
     """The folder of the run; what is in its distances.json already is not measured again."""
@@ -224,7 +225,7 @@ class FeaturesDistance(_Command):
 
 
 class FeaturesCheck(_Command):
-    """Test samples against the data: two-sample tests, precision and recall, and whether they are memorised."""
+    """Test samples against the data: likeness, coverage, memorisation."""
 
     run: RunFolder
     """The folder of the run; its classifier's features are used where there is one, else pixels."""
@@ -238,17 +239,13 @@ class FeaturesCheck(_Command):
     """The seed of the samples, of permutations and directions."""
 
 
-class Compress(_Command):
-    """Compress examples by a trained model, without loss: the bound cashed in, beside PNG, WebP, gzip and xz."""
+class Compress(_OfExamples):
+    """Compress examples without loss by a trained model: the bound cashed in."""
 
     run: RunFolder
     """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""
     out: Path
     """The file to write; FILE.json beside it gets its sizes."""
-    data: str | None = None
-    """DATA to read under the run's rules. Default: the run's own test examples."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which of the run's own examples."""
     n: PositiveInt | None = None
     """How many, from the first. Default: all."""
     steps: PositiveInt | None = None
@@ -260,7 +257,7 @@ class Compress(_Command):
 
 
 class Decompress(_Command):
-    """Restore the examples of a file of `compress`, bit for bit, or say why not."""
+    """Restore the examples of a file of `compress`, bit for bit."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The file that `compress` wrote."""
@@ -271,7 +268,7 @@ class Decompress(_Command):
 
 
 class Info(_Command):
-    """Say what a run is: data, model, training, how far it came, what was measured."""
+    """Say what a run is: data, model, training, how far it came."""
 
     run: RunFolder
     """The folder of the run."""

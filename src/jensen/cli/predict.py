@@ -71,7 +71,7 @@ def _linear(run: Run, examples: Examples, y: Tensor, scaling: TargetScaling) -> 
 
 
 def _source(run: Run, command: options.Predict) -> str:
-    return command.data or f"{run.spec.source}, {command.split} split"
+    return command.data or f"{run.spec.source}, {command.part} split"
 
 
 def _predict_labels(command: options.Predict, run: Run) -> None:
@@ -123,7 +123,7 @@ def _label_counts(run: Run) -> tuple[int, ...]:
 
 def _examples(run: Run, command: options.Predict) -> Examples:
     if command.data is None:
-        return run.examples(split=command.split)
+        return run.examples(split=command.part)
     return read_examples(command.data, run.spec, only_known_y=True)
 
 

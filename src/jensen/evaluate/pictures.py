@@ -1,5 +1,6 @@
 """The charts of a report: matplotlib figures on white, readable in greyscale, with no text that a user chose."""
 
+import io
 import math
 import string
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jensen.evaluate.profile import NoiseProfile
+from jensen.training.checkpoint import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -294,14 +296,16 @@ def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None
 
 
 def save_chart(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG of at most 256 colours, a third of the size of what matplotlib writes."""
+    """Write a figure as a PNG of at most 256 colours, a third of what matplotlib writes; whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    pixels.quantize(256, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+    buffer = io.BytesIO()
+    pixels.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    write_file(path, buffer.getvalue())
 
 
 def _chart(height: float) -> "tuple[Figure, Axes]":

@@ -34,8 +34,9 @@ def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Ta
     first = distances[0]
     title = f"Fréchet distance to the test split of {first.cell.n:,} samples"
     shown = Table(box=box.SIMPLE, title=title, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
-    for header in ("", "steps", "distance", "over\nfloor", "label\nright, %", "network\ncalls", "ms per\nsample"):
-        shown.add_column(header, justify="right" if header else "left", no_wrap=True)
+    shown.add_column("", overflow="fold")  # names fold where the terminal is narrow, numbers never
+    for header in ("steps", "distance", "over\nfloor", "label\nright, %", "network\ncalls", "ms per\nsample"):
+        shown.add_column(header, justify="right", no_wrap=True)
     values = aligned([first.floor, *(one.distance for one in distances)])
     ratios = aligned([one.ratio for one in distances])
     shown.add_row("training split", "", values[0], "1", "", "", "")

@@ -211,6 +211,15 @@ def best_checkpoint(folder: Path) -> Path | None:
     return next((path for path in found if best and step_of(path) == best), found[-1])
 
 
+def is_finished(folder: Path, steps: int) -> bool:
+    """Whether the last checkpoint that is not damaged leaves a training of `steps` steps nothing to do."""
+    found = checkpoints(folder)
+    if not found:
+        return False
+    record = first_good(found[::-1], _read_record)[1]
+    return record.converged or record.step >= steps
+
+
 def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
     """The first of some checkpoints that is not damaged and what `use` makes of it; warns of those passed over.
 

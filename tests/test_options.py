@@ -1,0 +1,24 @@
+"""What commands take: one set of examples, and help that fits a terminal."""
+
+from pathlib import Path
+
+import pytest
+
+from jensen.cli import main
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "evaluate", "score", "predict", "impute", "compress"])
+def test_a_split_beside_data_is_refused(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = [] if command == "evaluate" else ["--out", str(tmp_path / "out")]
+    assert main([command, str(tmp_path), "--data", "digits", "--split", "test", *out]) == 2
+    told = capsys.readouterr().err
+    assert "--split test is of the run's own examples; leave it out beside --data" in told
+    assert told.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_list_of_commands_fits_into_100_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 18
+    assert max(map(len, lines)) <= 100
