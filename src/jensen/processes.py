@@ -108,11 +108,15 @@ def gathered(mine: Sequence[Columns]) -> list[Columns]:
         return list(mine)
     from safetensors.torch import load, save
 
-    flat = {f"{place}/{name}": tensor.cpu() for place, part in enumerate(mine) for name, tensor in part.items()}
+    flat = {
+        f"{place:09}/{column:04}/{name}": tensor.cpu().contiguous().clone()
+        for place, part in enumerate(mine)
+        for column, (name, tensor) in enumerate(part.items())
+    }
     found: dict[int, dict[str, Tensor]] = {}
-    for owner, content in enumerate(_exchanged(save({name: t.contiguous().clone() for name, t in flat.items()}))):
-        for key, tensor in load(content).items():
-            place, name = key.split("/", 1)
+    for owner, content in enumerate(_exchanged(save(flat))):
+        for key, tensor in sorted(load(content).items(), key=lambda item: item[0]):  # safetensors keeps no order
+            place, _, name = key.split("/", 2)
             found.setdefault(int(place) * count() + owner, {})[name] = tensor
     return [found[place] for place in sorted(found)]
 
@@ -217,9 +221,10 @@ def shard(model: "nn.Module", device: str) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    for name, parameter in model.named_parameters():
-        if not parameter.ndim:
-            raise InputError(f"sharding full: the weight {name} is a single number, which has no parts; choose none")
+    with together():
+        for name, parameter in model.named_parameters():
+            if not parameter.ndim:
+                raise InputError(f"sharding full: weight {name} is a single number, which has no parts; choose none")
     mesh = init_device_mesh(device, (count(),))
     blocks = [child for module in model.modules() if isinstance(module, nn.ModuleList) for child in module]
     for block in reversed(blocks):

@@ -140,6 +140,7 @@ def steps(
     def read(step: int) -> Batch:
         return batch_at(step, data, preparation, size, seed, rows, device)
 
+    trained = [*state.dense, *state.tables]
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
@@ -151,7 +152,7 @@ def steps(
         batch = batch_of(step)
         noise = Noise(generator(seed, Stream.TRAINING, step, device=device)).part(rows, size)
         compute = partial(gradient, model, batch, step, noise, accelerator.backward)  # grad Loss
-        loss, state.micro_batch_size = within_memory(compute, model.parameters(), len(batch.x), state.micro_batch_size)
+        loss, state.micro_batch_size = within_memory(compute, trained, len(batch.x), state.micro_batch_size)
         loss = of_all(accelerator, loss)
         state.model.observe(loss.noted)
         norm = optimise(state, rate, settings.clip_norm)  # (theta, lambda) = opt_step(grad Loss)
@@ -296,7 +297,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-    # Every process observes the whole batch, so buffers stay equal by themselves. What looks for unused parameters never
-    # sums gradients in another order than at its first step, which would make resumed runs differ in the last bit
+    # Every process observes the whole batch, so buffers stay equal by themselves. Where unused parameters are looked for,
+    # gradients are summed in one order always; else in another after the first step, and resumed runs would differ
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)]
     return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=handlers)

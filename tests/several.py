@@ -1,0 +1,73 @@
+"""Several processes as torchrun starts them, but with everything imported: what test_processes.py runs commands in."""
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Words = Sequence[object]
+Process = multiprocessing.process.BaseProcess
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the processes of one group came to: each one's exit status of the last command, and all that it said."""
+
+    codes: list[int | None]
+    out: list[str]
+    err: list[str]
+
+
+def start(count: int, commands: Sequence[Words], folder: Path) -> list[Process]:
+    """Start `count` processes, each of which runs all the commands of jensen one after the other."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jensen.run", "jensen.cli.actions", "torch.utils.tensorboard", "accelerate"])
+    ports = [_free_port() for _ in commands]
+    words = [[str(word) for word in command] for command in commands]
+    folder.mkdir(exist_ok=True)
+    processes = [
+        context.Process(target=_take_part, args=(rank, count, ports, words, folder), daemon=True)
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def run(count: int, commands: Sequence[Words], folder: Path) -> Told:
+    """The same, and wait for their end."""
+    return ended(start(count, commands, folder), folder)
+
+
+def ended(processes: Sequence[Process], folder: Path) -> Told:
+    """Wait for their end, two minutes at most."""
+    for process in processes:
+        process.join(120)
+        process.kill()  # which does nothing to one that has ended
+    out, err = ([(folder / f"{rank}.{name}").read_text() for rank in range(len(processes))] for name in ("out", "err"))
+    return Told([process.exitcode for process in processes], out, err)
+
+
+def _take_part(rank: int, count: int, ports: list[int], commands: list[list[str]], folder: Path) -> None:
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if count > 1:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
+    sys.exit(max(_command(port, words) for port, words in zip(ports, commands, strict=True)))
+
+
+def _command(port: int, words: list[str]) -> int:
+    from jensen.cli import main
+
+    os.environ["MASTER_PORT"] = str(port)
+    return main(words)
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
