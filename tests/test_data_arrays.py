@@ -340,7 +340,7 @@ def test_what_is_no_data_is_refused(tmp_path):
     refused(written(tmp_path / "one.png", b"\x89PNG"), "single image; name the folder")
     (tmp_path / "texts").mkdir()
     written(tmp_path / "texts" / "a.txt", b"a")
-    refused(tmp_path / "texts", "holds no PNG, JPEG, WebP or IDX files, only .txt")
+    refused(tmp_path / "texts", "holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only .txt")
     refused("/dev/null", "neither a file nor a folder")
 
 

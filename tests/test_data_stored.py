@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import jensen
 from jensen.data import Dataset, ReadOptions, load_again, load_data, read_examples
-from jensen.data.stored import DENSE, Ahead, FileRows, Stored
+from jensen.data.stored import DENSE, Ahead, FileRows, OpenFile, Stored
 from jensen.errors import InputError
 from jensen.evaluate import fingerprint
 from jensen.evaluate.scores import score
@@ -242,7 +242,7 @@ def test_large_data_stay_on_disk_of_their_own_accord(tmp_path, monkeypatch):
 def test_rows_of_a_file_near_and_far(tmp_path):
     values = byte_images(1000, shape=(7,))
     (tmp_path / "x").write_bytes(b"before" + values.tobytes() + b"after")
-    rows = FileRows(tmp_path / "x", 6, values.shape, values.dtype)
+    rows = FileRows(OpenFile(tmp_path / "x"), 6, values.shape, values.dtype)
     scattered = np.array([999, 0, 500, 500])
     assert scattered.max() - scattered.min() > DENSE * len(scattered)
     for chosen in (scattered, np.array([7, 5, 6, 9]), np.arange(100), np.array([3]), slice(3, 990, 2), slice(5, 5)):

@@ -1,8 +1,9 @@
 """Data: formats in, tensors and a `DataSpec` out. This chapter knows no probability.
 
-Reading order: `options` (what may be said), `read` (which reader), `digits`, `idx`, `arrays`, `images` (the readers),
-`layout` and `decode` (their rules), `split`, `preparation` and `choose` (raw numbers to model input), `spec`, `load`,
-`report`, `grid`. Names are imported when first used, so that `jensen.data.options` stays light.
+Reading order: `options` (what may be said), `read` (which reader), `digits`, `idx`, `arrays`, `images`, `table` (the
+readers), `layout`, `decode`, `pictures` and `columns` (their rules), `stored` and `survey` (data larger than memory),
+`split`, `preparation` and `choose` (raw numbers to model input), `spec`, `load`, `report`, `grid`. Names are imported
+when first used, so that `jensen.data.options` stays light.
 """
 
 from importlib import import_module

@@ -13,7 +13,7 @@ import numpy as np
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
 from jensen.data.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
-from jensen.data.stored import FileRows, Values, readable_by_rows
+from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 from jensen.progress import track
 
@@ -33,7 +33,7 @@ def read_npy_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     if options.streams(math.prod(shape) * dtype.itemsize) and readable_by_rows(
         str(path), options, "is in Fortran order: write it with numpy.ascontiguousarray" if column_major else None
     ):
-        values = FileRows(path, offset, shape, dtype)
+        values = FileRows(OpenFile(path), offset, shape, dtype)
     return assemble("array", [Part(str(path), values)], options, refuse)
 
 
@@ -83,7 +83,7 @@ def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options
         file.seek(info.header_offset)
         *_, name_length, extra_length = struct.unpack(LOCAL_HEADER, file.read(struct.calcsize(LOCAL_HEADER)))
     before = info.header_offset + struct.calcsize(LOCAL_HEADER) + name_length + extra_length
-    return FileRows(path, before + length, shape, dtype)
+    return FileRows(OpenFile(path), before + length, shape, dtype)
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:

@@ -1,71 +1,65 @@
-"""Columns of Arrow tables: files mapped into memory, lists of numbers as arrays without a copy, rows by number."""
+"""Columns of Arrow tables: lists of numbers and encoded images, and where in their files single rows lie."""
 
 import io
 import mmap
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from jensen.data.pictures import AbstractPictures
-from jensen.data.stored import AbstractRows
+from jensen.data.stored import FileRows, OpenFile, Values, joined
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow
 
 PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # the latter two: Arrow
-RESIDENT = 1 << 26  # bytes of a mapped file that may stay resident
-TOUCHED = 1 << 16  # bytes that become resident, at most, with each row that is touched
 
 
 class Shard:
-    """The batches of one Arrow or Parquet file, the columns that are wanted; Arrow files are mapped."""
+    """The batches of one Parquet or Arrow file, the columns that are wanted; of Arrow, where in the file they lie."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], in_memory: bool) -> None:
         import pyarrow
 
         self.path = path
-        self._map: mmap.mmap | None = None
+        self.file: OpenFile | None = None
+        """Where Arrow is to stay on disk."""
         try:
             if is_parquet(path):
                 self.batches = _parquet(path, columns)
             else:
                 with path.open("rb") as file:
-                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self.batches = [batch.select(columns) for batch in _batches(self._map)]
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._mapped = pyarrow.py_buffer(mapped)
+                self.batches = [batch.select(columns) for batch in _batches(self._mapped)]
+                self.file = None if in_memory else OpenFile(path)
             for batch in self.batches:
                 for column in batch.columns:
                     column.validate(full=True)
         except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
             raise damaged(path, error) from error
-        self.forget()
 
     def __len__(self) -> int:
         return sum(batch.num_rows for batch in self.batches)
 
-    @property
-    def compressed(self) -> bool:
-        """Whether a mapped file holds compressed batches, which were unpacked into memory."""
-        import pyarrow
+    def pieces(self, name: str) -> "Iterator[pyarrow.Array]":
+        """A column, batch by batch. Raises InputError where it is empty in a row."""
+        for batch in self.batches:
+            column = batch.column(name)
+            if column.null_count:
+                many = f"{column.null_count} rows"
+                raise InputError(f"{self.path}: column {name!r} is empty in {many}; leave such rows out")
+            yield column
 
-        if self._map is None:
-            return False
-        mapped = pyarrow.py_buffer(self._map)
-        return any(
-            not mapped.address <= buffer.address < mapped.address + mapped.size
-            for batch in self.batches
-            for column in batch.columns
-            for buffer in column.buffers()
-            if buffer is not None and buffer.size
-        )
-
-    def forget(self) -> None:
-        """What has been read of a mapped file is resident no more; it stays in the system's cache."""
-        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+    def place(self, address: int) -> int:
+        """Where in the file that lies. Raises InputError for what does not, since it was compressed there."""
+        place = address - self._mapped.address
+        if not 0 <= place < self._mapped.size:
+            raise InputError(f"{self.path}: is compressed, so single rows cannot be read; write it uncompressed")
+        return place
 
 
 def is_parquet(path: Path) -> bool:
@@ -88,77 +82,33 @@ def _parquet(path: Path, columns: Sequence[str]) -> "list[pyarrow.RecordBatch]":
     return parquet.read_table(path, columns=list(columns), page_checksum_verification=True).to_batches()
 
 
-def _batches(mapped: mmap.mmap) -> "list[pyarrow.RecordBatch]":
+def _batches(content: "pyarrow.Buffer") -> "list[pyarrow.RecordBatch]":
     import pyarrow
 
-    source = pyarrow.BufferReader(pyarrow.py_buffer(mapped))
-    if mapped[: len(FILE_MAGIC)] == FILE_MAGIC:
+    source = pyarrow.BufferReader(content)
+    if content[: len(FILE_MAGIC)].to_pybytes() == FILE_MAGIC:
         reader = pyarrow.ipc.open_file(source)
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]
     return list(pyarrow.ipc.open_stream(source))
 
 
-class _Column:
-    """One column of shards, a row after the other."""
-
-    def __init__(self, shards: Sequence[Shard], name: str) -> None:
-        self._shards = shards
-        self._pieces = [batch.column(name) for shard in shards for batch in shard.batches]
-        self._owners = [shard for shard in shards for _ in shard.batches]
-        self._starts = np.cumsum([0, *map(len, self._pieces)])
-        self._touched = 0
-        for piece, owner in zip(self._pieces, self._owners, strict=True):
-            if piece.null_count:
-                raise InputError(
-                    f"{owner.path}: column {name!r} is empty in {piece.null_count} rows; leave such rows out"
-                )
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def where(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The piece that each row is in, and its place there."""
-        piece = np.searchsorted(self._starts, rows, side="right") - 1
-        return piece, rows - self._starts[piece]
-
-    def touch(self, rows: int, row_bytes: int) -> None:
-        """Takes note that rows were read, and now and then gives back the memory."""
-        self._touched += rows * (row_bytes + TOUCHED)
-        if self._touched > RESIDENT:
-            self._touched = 0
-            for shard in self._shards:
-                shard.forget()
-
-
-class NumberRows(AbstractRows):
-    """A column of numbers or of equally long lists of them, nested or not."""
-
-    def __init__(self, shards: Sequence[Shard], name: str) -> None:
-        self._column = column = _Column(shards, name)
-        self._pieces = []
-        for piece, owner in zip(column._pieces, column._owners, strict=True):
+def number_values(shards: Sequence[Shard], name: str) -> Values:
+    """A column of numbers or of equally long lists of them, nested or not: rows of Arrow files, an array of Parquet."""
+    parts: list[Values] = []
+    for shard in shards:
+        for piece in shard.pieces(name):
             try:
-                self._pieces.append(numbers(piece))
+                array = numbers(piece)
             except ValueError as error:
-                raise InputError(f"{owner.path}: column {name!r} {error}") from error
-        first = self._pieces[0]
-        for array, owner in zip(self._pieces, column._owners, strict=True):
-            if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+                raise InputError(f"{shard.path}: column {name!r} {error}") from error
+            if parts and (array.shape[1:] != parts[0].shape[1:] or array.dtype != parts[0].dtype):
                 raise InputError(
-                    f"{owner.path}: column {name!r} holds {array.shape[1:]} numbers of {array.dtype} in a row, but "
-                    f"before {first.shape[1:]} of {first.dtype}; they must agree"
+                    f"{shard.path}: column {name!r} holds {array.shape[1:]} numbers of {array.dtype} in a row, but "
+                    f"before {parts[0].shape[1:]} of {parts[0].dtype}; they must agree"
                 )
-        self.shape, self.dtype = (len(column), *first.shape[1:]), first.dtype
-        column.touch(len(column), 0)
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        pieces, places = self._column.where(rows)
-        for piece in np.unique(pieces).tolist():
-            mine = pieces == piece
-            found[mine] = self._pieces[piece][places[mine]]
-        self._column.touch(len(rows), found[:1].nbytes)
-        return found
+            place = shard.place(array.ctypes.data) if shard.file else 0
+            parts.append(FileRows(shard.file, place, array.shape, array.dtype) if shard.file else array)
+    return joined(parts)
 
 
 class PictureColumn(AbstractPictures):
@@ -166,35 +116,62 @@ class PictureColumn(AbstractPictures):
 
     def __init__(self, shards: Sequence[Shard], name: str) -> None:
         self._name = name
-        self._column = _Column(shards, name)
+        self._pieces: list[_Encoded] = []
+        for shard in shards:
+            row = 0
+            for piece in shard.pieces(name):
+                self._pieces.append(_Encoded(shard, row, piece))
+                row += len(piece)
+        self._starts = np.cumsum([0, *(len(piece) for piece in self._pieces)])
 
     def __len__(self) -> int:
-        return len(self._column)
+        return int(self._starts[-1])
 
     def name(self, number: int) -> str:
-        piece, _ = self._place(number)
-        owner = self._column._owners[piece]
-        before = sum(len(shard) for shard in self._column._shards[: self._column._shards.index(owner)])
-        return f"{owner.path}: {self._name!r} of row {number - before}"
+        piece, place = self._place(number)
+        return f"{piece.path}: {self._name!r} of row {piece.first + place}"
 
     def open(self, number: int) -> IO[bytes]:
         piece, place = self._place(number)
-        content = self._contents[piece][place].as_py()
+        content = piece.read(place)
         if content is None:
             raise InputError(f"{self.name(number)}: names a file and holds no image; embed the images in the table")
-        self._column.touch(1, len(content))
         return io.BytesIO(content)
 
-    def _place(self, number: int) -> tuple[int, int]:
-        pieces, places = self._column.where(np.array([number]))
-        return int(pieces[0]), int(places[0])
+    def _place(self, number: int) -> tuple["_Encoded", int]:
+        piece = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._pieces[piece], number - int(self._starts[piece])
 
-    @cached_property
-    def _contents(self) -> "list[pyarrow.Array]":
-        import pyarrow
 
-        pieces = self._column._pieces
-        return [piece.field("bytes") if pyarrow.types.is_struct(piece.type) else piece for piece in pieces]
+class _Encoded:
+    """A batch of encoded images: where each begins and ends, in a file or in memory."""
+
+    def __init__(self, shard: Shard, first: int, column: "pyarrow.Array") -> None:
+        from pyarrow import compute, large_binary, types
+
+        self.path, self.first = shard.path, first
+        content = compute.struct_field(column, "bytes") if types.is_struct(column.type) else column
+        self._missing = content.is_null().to_numpy(zero_copy_only=False)
+        wide = np.int64 if content.type == large_binary() else np.int32
+        _, places, body = content.buffers()
+        self._places = np.frombuffer(places, wide)[content.offset : content.offset + len(content) + 1].copy()
+        self._file = shard.file
+        self._body = None if shard.file else body
+        self._start = shard.place(body.address) if shard.file and body else 0
+
+    def __len__(self) -> int:
+        return len(self._missing)
+
+    def read(self, place: int) -> bytes | None:
+        """The encoded image, None where there is none."""
+        if self._missing[place]:
+            return None
+        start, end = int(self._places[place]), int(self._places[place + 1])
+        if self._file is None:
+            return self._body.slice(start, end - start).to_pybytes() if self._body else b""
+        content = bytearray(end - start)
+        self._file.fill(memoryview(content), self._start + start)
+        return bytes(content)
 
 
 def numbers(column: "pyarrow.Array") -> np.ndarray:

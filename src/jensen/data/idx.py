@@ -13,7 +13,7 @@ import numpy as np
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
 from jensen.data.reading import Reading, Refuse
-from jensen.data.stored import FileRows, Values, readable_by_rows
+from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -90,7 +90,7 @@ def _values(path: Path, options: ReadOptions) -> Values:
             dtype, shape = _header(stream, path)
             expected, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
             _refuse_length(path, shape, expected, held)
-            return FileRows(path, stream.tell(), shape, dtype)
+            return FileRows(OpenFile(path), stream.tell(), shape, dtype)
     return read_idx(path)
 
 

@@ -54,7 +54,8 @@ def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> Non
     """Refuses an option that these data cannot heed."""
     for name, kinds in _APPLIES.items():
         if reading.kind not in kinds and getattr(options, name) != getattr(DEFAULTS, name):
-            refuse(f"--{name.replace('_', '-')} is for {' and '.join(kinds)} but DATA is {reading.kind}; leave it out")
+            others = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if len(kinds) > 1 else kinds[0]
+            refuse(f"--{name.replace('_', '-')} is for {others} but DATA is {reading.kind}; leave it out")
     if reading.levels is not None and options.missing and reading.kind in _APPLIES["missing"]:
         refuse("--missing is for floats, where NaN are missing, but the data are integers; convert them to float32")
     if reading.levels is None and options.levels is not None:

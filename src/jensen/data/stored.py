@@ -62,44 +62,51 @@ class AbstractRows(ABC):
 Values = np.ndarray | AbstractRows
 
 
-class FileRows(AbstractRows):
-    """An array in C order that lies in a file from byte `offset` on.
+class OpenFile:
+    """A file that is read at any place, by any thread; kept open, so that one put in its place does not mix with it.
 
     Read, not mapped: a mapped file that shrinks ends the process (SIGBUS), and its pages count as resident memory.
     """
 
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
-        self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
-        self._file = os.open(path, os.O_RDONLY)  # kept open: a file put in this one's place does not mix with it
-        weakref.finalize(self, os.close, self._file)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        first, last = int(rows.min()), int(rows.max())
-        between = last - first + 1
-        if between <= DENSE * len(rows):
-            block = self._block(between)
-            self._fill(block, first)
-            contiguous = between == len(rows) and bool((rows[1:] > rows[:-1]).all())
-            return block if contiguous else block[rows - first]
-        block = self._block(len(rows))
-        for place, row in enumerate(rows.tolist()):
-            self._fill(block[place : place + 1], row)
-        return block
-
-    def _block(self, count: int) -> np.ndarray:
-        return np.empty((count, *self.shape[1:]), self.dtype)
-
-    def _fill(self, block: np.ndarray, first: int) -> None:
-        view, position = memoryview(block.reshape(-1).view(np.uint8).data), self.offset + first * self._row_bytes
+    def fill(self, view: memoryview, position: int) -> None:
+        """Read as many bytes as `view` takes. Raises InputError where they are not there any more."""
         while view:
             try:
-                count = os.preadv(self._file, [view], position)
+                count = os.preadv(self._descriptor, [view], position)
             except OSError as error:
                 raise InputError(f"{self.path}: cannot be read any more ({error.strerror}); check the disk") from error
             if not count:
                 raise InputError(f"{self.path}: has become shorter since it was opened; restore it")
             view, position = view[count:], position + count
+
+
+class FileRows(AbstractRows):
+    """An array in C order that lies in a file from byte `offset` on."""
+
+    def __init__(self, file: OpenFile, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._file, self._offset, self.shape, self.dtype = file, offset, shape, dtype
+        self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        first, last = int(rows.min()), int(rows.max())
+        between = last - first + 1
+        if between <= DENSE * len(rows):
+            block = self._read(first, np.empty((between, *self.shape[1:]), self.dtype))
+            contiguous = between == len(rows) and bool((rows[1:] > rows[:-1]).all())
+            return block if contiguous else block[rows - first]
+        block = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for place, row in enumerate(rows.tolist()):
+            self._read(row, block[place : place + 1])
+        return block
+
+    def _read(self, first: int, block: np.ndarray) -> np.ndarray:
+        self._file.fill(memoryview(block.reshape(-1).view(np.uint8).data), self._offset + first * self._row_bytes)
+        return block
 
 
 class Converted(AbstractRows):

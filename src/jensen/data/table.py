@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen.data.arrays import DATA_NAMES, LABEL_NAMES, listed
-from jensen.data.columns import NumberRows, PictureColumn, Shard, damaged, is_parquet, numbers
+from jensen.data.columns import PictureColumn, Shard, damaged, is_parquet, number_values, numbers
 from jensen.data.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
 from jensen.data.options import ReadOptions
 from jensen.data.pictures import gather
@@ -45,7 +45,7 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     if _holds_images(schema.field(x).type):
         reading = _pictures(source, opened, x, y, options, refuse)
     else:
-        parts = [_numbers(source, split, files, x, y, streams) for split, files in opened.items()]
+        parts = [_numbers(source, split, files, x, y) for split, files in opened.items()]
         reading = assemble("table", parts, options, refuse)
     others = [name for name in schema.names if name not in wanted]
     note = f"x is column {x!r}, y is {f'column {y!r}' if y else 'none'}; left out: {listed(others)}"
@@ -106,11 +106,7 @@ def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> lis
     """The shards; Parquet that is to stay on disk as the Arrow files that it is unpacked into."""
     if streams and is_parquet(paths[0]):
         paths = _unpacked(paths, columns)
-    shards = [Shard(path, columns) for path in paths]
-    for shard in shards:
-        if streams and shard.compressed:
-            raise InputError(f"{shard.path}: is compressed, so single rows cannot be read; write it uncompressed")
-    return shards
+    return [Shard(path, columns, not streams) for path in paths]
 
 
 def _bytes(path: Path) -> int:
@@ -214,17 +210,13 @@ def _beside(shards: Sequence[Shard], name: str | None) -> np.ndarray | None:
 
     parts = []
     for shard in shards:
-        for batch in shard.batches:
-            column = batch.column(name)
-            kind = column.type
-            if column.null_count:
-                raise InputError(f"{shard.path}: column {name!r} is empty in {column.null_count} rows; leave them out")
-            if types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind):
-                values = np.array(column.to_pylist())
-                parts.append(values.astype(np.int64) if types.is_boolean(kind) else values)
+        for column in shard.pieces(name):
+            if types.is_string(column.type) or types.is_large_string(column.type):
+                parts.append(np.array(column.to_pylist()))
                 continue
+            whole = column.cast("int64") if types.is_boolean(column.type) else column
             try:
-                parts.append(numbers(column).copy())
+                parts.append(numbers(whole).copy())
             except ValueError as error:
                 raise InputError(f"{shard.path}: column {name!r} {error}") from error
     return np.concatenate(parts)
@@ -242,9 +234,8 @@ def _class_names(reading: Reading, feature: Any) -> tuple[str, ...] | None:
 # ---------------------------------------------------------------------------------------------- readings
 
 
-def _numbers(source: Path, split: str | None, shards: Sequence[Shard], x: str, y: str | None, streams: bool) -> Part:
-    rows = NumberRows(shards, x)
-    return Part(_named(source, split, x), rows if streams else rows[:], _beside(shards, y), split)
+def _numbers(source: Path, split: str | None, shards: Sequence[Shard], x: str, y: str | None) -> Part:
+    return Part(_named(source, split, x), number_values(shards, x), _beside(shards, y), split)
 
 
 def _pictures(
