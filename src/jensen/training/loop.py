@@ -297,7 +297,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-    # Every process observes the whole batch, so buffers stay equal by themselves. Where unused parameters are looked for,
-    # gradients are summed in one order always; else in another after the first step, and resumed runs would differ
+    # Every process observes the whole batch, so buffers stay equal by themselves. Where unused parameters are looked
+    # for, gradients are always summed in one order; else in another after the first step: resumed runs would differ
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)]
     return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=handlers)
