@@ -150,7 +150,7 @@ def steps(
             yield Step(state.step, None, {}, rate, None)
             continue
         batch = batch_of(step)
-        noise = Noise(generator(seed, Stream.TRAINING, step, device=device)).part(rows, size)
+        noise = Noise(generator(seed, Stream.TRAINING, step, device=device), rows, size)
         compute = partial(gradient, model, batch, step, noise, accelerator.backward)  # grad Loss
         loss, state.micro_batch_size = within_memory(compute, trained, len(batch.x), state.micro_batch_size)
         loss = of_all(accelerator, loss)
@@ -254,7 +254,7 @@ def batch_at(
     x = examples.x.index_select(0, index)
     labels = None if examples.labels is None else examples.labels.index_select(0, index)
     targets = None if examples.targets is None else examples.targets.index_select(0, index)
-    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device)).part(rows, batch_size)
+    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device), rows, batch_size)
     return Batch(preparation(x.to(device), noise), index, labels, targets)
 
 
