@@ -25,11 +25,11 @@ def start(count: int, commands: Sequence[Words], folder: Path) -> list[Process]:
     """Start `count` processes, each of which runs all the commands of jensen one after the other."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jensen.run", "jensen.cli.actions", "torch.utils.tensorboard", "accelerate"])
-    ports = [_free_port() for _ in commands]
+    port = _free_port()
     words = [[str(word) for word in command] for command in commands]
     folder.mkdir(exist_ok=True)
     processes = [
-        context.Process(target=_take_part, args=(rank, count, ports, words, folder), daemon=True)
+        context.Process(target=_take_part, args=(rank, count, port, words, folder), daemon=True)
         for rank in range(count)
     ]
     for process in processes:
@@ -51,20 +51,16 @@ def ended(processes: Sequence[Process], folder: Path) -> Told:
     return Told([process.exitcode for process in processes], out, err)
 
 
-def _take_part(rank: int, count: int, ports: list[int], commands: list[list[str]], folder: Path) -> None:
+def _take_part(rank: int, count: int, port: int, commands: list[list[str]], folder: Path) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if count > 1:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
         os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
-    sys.exit(max(_command(port, words) for port, words in zip(ports, commands, strict=True)))
-
-
-def _command(port: int, words: list[str]) -> int:
+        os.environ["MASTER_PORT"] = str(port)
     from jensen.cli import main
 
-    os.environ["MASTER_PORT"] = str(port)
-    return main(words)
+    sys.exit(max(main(words) for words in commands))
 
 
 def _free_port() -> int:

@@ -64,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
         else:
             warnings.simplefilter("ignore")
-        return _main(words)
+        status = _main(words)
+        if arguments is None and status == 0:
+            processes.leave()
+        return status
 
 
 def _show_warning(
@@ -91,7 +94,6 @@ def _main(words: list[str]) -> int:
                 raise InputError(f"jensen {name} is work for one process; start it without torchrun or accelerate")
             options = _parse(name, rest)
         _run(name, options)
-        processes.leave()
         return 0
     except processes.OtherProcessError:
         return 2

@@ -120,7 +120,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
 def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All of every tensor in the main process, which writes them; nothing elsewhere."""
     found = {}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):  # in one order everywhere, which loaded moments do not have
         full = processes.whole(tensor)
         if processes.is_main():
             found[name] = full.contiguous() if full is tensor else full.cpu()
