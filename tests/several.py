@@ -21,15 +21,15 @@ class Told:
     err: list[str]
 
 
-def start(count: int, commands: Sequence[Words], folder: Path) -> list[Process]:
-    """Start `count` processes, each of which runs all the commands of jensen one after the other."""
+def start(count: int, commands: Sequence[Words], folder: Path, machines: int = 1) -> list[Process]:
+    """Start `count` processes, as if on several machines, each to run all the commands of jensen one after the other."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jensen.run", "jensen.cli.actions", "torch.utils.tensorboard", "accelerate"])
     port = _free_port()
     words = [[str(word) for word in command] for command in commands]
     folder.mkdir(exist_ok=True)
     processes = [
-        context.Process(target=_take_part, args=(rank, count, port, words, folder), daemon=True)
+        context.Process(target=_take_part, args=(rank, count, count // machines, port, words, folder), daemon=True)
         for rank in range(count)
     ]
     for process in processes:
@@ -37,9 +37,9 @@ def start(count: int, commands: Sequence[Words], folder: Path) -> list[Process]:
     return processes
 
 
-def run(count: int, commands: Sequence[Words], folder: Path) -> Told:
+def run(count: int, commands: Sequence[Words], folder: Path, machines: int = 1) -> Told:
     """The same, and wait for their end."""
-    return ended(start(count, commands, folder), folder)
+    return ended(start(count, commands, folder, machines), folder)
 
 
 def ended(processes: Sequence[Process], folder: Path) -> Told:
@@ -51,11 +51,11 @@ def ended(processes: Sequence[Process], folder: Path) -> Told:
     return Told([process.exitcode for process in processes], out, err)
 
 
-def _take_part(rank: int, count: int, port: int, commands: list[list[str]], folder: Path) -> None:
+def _take_part(rank: int, count: int, local: int, port: int, commands: list[list[str]], folder: Path) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if count > 1:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        names = {"RANK": rank, "LOCAL_RANK": rank % local, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": local}
         os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
         os.environ["MASTER_PORT"] = str(port)
     from jensen.cli import main

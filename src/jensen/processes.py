@@ -78,6 +78,11 @@ def rank() -> int:
     return distributed.get_rank()
 
 
+def on_this_machine() -> int:
+    """How many of them share this one's machine."""
+    return min(count(), int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
 def is_main() -> bool:
     """Whether this is the process that writes and speaks; also before it has joined the others."""
     return not _several() or int(os.environ["RANK"]) == MAIN
@@ -210,10 +215,11 @@ def agree(what: str, value: str) -> None:
 # ---------------------------------------------------------------------------------------------- sharded tensors
 
 
-def shard(model: "nn.Module", device: str) -> None:
-    """Spread the weights over all processes, each block of the model by itself (FSDP2); nothing where there is one.
+def shard(model: "nn.Module", device: str, within: int) -> None:
+    """Spread the weights over each `within` processes, each block of the model by itself (FSDP2); alone, do nothing.
 
-    The blocks are what is in a `ModuleList`. Raises `InputError` for a weight that is a single number.
+    The blocks are what is in a `ModuleList`. Raises `InputError` for a weight that is a single number, and where the
+    processes are no multiple of `within`.
     """
     if count() == 1:
         return
@@ -224,8 +230,10 @@ def shard(model: "nn.Module", device: str) -> None:
     with together():
         for name, parameter in model.named_parameters():
             if not parameter.ndim:
-                raise InputError(f"sharding full: weight {name} is a single number, which has no parts; choose none")
-    mesh = init_device_mesh(device, (count(),))
+                raise InputError(f"sharding: the weight {name} is a single number, which has no parts; choose none")
+        if count() % within:
+            raise InputError(f"sharding hybrid: {count()} processes, {within} here; start as many on every machine")
+    mesh = init_device_mesh(device, (count() // within, within) if within < count() else (count(),))
     blocks = [child for module in model.modules() if isinstance(module, nn.ModuleList) for child in module]
     for block in reversed(blocks):
         fully_shard(block, mesh=mesh)

@@ -151,8 +151,9 @@ def _start(recipe: Recipe, spec: DataSpec) -> TrainingState:
         device = accelerator_for(recipe.training).device
         _check_shares(recipe, device)
         model = build_model(recipe, spec).to(device)
-    if recipe.training.sharding == "full":
-        processes.shard(model, device.type)
+    if recipe.training.sharding != "none":
+        within = processes.count() if recipe.training.sharding == "full" else processes.on_this_machine()
+        processes.shard(model, device.type, within)
     return TrainingState.start(model, recipe.training)
 
 
@@ -167,10 +168,11 @@ def _check_shares(recipe: Recipe, device: torch.device) -> None:
         )
     if count > 1 and isinstance(recipe, VAERecipe) and recipe.model.free_bits:
         raise InputError(f"free_bits on {count} processes: it is about the mean of a whole batch; train with one")
-    if count > 1 and training.sharding == "full" and training.precision == "float16":
-        raise InputError("precision float16 with sharding full: expected bfloat16 or float32; choose one of them")
+    sharded = training.sharding != "none"
+    if count > 1 and sharded and training.precision == "float16":
+        raise InputError("precision float16 with sharding: expected bfloat16 or float32; choose one of them")
     table = isinstance(recipe, VAERecipe) and recipe.model.posterior == "per-datapoint"
-    if count > 1 and table and (training.sharding == "full" or device.type == "cuda"):
+    if count > 1 and table and (sharded or device.type == "cuda"):
         raise InputError(
             f"posterior per-datapoint on {count} processes: the sparse gradients of its table are averaged on CPUs, "
             "with sharding none; choose device cpu and that, or posterior amortised"

@@ -169,7 +169,7 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # what is to follow it does not exist
-        return accelerator.prepare_model(model, evaluation_mode=settings.sharding == "full")
+        return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
 
 
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:

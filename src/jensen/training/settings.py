@@ -67,5 +67,6 @@ class TrainingSettings(BaseModel):
     """CPU threads. One suits MLPs, and a busy machine; convolutions gain from more. Part of what makes a run exact."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: CUDA if there is one, else the CPU."""
-    sharding: Literal["none", "full"] = "none"
-    """Of several processes each keeps all weights, or its share of them, of gradients, moments and average (FSDP2)."""
+    sharding: Literal["none", "full", "hybrid"] = "none"
+    """Each of several processes keeps all weights, gradients, moments and averages; its share of them (FSDP2); or its
+    share among those of its machine."""
