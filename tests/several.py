@@ -22,7 +22,7 @@ class Told:
 
 
 def start(count: int, commands: Sequence[Words], folder: Path, machines: int = 1) -> list[Process]:
-    """Start `count` processes, as if on several machines, each to run all the commands of jensen one after the other."""
+    """Start `count` processes, as if on several machines; each runs all the commands one after the other."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jensen.run", "jensen.cli.actions", "torch.utils.tensorboard", "accelerate"])
     port = _free_port()
