@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jensen.errors import InputError
+from jensen.nets.blocks import AbstractBlockNetwork
 
 
 def _halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
@@ -19,7 +20,7 @@ def _halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-class ConvolutionalEncoder(nn.Module):
+class ConvolutionalEncoder(AbstractBlockNetwork):
     """(batch, C, H, W) -> (batch, outputs): one stride-2 3x3 convolution with SiLU per width, then a linear layer.
 
     Raises `InputError` where `shape` is not (C, H, W).
@@ -34,11 +35,11 @@ class ConvolutionalEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = F.silu(layer(x))
+            x = self.block(_halved, layer, x)
         return self.last(x.flatten(1))
 
 
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(AbstractBlockNetwork):
     """(batch, latent) -> (batch, outputs, C, H, W): a linear layer, then per width SiLU, upsampling, a 3x3 convolution.
 
     The mirror image of `ConvolutionalEncoder`: nearest-neighbour upsampling passes through the same sizes, so any H and
@@ -57,5 +58,13 @@ class ConvolutionalDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = self.first(z).unflatten(1, self.start)
         for layer, size in zip(self.layers, self.sizes[1:], strict=True):
-            h = layer(F.interpolate(F.silu(h), size=size))
+            h = self.block(_enlarged, layer, h, size)
         return h.reshape(len(z), *self.output)
+
+
+def _halved(layer: nn.Module, x: Tensor) -> Tensor:
+    return F.silu(layer(x))
+
+
+def _enlarged(layer: nn.Module, h: Tensor, size: tuple[int, int]) -> Tensor:
+    return layer(F.interpolate(F.silu(h), size=size))

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jensen.errors import InputError
+from jensen.nets.blocks import AbstractBlockNetwork
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": F.tanh, "relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
-class MLP(nn.Module):
+class MLP(AbstractBlockNetwork):
     """(batch, *inputs) -> (batch, *outputs): linear layers of widths `hidden`, `activation` between them.
 
     With no `hidden` at all it is a linear map. Weights start by Glorot's uniform rule (Glorot & Bengio 2010), biases
@@ -36,5 +37,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = x.flatten(1)
         for layer in self.layers[:-1]:
-            h = self.activation(layer(h))
+            h = self.block(self._activated, layer, h)
         return self.layers[-1](h).reshape(len(x), *self.outputs)
+
+    def _activated(self, layer: nn.Module, h: Tensor) -> Tensor:
+        return self.activation(layer(h))

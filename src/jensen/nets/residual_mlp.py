@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jensen.nets.blocks import AbstractBlockNetwork
 from jensen.nets.embedding import ConditionEmbedding
 from jensen.nets.initial import at_the_edge, zeroed
 
 
-class ResidualMLP(nn.Module):
+class ResidualMLP(AbstractBlockNetwork):
     """x (batch, *shape), noise levels (batch), labels (batch) or None -> (batch, outputs * shape[0], *shape[1:]).
 
     x is flattened; `depth` blocks of `width` numbers. The output is zero at the start, and so is all that a block adds.
@@ -34,7 +35,7 @@ class ResidualMLP(nn.Module):
         h = self.first(x.flatten(1))
         modulations = self.modulation(F.silu(self.condition(noise_level, labels))).chunk(len(self.blocks), dim=1)
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            h = block(h, modulation)
+            h = self.block(block, h, modulation)
         return self.last(self.norm(h)).unflatten(1, self.outputs)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from jensen.errors import InputError
 from jensen.nets.attention import SelfAttention
+from jensen.nets.blocks import AbstractBlockNetwork
 from jensen.nets.embedding import ConditionEmbedding, geometric_frequencies, sinusoids
 from jensen.nets.initial import at_the_edge, zeroed
 from jensen.nets.patches import Patches
@@ -16,7 +17,7 @@ from jensen.nets.patches import Patches
 HEAD_WIDTH = 32
 
 
-class PatchTransformer(nn.Module):
+class PatchTransformer(AbstractBlockNetwork):
     """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
 
     Each patch of `patch` pixels a side is a token of `width` numbers, with sinusoids of its row and column added; then
@@ -57,7 +58,7 @@ class PatchTransformer(nn.Module):
         modulations = self.modulation(F.silu(self.condition(noise_level, labels))).unflatten(1, (-1, 1, h.shape[2]))
         *of_blocks, shift, scale = modulations.unbind(1)
         for i, block in enumerate(self.blocks):
-            h = block(h, of_blocks[6 * i : 6 * i + 6])
+            h = self.block(block, h, of_blocks[6 * i : 6 * i + 6])
         h = self.last(torch.addcmul(shift, self.norm(h), 1 + scale))
         return self.patches.unfold(h.transpose(1, 2).unflatten(2, grid), like=x)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jensen.errors import InputError
 from jensen.nets.attention import SelfAttention
+from jensen.nets.blocks import AbstractBlockNetwork
 from jensen.nets.details import with_details
 from jensen.nets.embedding import ConditionEmbedding
 from jensen.nets.initial import at_the_edge, zeroed
@@ -21,7 +22,7 @@ from jensen.nets.patches import Pair, Patches
 GROUPS, HEAD_WIDTH = 8, 32
 
 
-class UNet(nn.Module):
+class UNet(AbstractBlockNetwork):
     """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
 
     Patches of `patch` pixels a side become channels first. Then each level has `blocks` residual blocks of its width,
@@ -65,21 +66,26 @@ class UNet(nn.Module):
         h = self.first(h).contiguous(memory_format=torch.channels_last)
         skips = [h]
         for layer in self.down:
-            h = layer(h, next(modulations)) if isinstance(layer, ResidualBlock) else layer(h)
+            h = self.block(layer, h, next(modulations)) if isinstance(layer, ResidualBlock) else layer(h)
             skips.append(h)
         for layer in self.middle:
-            h = layer(h, next(modulations))
+            h = self.block(layer, h, next(modulations))
         for layer in self.up:
             if isinstance(layer, Doubling):
                 h = layer(h, skips[-1].shape[2:])
             else:
-                h = layer(torch.cat([h, skips.pop()], dim=1), next(modulations))
+                h = self.block(_joined, layer, h, skips.pop(), next(modulations))
         return self.patches.unfold(self.last(F.silu(self.norm(h))), like=x)
 
     def _modulations(self, noise_level: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """Of every residual block in turn: (batch, 2 channels, 1, 1), scale and shift."""
         modulation = self.modulation(F.silu(self.condition(noise_level, labels)))
         return iter(modulation[:, :, None, None].split(self.modulated, dim=1))
+
+
+def _joined(layer: nn.Module, h: Tensor, skip: Tensor, modulation: Tensor) -> Tensor:
+    """A block of the way up, which sees what the way down left."""
+    return layer(torch.cat([h, skip], dim=1), modulation)
 
 
 class ResidualBlock(nn.Module):

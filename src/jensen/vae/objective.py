@@ -35,7 +35,7 @@ class ElboObjective(AbstractObjective):
     `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15);
     that is no mean over examples, so such a batch cannot go through in parts.
     With both at zero the loss is the negative ELBO; otherwise it is another weighting of the same terms. Raises
-    `InputError` where one of them is negative.
+    `InputError` where one of them is negative, and for a part of a batch with free bits.
     """
 
     warmup_steps: int = 0
@@ -49,6 +49,11 @@ class ElboObjective(AbstractObjective):
             )
 
     def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
+        if self.free_bits and noise.count not in (None, len(batch.x)):
+            raise InputError(
+                f"free_bits is about the mean of a whole batch, of {noise.count} examples, of which {len(batch.x)} "
+                "would fit into memory; make the model or training.batch_size smaller, or leave free_bits at 0"
+            )
         q = vae.posterior(batch.x, batch.index)
         z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
         reconstruction = vae.decode(z).log_prob(batch.x).mean()
