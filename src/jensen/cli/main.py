@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pydantic import BaseModel
 
 from jensen import processes
-from jensen.errors import InputError
+from jensen.errors import InputError, out_of_memory
 
 if TYPE_CHECKING:
     from jensen.cli.options import AbstractTrain
@@ -111,7 +111,7 @@ def _main(words: list[str]) -> int:
         if processes.says_another_ended(error):
             print("jensen: another of the processes has ended, and so does this one", file=sys.stderr)
             return 1
-        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+        if not out_of_memory(error):
             raise
         advice = "make the model, --batch-size or the data smaller, or use a larger machine"
         print(f"jensen: not enough memory; {advice}", file=sys.stderr)
