@@ -5,8 +5,11 @@
     python benchmarks/memory_of_data.py speed
 
 Every figure is from a process of its own: the peak resident set that Linux counts (`VmHWM`, pages of mapped files
-included), from the reading of the data to the last step. The data are random bytes, images of 3 x 64 x 64. The
-clock is the wall's: on one core decoding and computing take turns, so that reading ahead can only hide the disk.
+included), from the reading of the data to the last step. The data are random bytes, images of 3 x 64 x 64.
+
+For speed a training in memory and one on disk of the same data take turns in one process, some steps each; a ratio is
+the median over the turns, with its range. CPU time counts what reading and decoding cost. Wall time is less than that
+where a second core decodes while the first computes; on one core, or a busy machine, it says little.
 """
 
 import argparse
@@ -16,16 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, product
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
 SHAPE = (64, 64, 3)
-BATCH, STEPS = 64, 30
-GROWTH = (1, 10, 100)
-COUNT = {"npy": 2000, "arrow": 2000, "parquet": 2000, "images": 200}  # examples of the smallest data
+BATCH, STEPS, TURNS = 64, 20, 7
+COUNT = {"npy": 2000, "arrow": 2000, "parquet": 2000, "images": 100}  # examples of the smallest data
 AT_ONCE = 1000  # examples written together
 
 
@@ -67,7 +70,7 @@ def write_table(kind: str, blocks: Iterator[np.ndarray], folder: Path) -> Path:
     path = folder / f"x.{kind}"
     with (
         pyarrow.OSFile(str(path), "wb") as sink,
-        parquet.ParquetWriter(sink, schema, compression="none", use_dictionary=False)
+        parquet.ParquetWriter(sink, schema, compression="none")
         if kind == "parquet"
         else pyarrow.ipc.new_stream(sink, schema) as writer,
     ):
@@ -80,52 +83,58 @@ def write_table(kind: str, blocks: Iterator[np.ndarray], folder: Path) -> Path:
 # ---------------------------------------------------------------------------------------------- one process
 
 
-def measured(data: str, stream: str, hidden: int, parts: bool) -> dict[str, float]:
-    """What one training shows: peak memory, seconds of reading, examples per second of its parts and of the whole."""
+def training(data: str, stream: str, hidden: int) -> Callable[[], None]:
+    """A function that trains for some steps more."""
     import torch
 
     from jensen.data import ReadOptions
     from jensen.recipe.build import build_model, load_dataset
     from jensen.recipe.settings import VAERecipe, VAESettings
-    from jensen.training.loop import TrainingState, batch_at, gradient, optimise, steps
+    from jensen.training.loop import TrainingState, steps
     from jensen.training.settings import TrainingSettings
 
     torch.set_num_threads(1)
     options = ReadOptions(stream=stream, layout="auto" if Path(data).is_dir() else "vector")
-    training = TrainingSettings(steps=10**6, batch_size=BATCH)
-    recipe = VAERecipe(data=data, read=options, model=VAESettings(latent_dims=8, hidden=(hidden,)), training=training)
-    imported, began = peak(), time.perf_counter()
+    settings = TrainingSettings(steps=10**6, batch_size=BATCH)
+    recipe = VAERecipe(data=data, read=options, model=VAESettings(latent_dims=8, hidden=(hidden,)), training=settings)
     dataset = load_dataset(recipe)
-    reading = time.perf_counter() - began
-    preparation = dataset.spec.preparation
-    state = TrainingState.start(build_model(recipe, dataset.spec), training)
-    records = steps(state, dataset.train, preparation, training, seed=0)
-    whole = rate(lambda: next(records))
-    found = {"imported": imported, "peak": peak(), "reading": reading, "training": whole}
-    if parts:
-        numbers = iter(range(10**6, 2 * 10**6))
-        found["batches alone"] = rate(lambda: batch_at(next(numbers), dataset.train, preparation, BATCH, 0))
-        fresh = TrainingState.start(build_model(recipe, dataset.spec), training)
-        batch = batch_at(0, dataset.train, preparation, BATCH, 0)
+    state = TrainingState.start(build_model(recipe, dataset.spec), settings)
+    records = steps(state, dataset.train, dataset.spec.preparation, settings, seed=0)
 
-        def step() -> None:
-            from jensen.randomness import Noise, generator
+    def train() -> None:
+        for _ in islice(records, STEPS):
+            pass
 
-            gradient(fresh.model, batch, 0, Noise(generator(0)), lambda loss: loss.backward(), None)
-            optimise(fresh, 1e-3, None)
-
-        found["steps alone"] = rate(step)
-    return found
+    return train
 
 
-def rate(step: Callable[[], object]) -> float:
-    """Examples per second of STEPS steps, after a few that do not count."""
-    for _ in range(5):
-        step()
+def memory_of(data: str, stream: str) -> dict[str, float]:
+    """Peak memory of a training, and the seconds of reading before it."""
     began = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    return STEPS * BATCH / (time.perf_counter() - began)
+    train = training(data, stream, hidden=16)
+    reading = time.perf_counter() - began
+    train()
+    return {"peak": peak(), "reading": reading}
+
+
+def speed_of(data: str, hidden: int) -> dict[str, float]:
+    """Examples per second in memory and on disk, by CPU time, and the ratios of the two by turns."""
+    contestants = [training(data, stream, hidden) for stream in ("never", "always")]
+    turns = []
+    for turn in range(TURNS + 1):
+        times = []
+        for train in contestants:
+            clocks = time.process_time(), time.perf_counter()
+            train()
+            times.append((time.process_time() - clocks[0], time.perf_counter() - clocks[1]))
+        turns += [times] if turn else []  # the first warms up
+    found = {}
+    for clock, name in enumerate(("CPU", "wall")):
+        here, there = ([BATCH * STEPS / times[which][clock] for times in turns] for which in (0, 1))
+        ratios = sorted(disk / memory for disk, memory in zip(there, here, strict=True))
+        found |= {f"{name} in memory": median(here), f"{name} on disk": median(there)}
+        found |= {f"{name} ratio": median(ratios), f"{name} low": ratios[0], f"{name} high": ratios[-1]}
+    return found
 
 
 def peak() -> float:
@@ -134,9 +143,9 @@ def peak() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def in_a_process(data: Path, stream: str, hidden: int = 16, parts: bool = False) -> dict[str, float]:
-    """`measured` in a new process."""
-    told = json.dumps({"data": str(data), "stream": stream, "hidden": hidden, "parts": parts})
+def in_a_process(function: str, **given: object) -> dict[str, float]:
+    """What one of the functions above finds in a new process."""
+    told = json.dumps([function, given])
     done = subprocess.run([sys.executable, __file__, "--one", told], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -146,36 +155,36 @@ def in_a_process(data: Path, stream: str, hidden: int = 16, parts: bool = False)
 # ---------------------------------------------------------------------------------------------- tables
 
 
-def memory(kind: str) -> None:
+def memory(kind: str, growth: Sequence[int]) -> None:
     """Peak memory by the size of the data, and the seconds of reading them."""
     print(f"| {kind}: examples | data, MiB | peak, in memory, MiB | peak, on disk, MiB | reading, s | on disk, s |")
     print("|---|---|---|---|---|---|")
-    for times in GROWTH:
+    for times in growth:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["HF_DATASETS_CACHE"] = f"{folder}/cache"
             count = COUNT[kind] * times
             data = write(kind, count, Path(folder))
-            here, there = (in_a_process(data, stream) for stream in ("never", "always"))
+            here, there = (in_a_process("memory_of", data=str(data), stream=stream) for stream in ("never", "always"))
         cells = [here["peak"], there["peak"]]
         seconds = [here["reading"], there["reading"]]
         numbers = [f"{count:,}", f"{count * np.prod(SHAPE) / 2**20:,.0f}", *(f"{cell:,.0f}" for cell in cells)]
         print("|", " | ".join([*numbers, *(f"{second:.1f}" for second in seconds)]), "|", flush=True)
-    print(f"Imports alone: {there['imported']:,.0f} MiB")
 
 
 def speed() -> None:
-    """Examples per second: batches alone, steps alone, both by turns as if nothing overlapped, and the training."""
-    heads = "data", "hidden units", "batches alone", "steps alone", "by turns", "on disk", "in memory", "ratio"
-    print("|", " | ".join(heads), "|")
-    print("|" + "---|" * len(heads))
-    for kind, count, hidden in product(("npy", "images"), (2000,), (16, 256)):
+    """Examples per second of the training alone, in memory and on disk."""
+    print("| data | hidden units | in memory, per CPU second | on disk | ratio, CPU time | ratio, wall time |")
+    print("|---|---|---|---|---|---|")
+    for kind, hidden in product(("npy", "images"), (16, 256)):
         with tempfile.TemporaryDirectory() as folder:
-            data = write(kind, count, Path(folder))
-            here, there = (in_a_process(data, stream, hidden, parts=True) for stream in ("never", "always"))
-        batches, alone = there["batches alone"], there["steps alone"]
-        rates = [batches, alone, 1 / (1 / batches + 1 / alone), there["training"], here["training"]]
-        ratio = f"{there['training'] / here['training']:.2f}"
-        print("|", " | ".join([kind, str(hidden), *(f"{each:,.0f}" for each in rates), ratio]), "|", flush=True)
+            data = write(kind, 1000, Path(folder))
+            found = in_a_process("speed_of", data=str(data), hidden=hidden)
+        rates = (f"{found[f'CPU {where}']:,.0f}" for where in ("in memory", "on disk"))
+        ratios = (
+            f"{found[f'{clock} ratio']:.2f} ({found[f'{clock} low']:.2f} to {found[f'{clock} high']:.2f})"
+            for clock in ("CPU", "wall")
+        )
+        print("|", " | ".join([kind, str(hidden), *rates, *ratios]), "|", flush=True)
     print(f"{len(os.sched_getaffinity(0))} cores")
 
 
@@ -184,12 +193,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", nargs="?", choices=("memory", "speed"))
     parser.add_argument("kind", nargs="?", choices=tuple(COUNT), default="npy")
+    parser.add_argument("--times", type=int, nargs="+", default=(1, 10, 100), help="sizes, of the smallest")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(measured(**json.loads(given.one))))
+        function, arguments = json.loads(given.one)
+        print(json.dumps({"memory_of": memory_of, "speed_of": speed_of}[function](**arguments)))
     elif given.table == "memory":
-        memory(given.kind)
+        memory(given.kind, given.times)
     else:
         speed()
 

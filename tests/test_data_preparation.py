@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from scipy import stats
 
 from jensen.data import Preparation
-from jensen.data.choose import choose_preparation, smallest_gap, standardise
+from jensen.data.choose import choose_preparation, columns, smallest_gap, standardise
 from jensen.data.preparation import (
     AnyPreparation,
     Dequantise,
@@ -299,3 +299,18 @@ def test_statistics_come_from_the_training_rows_alone():
     assert preparation.shift == (1.0,)
     assert preparation.scale == (1.0,)
     assert preparation.maximum == 2
+
+
+@pytest.mark.parametrize("shape", [(1000, 3), (300, 2, 5, 2)])
+def test_moments_of_many_blocks_are_those_of_the_whole(shape, monkeypatch):
+    values = np.random.default_rng(0).normal(5, 3, shape).astype(np.float32)
+    values[values > 9] = np.nan
+    table = (values if values.ndim == 2 else values.reshape(-1, 1)).astype(np.float64)
+    monkeypatch.setattr("jensen.data.stored.NUMBERS_AT_ONCE", 77)
+    monkeypatch.setattr("jensen.data.choose.SAMPLE", 500)
+    found = columns(values)
+    np.testing.assert_array_equal(found.count, np.isfinite(table).sum(0))
+    np.testing.assert_allclose(found.mean, np.nanmean(table, 0), rtol=1e-12)
+    np.testing.assert_allclose(found.deviation, np.nanstd(table, 0), rtol=1e-12)
+    np.testing.assert_array_equal([found.low, found.high], [np.nanmin(table, 0), np.nanmax(table, 0)])
+    np.testing.assert_array_equal(found.sample, table[:: values.size // 500])

@@ -125,11 +125,16 @@ def _bytes(path: Path) -> int:
 def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
     """The Arrow files in the cache of `datasets`; unpacked anew where a Parquet file has another time of change."""
     import datasets
+    from pyarrow import dataset
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
-        unpacked = datasets.Dataset.from_parquet([str(path) for path in paths], columns=list(columns))
+        unpacked = datasets.Dataset.from_parquet(
+            [str(path) for path in paths],
+            columns=list(columns),
+            fragment_scan_options=dataset.ParquetFragmentScanOptions(pre_buffer=False),  # or whole files are kept
+        )
     except Exception as error:  # datasets wraps what went wrong in errors of its own
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         where = datasets.config.HF_DATASETS_CACHE
