@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Words = Sequence[object]
+IMPORTED = [
+    *("jensen.run", "jensen.cli.actions", "jensen.evaluate", "jensen.features", "matplotlib.figure", "rich.console"),
+    *("jensen.cli.compression", "jensen.cli.demo", "jensen.cli.impute", "jensen.cli.check", "sklearn.datasets"),
+    *("accelerate", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "torch.utils.tensorboard"),
+]
 Process = multiprocessing.process.BaseProcess
 
 
@@ -24,7 +29,7 @@ class Told:
 def start(count: int, commands: Sequence[Words], folder: Path, machines: int = 1) -> list[Process]:
     """Start `count` processes, as if on several machines; each runs all the commands one after the other."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jensen.run", "jensen.cli.actions", "torch.utils.tensorboard", "accelerate"])
+    context.set_forkserver_preload(IMPORTED)
     port = _free_port()
     words = [[str(word) for word in command] for command in commands]
     folder.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import several
-from test_processes import DIFFUSION, TRAINING, VAE, _assert_close, _assert_equal, _cut
+from test_processes import DIFFUSION, TRAINING, VAE, assert_close, assert_equal, cut, started
 
 from jensen.cli import main
 from jensen.training.checkpoint import checkpoints
@@ -46,7 +46,7 @@ def test_launchers_start_processes_that_train_together(launcher: str, one: Path,
     told = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300, check=False)
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("best weights") == 1
-    _assert_close(tmp_path / "run", one)
+    assert_close(tmp_path / "run", one)
 
 
 def test_torchrun_passes_a_signal_on_and_all_stop_with_a_checkpoint(one: Path, tmp_path: Path) -> None:
@@ -66,11 +66,11 @@ def test_three_processes_resume_bit_for_bit(tmp_path: Path) -> None:
     """With more than two, the order in which gradients are summed shows."""
     wide = ["train", "vae", "--hidden", 200, 200, "--latent-dims", 20, *TRAINING]
     for sharding in ("none", "full"):
-        run, cut = tmp_path / sharding, tmp_path / f"{sharding}-again"
+        run, again = tmp_path / sharding, tmp_path / f"{sharding}-again"
         said = tmp_path / "said"
         assert several.run(3, [[*wide, "--sharding", sharding, "--out", run]], said).codes == [0, 0, 0]
-        assert several.run(3, [["resume", _cut(run, cut, 10)]], said).codes == [0, 0, 0]
-        _assert_equal(cut, run)
+        assert several.run(3, [["resume", cut(run, again, 10)]], said).codes == [0, 0, 0]
+        assert_equal(again, run)
 
 
 def test_shards_of_each_machine(one: Path, tmp_path: Path) -> None:
@@ -78,9 +78,18 @@ def test_shards_of_each_machine(one: Path, tmp_path: Path) -> None:
     run, said = tmp_path / "run", tmp_path / "said"
     told = several.run(4, [[*DIFFUSION, *TRAINING, "--sharding", "hybrid", "--out", run]], said, machines=2)
     assert told.codes == [0, 0, 0, 0], told
-    _assert_close(run, one)
-    assert several.run(4, [["resume", _cut(run, tmp_path / "cut", 10)]], said, machines=2).codes == [0, 0, 0, 0]
-    _assert_equal(tmp_path / "cut", run)
+    assert_close(run, one)
+    assert several.run(4, [["resume", cut(run, tmp_path / "cut", 10)]], said, machines=2).codes == [0, 0, 0, 0]
+    assert_equal(tmp_path / "cut", run)
+
+
+def test_where_one_is_killed_the_other_ends_too(tmp_path: Path) -> None:
+    running = started(tmp_path / "run", tmp_path / "said")
+    os.kill(running[1].pid or 0, signal.SIGKILL)
+    told = several.ended(running, tmp_path / "said")
+    assert told.codes == [1, -signal.SIGKILL]
+    assert "another of the processes has ended" in told.err[0]
+    assert "Traceback" not in told.err[0]
 
 
 KINDS = {
@@ -104,7 +113,7 @@ def test_every_kind_of_model_trains_on_two(kind: str, tmp_path: Path) -> None:
     told = several.run(2, by_two, tmp_path / "said")
     assert told.codes == [0, 0], told
     for sharding in shardings:
-        _assert_close(tmp_path / sharding, tmp_path / "one")
+        assert_close(tmp_path / sharding, tmp_path / "one")
 
 
 def test_predictions_and_features_are_those_of_one_process(one: Path, tmp_path: Path) -> None:
@@ -167,7 +176,16 @@ def test_two_hosts_rendezvous_and_train(rendezvous: str, hosts: dict[str, tuple[
     for number, (name, (end, address)) in enumerate(hosts.items()):
         meet = {
             "static": ["--node-rank", number, "--master-addr", first, "--master-port", 29500],
-            "c10d": ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:29501", "--local-addr", address],
+            "c10d": [
+                "--rdzv-backend",
+                "c10d",
+                "--rdzv-endpoint",
+                f"{first}:29501",
+                "--local-addr",
+                address,
+                "--rdzv-conf",
+                f"is_host={1 - number}",
+            ],
         }[rendezvous]
         words = [*TORCHRUN, "--nnodes", 2, "--nproc-per-node", 1, *meet, "-m", "jensen", *DIFFUSION, *TRAINING]
         inside = ["ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={end}"]
@@ -177,4 +195,4 @@ def test_two_hosts_rendezvous_and_train(rendezvous: str, hosts: dict[str, tuple[
     assert [process.returncode for process in running] == [0, 0], told
     assert [out.count("best weights") for out, _ in told] in ([1, 0], [0, 1])
     _here(*DIFFUSION, *TRAINING, "--out", tmp_path / "one")
-    _assert_close(tmp_path / "run", tmp_path / "one")
+    assert_close(tmp_path / "run", tmp_path / "one")
