@@ -44,11 +44,9 @@ def join() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would take all cores; recipes say how many threads
     backend = "gloo"
-    if devices := torch.cuda.device_count():
-        local, together = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-        torch.cuda.set_device(local % devices)
-        # NCCL refuses two processes on one GPU; Gloo goes by way of the host
-        backend = "cpu:gloo,cuda:nccl" if together <= devices else "gloo"
+    if torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"]):  # one for each
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=PATIENCE)
 
 
@@ -90,7 +88,7 @@ def is_main() -> bool:
 
 def _several() -> bool:
     """Whether torchrun or `accelerate launch` started more than one."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 # ---------------------------------------------------------------------------------------------- shares

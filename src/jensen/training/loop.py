@@ -290,6 +290,12 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
     use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
     if settings.device == "cuda" and use_cpu:
         raise InputError("device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
+    here = processes.on_this_machine()
+    if not use_cpu and here > torch.cuda.device_count():
+        raise InputError(
+            f"{here} processes on a machine with {torch.cuda.device_count()} CUDA devices: expected one for each; "
+            "start fewer, or choose device cpu"
+        )
     if use_cpu and settings.precision == "float16":
         raise InputError("precision float16 on a CPU: expected float32 or bfloat16 there; choose one of them")
     if use_cpu and settings.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
