@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-COLUMNS = ("bytes", "bits per example", "bits/dim", "times the file")
+COLUMNS = ("bytes", "bits per example", "bits/dim", "× the file")
 
 
 class Codelength(BaseModel):
