@@ -1,0 +1,178 @@
+"""Mixed precision: networks compute in 16 bits; densities, weights and checkpoints stay float32, for both families."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import jensen
+from jensen.randomness import Noise, generator
+from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from jensen.training.fit import fit, validation_bound
+from jensen.training.loop import TrainingState, batch_at, gradient, optimise
+from jensen.training.settings import TrainingSettings
+
+TRAINING: dict[str, Any] = {
+    "steps": 80,
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "warmup_steps": 10,
+    "ema_decay": 0.95,
+    "validate_every": 80,
+    "validation_examples": 100,
+}
+SHORT: dict[str, Any] = {"bound_terms": 8, "sampling_steps": 4}
+MODELS: dict[str, VAESettings | DiffusionSettings] = {
+    "vae": VAESettings(latent_dims=8, hidden=(64,)),
+    "convolutional vae": VAESettings(latent_dims=8, network="convolutional", channels=(8, 16)),
+    "diffusion": DiffusionSettings(network="mlp", width=64, depth=2, **SHORT),
+    "unet": DiffusionSettings(widths=(8,), attention=(0,), **SHORT),
+    "transformer": DiffusionSettings(network="transformer", width=32, depth=2, **SHORT),
+}
+WITHOUT_BFLOAT16 = not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+needs_bfloat16 = pytest.mark.skipif(WITHOUT_BFLOAT16, reason="no device here computes in bfloat16")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 is trained on CUDA alone; none here")
+
+
+def _recipe(name: str, **training: object) -> Recipe:
+    kind = VAERecipe if isinstance(MODELS[name], VAESettings) else DiffusionRecipe
+    return kind(model=MODELS[name], training=TRAINING | training)
+
+
+def _bound(run: jensen.Run) -> float:
+    return max(line["validation_bound"] for line in run.metrics if "validation_bound" in line)
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bfloat16", marks=needs_bfloat16), pytest.param("float16", marks=needs_cuda)]
+)
+def test_training_in_16_bits_comes_to_the_bound_of_float32(tmp_path: Path, name: str, precision: str) -> None:
+    """Within 1 % of what training gains; checkpoints are float32."""
+    bounds = {}
+    for kind in ("float32", precision):
+        run = jensen.train(_recipe(name, precision=kind), tmp_path / kind)
+        bounds[kind] = _bound(run)
+        for file in ("model.safetensors", "optimiser.safetensors"):
+            assert {value.dtype for value in load_file(run.checkpoint / file).values()} <= {torch.float32}
+    untrained = build_model(run.recipe, run.spec)
+    validation = run.dataset.validation[: TRAINING["validation_examples"]]
+    gain = bounds["float32"] - validation_bound(untrained, validation, run.spec.preparation, run.recipe.seed).mean
+    assert gain > 5
+    assert bounds[precision] != bounds["float32"]  # it was another arithmetic
+    assert abs(bounds[precision] - bounds["float32"]) < 0.01 * gain
+
+
+@pytest.mark.parametrize("name", ["vae", "unet"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bfloat16", marks=needs_bfloat16), pytest.param("float16", marks=needs_cuda)]
+)
+def test_resume_in_16_bits_is_exact(tmp_path: Path, name: str, precision: str) -> None:
+    recipe = _recipe(name, precision=precision, steps=30, validate_every=20)
+    dataset = load_dataset(recipe)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for folder, stops in (("whole", (None,)), ("parts", (7, 23, None))):
+        for stop in stops:
+            state = TrainingState.start(build_model(recipe, dataset.spec).to(device), recipe.training)
+            saved = checkpoints(tmp_path / folder / "checkpoints")
+            if saved:
+                load_checkpoint(saved[-1], state)
+            (tmp_path / folder).mkdir(exist_ok=True)
+            fit(tmp_path / folder, state, dataset, recipe.training, recipe.seed, lambda s=state, n=stop: s.step == n)
+    for file in ("model.safetensors", "optimiser.safetensors", "state.json"):
+        ends = [checkpoints(tmp_path / folder / "checkpoints")[-1] / file for folder in ("whole", "parts")]
+        assert ends[0].read_bytes() == ends[1].read_bytes(), file
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+
+def _loss(name: str, scale: float = 1.0, kind: torch.dtype | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Value and terms at random weights `scale` times as large, the networks in `kind`."""
+    recipe = _recipe(name)
+    dataset = load_dataset(recipe)
+    model, draw = build_model(recipe, dataset.spec), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=draw)
+            parameter *= scale
+    batch = batch_at(0, dataset.train, dataset.spec.preparation, 64, seed=1)
+    with torch.autocast("cpu", kind or torch.bfloat16, enabled=kind is not None):
+        loss = gradient(model, batch, 0, Noise(generator(4)), Tensor.backward, None)
+    if kind is not torch.float16:  # whose gradients need the scaler
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    return loss.value, dict(loss.terms)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+def test_terms_under_autocast_are_those_of_float32(name: str, kind: torch.dtype, tolerance: float) -> None:
+    """Networks' outputs lose digits, 8 bits of 24 being left in bfloat16 and 11 in float16; nothing else does."""
+    value, terms = _loss(name)
+    low_value, low_terms = _loss(name, kind=kind)
+    for low, full in [(low_value, value), *((low_terms[term], terms[term]) for term in terms)]:
+        assert low.dtype == torch.float32
+        torch.testing.assert_close(low, full, rtol=tolerance, atol=tolerance)
+    assert low_value != value
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_losses_of_bytes_are_finite_in_16_bits(name: str, kind: torch.dtype, scale: float) -> None:
+    """The digits are integers of one byte. At three times the usual weights a likelihood meets outputs far off."""
+    value, terms = _loss(name, scale, kind)
+    assert value.isfinite()
+    assert all(term.isfinite() for term in terms.values())
+
+
+# ---------------------------------------------------------------------------------------------- scaling
+
+
+def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor, list[Tensor]]:
+    """A step by float16's scaler, on a CPU: the state, the gradient's norm, and the weights before."""
+    recipe = _recipe(name, optimiser="muon")
+    dataset = load_dataset(recipe)
+    state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    before = [parameter.detach().clone() for parameter in state.dense]
+    batch = batch_at(0, dataset.train, dataset.spec.preparation, 64, seed=1)
+    gradient(state.model, batch, 0, Noise(generator(4)), lambda loss: state.scaler.scale(loss).backward(), None)
+    return state, optimise(state, 1e-3, 1e9), before
+
+
+@pytest.mark.parametrize("name", ["vae", "diffusion"])
+def test_a_scaled_step_is_the_step_by_every_optimiser(name: str) -> None:
+    """Scales are powers of two: the same bits as without, once each optimiser's gradients are unscaled once."""
+    steps = [_scaled(name, scale) for scale in (1.0, 2.0**16)]
+    assert len(steps[0][0].optimisers) == 2
+    assert torch.equal(steps[0][1], steps[1][1])
+    for one, other in zip(steps[0][0].dense, steps[1][0].dense, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["vae", "diffusion"])
+def test_a_scale_that_overflows_leaves_the_step_out_and_is_halved_once(name: str) -> None:
+    state, norm, before = _scaled(name, 2.0**127)
+    assert not math.isfinite(norm)
+    assert state.scaler is not None
+    assert state.scaler.get_scale() == 2.0**126
+    assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
+
+
+def test_the_scale_is_in_the_checkpoint(tmp_path: Path) -> None:
+    state, _, _ = _scaled("vae", 2.0**127)
+    path = save_checkpoint(tmp_path, state, 1)
+    fresh = TrainingState.start(state.model, TrainingSettings(**TRAINING, optimiser="muon"))
+    fresh.scaler = torch.amp.GradScaler("cpu")
+    load_checkpoint(path, fresh)
+    assert fresh.scaler.state_dict() == state.scaler.state_dict()
