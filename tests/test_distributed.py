@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import several
 from test_processes import DIFFUSION, TRAINING, VAE, assert_close, assert_equal, cut, started
 
 from jensen.cli import main
 from jensen.training.checkpoint import checkpoints
+from jensen.training.log import read_lines
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +116,27 @@ def test_every_kind_of_model_trains_on_two(kind: str, tmp_path: Path) -> None:
     assert told.codes == [0, 0], told
     for sharding in shardings:
         assert_close(tmp_path / sharding, tmp_path / "one")
+
+
+def test_all_roll_back_together(tmp_path: Path) -> None:
+    """A loss that explodes is seen by all, and the same steps are left out."""
+    words = [*VAE, *TRAINING, "--steps", 60, "--learning-rate", 0.1, "--log-every", 2, "--explosion", 0.2]
+    words += ["--on-divergence", "rollback", "--rollbacks", 10]
+    _here(*words, "--out", tmp_path / "one")
+    by_two = [[*words, "--sharding", sharding, "--out", tmp_path / sharding] for sharding in ("none", "full")]
+    told = several.run(2, by_two, tmp_path / "said")
+    assert told.codes == [0, 0], told
+    assert any("left_out" in line for line in read_lines(tmp_path / "one" / "metrics.jsonl"))
+    for sharding in ("none", "full"):
+        assert_close(tmp_path / sharding, tmp_path / "one")
+
+
+def test_data_on_disk_are_read_by_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 17, (500, 8, 8), dtype=np.uint8))
+    words = [*VAE, *TRAINING, "--data", tmp_path / "x.npy", "--stream", "always"]
+    _here(*words, "--out", tmp_path / "one")
+    assert several.run(2, [[*words, "--out", tmp_path / "two"]], tmp_path / "said").codes == [0, 0]
+    assert_close(tmp_path / "two", tmp_path / "one")
 
 
 def test_predictions_and_features_are_those_of_one_process(one: Path, tmp_path: Path) -> None:

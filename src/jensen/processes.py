@@ -231,7 +231,10 @@ def shard(model: "nn.Module", device: str, within: int) -> None:
                 raise InputError(f"sharding: the weight {name} is a single number, which has no parts; choose none")
         if count() % within:
             raise InputError(f"sharding hybrid: {count()} processes, {within} here; start as many on every machine")
-    mesh = init_device_mesh(device, (count() // within, within) if within < count() else (count(),))
+    if within == count():
+        mesh = init_device_mesh(device, (within,))
+    else:  # the same on every machine, spread over its processes
+        mesh = init_device_mesh(device, (count() // within, within), mesh_dim_names=("machine", "process"))
     blocks = [child for module in model.modules() if isinstance(module, nn.ModuleList) for child in module]
     for block in reversed(blocks):
         fully_shard(block, mesh=mesh)
