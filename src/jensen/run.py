@@ -6,6 +6,7 @@ samples/         a grid of samples now and then   .lock          held while it i
 """
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -250,7 +251,17 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def recipe_of(folder: Path) -> Recipe:
-    """The recipe that the run in `folder` was made by."""
+    """The recipe that the run in `folder` was made by.
+
+    Raises InputError for links out of the run, through which files elsewhere would be read or replaced.
+    """
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise InputError(
+                    f"{path} is a link that leads out of the run; put there what it leads to, or remove it"
+                )
     return read_recipe(_read_json(folder / RECIPE), str(folder / RECIPE))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
-from jensen.data.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
+from jensen.data.reading import SPLIT_NAMES, SPLITS, Reading, Refuse, refuse_bomb
 from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 from jensen.progress import track
@@ -90,6 +90,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
     name = f"{path}: {info.filename[:-4]}"
     with archive.open(info) as stream:
         shape, column_major, dtype = _header(stream, name, info.file_size)
+        refuse_bomb(name, info.file_size)
         flat = np.frombuffer(stream.read(), dtype)
     return flat.reshape(shape, order="F" if column_major else "C")
 

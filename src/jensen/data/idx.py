@@ -12,7 +12,7 @@ import numpy as np
 
 from jensen.data.layout import Part, assemble
 from jensen.data.options import ReadOptions
-from jensen.data.reading import Reading, Refuse
+from jensen.data.reading import Reading, Refuse, refuse_bomb
 from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 
@@ -39,6 +39,7 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path) if zipped else path.open("rb") as stream:
             dtype, shape = _header(stream, path)
             expected = math.prod(shape) * dtype.itemsize
+            refuse_bomb(str(path), expected if zipped else 0)
             body = _read_at_most(stream, expected + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: the gzip file is truncated or damaged ({error}); fetch it again") from error

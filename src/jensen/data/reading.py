@@ -1,5 +1,6 @@
 """What every reader returns, and how a reader refuses."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NoReturn
@@ -25,6 +26,16 @@ returns, so that the reader goes on to the next problem."""
 def refuse_at_once(problem: str) -> NoReturn:
     """The `Refuse` of loading: raises InputError."""
     raise InputError(problem)
+
+
+def refuse_bomb(name: str, size: int) -> None:
+    """Raises InputError before `size` bytes are unpacked that memory cannot hold: twice, since they are split."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 2 * size > memory:
+        raise InputError(
+            f"{name}: would take {size / 2**30:,.1f} GiB unpacked, of which this machine's memory, "
+            f"{memory / 2**30:,.1f} GiB, does not hold two copies; unpack it on disk if it is what it should be"
+        )
 
 
 @dataclass(frozen=True)
