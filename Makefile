@@ -13,7 +13,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format test-slow chaos fuzz benchmarks clean
+.PHONY: help setup demo test lint format test-slow chaos distributed fuzz benchmarks clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ test-slow: $(DEVELOPMENT) ## the tests that take minutes
 
 chaos: $(DEVELOPMENT) ## kill trainings 150 times with SIGKILL and compare what they end with (minutes)
 	$(PYTEST) -m slow tests/test_survival.py --durations 5
+
+distributed: $(DEVELOPMENT) ## torchrun, accelerate launch, sharding, three processes, two hosts in network namespaces (minutes)
+	$(PYTEST) -m "slow or not slow" tests/test_processes.py tests/test_distributed.py --durations 5
 
 fuzz: $(DEVELOPMENT) ## damaged and hostile files, configurations and words: 10,000 cases, others every time (half an hour)
 	FUZZ_CASES=830 $(PYTEST) tests/test_fuzz.py --durations 5
