@@ -118,6 +118,7 @@ def test_every_kind_of_model_trains_on_two(kind: str, tmp_path: Path) -> None:
         assert_close(tmp_path / sharding, tmp_path / "one")
 
 
+@pytest.mark.filterwarnings("default:.*back to step")
 def test_all_roll_back_together(tmp_path: Path) -> None:
     """A loss that explodes is seen by all, and the same steps are left out."""
     words = [*VAE, *TRAINING, "--steps", 60, "--learning-rate", 0.1, "--log-every", 2, "--explosion", 0.2]
