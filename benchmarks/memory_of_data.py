@@ -171,11 +171,11 @@ def memory(kind: str, growth: Sequence[int]) -> None:
         print("|", " | ".join([*numbers, *(f"{second:.1f}" for second in seconds)]), "|", flush=True)
 
 
-def speed() -> None:
+def speed(kinds: Sequence[str]) -> None:
     """Examples per second of the training alone, in memory and on disk."""
     print("| data | hidden units | in memory, per CPU second | on disk | ratio, CPU time | ratio, wall time |")
     print("|---|---|---|---|---|---|")
-    for kind, hidden in product(("npy", "images"), (16, 256)):
+    for kind, hidden in product(kinds, (16, 256)):
         with tempfile.TemporaryDirectory() as folder:
             data = write(kind, 1000, Path(folder))
             found = in_a_process("speed_of", data=str(data), hidden=hidden)
@@ -192,7 +192,7 @@ def main() -> None:
     """Print the table that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", nargs="?", choices=("memory", "speed"))
-    parser.add_argument("kind", nargs="?", choices=tuple(COUNT), default="npy")
+    parser.add_argument("kind", nargs="?", choices=tuple(COUNT))
     parser.add_argument("--times", type=int, nargs="+", default=(1, 10, 100), help="sizes, of the smallest")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -200,9 +200,9 @@ def main() -> None:
         function, arguments = json.loads(given.one)
         print(json.dumps({"memory_of": memory_of, "speed_of": speed_of}[function](**arguments)))
     elif given.table == "memory":
-        memory(given.kind, given.times)
+        memory(given.kind or "npy", given.times)
     else:
-        speed()
+        speed([given.kind] if given.kind else ["npy", "images"])
 
 
 if __name__ == "__main__":

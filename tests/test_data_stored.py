@@ -17,11 +17,14 @@ from safetensors.torch import load_file
 
 import jensen
 from jensen.data import Dataset, ReadOptions, load_again, load_data, read_examples
+from jensen.data.pictures import PictureRows
 from jensen.data.stored import DENSE, Ahead, FileRows, OpenFile, Stored
 from jensen.errors import InputError
 from jensen.evaluate import fingerprint
 from jensen.evaluate.scores import score
+from jensen.recipe.build import build_model
 from jensen.recipe.settings import TrainingSettings, VAERecipe
+from jensen.training.loop import TrainingState, steps
 
 try:
     import datasets
@@ -264,6 +267,28 @@ def test_a_thread_reads_ahead_and_any_number_may_be_asked_for():
         assert gate.acquire(timeout=20)
     assert [ahead(number) for number in (1, 2, 7, 8, 3, 4, 11)] == [-1, -2, -7, -8, -3, -4, -11]
     assert max(begun) == 11
+
+
+def test_images_are_decoded_while_a_step_is_worked_on(tmp_path, monkeypatch):
+    """Nobody asks for a second step: still the batches of the next three are decoded."""
+    recipe = short_training(image_folder(tmp_path), "always")
+    dataset = load_data(recipe.data, recipe.read)
+    decoded = threading.Semaphore(0)
+    take = PictureRows.take
+
+    def counted(self: PictureRows, rows: np.ndarray) -> np.ndarray:
+        found = take(self, rows)
+        decoded.release()
+        return found
+
+    monkeypatch.setattr(PictureRows, "take", counted)
+    state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
+    records = steps(state, dataset.train, dataset.spec.preparation, recipe.training, seed=0)
+    assert next(records).number == 1
+    assert all(decoded.acquire(timeout=20) for _ in range(4))  # its own, and three more
+    assert not decoded.acquire(timeout=0.2)
+    assert next(records).number == 2
+    assert decoded.acquire(timeout=20)
 
 
 def test_what_a_thread_could_not_read_is_raised_where_it_is_used():
