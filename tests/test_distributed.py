@@ -51,14 +51,17 @@ def test_launchers_start_processes_that_train_together(launcher: str, one: Path,
     assert_close(tmp_path / "run", one)
 
 
-def test_torchrun_passes_a_signal_on_and_all_stop_with_a_checkpoint(one: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["SIGTERM", "Ctrl-C"])
+def test_torchrun_passes_a_signal_on_and_all_stop_with_a_checkpoint(key: str, tmp_path: Path) -> None:
+    """Ctrl-C goes to all processes of a terminal, and to each worker once more by torchrun."""
     words = [*LAUNCHERS["torchrun"], "-m", "jensen", *VAE, *TRAINING, "--steps", 10**6, "--out", tmp_path / "run"]
-    running = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command, pipe = [str(word) for word in words], subprocess.PIPE
+    running = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
     saved = tmp_path / "run" / "checkpoints"
     deadline = time.monotonic() + 200
     while not checkpoints(saved) and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.05)
-    running.send_signal(signal.SIGTERM)
+    running.terminate() if key == "SIGTERM" else os.killpg(running.pid, signal.SIGINT)
     _, err = running.communicate(timeout=200)
     step = int(checkpoints(saved)[-1].name.removeprefix("step-"))
     assert err.count(f"jensen: stopped at step {step}; continue with: jensen resume") == 1, err
