@@ -44,8 +44,8 @@ def join() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would take all cores; recipes say how many threads
     backend = "gloo"
-    if torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"]):  # one for each
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE") or 1):  # one for each
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=PATIENCE)
 
