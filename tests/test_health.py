@@ -16,7 +16,7 @@ from jensen.errors import InputError
 from jensen.evaluate.report import interventions
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import VAERecipe, VAESettings
-from jensen.training.checkpoint import checkpoints, load_checkpoint
+from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, step_of
 from jensen.training.fit import fit
 from jensen.training.health import DivergenceError, check_loss, check_state
 from jensen.training.log import read_lines
@@ -125,6 +125,17 @@ def test_a_checkpoint_of_before_the_window_is_kept_to_go_back_to(poisoned: Path,
     _assert_same_end(tmp_path / "rolled back", tmp_path / "told")
     names = [path.name for path in checkpoints(tmp_path / "rolled back" / "checkpoints")]
     assert names == [f"step-{step:08d}" for step in sorted({state.best_step, 60})]
+
+
+def test_the_best_checkpoint_of_before_the_window_is_kept_too(poisoned: Path, tmp_path: Path) -> None:
+    state, _ = _start(_recipe(poisoned, EXPLOSION))
+    for step, best, judged in ((40, 40, 40), (50, 40, 50), (53, 53, 50), (54, 53, 50)):
+        state.step, state.best_step = step, best
+        save_checkpoint(tmp_path, state, 1, judged)
+    assert [step_of(path) for path in checkpoints(tmp_path)] == [40, 50, 53, 54]
+    state.step = 55
+    save_checkpoint(tmp_path, state, 1, 55)
+    assert [step_of(path) for path in checkpoints(tmp_path)] == [53, 55]
 
 
 def test_trouble_before_the_first_checkpoint_goes_back_to_the_start(tmp_path: Path, poisoned: Path) -> None:

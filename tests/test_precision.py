@@ -169,6 +169,20 @@ def test_a_scale_that_overflows_leaves_the_step_out_and_is_halved_once(name: str
     assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
 
 
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_what_overflows_for_one_optimiser_leaves_the_step_out_for_all(bad: float) -> None:
+    recipe = _recipe("vae", optimiser="muon")
+    state = TrainingState.start(build_model(recipe, load_dataset(recipe).spec), recipe.training)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    before = [parameter.detach().clone() for parameter in state.dense]
+    state.scaler.scale(torch.stack([parameter.sum() for parameter in state.dense]).sum()).backward()
+    matrix = state.optimisers[1].param_groups[0]["params"][0]
+    matrix.grad[0, 0] = bad
+    assert not math.isfinite(optimise(state, 1e-3, 1.0))
+    assert state.scaler.get_scale() == 8.0
+    assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
+
+
 def test_the_scale_is_in_the_checkpoint(tmp_path: Path) -> None:
     state, _, _ = _scaled("vae", 2.0**127)
     path = save_checkpoint(tmp_path, state, 1)

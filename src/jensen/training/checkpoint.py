@@ -99,7 +99,8 @@ def write_file(path: Path, content: bytes) -> None:
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:
     """Write `state` as a new checkpoint under `folder`; then remove all but the last `keep_last` and the best.
 
-    The last one of at most step `judged` stays as well: what came after may turn out to have diverged.
+    The last one of at most step `judged` stays as well, and the best one of then: what came after may turn out to have
+    diverged.
     """
     final = folder / f"step-{state.step:08d}"
     weights = _gathered(state.model.state_dict())
@@ -162,10 +163,19 @@ def _put(final: Path, contents: Mapping[str, bytes]) -> None:
 
 def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None) -> None:
     saved = checkpoints(folder)
-    undoubted = [step_of(path) for path in saved if judged is not None and step_of(path) <= judged][-1:]
+    undoubted = [path for path in saved if judged is not None and step_of(path) <= judged][-1:]
+    kept = {state.best_step, *map(_best_known, undoubted)} - {0} | {step_of(path) for path in undoubted}
     for old in saved[:-keep_last]:
-        if step_of(old) not in (state.best_step or None, *undoubted):
+        if step_of(old) not in kept:
             shutil.rmtree(old)
+
+
+def _best_known(path: Path) -> int:
+    """The best step when a checkpoint was written, to which a rollback returns with it; 0: none."""
+    try:
+        return _read_record(path).best_step
+    except DamagedCheckpointError:
+        return 0
 
 
 def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any], list[list[dict[str, Any]]]]:

@@ -73,7 +73,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
             break

@@ -175,20 +175,22 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
     """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
 
-    Where only its square overflows, so may the norm.
+    Where only its square overflows, so may the norm. Scaled gradients that overflow move no parameter at all.
     """
     if state.scaler:
         for optimiser in state.optimisers:
             state.scaler.unscale_(optimiser)
-    norm = processes.whole(get_total_norm([p.grad for p in state.dense if p.grad is not None]))
-    if clip_norm:
-        clip_grads_with_norm_(state.dense, clip_norm, norm)
+    dense = processes.whole(get_total_norm([p.grad for p in state.dense if p.grad is not None]))
     rows = [p.grad._values() for p in state.tables if p.grad is not None]
-    norm = torch.hypot(norm, get_total_norm(rows)) if rows else norm
+    norm = torch.hypot(dense, get_total_norm(rows)) if rows else dense
+    overflows = state.scaler is not None and not norm.isfinite()
+    if clip_norm:
+        clip_grads_with_norm_(state.dense, clip_norm, dense)
     for optimiser in state.optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate
-        state.scaler.step(optimiser) if state.scaler else optimiser.step()
+        if not overflows:  # the scaler would ask of each optimiser by itself, before clipping spreads what is NaN
+            optimiser.step()
         optimiser.zero_grad()
     if state.scaler:
         state.scaler.update()
