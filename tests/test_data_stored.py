@@ -441,6 +441,47 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, columns, options, says
     refused(written_table(tmp_path / "x.parquet", **columns), says, **options, stream=stream)
 
 
+def arrow_batches(path: Path, *batches: "pyarrow.RecordBatch") -> Path:
+    with pyarrow.ipc.new_file(path, batches[0].schema) as file:
+        for batch in batches:
+            file.write_batch(batch)
+    return path
+
+
+@needs_datasets
+@pytest.mark.parametrize("stream", ["never", "always"])
+@pytest.mark.parametrize("column", ["x", "image"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_table_without_rows_is_refused(tmp_path, kind, column, stream):
+    empty = pyarrow.table({column: pyarrow.array([], {"x": pyarrow.list_(pyarrow.float32())}.get(column, "binary"))})
+    if kind == "parquet":
+        parquet.write_table(empty, tmp_path / "x.parquet")
+    else:
+        arrow_batches(tmp_path / "x.arrow", pyarrow.RecordBatch.from_pylist([], schema=empty.schema))
+    refused(tmp_path / f"x.{kind}", "has no rows; leave", stream=stream)
+
+
+@needs_datasets
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_shards_and_batches_without_rows_are_passed_over(tmp_path, stream):
+    full = pyarrow.table({"x": FLOATS.tolist(), "y": LABELS})
+    expected = load_data(parquet_of(tmp_path / "full.parquet", full)).spec.fingerprint
+    (tmp_path / "shards").mkdir()
+    for number, rows in enumerate((0, COUNT, 0)):
+        parquet_of(tmp_path / "shards" / f"{number}.parquet", full[:rows])
+    none = pyarrow.RecordBatch.from_pylist([], schema=full.schema)
+    arrow = arrow_batches(tmp_path / "x.arrow", none, *full.to_batches(), none)
+    for source in (tmp_path / "shards", arrow):
+        found = load_data(source, ReadOptions(stream=stream))
+        assert found.spec.fingerprint == expected
+        assert len(found.train.x[:]) == found.spec.counts["train"]
+
+
+def parquet_of(path: Path, content: "pyarrow.Table") -> Path:
+    parquet.write_table(content, path)
+    return path
+
+
 @needs_datasets
 def test_images_that_a_table_only_names_are_not_fetched(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "secret.png")
@@ -513,6 +554,12 @@ def test_without_datasets_a_table_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     refused(tmp_path / "x.parquet", r"datasets, which is not installed; pip install 'jensen\[datasets\]'")
+
+
+def test_other_data_need_not_be_readable_by_rows(tmp_path):
+    spec = load_data(npz(tmp_path), ReadOptions(stream="always")).spec
+    np.savez_compressed(tmp_path / "other.npz", x=byte_images(9))
+    assert len(read_examples(tmp_path / "other.npz", spec)) == 9
 
 
 @needs_datasets

@@ -1,5 +1,6 @@
 """Columns of Arrow tables: lists of numbers and encoded images, and where in their files single rows lie."""
 
+import errno
 import io
 import mmap
 from collections.abc import Iterator, Sequence
@@ -41,14 +42,18 @@ class Shard:
                 for column in batch.columns:
                     column.validate(full=True)
         except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+            if getattr(error, "errno", None) == errno.EMFILE:
+                raise InputError(f"{path}: too many open files, two for a shard; raise ulimit -n") from error
             raise damaged(path, error) from error
 
     def __len__(self) -> int:
         return sum(batch.num_rows for batch in self.batches)
 
     def pieces(self, name: str) -> "Iterator[pyarrow.Array]":
-        """A column, batch by batch. Raises InputError where it is empty in a row."""
+        """A column, batch by batch, of those with any row. Raises InputError where it is empty in a row."""
         for batch in self.batches:
+            if not batch.num_rows:
+                continue
             column = batch.column(name)
             if column.null_count:
                 many = f"{column.null_count} rows"

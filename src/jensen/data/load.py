@@ -64,7 +64,8 @@ def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = Fa
     the run was trained with some, or `missing` is asked for.
     """
     missing = missing or spec.options.missing
-    options = spec.options.model_copy(update={"levels": spec.levels, "missing": missing})
+    stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # other files than the run's
+    options = spec.options.model_copy(update={"levels": spec.levels, "missing": missing, "stream": stream})
     reading = read(source, options, refuse_at_once)
     for what, given, expected in (
         ("shape", reading.values.shape[1:], spec.shape),

@@ -23,6 +23,7 @@ from jensen.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow import parquet
 
 SUFFIXES = (".parquet", ".arrow")
 PASSED_OVER = ("cache-", "tmp")  # what `datasets` leaves beside its shards
@@ -42,6 +43,9 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     splits = _splits(source, shards)
     streams = options.streams(sum(map(_bytes, shards)))
     opened = {split: _opened(files, wanted, streams) for split, files in splits.items()}
+    for split, files in opened.items():
+        if not any(map(len, files)):
+            raise InputError(f"{source}: has no rows{f' of {split}' if split else ''}; leave such files out")
     if _holds_images(schema.field(x).type):
         reading = _pictures(source, opened, x, y, options, refuse)
     else:
@@ -103,23 +107,28 @@ def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]
 
 
 def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> list[Shard]:
-    """The shards; Parquet that is to stay on disk as the Arrow files that it is unpacked into."""
+    """The shards; Parquet that is to stay on disk as the Arrow files that it is unpacked into, if it has any row."""
     if streams and is_parquet(paths[0]):
-        paths = _unpacked(paths, columns)
+        held = [path for path in paths if _metadata(path).num_rows]
+        paths = _unpacked(held, columns) if held else paths
     return [Shard(path, columns, not streams) for path in paths]
 
 
 def _bytes(path: Path) -> int:
     """Of a shard's columns in memory, roughly."""
-    from pyarrow import ArrowException, parquet
-
     if not is_parquet(path):
         return path.stat().st_size
+    found = _metadata(path)
+    return sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
+
+
+def _metadata(path: Path) -> "parquet.FileMetaData":
+    from pyarrow import ArrowException, parquet
+
     try:
-        found = parquet.read_metadata(path)
+        return parquet.read_metadata(path)
     except (OSError, ArrowException) as error:
         raise damaged(path, error) from error
-    return sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
 
 
 def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
@@ -129,6 +138,7 @@ def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it would log comes as an error too
     try:
         unpacked = datasets.Dataset.from_parquet(
             [str(path) for path in paths],
