@@ -483,6 +483,24 @@ def parquet_of(path: Path, content: "pyarrow.Table") -> Path:
 
 
 @needs_datasets
+@pytest.mark.parametrize("folder", ["plain", "not a [1] * pattern?"])
+def test_names_of_shards_are_no_patterns(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    parquet_of(tmp_path / folder / "x1.parquet", pyarrow.table({"x": (1 + FLOATS).tolist()}))
+    source = parquet_of(tmp_path / folder / "x[1].parquet", pyarrow.table({"x": FLOATS.tolist()}))
+    memory, disk = both(source)
+    assert memory.spec.fingerprint == disk.spec.fingerprint
+
+
+@needs_datasets
+def test_categories_are_labels(tmp_path):
+    words = pyarrow.DictionaryArray.from_arrays(LABELS, ["b", "c", "a"])
+    memory, disk = both(parquet_of(tmp_path / "x.parquet", pyarrow.table({"x": FLOATS.tolist(), "y": words})))
+    assert memory.spec.label_names == disk.spec.label_names == ("a", "b", "c")
+    assert torch.equal(memory.train.labels, disk.train.labels)
+
+
+@needs_datasets
 def test_images_that_a_table_only_names_are_not_fetched(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "secret.png")
     rows = [{"bytes": None, "path": str(tmp_path / "secret.png")}] * 12

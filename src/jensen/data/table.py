@@ -4,6 +4,7 @@ Nothing is downloaded, and no code from the data is run. Parquet is unpacked int
 (`HF_DATASETS_CACHE`), where its examples are to stay on disk; otherwise it is read into memory and nothing is written.
 """
 
+import glob
 import re
 import sys
 from collections.abc import Sequence
@@ -141,7 +142,7 @@ def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it would log comes as an error too
     try:
         unpacked = datasets.Dataset.from_parquet(
-            [str(path) for path in paths],
+            [glob.escape(str(path)) for path in paths],  # they are taken for patterns
             columns=list(columns),
             fragment_scan_options=dataset.ParquetFragmentScanOptions(pre_buffer=False),  # or whole files are kept
         )
@@ -225,7 +226,8 @@ def _beside(shards: Sequence[Shard], name: str | None) -> np.ndarray | None:
 
     parts = []
     for shard in shards:
-        for column in shard.pieces(name):
+        for piece in shard.pieces(name):
+            column = piece.dictionary_decode() if types.is_dictionary(piece.type) else piece
             if types.is_string(column.type) or types.is_large_string(column.type):
                 parts.append(np.array(column.to_pylist()))
                 continue
