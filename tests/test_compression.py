@@ -448,3 +448,14 @@ def test_without_the_coder_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "constriction", None)
     told = _refused(["compress", str(runs["vae"]), "--out", str(tmp_path / "file")], capsys)
     assert "pip install 'jensen[compression]'" in told
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0, 8.0, 15.9, 16.0])
+def test_draws_end_at_six_standard_deviations(scale: float) -> None:
+    """The least masses of a window's symbols put a few draws of a million anywhere in it: it must be no wider."""
+    words = np.random.default_rng(3).integers(1, 1 << 32, size=1 << 20, dtype=np.uint32)
+    mean = np.random.default_rng(4).normal(0, 100, 1_000_000)
+    found = (Stack(words).draw_near(mean, np.full_like(mean, scale)) - mean) / scale
+    assert np.abs(found).max() < 6 + 3 / scale
+    # The variance of a million draws, and that of rounding to integers: five standard errors, false alarm 6e-7
+    assert abs(found.var() - 1 - 1 / (12 * scale**2)) < 5 * math.sqrt(2 / 1_000_000) + 36 * 15 * 2**-24 * scale
