@@ -187,8 +187,8 @@ def _windows(mean: Floats, scale: Floats) -> list[_Window]:
     """Numbers of like scales, up to a factor of two, in windows of their own.
 
     In one as wide as the widest need, the least masses of all its symbols would be tails of the narrow ones: at 2^14
-    symbols, one draw of a thousand anywhere in it, a hundred standard deviations away perhaps. And no wider than what is
-    in it: an image's chain takes 78,400 draws in 100 steps, so that every other image has one that is anywhere.
+    symbols, one draw of a thousand anywhere in it, a hundred standard deviations away perhaps. And no wider than what
+    is in it: an image's chain takes 78,400 draws in 100 steps, so that every other image has one that is anywhere.
     """
     mean, scale = _checked(mean, scale)
     exponents = np.frexp(scale)[1]
