@@ -81,8 +81,9 @@ class _Watch:
         self._text = ""
         self._at_once = state.micro_batch_size
         self._began, self._began_at = time.monotonic(), state.step
-        going_back = settings.on_divergence == "rollback"
-        self._saved_at = state.step if state.step or not going_back else -1  # else the start need not be saved
+        # A way back needs a start to go back to. What is saved is not written again: it would be gone meanwhile
+        unsaved = settings.on_divergence == "rollback" and processes.anywhere(not checkpoints(folder))
+        self._saved_at = -1 if unsaved else state.step
         self.checkpoint()
 
     def take(self, record: Step) -> str:
