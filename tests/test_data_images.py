@@ -11,7 +11,7 @@ import pytest
 from data_files import read_all, refused
 from PIL import Image
 
-from jensen.data import ReadOptions, check, load_data
+from jensen.data import ReadOptions, check, load_data, read_examples
 from jensen.data.images import labels_from_folders
 from jensen.errors import InputError
 
@@ -285,6 +285,18 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
 def corrupt(folder: Path) -> None:
     whole = (folder / "004.png").read_bytes()
     (folder / "004.png").write_bytes(whole[: len(whole) // 2])
+
+
+def test_data_under_the_rules_of_a_run_are_not_told_of_flags_that_only_training_has(tmp_path):
+    many(tmp_path)
+    spec = load_data(str(tmp_path), ReadOptions()).spec
+    grey = Image.open(tmp_path / "004.png")
+    grey.convert("RGB" if grey.mode == "L" else "L").save(tmp_path / "004.png")
+    with pytest.raises(InputError, match=r"; convert it, or train with --colour grey, rgb or rgba$"):
+        read_examples(tmp_path, spec)
+    corrupt(tmp_path)
+    with pytest.raises(InputError, match=r"; mend or remove it, or train with --skip-bad$"):
+        read_examples(tmp_path, spec)
 
 
 def test_one_corrupt_image_is_named_or_skipped_and_counted(tmp_path):

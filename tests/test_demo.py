@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from jensen.cli import main
-from jensen.cli.demo import RECIPES
+from jensen.cli.demo import RECIPES, _advise
 from jensen.evaluate import load_evaluation
 
 
@@ -40,3 +42,16 @@ def test_a_demo_replaces_nothing_but_a_demo(tmp_path: Path, capsys: pytest.Captu
     assert [line for line in lines if "not a demo; give a new folder" in line] == lines[:2] + lines[-1:]
     assert (tmp_path / "thesis.txt").read_text() == "precious"
     assert (mine / "vae" / "recipe.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("started", "program"),
+    [("lib/jensen/__main__.py", "python -m jensen"), (".venv/bin/jensen", ".venv/bin/jensen")],
+)
+def test_the_commands_to_try_can_be_typed_where_jensen_is_not_on_the_path(
+    started: str, program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(sys, "argv", [started, "demo"])
+    _advise(Path("runs/demo/report.html"), Path("runs/demo"))
+    assert f"\n  {program} sample runs/demo/diffusion " in capsys.readouterr().out

@@ -45,7 +45,7 @@ def _compare(run: Run, command: options.FeaturesCheck, name: str, see: FeatureFu
         copied = train[check.nearest.row[least]]
         pairs = preparation.to_picture(x[least]), preparation.to_picture(preparation(copied, Noise(generator(0))))
     save_chart(nearest_chart(check.nearest, check.metrics.memorisation, pairs), picture)
-    print(f"{record} and {picture}")
+    print(f"{record} and {picture} written")
 
 
 def _seeing(run: Run, in_pixels: bool) -> tuple[str, FeatureFunction]:

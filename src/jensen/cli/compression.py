@@ -90,9 +90,18 @@ def compress(command: options.Compress) -> None:
     for path in (record, run.folder / RECORD):
         write_file(path, found.model_dump_json(indent=1).encode())
     Console().print(codelength_table(found))
-    back = "" if seconds_back is None else f", {len(raw) / seconds_back:.3g} a second back again"
-    print(f"{len(raw) / seconds:.3g} examples a second{back}")
+    back = "" if seconds_back is None else f", {_rounded(len(raw) / seconds_back)} a second back again"
+    print(f"{_rounded(len(raw) / seconds)} examples a second{back}")
     print(f"{command.out} and {record} written; the file holds no labels")
+
+
+def _rounded(number: float) -> str:
+    """Three digits or more, never as a power of ten.
+
+    >>> _rounded(2534.7), _rounded(3.5678)
+    ('2,535', '3.57')
+    """
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def compression_section(folder: Path, weights: int) -> str:

@@ -86,7 +86,8 @@ def _clear(out: Path) -> None:
 
 
 def _advise(page: Path, out: Path) -> None:
-    program = "jensen" if shutil.which("jensen") else sys.argv[0]  # .venv/bin/jensen where nothing was activated
+    called = "python -m jensen" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]  # .venv/bin/jensen
+    program = "jensen" if shutil.which("jensen") else called
     print(f"\nLook at {page}\n\nThen try:")
     print(f"  {program} sample {out / 'diffusion'} --label 7 --n 100 --out {out / 'sevens.png'}")
     print(f"  {program} score {out / 'vae'} --out {out / 'scores.csv'}")

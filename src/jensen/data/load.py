@@ -66,7 +66,10 @@ def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = Fa
     missing = missing or spec.options.missing
     stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # other files than the run's
     options = spec.options.model_copy(update={"levels": spec.levels, "missing": missing, "stream": stream})
-    reading = read(source, options, refuse_at_once)
+    try:
+        reading = read(source, options, refuse_at_once)
+    except InputError as error:
+        raise InputError(_advice_of_run(str(error))) from None
     for what, given, expected in (
         ("shape", reading.values.shape[1:], spec.shape),
         ("dtype", reading.values.dtype.name, spec.dtype),
@@ -83,6 +86,15 @@ def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = Fa
     if only_known_y:
         _refuse_other_y(source, reading, spec, labels)
     return _examples(replace(reading, labels=labels, targets=targets), np.arange(len(reading.values)), spec)
+
+
+def _advice_of_run(problem: str) -> str:
+    """How data are read is said when a run is trained: what reads them under its rules has no such flags.
+
+    >>> _advice_of_run("a.png: is grey; give --colour rgb")
+    'a.png: is grey; convert it, or train with --colour rgb'
+    """
+    return problem.replace("; give --", "; convert it, or train with --").replace(" give --", " train with --")
 
 
 def specify(
