@@ -483,3 +483,21 @@ def test_found_by_fuzzing(name: str, field: str, value: Any, runs: dict[str, Pat
     for use in (jensen.load, jensen.resume):
         with guarded():
             use(run)
+
+
+def test_found_by_fuzzing_a_confusion_that_is_not_square(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs["vae"], run)
+    tree = json.loads((run / "predictions.json").read_text())
+    tree["confusion"][3] = tree["confusion"][3][:-1]
+    (run / "predictions.json").write_text(json.dumps(tree))
+    assert _call(READERS["vae"][0], run, tmp_path / "p.csv") == 2
+
+
+def test_found_by_fuzzing_a_name_of_a_thousand_letters(tmp_path: Path) -> None:
+    packed = bytearray(FILES["packed.npz"])
+    packed[26:28] = (1000).to_bytes(2, "little")  # the length of the first member's name
+    (tmp_path / "x.npz").write_bytes(packed)
+    with pytest.raises(InputError) as refusal:
+        load_data(tmp_path / "x.npz")
+    assert len(str(refusal.value)) < 600

@@ -172,4 +172,4 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__  # zipfile quotes names of any length

@@ -5,9 +5,11 @@ import io
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import model_validator
 from torch import Tensor
 
 from jensen import processes
@@ -113,6 +115,12 @@ class PredictionRecord(Value):
     """Of the network, the mean per example."""
     bounds: float | None
     """The same as a multiple of one bound's, where every class has a bound of its own."""
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        if {len(self.class_names)} != {len(self.confusion), *map(len, self.confusion)}:
+            raise ValueError("confusion: expected a row and a column for every class")
+        return self
 
 
 @dataclass(frozen=True)
