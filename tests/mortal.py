@@ -34,7 +34,7 @@ RECIPES: dict[str, Recipe] = {
 
 def go_on(recipe: Recipe, folder: Path) -> None:
     """What a user does: train, or resume what is there."""
-    if (folder / "data.json").exists():
+    if (folder / "recipe.json").exists():
         jensen.resume(folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)  # killed before it was a run: resume would say that it is none

@@ -218,15 +218,16 @@ def _alone(folder: Path, recipe: Recipe) -> Iterator[None]:
 
 def _check_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
-        held = "a run" if (folder / RECIPE).exists() else "something"
-        raise InputError(f"--out {folder} holds {held} already; give a new folder, or continue with: jensen resume")
+        run = (folder / RECIPE).exists()
+        held, further = ("a run", ", or continue with: jensen resume") if run else ("something", "")
+        raise InputError(f"--out {folder} holds {held} already; give a new folder{further}")
 
 
 def _establish(folder: Path, recipe: Recipe, spec: DataSpec) -> None:
-    """Make the folder that of a run."""
+    """Make the folder that of a run, which it is from the moment that the recipe is there."""
     _check_new(folder)
-    _write_json(folder / RECIPE, recipe)
     _write_json(folder / DATA, spec)
+    _write_json(folder / RECIPE, recipe)
 
 
 def _write_json(path: Path, content: BaseModel) -> None:
