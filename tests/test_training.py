@@ -14,7 +14,7 @@ from jensen.errors import InputError
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
-from jensen.training.checkpoint import best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
+from jensen.training.checkpoint import Record, best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
 from jensen.training.log import read_lines
@@ -354,3 +354,14 @@ def test_muon_takes_hidden_matrices_and_leaves_the_edges_to_adamw():
         )
         assert (id(parameter) in muon) == hidden, name
     assert len(adamw) + len(muon) == len(list(state.model.parameters()))
+
+
+def test_a_forged_state_under_a_sound_checksum_is_refused(tmp_path: Path) -> None:
+    recipe = _recipe(steps=2)
+    _fit(tmp_path, recipe)
+    target = checkpoints(tmp_path / "checkpoints")[-1]
+    record = Record.model_validate_json((target / "state.json").read_bytes())
+    record.optimiser_numbers["a/b"] = 1
+    (target / "state.json").write_bytes(record.sealed())
+    with pytest.raises(InputError, match=r"state\.json is missing or damaged"):
+        load_checkpoint(target, _start(recipe)[0])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
@@ -53,7 +53,7 @@ class Record(BaseModel):
     scaler: dict[str, int | float] | None = None
     optimisers: list[list[dict[str, Any]]]
     """The options of each optimiser's groups."""
-    optimiser_numbers: dict[str, Any]
+    optimiser_numbers: dict[Annotated[str, Field(pattern=r"^\d+/\d+/\w+$")], Any]
     sha256: dict[str, str]
     """Of the two other files; and of this one, before that sum was put in, under its own name."""
 
