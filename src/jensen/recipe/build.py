@@ -73,6 +73,6 @@ def build_model(recipe: Recipe, spec: DataSpec) -> AbstractLatentVariableModel:
         if not out_of_memory(error):
             raise
         raise InputError(
-            f"a {recipe.family} of the recipe's sizes for examples of shape {spec.shape} does not fit into memory; "
+            f"not enough memory for a {recipe.family} of the recipe's sizes and examples of shape {spec.shape}; "
             "choose smaller sizes, or smaller examples"
         ) from error
