@@ -95,7 +95,7 @@ IDX = idx_bytes(byte_images())
         (b"\0\0\x08\0" + IDX[4:], "rank 0"),
         (b"\0\0\x08\xff" + IDX[4:], "rank 255"),
         (b"\0\0\x08\x03" + struct.pack(">3I", 0, 5, 4), "no examples"),
-        (b"\0\0\x08\x03" + struct.pack(">3I", *[2**32 - 1] * 3) + b"x", "the file holds only 1"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", *[2**32 - 1] * 3) + b"x", "the file holds only 1|would take .* unpacked"),
     ],
 )
 @pytest.mark.parametrize("ending", ["", ".gz"])

@@ -127,9 +127,9 @@ def test_terms_under_autocast_are_those_of_float32(name: str, kind: torch.dtype,
 
 @pytest.mark.parametrize("name", list(MODELS))
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("scale", [0.0, 3.0])
+@pytest.mark.parametrize("scale", [0.0, 2.0])
 def test_losses_of_bytes_are_finite_in_16_bits(name: str, kind: torch.dtype, scale: float) -> None:
-    """The digits are integers of one byte. At three times the usual weights a likelihood meets outputs far off."""
+    """The digits are integers of one byte. At twice the usual weights outputs are far off."""
     value, terms = _loss(name, scale, kind)
     assert value.isfinite()
     assert all(term.isfinite() for term in terms.values())
