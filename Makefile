@@ -39,7 +39,7 @@ format: $(DEVELOPMENT) ## let ruff put the code in order
 test-slow: $(DEVELOPMENT) ## the tests that take minutes
 	$(PYTEST) -m slow --durations 15
 
-chaos: $(DEVELOPMENT) ## kill trainings 150 times with SIGKILL and compare what they end with (minutes)
+chaos: $(DEVELOPMENT) ## kill trainings 225 times with SIGKILL and compare what they end with (minutes)
 	$(PYTEST) -m slow tests/test_survival.py --durations 5
 
 distributed: $(DEVELOPMENT) ## torchrun, accelerate launch, sharding, three processes, two hosts in network namespaces (minutes)
