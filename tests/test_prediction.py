@@ -400,6 +400,26 @@ def test_predict_by_diffusion_and_without_labels(runs, tmp_path, capsys) -> None
     assert (runs["conditional"] / "predictions.json").read_bytes() == before
 
 
+def test_a_run_keeps_what_was_said_of_its_test_examples(runs, tmp_path, capsys) -> None:
+    run, few = runs["joint"], ["--draws", "2", "--examples", "20"]
+    assert main(["predict", str(run), "--out", str(tmp_path / "test.csv"), *few]) == 0
+    assert not (tmp_path / "test-report").exists()
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    np.savez(tmp_path / "other.npz", x=np.random.default_rng(0).integers(0, 17, (3, 8, 8), np.uint8), y=np.arange(3))
+    for name, words in (("other", ["--data", str(tmp_path / "other.npz")]), ("validation", ["--split", "validation"])):
+        out, report = tmp_path / "new" / f"{name}.csv", tmp_path / "new" / f"{name}-report"
+        assert main(["predict", str(run), "--out", str(out), *few, *words]) == 0
+        assert name in json.loads((report / "predictions.json").read_text())["source"]
+        assert name in (report / "predictions.html").read_text()
+        assert (report / "pictures/prediction-confusion.png").exists()
+        out.unlink()
+        capsys.readouterr()
+        assert main(["predict", str(run), "--out", str(out), *few, *words]) == 2
+        assert f"{report} exists and would be lost" in capsys.readouterr().err
+        assert not out.exists()
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
+
+
 def test_mistakes_are_one_line_and_lose_nothing(runs, tmp_path, capsys) -> None:
     images = np.random.default_rng(0).integers(0, 17, (3, 8, 8), np.uint8)
     np.savez(tmp_path / "new.npz", x=images, y=np.array([1, 2, 11]))

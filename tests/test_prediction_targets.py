@@ -214,7 +214,12 @@ def test_other_data_need_no_targets_and_no_training_data(place: Path, tmp_path: 
     np.savez(tmp_path / "known.npz", x=TEST_X[:20], y=TEST_Y[:20])
     out.unlink()
     assert main(["predict", str(run), "--data", str(tmp_path / "known.npz"), "--out", str(out), "--draws", "9"]) == 0
-    assert "could not be read again" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "could not be read again" in told
+    report = tmp_path / "p-report"
+    assert f"{report / 'target-predictions.json'} and {report / 'predictions.html'} written" in " ".join(told.split())
+    assert (report / "pictures/targets-calibration.png").exists()
+    assert not (run / "predictions.html").exists()
     np.testing.assert_allclose(columns(out)["target"], TEST_Y[:20, 0], rtol=1e-6)
 
 
@@ -291,7 +296,7 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     record = load_predictions(tmp_path)
     assert np.isnan(record.standard_error)
     assert any(line.endswith("unknown (a single draw).") for line in label_remarks(record))
-    write_page(tmp_path, record)
+    write_page(tmp_path, record, "joint")
     save_csv(tmp_path / "labels.csv", found, told.class_names)
     assert {row["standard_error"] for row in csv.DictReader((tmp_path / "labels.csv").open())} == {"nan"}
 
@@ -302,6 +307,6 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     save_targets(tmp_path, assess_targets(continuous, UNITS, None, TargetCircumstances("made", 1, 1, 0)))
     targets = load_targets(tmp_path)
     assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
-    write_targets_page(tmp_path, targets)
+    write_targets_page(tmp_path, targets, "run")
     save_target_csv(tmp_path / "targets.csv", continuous)
     assert np.isnan(columns(tmp_path / "targets.csv")["standard_error"]).all()

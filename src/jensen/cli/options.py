@@ -30,6 +30,11 @@ class _OfExamples(_Command):
         """The split of the run's own examples that is meant where there is no `data`."""
         return self.split or "test"
 
+    @property
+    def of_test(self) -> bool:
+        """Whether the run's own test examples are meant, which alone its folder's records and its report are about."""
+        return self.data is None and self.part == "test"
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.data is not None and self.split is not None:
@@ -152,7 +157,8 @@ class Predict(_OfExamples):
     run: RunFolder
     """The folder of the run: a VAE trained with --predict, or a class-conditional diffusion model of labels."""
     out: Path
-    """The .csv to write."""
+    """The .csv to write. How good it is goes into the run, or, of other data than its test examples, into a folder
+    beside it: NAME.csv, NAME-report."""
     examples: PositiveInt | None = None
     """How many, spread evenly over them. Default: all."""
     draws: int | None = Field(None, ge=2)

@@ -1,6 +1,7 @@
 """`jensen predict`: p(y|x) of every example, labels or targets, and how good it is where y is known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -33,6 +34,8 @@ def predict(command: options.Predict) -> None:
     """Predict, write a row per example; where y is known print how good that was, write it with pictures."""
     with processes.together():
         check_file(command.out, ".csv")
+        if not command.of_test:
+            _check_beside(command.out)
         run = open_run(command.run)
     model, scaling = run.model, run.spec.targets
     if scaling and isinstance(model, VAE) and isinstance(model.target, ContinuousTarget):
@@ -56,7 +59,8 @@ def _predict_targets(command: options.Predict, run: Run, model: VAE, scaling: Ta
         return
     told = TargetCircumstances(_source(run, command), run.step, command.draws, command.seed)
     record = assess_targets(found, scaling, _linear(run, examples[rows], found.y, scaling), told)
-    written = save_targets(run.folder, record), write_targets_page(run.folder, record)
+    folder = _report_folder(command, run)
+    written = save_targets(folder, record), write_targets_page(folder, record, run.folder.name)
     Console().print(targets_table(record))
     print(f"{written[0]} and {written[1]} written")
 
@@ -68,6 +72,24 @@ def _linear(run: Run, examples: Examples, y: Tensor, scaling: TargetScaling) -> 
     except InputError:
         return None
     return assess_linear(train, examples, y, run.spec.preparation, scaling)
+
+
+def _report_folder(command: options.Predict, run: Run) -> Path:
+    """Where it is said how good the predictions are: the run's folder holds what is about its test examples."""
+    if command.of_test:
+        return run.folder
+    folder = _beside(command.out)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-report")
+
+
+def _check_beside(out: Path) -> None:
+    if (report := _beside(out)).exists():
+        raise InputError(f"--out {out}: {report} exists and would be lost; give another name, or remove it first")
 
 
 def _source(run: Run, command: options.Predict) -> str:
@@ -99,10 +121,10 @@ def _write_labels(
     one_bound = run.model.bound_evaluations if isinstance(run.model, DiffusionModel) else None
     told = Circumstances(_source(run, command), run.step, command.draws, command.seed, names, counts, one_bound)
     record = assess(found, told)
-    save_record(run.folder, record)
-    page = write_page(run.folder, record)
+    folder = _report_folder(command, run)
+    written = save_record(folder, record), write_page(folder, record, run.folder.name)
     Console().print(predictions_table(record))
-    print(f"{run.folder / 'predictions.json'} and {page} written")
+    print(f"{written[0]} and {written[1]} written")
 
 
 def _label_counts(run: Run) -> tuple[int, ...]:

@@ -238,9 +238,11 @@ def save_csv(path: Path, predictions: Predictions, class_names: tuple[str, ...])
     write_file(path, text.getvalue().encode())
 
 
-def save_record(folder: Path, record: PredictionRecord) -> None:
-    """Write predictions.json into the run's folder."""
-    write_file(folder / RECORD, record.model_dump_json(indent=1).encode())
+def save_record(folder: Path, record: PredictionRecord) -> Path:
+    """Write predictions.json into `folder`; gives its path."""
+    path = folder / RECORD
+    write_file(path, record.model_dump_json(indent=1).encode())
+    return path
 
 
 def load_predictions(folder: Path) -> PredictionRecord | None:

@@ -164,12 +164,12 @@ def _section(record: PredictionRecord, album: Album) -> str:
     )
 
 
-def write_page(folder: Path, record: PredictionRecord) -> Path:
-    """Write predictions.html, one page that needs no network, and its pictures; gives the page's path."""
+def write_page(folder: Path, record: PredictionRecord, title: str) -> Path:
+    """Write predictions.html, one page that needs no network, and its pictures into `folder`; gives the page's path."""
     from html import escape
 
-    top = f'<h1>{escape(folder.name)}</h1>\n<p class="lead">Labels predicted for {escape(record.source)}.</p>'
+    top = f'<h1>{escape(title)}</h1>\n<p class="lead">Labels predicted for {escape(record.source)}.</p>'
     body = "\n".join([top, _section(record, Album(folder / "pictures", "prediction-"))])
     path = folder / "predictions.html"
-    write_file(path, page.page(f"{folder.name}: predictions", body).encode())
+    write_file(path, page.page(f"{title}: predictions", body).encode())
     return path

@@ -106,10 +106,10 @@ def _section(record: TargetRecord, album: Album) -> str:
     )
 
 
-def write_targets_page(folder: Path, record: TargetRecord) -> Path:
-    """Write predictions.html, one page that needs no network, and its picture; gives the page's path."""
-    top = f'<h1>{escape(folder.name)}</h1>\n<p class="lead">Targets predicted for {escape(record.source)}.</p>'
+def write_targets_page(folder: Path, record: TargetRecord, title: str) -> Path:
+    """Write predictions.html, one page that needs no network, and its picture into `folder`; gives the page's path."""
+    top = f'<h1>{escape(title)}</h1>\n<p class="lead">Targets predicted for {escape(record.source)}.</p>'
     path = folder / "predictions.html"
     body = "\n".join([top, _section(record, _album(folder))])
-    write_file(path, page.page(f"{folder.name}: predictions", body).encode())
+    write_file(path, page.page(f"{title}: predictions", body).encode())
     return path

@@ -272,7 +272,7 @@ def save_target_csv(path: Path, found: TargetPredictions) -> None:
 
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
-    """Write target-predictions.json into the run's folder; gives its path."""
+    """Write target-predictions.json into `folder`; gives its path."""
     path = folder / RECORD
     write_file(path, record.model_dump_json(indent=1).encode())
     return path
