@@ -43,6 +43,22 @@ def test_help_imports_no_torch(words: list[str]) -> None:
     assert "jensen" in done.stdout
 
 
+@pytest.mark.parametrize("module", ["pydantic", "tyro", "torch"])
+def test_an_interruption_while_modules_are_imported_is_one_line(module: str, tmp_path: Path) -> None:
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "runpy.run_module('jensen', run_name='__main__')"
+    )
+    words = ["train", "vae", "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "jensen: interrupted\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_flags_win_over_the_config_file(tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text("seed = 7\n[model]\nlatent_dims = 3\nhidden = [8]\n[training]\nsteps = 5\nbatch_size = 9\n")
