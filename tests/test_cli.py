@@ -83,8 +83,8 @@ def test_sample_writes_png_npz_and_a_folder(run: Path, tmp_path: Path) -> None:
 
 
 def test_reconstruct_writes_pairs(run: Path, tmp_path: Path) -> None:
-    assert main(["reconstruct", str(run), "--n", "4", "--out", str(tmp_path / "pairs.png")]) == 0
-    assert main(["reconstruct", str(run), "--n", "4", "--out", str(tmp_path / "pairs.npz")]) == 0
+    assert main(["reconstruct", str(run), "--examples", "4", "--out", str(tmp_path / "pairs.png")]) == 0
+    assert main(["reconstruct", str(run), "--examples", "4", "--out", str(tmp_path / "pairs.npz")]) == 0
     pairs = np.load(tmp_path / "pairs.npz")
     assert pairs["x"].shape == pairs["reconstruction"].shape == (4, 1, 8, 8)
 

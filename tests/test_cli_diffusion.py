@@ -108,7 +108,7 @@ def test_what_can_be_trained_is_trained_sampled_and_reconstructed(
     run = str(tmp_path / "run")
     assert main(["train", "diffusion", "--data", str(data / source), "--out", run, *TINY, *flags]) == 0
     assert main(["sample", run, "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
-    assert main(["reconstruct", run, "--n", "2", "--out", str(tmp_path / "r.npz")]) == 0
+    assert main(["reconstruct", run, "--examples", "2", "--out", str(tmp_path / "r.npz")]) == 0
     raw = np.load(data / source)
     raw = raw["x"] if source.endswith("npz") else raw
     sampled = np.load(tmp_path / "x.npz")["x"]

@@ -30,6 +30,7 @@ from jensen.compression import (
     unpack,
 )
 from jensen.compression.archive import Header, Machine, pack
+from jensen.compression.codelength import Codelength, codelength_rows
 from jensen.compression.levels import pop_observation, push_observation
 from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
 from jensen.diffusion.model import DiffusionModel, Scoring
@@ -361,7 +362,7 @@ def test_another_process_restores_every_bit(
     runs: dict[str, Path], tmp_path: Path, name: str, more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, out = tmp_path / "digits.jensen", tmp_path / "back.npz"
-    assert main(["compress", str(runs[name]), "--out", str(file), "--n", "40", *more]) == 0
+    assert main(["compress", str(runs[name]), "--out", str(file), "--examples", "40", *more]) == 0
     told = capsys.readouterr().out
     for row in ("the file", "bound", "initial bits", "PNG, a file each", "WebP, in one picture", "gzip", "xz"):
         assert row in told
@@ -383,9 +384,24 @@ def test_another_process_restores_every_bit(
 
 def test_one_example_has_a_section_too(runs: dict[str, Path], tmp_path: Path) -> None:
     """There is no standard error of one example, and a report all the same."""
-    assert main(["compress", str(runs["other"]), "--out", str(tmp_path / "file"), "--n", "1", "--unchecked"]) == 0
+    assert (
+        main(["compress", str(runs["other"]), "--out", str(tmp_path / "file"), "--examples", "1", "--unchecked"]) == 0
+    )
     weights = json.loads((tmp_path / "file.json").read_text())["weights"]
     assert "1 example" in compression_section(runs["other"], weights)
+
+
+def test_nothing_is_less_than_zero_by_less_than_is_shown() -> None:
+    shown = {"source": "made", "weights": 1, "examples": 10, "dimensions": 4, "steps": None, "batches": 1}
+    sizes = {
+        "file_bytes": 8000,
+        "stack_bits": 63000,
+        "initial_bits": 0,
+        "bound_bits": 63000.001,
+        "overhead_error": 0.01,
+    }
+    made_of, _ = codelength_rows(Codelength(**shown, **sizes, seconds=1, seconds_back=None, others={}))
+    assert made_of["  overhead, 0.00 ± 1.00 %"] == ["0", "0.0", "0.0000", "0.00"]
 
 
 def test_binary_data_go_through_a_bernoulli_likelihood(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -414,7 +430,7 @@ def test_damaged_and_foreign_files_write_nothing(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, out = tmp_path / "file", tmp_path / "back.npz"
-    assert main(["compress", str(runs["vae"]), "--out", str(file), "--n", "5", "--unchecked"]) == 0
+    assert main(["compress", str(runs["vae"]), "--out", str(file), "--examples", "5", "--unchecked"]) == 0
     content = file.read_bytes()
     words = ["decompress", str(file), "--out", str(out), "--run"]
     assert "made by another model" in _refused([*words, str(runs["other"])], capsys)
@@ -433,7 +449,7 @@ def test_a_network_that_computes_otherwise_is_never_silent(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A sound file whose data do not come back, as on another machine: the words of other data under this header."""
-    assert main(["compress", str(runs["vae"]), "--out", str(tmp_path / "file"), "--n", "5", "--unchecked"]) == 0
+    assert main(["compress", str(runs["vae"]), "--out", str(tmp_path / "file"), "--examples", "5", "--unchecked"]) == 0
     header, words = unpack((tmp_path / "file").read_bytes(), "file")
     words[len(words) // 2] ^= 1
     (tmp_path / "file").write_bytes(pack(header, words))

@@ -385,6 +385,7 @@ def test_an_estimate_is_written_to_two_digits_of_its_error() -> None:
     assert written(Estimate(-10451.3, 313.0, 75)) == "-10451 ± 313"
     assert written(Estimate(0.0123456, 0.000499, 75)) == "0.01235 ± 0.00050"
     assert written(Estimate(-0.0000164, 0.0000033, 4)) == "-1.64e-05 ± 3.3e-06"
+    assert written(Estimate(-0.001, 0.4, 4)) == "0.00 ± 0.40"
     assert written(Estimate(1.0, math.nan, 1)) == "1.0000 ± nan"
 
 

@@ -67,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["features", "check", "--n", "30"],
         ["predict", "--examples", "4", "--draws", "2", "--out", str(files / "p.csv")],
         ["impute", "--examples", "4", "--method", "replacement", "--steps", "3", "--mask", "half:left", "--calibrate"],
-        ["compress", "--n", "4", "--steps", "2", "--out", str(files / "c.jensen")],
+        ["compress", "--examples", "4", "--steps", "2", "--out", str(files / "c.jensen")],
     ):
         name = 2 if words[0] == "features" else 1
         out = ["--out", str(files / "imputed")] if words[0] == "impute" else []

@@ -131,7 +131,7 @@ def reconstruct(command: options.Reconstruct) -> None:
     """Write originals and reconstructions side by side."""
     _check_target(command.out)
     run = open_run(command.run)
-    examples = run.examples(command.data, command.part)[: command.n]
+    examples = run.examples(command.data, command.part)[: command.examples]
     x = run.spec.preparation(examples.x[:], Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
     pair = [_raw_or_picture(run, command.out, values) for values in (x, run.model.reconstruct(x))]
     if command.out.suffix == ".npz":

@@ -57,7 +57,7 @@ def compress(command: options.Compress) -> None:
         check_file(path)
     run = open_run(command.run)
     codec = codec_for(run.model, command.steps)
-    raw = run.examples(command.data, command.part)[: command.n].x[:]
+    raw = run.examples(command.data, command.part)[: command.examples].x[:]
     symbols = _symbols(run, codec, raw)
     began = time.perf_counter()
     with _exactly(torch.get_num_threads()):

@@ -114,7 +114,7 @@ class Reconstruct(_OfExamples):
     """The folder of the run."""
     out: Path
     """A .png of pairs, or an .npz with `x` and `reconstruction`."""
-    n: PositiveInt = 16
+    examples: PositiveInt = 16
     """How many, from the first."""
 
 
@@ -252,7 +252,7 @@ class Compress(_OfExamples):
     """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""
     out: Path
     """The file to write; FILE.json beside it gets its sizes."""
-    n: PositiveInt | None = None
+    examples: Annotated[PositiveInt | None, tyro.conf.arg(aliases=("--n",))] = None
     """How many, from the first. Default: all."""
     steps: PositiveInt | None = None
     """Diffusion: steps of the chain, each a network call for every example. Default: 100."""

@@ -82,7 +82,7 @@ def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, 
     parts = {
         "the file": 8.0 * found.file_bytes,
         "  bound": found.bound_bits,
-        f"  overhead, {100 * found.overhead:.2f} ± {100 * found.overhead_error:.2f} %": excess,
+        f"  overhead, {100 * found.overhead:z.2f} ± {100 * found.overhead_error:.2f} %": excess,
         "  initial bits": found.initial_bits,
         "  header and checksum": 8.0 * found.file_bytes - found.stack_bits,
     }
@@ -91,5 +91,5 @@ def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, 
 
 
 def _cells(found: Codelength, bits: float) -> list[str]:
-    per_dimension = f"{found.per_dimension(bits):.4f}"
-    return [f"{bits / 8:,.0f}", f"{bits / found.examples:,.1f}", per_dimension, f"{bits / 8 / found.file_bytes:.2f}"]
+    per_dimension = f"{found.per_dimension(bits):z.4f}"
+    return [f"{bits / 8:z,.0f}", f"{bits / found.examples:z,.1f}", per_dimension, f"{bits / 8 / found.file_bytes:z.2f}"]

@@ -64,7 +64,7 @@ def written(estimate: Estimate) -> str:
     digits = max(1 - math.floor(math.log10(error)), 0) if error > 0 else 4
     if digits > 5:
         return f"{estimate.mean:.2e} ± {error:.1e}"
-    return f"{estimate.mean:.{digits}f} ± {error:.{digits}f}"
+    return f"{estimate.mean:z.{digits}f} ± {error:.{digits}f}"
 
 
 def typeset(estimate: Estimate) -> str:
