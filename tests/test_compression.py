@@ -411,6 +411,7 @@ def test_binary_data_go_through_a_bernoulli_likelihood(runs: dict[str, Path], tm
     file, out = tmp_path / "file", tmp_path / "back.npy"
     words = ["compress", str(runs["dynamic"]), "--data", str(tmp_path / "binary.npy"), "--out", str(file)]
     assert main(words) == 0
+    assert not (runs["dynamic"] / "compression.json").exists()  # which is about its test examples
     assert main(["decompress", str(file), "--run", str(runs["dynamic"]), "--out", str(out)]) == 0
     np.testing.assert_array_equal(np.load(out), x)
 

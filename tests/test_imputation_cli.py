@@ -64,7 +64,12 @@ def test_arrays_a_picture_and_calibration(
     record = json.loads((tmp_path / "o" / "calibration.json").read_text())
     assert (record["draws"], record["examples"], record["entries"], record["mask"]) == (2, 3, 96, "half:bottom")
     assert json.loads((run / "calibration.json").read_text()) == record
-    assert "hold the truth" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "hold the truth" in told
+    assert f"{tmp_path / 'o'}: 2 draws for each of 3 examples\n" in told
+    last = told.splitlines()[-1]
+    assert last == "It holds calibration.json, calibration.png, imputations.npz, imputations.png"
+    assert len(last) <= 80
 
 
 def test_every_kind_of_mask(vae: Path, tmp_path: Path) -> None:
@@ -98,6 +103,8 @@ def test_nan_of_the_data_are_imputed_also_by_a_run_trained_with_some(tmp_path: P
     assert not (tmp_path / "o" / "imputations.png").exists()
     record = json.loads((tmp_path / "o" / "calibration.json").read_text())
     assert record["entries"] == 3  # of three examples' first entries, which are known
+    assert not (run / "calibration.json").exists()  # which is about its test examples
+    assert _impute(run, tmp_path / "own", "--mask", "half:left", "--calibrate") == 0
     assert main(["evaluate", str(run), "--samples", "5", "--further-examples", "4", "--draws", "2"]) == 0
     assert "Imputation" in (run / "report.html").read_text()
 

@@ -22,7 +22,8 @@ TARGETS = {
     "predict": ["predictions.csv"],
     "compress": ["file"],
 }
-FEW = {"sample": ["--n", "2"], "reconstruct": ["--examples", "2"], "score": ["--draws", "2"], "predict": ["--draws", "2"]}
+FEW = {"sample": ["--n", "2"], "reconstruct": ["--examples", "2"]}
+FEW |= {"score": ["--draws", "2"], "predict": ["--draws", "2"]}
 FEW |= {"compress": ["--examples", "2", "--unchecked"]}
 CASES = [(command, name) for command, names in TARGETS.items() for name in names]
 

@@ -87,7 +87,7 @@ def compress(command: options.Compress) -> None:
     )
     command.out.parent.mkdir(parents=True, exist_ok=True)
     write_file(command.out, content)
-    for path in (record, run.folder / RECORD):
+    for path in (record, *([run.folder / RECORD] if command.of_test else [])):
         write_file(path, found.model_dump_json(indent=1).encode())
     Console().print(codelength_table(found))
     back = "" if seconds_back is None else f", {_rounded(len(raw) / seconds_back)} a second back again"

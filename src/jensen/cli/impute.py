@@ -46,15 +46,14 @@ def impute(command: options.Impute) -> None:
     draws, truth = _in_raw_units(run, found.draws, x, raw, observed)
     command.out.mkdir(parents=True, exist_ok=True)
     _save_arrays(command.out / "imputations.npz", rows, draws, observed.numpy())
-    written = [command.out / "imputations.npz"]
     if run.spec.layout == "image":
-        written.append(command.out / "imputations.png")
-        _save_picture(run, written[-1], x, observed, found, bool(known.all()))
+        _save_picture(run, command.out / "imputations.png", x, observed, found, bool(known.all()))
     if command.calibrate:
-        written += _calibrate(run, command, imputer, (draws, truth), known & ~observed)
+        _calibrate(run, command, imputer, (draws, truth), known & ~observed)
     for name, values in found.diagnostics.items():
         print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
-    print(f"{' and '.join(map(str, written))} written: {command.draws} draws for {len(rows)} examples")
+    print(f"{command.out}: {command.draws} draws for each of {len(rows)} examples")
+    print(f"It holds {', '.join(sorted(path.name for path in command.out.iterdir()))}")
 
 
 # ---------------------------------------------------------------------------------------------- what was asked for
@@ -159,8 +158,8 @@ def _save_picture(run: Run, path: Path, x: Tensor, observed: Tensor, found: Impu
 
 def _calibrate(
     run: Run, command: options.Impute, imputer: AbstractImputer, raw: tuple[np.ndarray, np.ndarray], hidden: Tensor
-) -> list[Path]:
-    """Write calibration.json and calibration.png, and the former into the run as well, for its report."""
+) -> None:
+    """Write calibration.json and calibration.png; of test examples the former into the run as well, for its report."""
     from rich.console import Console
 
     draws, truth = (torch.from_numpy(values.astype(np.float64)) for values in raw)
@@ -177,7 +176,9 @@ def _calibrate(
     print("\n".join([f"{found.source}: {found.method}", *remarks(found)]))
     Console().print(calibration_table(found))
     save_chart(calibration_picture(found), command.out / "calibration.png")
-    return [save_calibration(command.out, found), command.out / "calibration.png", save_calibration(run.folder, found)]
+    save_calibration(command.out, found)
+    if command.of_test:
+        print(f"{save_calibration(run.folder, found)} written, for its report")
 
 
 def _described(imputer: AbstractImputer) -> str:
