@@ -83,11 +83,19 @@ def test_the_error_of_a_share_counts_examples_not_entries():
     assert shares[0].count == 60
 
 
+@pytest.mark.parametrize("entries", [1, 50])
+def test_the_error_of_a_share_is_not_0_where_all_hit(entries):
+    every = torch.ones(98, entries).bool()
+    assert clustered_share(every, every).standard_error == pytest.approx(0.01, rel=0.01)
+    assert clustered_share(~every, every).standard_error == pytest.approx(0.01, rel=0.01)
+
+
 def test_shares_of_nothing_and_of_one_example():
     nothing = clustered_share(torch.ones(3, 2).bool(), torch.zeros(3, 2).bool())
     assert nothing.count == 0
     assert math.isnan(nothing.mean)
-    assert math.isnan(clustered_share(torch.ones(1, 2).bool(), torch.ones(1, 2).bool()).standard_error)
+    half = clustered_share(torch.tensor([[True, False]]), torch.ones(1, 2).bool())
+    assert (half.mean, half.standard_error) == (0.5, 0.5)
 
 
 def test_exact_vae_and_diffusion_imputations_are_calibrated():

@@ -26,7 +26,6 @@ from jensen.features import (
     shown,
     train_classifier,
 )
-from jensen.features.classifier import share
 from jensen.features.distance import Cell, Distance, Reference, add_distance, measure, read_distances
 from jensen.features.fit import shifted
 from jensen.features.show import LOOKS, distances_chart, distances_table
@@ -220,11 +219,15 @@ def test_data_without_labels_are_refused(tmp_path: Path, digits: Dataset) -> Non
         train_classifier(load_data(tmp_path / "x.npz"))
 
 
+def _share(successes: int, count: int) -> Estimate:
+    return Estimate.share(torch.arange(count) < successes)
+
+
 def test_a_share_has_the_binomials_standard_error() -> None:
-    found = share(800, 1000)
+    found = _share(800, 1000)
     assert (found.mean, found.count) == (0.8, 1000)
     assert found.standard_error == pytest.approx(math.sqrt(0.8 * 0.2 / 1000), rel=1e-2)
-    assert share(1000, 1000).standard_error > 0
+    assert _share(1000, 1000).standard_error > 0
 
 
 @pytest.mark.slow
@@ -375,9 +378,9 @@ def test_the_table_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> N
     from rich.console import Console
 
     rows = [_distance(_cell(sampler="dpm-solver++-sde", steps=1000), 1234.5), _distance(_cell(sampler=None), math.inf)]
-    Console(width=80).print(distances_table(rows, share(97, 100)))
+    Console(width=80).print(distances_table(rows, _share(97, 100)))
     wide = _distance(_cell(sampler="dpm-solver++-sde", steps=100000), 1234567.25)
-    wide = wide.model_copy(update={"recognised": share(970, 1000), "evaluations": 123456.0, "seconds": 1234.5})
+    wide = wide.model_copy(update={"recognised": _share(970, 1000), "evaluations": 123456.0, "seconds": 1234.5})
     Console(width=80).print(distances_table([wide], None))
     text = capsys.readouterr().out
     for word in ("1234.50 ± 0.50", "617 ± 31", "training split", "97.0 ± 1.9 %", "dpm-solver++-sde", "1000"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from jensen.pareto import pareto_shape, tail_length
@@ -260,6 +260,29 @@ class Estimate:
         wide, count = values.double(), values.numel()
         error = (wide.std() / math.sqrt(count)).item() if count > 1 else math.nan
         return cls(wide.mean().item(), error, count)
+
+    @classmethod
+    def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
+        """The share of hits h_i among the n_i trials of each independent example, one where no `sizes` are given.
+
+        Its error is a binomial's over examples with one success and one failure added, so that it is not 0 where all
+        succeed, times sqrt(effect): Σ_i (h_i - share n_i)² / (count mean(n)² share (1 - share)), which is 1 for single
+        trials (Cochran 1977, section 2.11), and taken to be 1 where one example, or all alike, tell nothing of it.
+
+        >>> print(Estimate.share(torch.ones(98)))
+        1 ± 0.01
+        """
+        found, count = hits.double(), len(hits)
+        trials = torch.ones_like(found) if sizes is None else sizes.double()
+        if not count:
+            return cls(math.nan, math.nan, 0)
+        share, size = (found.sum() / trials.sum()).item(), trials.mean().item()
+        p = (share * count + 1) / (count + 2)
+        variance = p * (1 - p) / count
+        if count > 1 and 0 < share < 1:
+            spread = (found - share * trials).square().mean().item()
+            variance *= spread / (size**2 * share * (1 - share))
+        return cls(share, math.sqrt(variance), count)
 
     def __str__(self) -> str:
         return f"{self.mean:.4g} ± {self.standard_error:.2g}"

@@ -104,7 +104,7 @@ def recognised(classifier: Classifier, features: Float[Tensor, " count features"
 def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Tensor) -> Estimate:
     """The share of raw samples (count, *shape) that show the label asked for (count), by the classifier's judgement.
 
-    The standard error is that of a share, see `share`; the classifier's own mistakes are part of the share. Raises
+    The standard error is that of `Estimate.share`; the classifier's own mistakes are part of the share. Raises
     `InputError` for samples of another shape.
     """
     return agreement(recognised(classifier, features(classifier, samples)), labels)
@@ -112,16 +112,4 @@ def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Te
 
 def agreement(found: Int[Tensor, " count"], asked: Int[Tensor, " count"]) -> Estimate:
     """The share of labels that are equal."""
-    return share(int((found == asked.to(found.device)).sum()), len(found))
-
-
-def share(successes: int, count: int) -> Estimate:
-    """successes / count; its standard error is never 0, not even where all succeed.
-
-    sqrt(p (1 - p) / count) with p = (successes + 1) / (count + 2), Laplace's estimate.
-
-    >>> print(share(500, 500))
-    1 ± 0.002
-    """
-    p = (successes + 1) / (count + 2)
-    return Estimate(successes / count, math.sqrt(p * (1 - p) / count), count)
+    return Estimate.share(found == asked.to(found.device))

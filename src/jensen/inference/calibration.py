@@ -7,7 +7,6 @@ Held 2009). The central interval at level c covers the entry where |2 u - 1| <= 
 one value are left out: whichever of them one calls the truth, they say nothing.
 """
 
-import math
 from pathlib import Path
 
 from jaxtyping import Bool, Float
@@ -71,18 +70,10 @@ def rank_transform(
 
 
 def clustered_share(hits: Bool[Tensor, " batch *shape"], counted: Bool[Tensor, " batch *shape"]) -> Estimate:
-    """The share of hits among the counted entries, its standard error over examples, which alone are independent.
-
-    A ratio of sums over examples: Var ≈ B / (B - 1) Σ_i (h_i - share n_i)² / (Σ_i n_i)² (Cochran 1977, section 2.11).
-    """
-    sizes = counted.flatten(1).sum(1).double()
-    found = (hits & counted).flatten(1).sum(1).double()[sizes > 0]
-    sizes = sizes[sizes > 0]
-    if not len(sizes):
-        return Estimate(math.nan, math.nan, 0)
-    share, count = (found.sum() / sizes.sum()).item(), len(sizes)
-    spread = (found - share * sizes).square().sum().sqrt() / sizes.sum()
-    return Estimate(share, (spread * math.sqrt(count / (count - 1))).item() if count > 1 else math.nan, count)
+    """The share of hits among the counted entries, its standard error over examples, which alone are independent."""
+    sizes = counted.flatten(1).sum(1)
+    some = sizes > 0
+    return Estimate.share((hits & counted).flatten(1).sum(1)[some], sizes[some])
 
 
 def calibration(

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -155,9 +154,9 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
         draws=circumstances.draws,
         seed=circumstances.seed,
         class_names=circumstances.class_names,
-        accuracy=share(right),
+        accuracy=Estimate.share(right),
         log_loss=Estimate.of(-log_p.gather(1, labels.unsqueeze(1))[:, 0]),
-        baseline_accuracy=share((labels == counts.argmax()).double()),
+        baseline_accuracy=Estimate.share(labels == counts.argmax()),
         baseline_log_loss=Estimate.of(-baseline[labels]),
         calibration_error=calibration_error(confidence, right),
         chance_calibration_error=_chance_calibration_error(confidence),
@@ -168,16 +167,6 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
         evaluations=evaluations,
         bounds=evaluations / circumstances.bound_evaluations if circumstances.bound_evaluations else None,
     )
-
-
-def share(right: Float[Tensor, " count"]) -> Estimate:
-    """The mean of zeros and ones; its error is a binomial's with one of each added, so that all right has one too.
-
-    >>> print(share(torch.ones(98)))
-    1 ± 0.01
-    """
-    p = (right.double().sum().item() + 1) / (len(right) + 2)
-    return Estimate(right.double().mean().item(), math.sqrt(p * (1 - p) / len(right)), len(right))
 
 
 def calibration_error(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> float:
@@ -199,7 +188,7 @@ def calibration_bins(confidence: Float[Tensor, " count"], right: Float[Tensor, "
             low=b / BINS,
             high=(b + 1) / BINS,
             confidence=confidence[place == b].mean().item(),
-            right=share(right[place == b]),
+            right=Estimate.share(right[place == b]),
         )
         for b in place.unique().tolist()
     )

@@ -24,7 +24,7 @@ from jensen.evaluate.saved import load_record
 from jensen.evaluate.scores import prepare
 from jensen.gaussian import MultivariateGaussian
 from jensen.inference.calibration import LEVELS, MOST_BINS, Coverage, clustered_share
-from jensen.inference.prediction import AT_ONCE, share
+from jensen.inference.prediction import AT_ONCE
 from jensen.mixture import Mixture
 from jensen.progress import track
 from jensen.training.checkpoint import write_file
@@ -179,13 +179,16 @@ def regression(
     log_density: Float[Tensor, " count"], errors: Float[Tensor, " count dims"], rank: Float[Tensor, " count dims"]
 ) -> Regression:
     """Its measures, from what each example gave."""
+    every = torch.ones_like(rank, dtype=torch.bool)
     bins = min(MOST_BINS, max(2, len(rank) // 10))
     place = (rank * bins).long().clamp(0, bins - 1)
     return Regression(
         log_density=Estimate.of(log_density),
         errors=tuple(root_mean_square(column) for column in errors.mT),
-        coverage=tuple(Coverage(nominal=level, share=_share((2 * rank - 1).abs() <= level)) for level in LEVELS),
-        ranks=tuple(_share(place == number) for number in range(bins)),
+        coverage=tuple(
+            Coverage(nominal=level, share=clustered_share((2 * rank - 1).abs() <= level, every)) for level in LEVELS
+        ),
+        ranks=tuple(clustered_share(place == number, every) for number in range(bins)),
     )
 
 
@@ -234,11 +237,6 @@ def root_mean_square(errors: Float[Tensor, " count"]) -> Estimate:
     mean_square = Estimate.of(errors.double().square())
     root = math.sqrt(mean_square.mean)
     return Estimate(root, mean_square.standard_error / (2 * root) if root else 0.0, mean_square.count)
-
-
-def _share(hits: Tensor) -> Estimate:
-    """Of (count, dims) hits; examples alone are independent."""
-    return share(hits[:, 0].double()) if hits.shape[1] == 1 else clustered_share(hits, torch.ones_like(hits))
 
 
 # ---------------------------------------------------------------------------------------------- files
