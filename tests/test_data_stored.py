@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import jensen
 from jensen.data import Dataset, ReadOptions, load_again, load_data, read_examples
+from jensen.data.columns import parquet_batches
 from jensen.data.pictures import PictureRows
 from jensen.data.stored import DENSE, Ahead, FileRows, OpenFile, Stored
 from jensen.errors import InputError
@@ -490,6 +491,51 @@ def test_names_of_shards_are_no_patterns(tmp_path, folder):
     source = parquet_of(tmp_path / folder / "x[1].parquet", pyarrow.table({"x": FLOATS.tolist()}))
     memory, disk = both(source)
     assert memory.spec.fingerprint == disk.spec.fingerprint
+
+
+@needs_datasets
+@pytest.mark.parametrize("group", [1, 1 << 20])
+def test_parquet_is_unpacked_by_few_rows_however_large_its_groups_are(tmp_path, monkeypatch, group):
+    monkeypatch.setattr("jensen.data.columns.BYTES_AT_ONCE", 1 << 16)
+    monkeypatch.setattr("jensen.data.columns.READ_AT_ONCE", 1 << 16)
+    count, width = 4000 if group > 1 else 200, 1000
+    values = np.random.default_rng(0).integers(0, 256, (count, width), np.uint8)
+    values[::2] = 0  # repeated numbers, which take little in the file
+    words = pyarrow.DictionaryArray.from_arrays(np.arange(count) % 3, ["b", "c", "a"])
+    x = pyarrow.FixedSizeListArray.from_arrays(values.reshape(-1), width)
+    words = words if group > 1 else words.dictionary_decode()  # each group has its own dictionary, and ends a batch
+    parquet.write_table(pyarrow.table({"x": x, "y": words}), tmp_path / "x.parquet", row_group_size=group)
+    before, held = pyarrow.total_allocated_bytes(), []
+
+    def watched(*given):
+        for batch in parquet_batches(*given):
+            held.append(pyarrow.total_allocated_bytes() - before)
+            yield batch
+
+    monkeypatch.setattr("jensen.data.table.parquet_batches", watched)
+    disk = load_data(tmp_path / "x.parquet", ReadOptions(stream="always"))
+    assert max(held) < 1 << 21  # of four MB in one group
+    memory = load_data(tmp_path / "x.parquet", ReadOptions(stream="never"))
+    assert memory.spec.fingerprint == disk.spec.fingerprint
+    assert torch.equal(memory.train.labels, disk.train.labels)
+    assert torch.equal(memory.test.x, disk.test.x[:])
+    unpacked = pyarrow.ipc.open_stream(next((tmp_path / "cache").rglob("*.arrow")).read_bytes())
+    lengths = [len(batch) for batch in unpacked]
+    assert 2 <= min(lengths) <= max(lengths) <= 100  # one by one datasets would keep a thousand
+
+
+@needs_datasets
+def test_parquet_is_unpacked_once(tmp_path):
+    source = parquet_of(tmp_path / "x.parquet", pyarrow.table({"x": FLOATS.tolist()}))
+    times = []
+    for _ in range(2):
+        load_data(source, ReadOptions(stream="always"))
+        times.append([path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.arrow")])
+    parquet_of(source, pyarrow.table({"x": (1 + FLOATS).tolist()}))
+    changed = load_data(source, ReadOptions(stream="always"))
+    assert len(times[0]) == 1
+    assert times[0] == times[1]
+    assert changed.spec.fingerprint == load_data(source).spec.fingerprint
 
 
 @needs_datasets

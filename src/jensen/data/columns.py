@@ -4,6 +4,7 @@ import errno
 import io
 import mmap
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,8 +16,11 @@ from jensen.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow import parquet
 
-ROWS_AT_ONCE = 1024  # of Parquet, which takes ten times the memory while it is unpacked
+BYTES_AT_ONCE = 1 << 22  # of Parquet in memory; while it is unpacked it takes ten times that
+READ_AT_ONCE = 1 << 20  # of Parquet in its file
+FIRST_ROWS = 8  # by which those that follow are weighed
 PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # the latter two: Arrow
 
 
@@ -31,7 +35,7 @@ class Shard:
         """Where Arrow is to stay on disk."""
         try:
             if is_parquet(path):
-                self.batches = _parquet(path, columns)
+                self.batches = list(parquet_batches(path, columns))
             else:
                 with path.open("rb") as file:
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -82,13 +86,25 @@ def damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: is damaged, or neither Parquet nor Arrow ({_one_line(error)}); fetch or write it again")
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> "list[pyarrow.RecordBatch]":
+def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
+    """The rows of a Parquet file, some MiB at a time, at least two, however many its groups hold; pages by checksum."""
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+    file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=READ_AT_ONCE, page_checksum_verification=True)
     if missing := set(columns) - set(file.schema_arrow.names):
         raise KeyError(f"it has no column {min(missing)!r}")
-    return list(file.iter_batches(ROWS_AT_ONCE, columns=list(columns), use_threads=False))
+
+    def batches(rows: int) -> "Iterator[pyarrow.RecordBatch]":
+        return file.iter_batches(rows, columns=list(columns), use_threads=False)
+
+    sizes = [first.nbytes // len(first) for first in islice(batches(FIRST_ROWS), 1)]
+    sizes.append(encoded_bytes(file.metadata) // max(1, file.metadata.num_rows))  # a dictionary hides what rows take
+    yield from batches(max(2, BYTES_AT_ONCE // max(1, *sizes)))
+
+
+def encoded_bytes(metadata: "parquet.FileMetaData") -> int:
+    """Of all columns of a Parquet file, as its metadata tell."""
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
 
 def _batches(content: "pyarrow.Buffer") -> "list[pyarrow.RecordBatch]":

@@ -7,7 +7,7 @@ Nothing is downloaded, and no code from the data is run. Parquet is unpacked int
 import glob
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen.data.arrays import DATA_NAMES, LABEL_NAMES, listed
-from jensen.data.columns import PictureColumn, Shard, damaged, is_parquet, number_values, numbers
+from jensen.data.columns import (
+    PictureColumn,
+    Shard,
+    damaged,
+    encoded_bytes,
+    is_parquet,
+    number_values,
+    numbers,
+    parquet_batches,
+)
 from jensen.data.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
 from jensen.data.options import ReadOptions
 from jensen.data.pictures import gather
@@ -119,8 +128,7 @@ def _bytes(path: Path) -> int:
     """Of a shard's columns in memory, roughly."""
     if not is_parquet(path):
         return path.stat().st_size
-    found = _metadata(path)
-    return sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
+    return encoded_bytes(_metadata(path))
 
 
 def _metadata(path: Path) -> "parquet.FileMetaData":
@@ -135,17 +143,15 @@ def _metadata(path: Path) -> "parquet.FileMetaData":
 def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
     """The Arrow files in the cache of `datasets`; unpacked anew where a Parquet file has another time of change."""
     import datasets
-    from pyarrow import dataset
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it would log comes as an error too
     try:
-        unpacked = datasets.Dataset.from_parquet(
-            [glob.escape(str(path)) for path in paths],  # they are taken for patterns
-            columns=list(columns),
-            fragment_scan_options=dataset.ParquetFragmentScanOptions(pre_buffer=False),  # or whole files are kept
-        )
+        names = [glob.escape(str(path)) for path in paths]  # they are taken for patterns
+        builder = _unpacker()(dataset_name="parquet", data_files=names, columns=list(columns))
+        builder.download_and_prepare()
+        unpacked = builder.as_dataset("train")
     except Exception as error:  # datasets wraps what went wrong in errors of its own
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         where = datasets.config.HF_DATASETS_CACHE
@@ -154,6 +160,22 @@ def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
             "HF_DATASETS_CACHE"
         ) from error
     return [Path(file["filename"]) for file in unpacked.cache_files]
+
+
+def _unpacker() -> Any:
+    """What `datasets` unpacks Parquet with, but some MiB at a time: its own takes a group of rows, which may be all."""
+    import pyarrow
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    class Unpacker(Parquet):  # type: ignore[misc]
+        def _generate_tables(
+            self, files: Sequence[str], **groups: object
+        ) -> Iterator[tuple[tuple[int, int], "pyarrow.Table"]]:
+            for number, file in enumerate(files):
+                for part, batch in enumerate(parquet_batches(Path(file), self.config.columns)):
+                    yield (number, part), self._cast_table(pyarrow.Table.from_batches([batch]))
+
+    return Unpacker
 
 
 # ---------------------------------------------------------------------------------------------- columns
