@@ -69,6 +69,21 @@ def test_flags_win_over_the_config_file(tmp_path: Path) -> None:
     assert (recipe["training"]["steps"], recipe["training"]["batch_size"]) == (6, 9)
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_odd_metadata_of_images_are_nobodys_concern(
+    stream: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    cut_off = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x01"
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 256, (4, 4), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.jpg", exif=cut_off)
+    words = ["--data", str(tmp_path / "images"), "--stream", stream, "--out", str(tmp_path / "run")]
+    assert main(["train", "vae", *words, "--steps", "2", "--hidden", "4", "--batch-size", "4"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_sample_writes_png_npz_and_a_folder(run: Path, tmp_path: Path) -> None:
     for name in ("grid.png", "raw.npz", "folder"):
         assert main(["sample", str(run), "--n", "5", "--seed", "3", "--out", str(tmp_path / name)]) == 0

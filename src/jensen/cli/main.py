@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), nullcontext() if speaks else redirect_stdout(io.StringIO()):
         if speaks:
             warnings.showwarning = _show_warning
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what matters is refused
         else:
             warnings.simplefilter("ignore")
         status = _main(words)
