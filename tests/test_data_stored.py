@@ -307,6 +307,15 @@ def test_what_a_thread_could_not_read_is_raised_where_it_is_used():
 # ---------------------------------------------------------------------------------------------- what goes wrong
 
 
+@pytest.mark.parametrize("stream", ["always", "never"])
+def test_what_has_no_place_on_disk_is_not_streamed_later_either(stream):
+    spec = load_data("digits").spec
+    assert len(load_again(spec, "auto").train) == len(load_again(spec).train)
+    for again in (lambda: load_data("digits", ReadOptions(stream=stream)), lambda: load_again(spec, stream)):
+        with pytest.raises(InputError, match=r"^--stream is for .* but DATA is digits; leave it out$"):
+            again()
+
+
 @pytest.mark.parametrize(
     ("make", "options"), [source for source in SOURCES if source.id in ("npy bytes", "image folder", "parquet images")]
 )

@@ -34,10 +34,12 @@ def load_data(source: str | Path, options: ReadOptions = DEFAULTS, preparation: 
 def load_again(spec: DataSpec, stream: Streaming | None = None) -> Dataset:
     """The very data that a run saw, in memory or on disk as then, or as `stream` says.
 
-    Raises InputError if the source no longer holds them.
+    Raises InputError if the source no longer holds them, or for `stream` where they cannot be on disk.
     """
     options = spec.options if stream is None else spec.options.model_copy(update={"stream": stream})
     reading = read(spec.source, options, refuse_at_once)
+    if stream is not None:
+        check_options(reading, options, refuse_at_once)
     found = fingerprint(reading)
     if found != spec.fingerprint:
         raise InputError(
