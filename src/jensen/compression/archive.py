@@ -18,7 +18,7 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from jensen.errors import InputError
@@ -26,6 +26,7 @@ from jensen.errors import InputError
 MAGIC = b"JENSENCL"
 FORMAT = 1
 DIGEST = 16  # bytes
+LARGEST_HEADER = 1 << 24  # bytes, inflated
 
 
 class Machine(BaseModel):
@@ -34,7 +35,7 @@ class Machine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
-    threads: int
+    threads: int = Field(ge=1, le=1024)
     torch_version: str
     processor: str
 
@@ -116,12 +117,13 @@ def unpack(content: bytes, name: str) -> tuple[Header, npt.NDArray[np.uint32]]:
     start = len(MAGIC) + 4
     end = start + struct.unpack("<I", body[start - 4 : start])[0]
     try:
-        header = Header.model_validate_json(zlib.decompress(body[start:end]))
-    except (zlib.error, ValidationError) as error:
+        header = Header.model_validate_json(zlib.decompressobj().decompress(body[start:end], LARGEST_HEADER))
+        words = np.frombuffer(body[end:], "<u4").astype(np.uint32)
+    except (zlib.error, ValueError) as error:  # pydantic's among them, and words cut in two
         raise InputError(f"{name} has a header of another format; install a newer jensen") from error
     if header.format > FORMAT:
         raise InputError(f"{name} has format {header.format}, this jensen reads up to {FORMAT}; install a newer jensen")
-    return header, np.frombuffer(body[end:], "<u4").astype(np.uint32)
+    return header, words
 
 
 def read(path: Path) -> bytes:

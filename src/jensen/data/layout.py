@@ -1,6 +1,7 @@
 """Numbers of any dtype and rank become examples: which dtypes are kept, and which arrays are images."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -185,6 +186,7 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
     if labels.ndim != 1:
         raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")
     if labels.dtype.kind == "U":
+        _refuse_other_than_text(labels, name)
         words, ranks = np.unique(labels, return_inverse=True)
         return ranks.astype(np.int64), tuple(str(word) for word in words)
     if labels.dtype.kind not in "biu":
@@ -195,6 +197,14 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
     numbers, ranks = np.unique(labels, return_inverse=True)
     names = None if len(numbers) == high + 1 else tuple(str(int(number)) for number in numbers)
     return ranks.astype(np.int64), names
+
+
+def _refuse_other_than_text(words: np.ndarray, name: str) -> None:
+    """Raises InputError for code points that no text has, half of a pair or beyond the last one."""
+    codes = np.ascontiguousarray(words).view(f"{words.dtype.str[0]}u4")
+    wrong = ((codes >= 0xD800) & (codes < 0xE000)) | (codes > sys.maxunicode)
+    if wrong.any():
+        raise InputError(f"{name} hold U+{int(codes[wrong][0]):X}, which is no character; write them again as text")
 
 
 def labels_or_targets(

@@ -63,7 +63,7 @@ class TrainingSettings(BaseModel):
     more than this many times their range. None: never."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the networks, where the device has it."""
-    threads: PositiveInt = 1
+    threads: int = Field(1, ge=1, le=1024)
     """CPU threads. One suits MLPs, and a busy machine; convolutions gain from more. Part of what makes a run exact."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: CUDA if there is one, else the CPU."""
