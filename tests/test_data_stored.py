@@ -4,6 +4,8 @@ import gzip
 import io
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -583,6 +585,32 @@ def test_a_damaged_shard_is_one_line(tmp_path, make, damage, stream):
         assert_read_or_refused(source, **options)  # numbers that are still numbers: the fingerprint tells
     else:
         refused(source, f"{shard.parent.name}.*(damaged|unpacked)", **options)
+
+
+@needs_datasets
+def test_more_shards_than_files_may_be_open(tmp_path):
+    """The soft limit is raised as far as it may be; where that is too little a line says so."""
+    for number in range(100):
+        rows = pyarrow.table({"x": FLOATS[:2].tolist()})
+        path = str(tmp_path / f"{number:03d}.arrow")
+        with pyarrow.OSFile(path, "wb") as sink, pyarrow.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
+    program = (
+        "import resource\n"
+        "from jensen.data import ReadOptions, load_data\n"
+        "def allow(soft, hard): resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "for stream in ('never', 'always'):\n"
+        "    allow(60, 400)\n"
+        f"    x = load_data({str(tmp_path)!r}, ReadOptions(stream=stream)).train.x\n"
+        "    assert x[:].shape == (160, 4)\n"
+        "del x\n"
+        "allow(60, 80)\n"
+        f"load_data({str(tmp_path)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("jensen.errors.InputError: ")
+    assert last.endswith("too many open files, two for a shard; raise ulimit -Hn, or write fewer and larger shards")
 
 
 @needs_datasets

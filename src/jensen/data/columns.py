@@ -4,6 +4,7 @@ import errno
 import io
 import mmap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow import parquet
 
+FILES_BESIDE = 256  # which are open for other reasons
 BYTES_AT_ONCE = 1 << 22  # of Parquet in memory; while it is unpacked it takes ten times that
 READ_AT_ONCE = 1 << 20  # of Parquet in its file
 FIRST_ROWS = 8  # by which those that follow are weighed
@@ -47,7 +49,9 @@ class Shard:
                     column.validate(full=True)
         except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
             if getattr(error, "errno", None) == errno.EMFILE:
-                raise InputError(f"{path}: too many open files, two for a shard; raise ulimit -n") from error
+                raise InputError(
+                    f"{path}: too many open files, two for a shard; raise ulimit -Hn, or write fewer and larger shards"
+                ) from error
             raise damaged(path, error) from error
 
     def __len__(self) -> int:
@@ -70,6 +74,18 @@ class Shard:
         if not 0 <= place < self._mapped.size:
             raise InputError(f"{self.path}: is compressed, so single rows cannot be read; write it uncompressed")
         return place
+
+
+def allow_open(shards: int) -> None:
+    """Let this process have as many files open as so many shards need, or as many as it may: up to the hard limit."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES_BESIDE + 2 * shards
+    if resource.RLIM_INFINITY != soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(ValueError, OSError):  # a further limit of the system's: what cannot be opened then says so
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def is_parquet(path: Path) -> bool:

@@ -18,6 +18,7 @@ from jensen.data.arrays import DATA_NAMES, LABEL_NAMES, listed
 from jensen.data.columns import (
     PictureColumn,
     Shard,
+    allow_open,
     damaged,
     encoded_bytes,
     is_parquet,
@@ -52,6 +53,7 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     wanted = [x] if y is None else [x, y]
     splits = _splits(source, shards)
     streams = options.streams(sum(map(_bytes, shards)))
+    allow_open(len(shards))
     opened = {split: _opened(files, wanted, streams) for split, files in splits.items()}
     for split, files in opened.items():
         if not any(map(len, files)):
