@@ -31,7 +31,7 @@ from pydantic.fields import FieldInfo
 
 import jensen
 from jensen.cli import main
-from jensen.compression.archive import DIGEST, MAGIC, unpack
+from jensen.compression.archive import DIGEST, MAGIC, pack, unpack
 from jensen.data import load_data
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
@@ -515,6 +515,18 @@ def test_found_by_fuzzing_compressed_files_under_a_sound_checksum(header: dict[s
     body = MAGIC + len(described).to_bytes(4, "little") + described + words
     with pytest.raises(InputError, match="has a header of another format"):
         unpack(body + hashlib.blake2b(body, digest_size=DIGEST).digest(), "x.jc")
+
+
+def test_found_by_fuzzing_a_file_that_declares_a_million_million_examples(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    header, words = unpack(runs["compressed"].read_bytes(), "x.jc")
+    many = header.model_copy(update={"count": 10**12, "batches": ((1, 10**12),)})
+    (tmp_path / "x.jc").write_bytes(pack(many, words))
+    with guarded(), contextlib.redirect_stderr(io.StringIO()) as told:
+        arguments = [str(tmp_path / "x.jc"), "--run", str(runs["vae"]), "--out", str(tmp_path / "x.npz")]
+        assert main(["decompress", *arguments]) == 2
+    assert "does not hold two copies" in told.getvalue()
 
 
 def test_found_by_fuzzing_a_million_threads() -> None:

@@ -37,6 +37,7 @@ from jensen.compression import (
     sizes_of_others,
     unpack,
 )
+from jensen.data.reading import refuse_bomb
 from jensen.errors import InputError
 from jensen.evaluate import page
 from jensen.evaluate.saved import load_record
@@ -186,6 +187,7 @@ def _restored(run: Run, content: bytes, name: str) -> npt.NDArray[np.generic]:
     header, words = unpack(content, name)
     if header.model != _model_digest(run):
         raise InputError(f"{name} was made by another model than that of {run.folder}; name its own by --run")
+    refuse_bomb(name, header.count * math.prod(run.spec.shape) * torch.int64.itemsize)
     if header.machine.device != "cpu" and run.model.device.type != header.machine.device:
         raise InputError(f"{name} was made on {header.machine}; decompress it on such a machine")
     run.model.to(header.machine.device)
