@@ -16,7 +16,7 @@ from jensen.data import Dataset, ReadOptions
 from jensen.diffusion.model import DiffusionModel
 from jensen.evaluate import EvaluationSettings, Results, evaluate, write_report
 from jensen.evaluate.again import toml
-from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, plane
+from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, marginals, plane
 from jensen.randomness import generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings, read_recipe
@@ -201,6 +201,17 @@ def test_the_loss_chart_marks_the_best_validation() -> None:
     assert loss_curve([]) is None
     apart = loss_curve(METRICS, comparable=False)
     assert [len(axes.lines) for axes in apart.axes] == [1, 2]  # the loss; the bound and its best step
+
+
+def test_samples_beyond_the_data_are_missing_from_their_histogram() -> None:
+    data = np.random.default_rng(0).normal(size=(40, 1))
+    for beyond in (0.5, 1.0):
+        samples = np.where(np.arange(40)[:, None] < 40 * beyond, 1e28, data)
+        (axes,) = marginals(data, samples, [0]).axes
+        filled = sum(bar.get_height() for bar in axes.containers[0])
+        outline = axes.patches[-1].get_xy()[:, 1]
+        assert filled == pytest.approx(1)
+        assert outline[1::2].sum() == pytest.approx(1 - beyond)
 
 
 @pytest.mark.parametrize("shape", [(200, 6), (20, 50)], ids=["tall", "wide"])

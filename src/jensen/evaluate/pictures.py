@@ -286,9 +286,11 @@ def _bins(count: int) -> int:
 
 
 def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None:
+    """Shares of all data and of all samples: those beyond the axis are missing from it."""
     edges = np.linspace(*_limits(data), _bins(len(data)) + 1).tolist()
-    axes.hist(data, bins=edges, density=True, color="#c4c4c4", label="data")
-    axes.hist(samples, bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.2, label="samples")
+    of_data, of_samples = (np.full(len(values), 1 / len(values)) for values in (data, samples))
+    axes.hist(data, bins=edges, weights=of_data, color="#c4c4c4", label="data")
+    axes.hist(samples, bins=edges, weights=of_samples, histtype="step", color=BLUE, linewidth=1.2, label="samples")
     axes.set_yticks([])
 
 
