@@ -7,9 +7,11 @@
 Every figure is from a process of its own: the peak resident set that Linux counts (`VmHWM`, pages of mapped files
 included), from the reading of the data to the last step. The data are random bytes, images of 3 x 64 x 64.
 
-For speed a training in memory and one on disk of the same data take turns in one process, some steps each; a ratio is
-the median over the turns, with its range. CPU time counts what reading and decoding cost. Wall time is less than that
-where a second core decodes while the first computes; on one core, or a busy machine, it says little.
+For speed three trainings of the same data take turns in one process, some steps each, torch computing with one thread:
+in memory, on disk as jensen reads it, and on disk with every example read and decoded in turn when its step asks for
+it. CPU time counts what reading and decoding cost. Of the wall time that they add to a step in turn, what the second
+training does without is what other cores have taken over: (in turn - on disk) / (in turn - in memory), 1 if reading is
+hidden altogether. On one core, or a busy machine, it says nothing. Each is the median over the turns, with its range.
 """
 
 import argparse
@@ -20,14 +22,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, product
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from jensen.data.stored import Stored
+
 SHAPE = (64, 64, 3)
 BATCH, STEPS, TURNS = 64, 20, 7
+PLACES = ("in memory", "on disk", "in turn")
 COUNT = {"npy": 2000, "arrow": 2000, "parquet": 2000, "images": 100}  # examples of the smallest data
 AT_ONCE = 1000  # examples written together
 
@@ -61,30 +71,50 @@ def write_images(noise: np.ndarray, count: int, folder: Path) -> Path:
 
 
 def write_table(kind: str, blocks: Iterator[np.ndarray], folder: Path) -> Path:
-    """One shard with a column of fixed-size lists."""
+    """One shard with a column of fixed-size lists; of Parquet with all rows in one group, as pyarrow writes them."""
     import pyarrow
     from pyarrow import parquet
 
     size = int(np.prod(SHAPE))
     schema = pyarrow.schema({"x": pyarrow.list_(pyarrow.uint8(), size)})
+    columns = (pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.reshape(-1)), size) for block in blocks)
+    batches = (pyarrow.record_batch([column], schema=schema) for column in columns)
     path = folder / f"x.{kind}"
-    with (
-        pyarrow.OSFile(str(path), "wb") as sink,
-        parquet.ParquetWriter(sink, schema, compression="none")
-        if kind == "parquet"
-        else pyarrow.ipc.new_stream(sink, schema) as writer,
-    ):
-        for block in blocks:
-            column = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.reshape(-1)), size)
-            writer.write_table(pyarrow.table([column], schema=schema))
+    if kind == "parquet":
+        table = pyarrow.Table.from_batches(batches, schema)
+        parquet.write_table(table, path, row_group_size=len(table), compression="none")
+        return path
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
     return path
 
 
 # ---------------------------------------------------------------------------------------------- one process
 
 
-def training(data: str, stream: str, hidden: int) -> Callable[[], None]:
-    """A function that trains for some steps more."""
+class InTurn:
+    """Rows on disk of which each is read, and decoded, when its step asks for it: nothing is done beside the step."""
+
+    def __init__(self, stored: "Stored") -> None:
+        self._stored, self.device = stored, stored.device
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def to(self, device: "torch.device") -> "InTurn":
+        """Itself: rows go to a device batch by batch."""
+        return self
+
+    def index_select(self, dim: int, index: "Tensor") -> "Tensor":
+        """Rows in memory."""
+        import torch
+
+        return torch.cat([self._stored[row] for row in index.split(1)])
+
+
+def training(data: str, place: str, hidden: int) -> Callable[[], None]:
+    """A function that trains for some steps more; it reads their batches and no further ones."""
     import torch
 
     from jensen.data import ReadOptions
@@ -94,32 +124,34 @@ def training(data: str, stream: str, hidden: int) -> Callable[[], None]:
     from jensen.training.settings import TrainingSettings
 
     torch.set_num_threads(1)
+    stream = "never" if place == "in memory" else "always"
     options = ReadOptions(stream=stream, layout="auto" if Path(data).is_dir() else "vector")
     settings = TrainingSettings(steps=10**6, batch_size=BATCH)
     recipe = VAERecipe(data=data, read=options, model=VAESettings(latent_dims=8, hidden=(hidden,)), training=settings)
     dataset = load_dataset(recipe)
+    examples = replace(dataset.train, x=InTurn(dataset.train.x)) if place == "in turn" else dataset.train
     state = TrainingState.start(build_model(recipe, dataset.spec), settings)
-    records = steps(state, dataset.train, dataset.spec.preparation, settings, seed=0)
 
     def train() -> None:
-        for _ in islice(records, STEPS):
+        until = settings.model_copy(update={"steps": state.step + STEPS})
+        for _ in steps(state, examples, dataset.spec.preparation, until, seed=0):
             pass
 
     return train
 
 
-def memory_of(data: str, stream: str) -> dict[str, float]:
+def memory_of(data: str, place: str) -> dict[str, float]:
     """Peak memory of a training, and the seconds of reading before it."""
     began = time.perf_counter()
-    train = training(data, stream, hidden=16)
+    train = training(data, place, hidden=16)
     reading = time.perf_counter() - began
     train()
     return {"peak": peak(), "reading": reading}
 
 
-def speed_of(data: str, hidden: int) -> dict[str, float]:
-    """Examples per second in memory and on disk, by CPU time, and the ratios of the two by turns."""
-    contestants = [training(data, stream, hidden) for stream in ("never", "always")]
+def speed_of(data: str, hidden: int) -> dict[str, list[float]]:
+    """CPU and wall milliseconds of a step by turns, and what comes of them: each the median, lowest and highest."""
+    contestants = [training(data, place, hidden) for place in PLACES]
     turns = []
     for turn in range(TURNS + 1):
         times = []
@@ -128,13 +160,12 @@ def speed_of(data: str, hidden: int) -> dict[str, float]:
             train()
             times.append((time.process_time() - clocks[0], time.perf_counter() - clocks[1]))
         turns += [times] if turn else []  # the first warms up
-    found = {}
-    for clock, name in enumerate(("CPU", "wall")):
-        here, there = ([BATCH * STEPS / times[which][clock] for times in turns] for which in (0, 1))
-        ratios = sorted(disk / memory for disk, memory in zip(there, here, strict=True))
-        found |= {f"{name} in memory": median(here), f"{name} on disk": median(there)}
-        found |= {f"{name} ratio": median(ratios), f"{name} low": ratios[0], f"{name} high": ratios[-1]}
-    return found
+    cpu, wall = 1000 / STEPS * np.array(turns).transpose(2, 1, 0)  # (clock, place, turn)
+    memory, disk, in_turn = wall
+    found = {"ratio": cpu[0] / cpu[1], "taken over": (in_turn - disk) / (in_turn - memory)}
+    found |= {f"CPU {place}": times for place, times in zip(PLACES, cpu, strict=True)}
+    found |= {f"wall {place}": times for place, times in zip(PLACES, wall, strict=True)}
+    return {name: [float(of(values)) for of in (np.median, np.min, np.max)] for name, values in found.items()}
 
 
 def peak() -> float:
@@ -143,7 +174,7 @@ def peak() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def in_a_process(function: str, **given: object) -> dict[str, float]:
+def in_a_process(function: str, **given: object) -> dict[str, Any]:
     """What one of the functions above finds in a new process."""
     told = json.dumps([function, given])
     done = subprocess.run([sys.executable, __file__, "--one", told], capture_output=True, text=True)
@@ -164,7 +195,7 @@ def memory(kind: str, growth: Sequence[int]) -> None:
             os.environ["HF_DATASETS_CACHE"] = f"{folder}/cache"
             count = COUNT[kind] * times
             data = write(kind, count, Path(folder))
-            here, there = (in_a_process("memory_of", data=str(data), stream=stream) for stream in ("never", "always"))
+            here, there = (in_a_process("memory_of", data=str(data), place=place) for place in PLACES[:2])
         cells = [here["peak"], there["peak"]]
         seconds = [here["reading"], there["reading"]]
         numbers = [f"{count:,}", f"{count * np.prod(SHAPE) / 2**20:,.0f}", *(f"{cell:,.0f}" for cell in cells)]
@@ -172,19 +203,21 @@ def memory(kind: str, growth: Sequence[int]) -> None:
 
 
 def speed(kinds: Sequence[str]) -> None:
-    """Examples per second of the training alone, in memory and on disk."""
-    print("| data | hidden units | in memory, per CPU second | on disk | ratio, CPU time | ratio, wall time |")
-    print("|---|---|---|---|---|---|")
+    """Milliseconds of a step in memory, on disk and on disk with all of it done in turn."""
+    cells = [f"{clock} {place}" for clock in ("CPU", "wall") for place in PLACES]
+    print("|", " | ".join(["data", "hidden units", *(f"{cell}, ms" for cell in cells)]), end=" | ")
+    print("speed on disk, by CPU time | of reading, taken over by other cores |")
+    print("|---" * (len(cells) + 4) + "|")
     for kind, hidden in product(kinds, (16, 256)):
         with tempfile.TemporaryDirectory() as folder:
-            data = write(kind, 1000, Path(folder))
-            found = in_a_process("speed_of", data=str(data), hidden=hidden)
-        rates = (f"{found[f'CPU {where}']:,.0f}" for where in ("in memory", "on disk"))
-        ratios = (
-            f"{found[f'{clock} ratio']:.2f} ({found[f'{clock} low']:.2f} to {found[f'{clock} high']:.2f})"
-            for clock in ("CPU", "wall")
+            found = in_a_process("speed_of", data=str(write(kind, 1000, Path(folder))), hidden=hidden)
+        spreads = ("{:.2f} ({:.2f} to {:.2f})".format(*found[name]) for name in ("ratio", "taken over"))
+        print(
+            "|",
+            " | ".join([kind, str(hidden), *(f"{found[cell][0]:.1f}" for cell in cells), *spreads]),
+            "|",
+            flush=True,
         )
-        print("|", " | ".join([kind, str(hidden), *rates, *ratios]), "|", flush=True)
     print(f"{len(os.sched_getaffinity(0))} cores")
 
 

@@ -461,6 +461,14 @@ def arrow_batches(path: Path, *batches: "pyarrow.RecordBatch") -> Path:
 
 
 @needs_datasets
+@pytest.mark.parametrize("options", [{}, {"array": "x"}])
+def test_two_columns_of_one_name_are_refused(tmp_path, options):
+    rows = [pyarrow.array(FLOATS.tolist())] * 2
+    source = arrow_batches(tmp_path / "x.arrow", pyarrow.RecordBatch.from_arrays(rows, ["x", "x"]))
+    refused(source, "has columns of one name, 'x'; rename", **options)
+
+
+@needs_datasets
 @pytest.mark.parametrize("stream", ["never", "always"])
 @pytest.mark.parametrize("column", ["x", "image"])
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import AnyPreparation, DataType
-from jensen.data.reading import Kind, Layout
+from jensen.data.reading import SPLITS, Kind, Layout
 from jensen.data.targets import TargetScaling
 
 
@@ -65,6 +65,13 @@ class DataSpec(BaseModel):
     """BLAKE2 of all examples, labels and targets in the source's order: the same data have the same."""
 
     preparation: AnyPreparation
+
+    @field_validator("counts")
+    @classmethod
+    def _of_all_splits(cls, counts: dict[str, int]) -> dict[str, int]:
+        if set(counts) != set(SPLITS) or min(counts.values()) < 0:
+            raise ValueError(f"expected how many examples each of {', '.join(SPLITS)} has")
+        return counts
 
     @field_validator("shape")
     @classmethod

@@ -7,6 +7,7 @@ Nothing is downloaded, and no code from the data is run. Parquet is unpacked int
 import glob
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,8 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     if len({is_parquet(path) for path in shards}) > 1:
         raise InputError(f"{source}: holds both Parquet and Arrow files; name a folder with one of them")
     schema, features = _schema(shards[0])
+    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+        raise InputError(f"{shards[0]}: has columns of one name, {listed(twice)}; rename them")
     x = _column_of_examples(schema, options, source)
     y = _column_of_labels(schema, features, x, options, source)
     wanted = [x] if y is None else [x, y]

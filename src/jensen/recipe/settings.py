@@ -26,6 +26,7 @@ Likelihood = Literal["auto", "gaussian", "bernoulli", "discretised-gaussian", "d
 Sampler = Literal["ancestral", "ddim", "heun", "dpm-solver++", "dpm-solver++-sde", "unipc"]
 
 
+LONGEST = 300  # letters of what was given that are repeated
 MOST = 1 << 24
 Size = Annotated[int, Field(gt=0, le=MOST)]
 """What is counted in a model: no product of two overflows."""
@@ -238,6 +239,10 @@ def explain(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"]) or "recipe"
     more = f" (and {count - 1} more)" if count > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown field {field}; mend its name or leave it out{more}"
-    given = "" if isinstance(first["input"], dict | BaseModel) else f" = {first['input']!r}"
-    return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}{more}"
+        return f"unknown field {_short(field)}; mend its name or leave it out{more}"
+    given = "" if isinstance(first["input"], dict | BaseModel) else f" = {_short(repr(first['input']))}"
+    return f"{_short(field)}{given}: {_short(first['msg'].removeprefix('Value error, '))}{more}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
