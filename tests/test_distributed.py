@@ -12,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import several
+from test_memory import LIMITED
 from test_processes import DIFFUSION, TRAINING, VAE, assert_close, assert_equal, cut, started
 
 from jensen.cli import main
+from jensen.errors import InputError
 from jensen.training.checkpoint import checkpoints
 from jensen.training.log import read_lines
+from jensen.training.precision import kind_of
+from jensen.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +123,45 @@ def test_every_kind_of_model_trains_on_two(kind: str, tmp_path: Path) -> None:
     assert told.codes == [0, 0], told
     for sharding in shardings:
         assert_close(tmp_path / sharding, tmp_path / "one")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("family", [VAE, DIFFUSION], ids=["vae", "diffusion"])
+def test_networks_in_16_bits(family: list[object], precision: str, tmp_path: Path) -> None:
+    """Each process rounds the gradient of its rows to 16 bits: the losses agree to that."""
+    try:
+        kind_of(TrainingSettings(precision=precision), "cpu")  # type: ignore[arg-type]
+    except InputError as error:
+        pytest.skip(str(error))
+    words = [*family, *TRAINING, "--precision", precision, "--steps", 30, "--log-every", 1]
+    _here(*words, "--out", tmp_path / "one")
+    by_two = [[*words, "--sharding", sharding, "--out", tmp_path / sharding] for sharding in ("none", "full")]
+    told = several.run(2, by_two, tmp_path / "said")
+    assert told.codes == [0, 0], told
+    for sharding in ("none", "full"):
+        runs = [tmp_path / name for name in ("one", sharding)]
+        losses = [[line["loss"] for line in read_lines(run / "metrics.jsonl") if "loss" in line] for run in runs]
+        assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_where_one_process_is_short_of_memory_all_take_smaller_parts(tmp_path: Path) -> None:
+    """The second alone may have only so many MiB more than at the start."""
+    (tmp_path / "limited.py").write_text(LIMITED.replace("if more:", "if more and os.environ.get('RANK') == '1':"))
+    words = ["train", "vae", "--steps", "3", "--hidden", "1024", "--batch-size", "16384", "--log-every", "1"]
+    for name, launcher in (("two", LAUNCHERS["torchrun"]), ("one", [sys.executable])):
+        command = [*launcher, tmp_path / "limited.py", 100, *words, "--out", tmp_path / name]
+        told = subprocess.run([str(w) for w in command], capture_output=True, text=True, timeout=500, check=False)
+        assert told.returncode == 0, told.stderr
+        if name == "two":
+            assert told.stderr.count("memory ran out; batches of 16384 go through the network") == 1
+    lines = [read_lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    assert not any("micro_batch_size" in line for line in lines[0])
+    sizes = [line["micro_batch_size"] for line in lines[1] if "micro_batch_size" in line]
+    assert sizes
+    assert set(sizes) <= {4096, 2048, 1024, 512, 256}
+    losses = [[line["loss"] for line in found if "loss" in line] for found in lines]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @pytest.mark.filterwarnings("default:.*back to step")

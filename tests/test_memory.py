@@ -19,12 +19,13 @@ from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
 from jensen.training.loop import TrainingState, batch_at, gradient
-from jensen.training.memory import recompute_activations, within_memory
+from jensen.training.memory import piecewise, recompute_activations, within_memory
+from jensen.training.precision import Precision
 
 # ---------------------------------------------------------------------------------------------- out of memory
 
 LIMITED = """
-import json, resource, sys, warnings
+import json, os, resource, sys, warnings
 from pathlib import Path
 import torch, torch.utils.tensorboard, accelerate, PIL.Image
 from jensen.cli.main import main
@@ -142,21 +143,38 @@ def test_a_step_begun_again_is_the_same_bit_for_bit(recipe: VAERecipe | Diffusio
     batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
     noise, calls = Noise(generator(4), slice(0, 24), 24), list[int]()
 
-    def short(loss: Tensor) -> None:
-        calls.append(1)
-        loss.backward()
-        if len(calls) in (1, 3):  # of the whole batch, and the second half
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    class Short(Precision):
+        def backward(self, loss: Tensor) -> None:
+            calls.append(1)
+            loss.backward()
+            if len(calls) in (1, 3):  # of the whole batch, and the second half
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     found = []
-    for backward, at_once in ((short, None), (Tensor.backward, 6)):
-        compute = partial(gradient, model, batch, 3, noise, backward)
+    for precision, at_once in ((Short(), None), (Precision(), 6)):
+        compute = partial(gradient, model, batch, 3, noise, precision)
         loss, size = within_memory(compute, model.parameters(), 24, at_once)
         assert size == 6
         found.append([loss.value, *(p.grad for p in model.parameters() if p.grad is not None)])
         model.zero_grad()
     assert len(found[0]) == len(found[1]) > 2
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_what_does_not_fit_is_computed_in_pieces(most: int) -> None:
+    asked = list[int]()
+
+    def double(rows: Tensor) -> Tensor:
+        asked.append(len(rows))
+        if len(rows) > most:
+            raise MemoryError
+        return 2 * rows
+
+    assert piecewise(double, torch.arange(3, 10)).tolist() == [6, 8, 10, 12, 14, 16, 18]
+    assert sum(size for size in asked if size <= most) == 7
+    with pytest.raises(InputError, match="single example"):
+        piecewise(lambda rows: double(rows[:1].expand(9)), torch.arange(2))
 
 
 def test_other_errors_pass() -> None:
@@ -171,9 +189,9 @@ def test_free_bits_refuse_a_part_of_a_batch() -> None:
     dataset = load_dataset(recipe)
     state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
     batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
-    gradient(state.model, batch, 3, Noise(generator(4)), Tensor.backward, None)
+    gradient(state.model, batch, 3, Noise(generator(4)), Precision(), None)
     with pytest.raises(InputError, match="of 24 examples, of which 12 would fit"):
-        gradient(state.model, batch, 3, Noise(generator(4)), Tensor.backward, 12)
+        gradient(state.model, batch, 3, Noise(generator(4)), Precision(), 12)
 
 
 # ---------------------------------------------------------------------------------------------- computed again

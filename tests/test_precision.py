@@ -1,6 +1,11 @@
 """Mixed precision: networks compute in 16 bits; densities, weights and checkpoints stay float32, for both families."""
 
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import jensen
+from jensen.errors import InputError
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from jensen.training.fit import fit, validation_bound
-from jensen.training.loop import TrainingState, batch_at, gradient, optimise
+from jensen.training.loop import TrainingState, batch_at, gradient, optimise, steps
+from jensen.training.precision import SMALLEST_SCALE, Precision, kind_of
 from jensen.training.settings import TrainingSettings
 
 TRAINING: dict[str, Any] = {
@@ -35,9 +42,29 @@ MODELS: dict[str, VAESettings | DiffusionSettings] = {
     "unet": DiffusionSettings(widths=(8,), attention=(0,), **SHORT),
     "transformer": DiffusionSettings(network="transformer", width=32, depth=2, **SHORT),
 }
-WITHOUT_BFLOAT16 = not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-needs_bfloat16 = pytest.mark.skipif(WITHOUT_BFLOAT16, reason="no device here computes in bfloat16")
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 is trained on CUDA alone; none here")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _needs(precision: str) -> pytest.MarkDecorator:
+    try:
+        kind_of(TrainingSettings(precision=precision), DEVICE)  # type: ignore[arg-type]
+    except InputError as error:
+        return pytest.mark.skip(reason=str(error))
+    return pytest.mark.filterwarnings("error")
+
+
+def _in_16_bits(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Every precision that the device has; a CPU takes long for the gradient of a convolution in float16."""
+    cases = [
+        pytest.param(
+            name,
+            precision,
+            marks=[_needs(precision), *([pytest.mark.slow] if (name, precision) == ("unet", "float16") else [])],
+        )
+        for name in names
+        for precision in ("bfloat16", "float16")
+    ]
+    return pytest.mark.parametrize(("name", "precision"), cases)
 
 
 def _recipe(name: str, **training: object) -> Recipe:
@@ -52,10 +79,7 @@ def _bound(run: jensen.Run) -> float:
 # ---------------------------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-@pytest.mark.parametrize(
-    "precision", [pytest.param("bfloat16", marks=needs_bfloat16), pytest.param("float16", marks=needs_cuda)]
-)
+@_in_16_bits(MODELS)
 def test_training_in_16_bits_comes_to_the_bound_of_float32(tmp_path: Path, name: str, precision: str) -> None:
     """Within 1 % of what training gains; checkpoints are float32."""
     bounds = {}
@@ -72,17 +96,13 @@ def test_training_in_16_bits_comes_to_the_bound_of_float32(tmp_path: Path, name:
     assert abs(bounds[precision] - bounds["float32"]) < 0.01 * gain
 
 
-@pytest.mark.parametrize("name", ["vae", "unet"])
-@pytest.mark.parametrize(
-    "precision", [pytest.param("bfloat16", marks=needs_bfloat16), pytest.param("float16", marks=needs_cuda)]
-)
+@_in_16_bits(["vae", "diffusion", "unet"])
 def test_resume_in_16_bits_is_exact(tmp_path: Path, name: str, precision: str) -> None:
     recipe = _recipe(name, precision=precision, steps=30, validate_every=20)
     dataset = load_dataset(recipe)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     for folder, stops in (("whole", (None,)), ("parts", (7, 23, None))):
         for stop in stops:
-            state = TrainingState.start(build_model(recipe, dataset.spec).to(device), recipe.training)
+            state = TrainingState.start(build_model(recipe, dataset.spec).to(DEVICE), recipe.training)
             saved = checkpoints(tmp_path / folder / "checkpoints")
             if saved:
                 load_checkpoint(saved[-1], state)
@@ -91,6 +111,18 @@ def test_resume_in_16_bits_is_exact(tmp_path: Path, name: str, precision: str) -
     for file in ("model.safetensors", "optimiser.safetensors", "state.json"):
         ends = [checkpoints(tmp_path / folder / "checkpoints")[-1] / file for folder in ("whole", "parts")]
         assert ends[0].read_bytes() == ends[1].read_bytes(), file
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks oneDNN to do without a part of the CPU")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_precision_that_a_cpu_emulates_is_refused(precision: str, tmp_path: Path) -> None:
+    words = ["train", "vae", "--device", "cpu", "--precision", precision, "--out", str(tmp_path / "run")]
+    older = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-m", "jensen", *words]
+    told = subprocess.run(command, env=older, capture_output=True, text=True, timeout=100, check=False)
+    assert told.returncode == 2
+    assert f"precision {precision}: this CPU emulates it" in told.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic
@@ -106,8 +138,7 @@ def _loss(name: str, scale: float = 1.0, kind: torch.dtype | None = None) -> tup
             parameter += 0.02 * torch.randn(parameter.shape, generator=draw)
             parameter *= scale
     batch = batch_at(0, dataset.train, dataset.spec.preparation, 64, seed=1)
-    with torch.autocast("cpu", kind or torch.bfloat16, enabled=kind is not None):
-        loss = gradient(model, batch, 0, Noise(generator(4)), Tensor.backward, None)
+    loss = gradient(model, batch, 0, Noise(generator(4)), Precision(kind or torch.float32), None)
     if kind is not torch.float16:  # whose gradients need the scaler
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     return loss.value, dict(loss.terms)
@@ -138,7 +169,7 @@ def test_losses_of_bytes_are_finite_in_16_bits(name: str, kind: torch.dtype, sca
 # ---------------------------------------------------------------------------------------------- scaling
 
 
-def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor, list[Tensor]]:
+def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor | None, list[Tensor]]:
     """A step by float16's scaler, on a CPU: the state, the gradient's norm, and the weights before."""
     recipe = _recipe(name, optimiser="muon")
     dataset = load_dataset(recipe)
@@ -146,41 +177,81 @@ def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor, list[Tensor
     state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     before = [parameter.detach().clone() for parameter in state.dense]
     batch = batch_at(0, dataset.train, dataset.spec.preparation, 64, seed=1)
-    gradient(state.model, batch, 0, Noise(generator(4)), lambda loss: state.scaler.scale(loss).backward(), None)
+    gradient(state.model, batch, 0, Noise(generator(4)), Precision(scaler=state.scaler), None)
     return state, optimise(state, 1e-3, 1e9), before
 
 
 @pytest.mark.parametrize("name", ["vae", "diffusion"])
 def test_a_scaled_step_is_the_step_by_every_optimiser(name: str) -> None:
     """Scales are powers of two: the same bits as without, once each optimiser's gradients are unscaled once."""
-    steps = [_scaled(name, scale) for scale in (1.0, 2.0**16)]
-    assert len(steps[0][0].optimisers) == 2
-    assert torch.equal(steps[0][1], steps[1][1])
-    for one, other in zip(steps[0][0].dense, steps[1][0].dense, strict=True):
+    taken = [_scaled(name, scale) for scale in (1.0, 2.0**16)]
+    assert len(taken[0][0].optimisers) == 2
+    assert torch.equal(taken[0][1], taken[1][1])
+    for one, other in zip(taken[0][0].dense, taken[1][0].dense, strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["vae", "diffusion"])
-def test_a_scale_that_overflows_leaves_the_step_out_and_is_halved_once(name: str) -> None:
+def test_where_the_scale_overflows_nothing_moves_and_it_is_halved(name: str) -> None:
     state, norm, before = _scaled(name, 2.0**127)
-    assert not math.isfinite(norm)
+    assert norm is None
     assert state.scaler is not None
     assert state.scaler.get_scale() == 2.0**126
     assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
+    assert all(parameter.grad is None for parameter in state.dense)
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_what_overflows_for_one_optimiser_leaves_the_step_out_for_all(bad: float) -> None:
+@pytest.mark.parametrize("scale", [16.0, SMALLEST_SCALE])
+def test_what_overflows_for_one_optimiser_moves_no_parameter_of_any(bad: float, scale: float) -> None:
     recipe = _recipe("vae", optimiser="muon")
     state = TrainingState.start(build_model(recipe, load_dataset(recipe).spec), recipe.training)
-    state.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     before = [parameter.detach().clone() for parameter in state.dense]
     state.scaler.scale(torch.stack([parameter.sum() for parameter in state.dense]).sum()).backward()
     matrix = state.optimisers[1].param_groups[0]["params"][0]
     matrix.grad[0, 0] = bad
-    assert not math.isfinite(optimise(state, 1e-3, 1.0))
-    assert state.scaler.get_scale() == 8.0
+    norm = optimise(state, 1e-3, 1.0)
+    if scale > SMALLEST_SCALE:
+        assert norm is None
+        assert state.scaler.get_scale() == scale / 2
+    else:
+        assert norm is not None
+        assert not math.isfinite(norm)
     assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
+
+
+def test_no_step_is_lost_to_the_scale() -> None:
+    """One that is too large ends with the bits of one that was right from the start."""
+    recipe = _recipe("vae", steps=5)
+    dataset = load_dataset(recipe)
+    ends = []
+    for scale in (2.0**127, None):
+        state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=scale or ends[0].scaler.get_scale())
+        norms = [
+            step.gradient_norm for step in steps(state, dataset.train, dataset.spec.preparation, recipe.training, 0)
+        ]
+        assert all(norm is not None and norm.isfinite() for norm in norms)
+        ends.append(state)
+    assert ends[0].scaler.get_scale() < 2.0**127
+    assert all(torch.equal(one, other) for one, other in zip(ends[0].dense, ends[1].dense, strict=True))
+
+
+def test_what_is_infinite_at_any_scale_is_trouble(tmp_path: Path) -> None:
+    recipe = _recipe("vae")
+    dataset = load_dataset(recipe)
+    state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    state.model.register_parameter("wild", torch.nn.Parameter(torch.ones(())))
+    state.dense.append(state.model.wild)
+    state.model.wild.register_hook(lambda gradient: gradient * math.inf)
+    loss = state.model.loss
+    state.model.loss = lambda *words, **named: replace(  # type: ignore[method-assign]
+        found := loss(*words, **named), value=found.value * state.model.wild
+    )
+    with pytest.raises(InputError, match="step 1: gradient_norm is inf"):
+        fit(tmp_path, state, dataset, recipe.training, 0)
 
 
 def test_the_scale_is_in_the_checkpoint(tmp_path: Path) -> None:

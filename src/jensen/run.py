@@ -170,8 +170,6 @@ def _check_shares(recipe: Recipe, device: torch.device) -> None:
     if count > 1 and isinstance(recipe, VAERecipe) and recipe.model.free_bits:
         raise InputError(f"free_bits on {count} processes: it is about the mean of a whole batch; train with one")
     sharded = training.sharding != "none"
-    if count > 1 and sharded and training.precision == "float16":
-        raise InputError("precision float16 with sharding: expected bfloat16 or float32; choose one of them")
     table = isinstance(recipe, VAERecipe) and recipe.model.posterior == "per-datapoint"
     if count > 1 and table and (sharded or device.type == "cuda"):
         raise InputError(

@@ -1,6 +1,5 @@
 """Work through the training loop's records: metrics, validation, convergence, checkpoints, sample grids, progress."""
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from jensen import processes
 from jensen.bound import Estimate
@@ -22,13 +22,13 @@ from jensen.training.health import (
     HISTORY,
     DivergenceError,
     check_loss,
-    check_scale,
     check_state,
     check_values,
     roll_back,
 )
 from jensen.training.log import MetricsLog
 from jensen.training.loop import Step, TrainingState, steps
+from jensen.training.memory import piecewise
 from jensen.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 500
@@ -120,9 +120,7 @@ class _Watch:
                 continue
             values = {"loss": record.loss, **record.terms}
             row = {name: float(value) for name, value in values.items()}
-            norm = float(record.gradient_norm)
-            scaled = self._state.scaler is not None  # and the scaler leaves such steps out
-            norms = {"gradient_norm": norm} if math.isfinite(norm) or not scaled else {}
+            norms = {"gradient_norm": float(record.gradient_norm)}
             check_values(record.number, norms | row)
             self._state.window.append(row | norms | {"learning_rate": record.learning_rate})
         self._unread.clear()
@@ -130,7 +128,6 @@ class _Watch:
     def _close_window(self, step: int) -> None:
         """Write the means of the steps since the last line, unless the loss has exploded."""
         state, rows = self._state, self._state.window
-        check_scale(step, state.scaler)
         if not rows:  # all of them are left out
             return
         columns = {name: [row[name] for row in rows if name in row] for row in rows for name in row}
@@ -217,30 +214,32 @@ def validation_bound(
 ) -> Estimate:
     """The mean ELBO over `examples`, with the same noise at every call, so that two calls differ by the model alone.
 
-    Each process evaluates its part of every batch.
+    Each process evaluates its part of every batch, in as few pieces as its memory holds.
     """
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))
     mine = []
     for batch in torch.arange(len(examples)).split(VALIDATION_BATCH):
         x = preparation(examples.x[batch], noise)
+
+        def elbo(rows: Tensor, x: Tensor = x, index: Tensor = batch) -> Tensor:
+            return model.elbo(x[rows].to(model.device), seed=noise_seed, index=index[rows]).value
+
         rows = torch.arange(len(batch)).tensor_split(processes.count())[processes.rank()]
-        value = x.new_empty(0)
-        if len(rows):
-            value = model.elbo(x[rows].to(model.device), seed=noise_seed, index=batch[rows]).value
-        mine.append({"value": value})
+        mine.append({"value": piecewise(elbo, rows) if len(rows) else x.new_empty(0)})
     return Estimate.of(torch.cat([part["value"] for part in processes.gathered(mine)]))
 
 
 def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int) -> None:
     if dataset.spec.layout != "image":
         return
+
+    def samples(rows: Tensor) -> Tensor:
+        return state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()
+
     parts = torch.arange(GRID).split(-(-GRID // processes.count()))
     with averaged(state):
-        mine = [
-            {"x": state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()}
-            for rows in processes.share(parts)
-        ]
+        mine = [{"x": piecewise(samples, rows)} for rows in processes.share(parts)]
     x = torch.cat([part["x"] for part in processes.gathered(mine)])
     if not x.isfinite().all():  # no picture; what went astray is said where losses and weights are checked
         return

@@ -13,7 +13,6 @@ from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint,
 from jensen.training.loop import LeftOut, TrainingState
 
 HISTORY = 10  # means of the loss that the next one is compared with
-SMALLEST_SCALE = 2.0**-24  # of float16's gradients: they overflow although they are divided by millions
 
 
 class DivergenceError(Exception):
@@ -49,12 +48,6 @@ def check_state(state: TrainingState) -> None:
     for name, tensor in (state.model.state_dict() | moments).items():
         if processes.anywhere(not torch.isfinite(processes.stored(tensor)).all()):
             raise DivergenceError(state.step, state.step, f"{'' if name in moments else 'weight '}{name} is not finite")
-
-
-def check_scale(step: int, scaler: torch.amp.GradScaler | None) -> None:
-    """Raise `DivergenceError` where float16's gradients overflow whatever they are scaled by: nothing is learned."""
-    if scaler and scaler.get_scale() < SMALLEST_SCALE:
-        raise DivergenceError(step, step, f"gradients overflow float16 even when scaled by {scaler.get_scale():.1g}")
 
 
 def check_loss(first: int, last: int, loss: float, before: Sequence[float], explosion: float | None) -> None:

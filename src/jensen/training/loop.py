@@ -26,8 +26,9 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, Stream, generator
 from jensen.training.ema import ExponentialMovingAverage
-from jensen.training.memory import recompute_activations, within_memory
+from jensen.training.memory import drop_gradients, recompute_activations, within_memory
 from jensen.training.muon import Muon
+from jensen.training.precision import Precision, halved, kind_of
 from jensen.training.settings import TrainingSettings
 
 
@@ -109,7 +110,9 @@ class TrainingState:
             optimisers,
             ema,
             micro_batch_size=settings.micro_batch_size,
-            scaler=torch.amp.GradScaler() if settings.precision == "float16" else None,
+            scaler=torch.amp.GradScaler(next(model.parameters()).device.type)
+            if settings.precision == "float16"
+            else None,
             dense=list(dense.values()),
             tables=sparse,
         )
@@ -130,7 +133,7 @@ def steps(
     accelerator = accelerator_for(settings)
     device = accelerator.device
     model = parallel(accelerator, state.model, settings)
-    accelerator.scaler = state.scaler  # ours is in the checkpoints; `backward` scales by it
+    precision = Precision(kind_of(settings, device.type), device.type, state.scaler)
     if state.ema:
         state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
@@ -140,7 +143,7 @@ def steps(
     def read(step: int) -> Batch:
         return batch_at(step, data, preparation, size, seed, rows, device)
 
-    trained = [*state.dense, *state.tables]
+    begun = state.step
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
@@ -151,19 +154,41 @@ def steps(
             continue
         batch = batch_of(step)
         noise = Noise(generator(seed, Stream.TRAINING, step, device=device), rows, size)
-        compute = partial(gradient, model, batch, step, noise, accelerator.backward)  # grad Loss
-        loss, state.micro_batch_size = within_memory(compute, trained, len(batch.x), state.micro_batch_size)
-        loss = of_all(accelerator, loss)
+        compute = partial(gradient, model, batch, step, noise, precision)  # grad Loss
+        rehearsed = step > begun or settings.sharding != "none"
+        norm = None
+        while norm is None:  # once, but for scaled gradients that overflow
+            loss = of_all(accelerator, attempt(state, model, compute, len(batch.x), rehearsed))
+            norm = optimise(state, rate, settings.clip_norm)  # (theta, lambda) = opt_step(grad Loss)
         state.model.observe(loss.noted)
-        norm = optimise(state, rate, settings.clip_norm)  # (theta, lambda) = opt_step(grad Loss)
         if state.ema:
             state.ema.update(step)
         state.step = step + 1
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
 
 
+def attempt(
+    state: TrainingState, model: nn.Module, compute: Callable[[int | None], Loss], count: int, rehearsed: bool
+) -> Loss:
+    """The loss of this process's `count` rows, and its gradient, in parts that memory holds in every process.
+
+    Inside a step the others would wait for a process whose memory runs out. So several processes find the size in a
+    rehearsal, each alone, and take half of it where memory was short; where it runs out later, that ends them.
+    """
+    trained, size = [*state.dense, *state.tables], state.micro_batch_size
+    if processes.count() == 1:
+        loss, state.micro_batch_size = within_memory(compute, trained, count, size)
+        return loss
+    if not rehearsed:
+        with getattr(model, "no_sync", nullcontext)():
+            _, found = within_memory(compute, trained, count, size)
+        drop_gradients(trained)
+        state.micro_batch_size = found if found == size or not found else (found + 1) // 2
+    return compute(state.micro_batch_size)
+
+
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
-    """The model as the loop calls it: in its precision, and on several processes with the gradient of the whole batch.
+    """The model as the loop calls it: on several processes its gradient is that of the whole batch.
 
     DistributedDataParallel sees to that; where weights are sharded these do it themselves.
     """
@@ -172,10 +197,11 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
         return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
 
 
-def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
+def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor | None:
     """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
 
-    Where only its square overflows, so may the norm. Scaled gradients that overflow move no parameter at all.
+    Where only its square overflows, so may the norm. None where scaled gradients overflow: nothing has moved, the scale
+    is halved, and the gradient is to be computed again; unless the scale is at its end, or was not the reason.
     """
     if state.scaler:
         for optimiser in state.optimisers:
@@ -183,14 +209,15 @@ def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tens
     dense = processes.whole(get_total_norm([p.grad for p in state.dense if p.grad is not None]))
     rows = [p.grad._values() for p in state.tables if p.grad is not None]
     norm = torch.hypot(dense, get_total_norm(rows)) if rows else dense
-    overflows = state.scaler is not None and not norm.isfinite()
+    if state.scaler and not norm.isfinite():
+        drop_gradients([*state.dense, *state.tables])
+        return None if halved(state.scaler) else norm
     if clip_norm:
         clip_grads_with_norm_(state.dense, clip_norm, dense)
     for optimiser in state.optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate
-        if not overflows:  # the scaler would ask of each optimiser by itself, before clipping spreads what is NaN
-            optimiser.step()
+        optimiser.step()
         optimiser.zero_grad()
     if state.scaler:
         state.scaler.update()
@@ -198,7 +225,7 @@ def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tens
 
 
 def gradient(
-    model: nn.Module, batch: Batch, step: int, noise: Noise, backward: Callable[[Tensor], None], at_once: int | None
+    model: nn.Module, batch: Batch, step: int, noise: Noise, precision: Precision, at_once: int | None
 ) -> Loss:
     """Add the gradient of the batch's loss to the parameters', and give the loss; through the network `at_once` rows.
 
@@ -211,8 +238,9 @@ def gradient(
         share = (rows.stop - rows.start) / count
         # Gradients of several processes are averaged once, with the last part
         with nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)():
-            loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
-            backward(loss.value * share)
+            with precision.networks():
+                loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
+            precision.backward(loss.value * share)
         parts.append((share, replace(loss, value=loss.value.detach())))
     return _whole(parts)
 
@@ -288,7 +316,7 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 
 def accelerator_for(settings: TrainingSettings) -> Accelerator:
-    """The device and precision that `settings` ask for, by Accelerate; `InputError` where the machine lacks them."""
+    """The device that `settings` ask for, by Accelerate; `InputError` where the machine lacks it, or its precision."""
     use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
     if settings.device == "cuda" and use_cpu:
         raise InputError("device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
@@ -298,14 +326,10 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
             f"{here} processes on a machine with {torch.cuda.device_count()} CUDA devices: expected one for each; "
             "start fewer, or choose device cpu"
         )
-    if use_cpu and settings.precision == "float16":
-        raise InputError("precision float16 on a CPU: expected float32 or bfloat16 there; choose one of them")
-    if use_cpu and settings.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise InputError("precision bfloat16: this CPU emulates it, hundreds of times slower; choose float32")
+    kind_of(settings, "cpu" if use_cpu else "cuda")
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
-    names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
     # Every process observes the whole batch, so buffers stay equal by themselves. Where unused parameters are looked
     # for, gradients are always summed in one order; else in another after the first step: resumed runs would differ
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)]
-    return Accelerator(cpu=use_cpu, mixed_precision=names[settings.precision], kwargs_handlers=handlers)
+    return Accelerator(cpu=use_cpu, mixed_precision="no", kwargs_handlers=handlers)
