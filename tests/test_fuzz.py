@@ -43,6 +43,7 @@ from jensen.recipe.settings import (
     VAESettings,
     read_recipe,
 )
+from jensen.training.checkpoint import Record
 from jensen.training.settings import TrainingSettings
 
 CASES = int(os.environ.get("FUZZ_CASES", "0"))
@@ -469,6 +470,8 @@ FOUND = [
     ("data.json", "shape", []),
     ("data.json", "classes", 10**12),
     ("data.json", "classes", -1),
+    ("data.json", "counts", {"test": 2, "validation": 2}),
+    ("data.json", "counts", {"train": -1, "test": 2, "validation": 2}),
     ("state.json", "format", math.inf),
     ("state.json", "optimisers", None),
     ("state.json", "window", None),
@@ -487,6 +490,28 @@ def test_found_by_fuzzing(name: str, field: str, value: Any, runs: dict[str, Pat
     for use in (jensen.load, jensen.resume):
         with guarded():
             use(run)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("optimisers", [[]], None),  # the recipe says the options
+        ("optimisers", [[{"lr": "x", "betas": None}]], None),
+        ("optimiser_numbers", {"0/99/step": 1}, "does not fit the run's recipe"),
+        ("optimiser_numbers", {"0/0/step": "x"}, "is missing or damaged"),
+    ],
+)
+def test_found_by_fuzzing_a_forged_state_under_a_sound_checksum(
+    field: str, value: Any, says: str | None, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(runs["vae"], tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("*/state.json"):
+        record = Record.model_validate_json(path.read_bytes())
+        setattr(record, field, value)
+        with warnings.catch_warnings(action="ignore"):
+            path.write_bytes(record.sealed())
+    with contextlib.nullcontext() if says is None else pytest.raises(InputError, match=says):
+        jensen.resume(tmp_path / "run")
 
 
 def test_found_by_fuzzing_a_confusion_that_is_not_square(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -527,6 +552,13 @@ def test_found_by_fuzzing_a_file_that_declares_a_million_million_examples(
         arguments = [str(tmp_path / "x.jc"), "--run", str(runs["vae"]), "--out", str(tmp_path / "x.npz")]
         assert main(["decompress", *arguments]) == 2
     assert "does not hold two copies" in told.getvalue()
+
+
+def test_found_by_fuzzing_a_family_of_five_thousand_letters() -> None:
+    for values in ({"family": "a" * 5000}, {"family": "vae", "x" * 5000: 1}, {"family": "vae", "seed": "a" * 5000}):
+        with pytest.raises(InputError) as refusal:
+            read_recipe(values, "recipe")
+        assert len(str(refusal.value)) < 1000
 
 
 def test_found_by_fuzzing_a_million_threads() -> None:

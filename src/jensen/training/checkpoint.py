@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.optim import Optimizer
 
 from jensen import processes
 from jensen.errors import InputError
@@ -53,7 +54,7 @@ class Record(BaseModel):
     scaler: dict[str, int | float] | None = None
     optimisers: list[list[dict[str, Any]]]
     """The options of each optimiser's groups."""
-    optimiser_numbers: dict[Annotated[str, Field(pattern=r"^\d+/\d+/\w+$")], Any]
+    optimiser_numbers: dict[Annotated[str, Field(pattern=r"^\d+/\d+/\w+$")], int | float]
     sha256: dict[str, str]
     """Of the two other files; and of this one, before that sum was put in, under its own name."""
 
@@ -278,19 +279,11 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     _fill(state.model, {name: t for name, t in tensors.items() if not name.startswith(EMA)}, path)
     if state.ema:
         state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
-    for number, (optimiser, groups) in enumerate(zip(state.optimisers, record.optimisers, strict=True)):
-        fresh = optimiser.state_dict()
-        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        slots: dict[int, dict[str, Any]] = {}
-        for key, value in (moments | record.optimiser_numbers).items():
-            owner, parameter, name = key.split("/")
-            if int(owner) == number:
-                part = processes.own_part(value, parameters[int(parameter)]) if isinstance(value, Tensor) else value
-                slots.setdefault(int(parameter), {})[name] = part
-        merged = [
-            {**saved, "params": group["params"]} for saved, group in zip(groups, fresh["param_groups"], strict=True)
-        ]
-        optimiser.load_state_dict({"state": slots, "param_groups": merged})
+    try:
+        for number, optimiser in enumerate(state.optimisers):
+            _load_moments(optimiser, number, record.optimiser_numbers | moments)
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path / OPTIMISER} does not fit the run's recipe ({error}); restore recipe.json") from error
     state.step, state.best_step = record.step, record.best_step
     state.best_bound = -math.inf if record.best_bound is None else record.best_bound
     state.stale_validations, state.converged = record.stale_validations, record.converged
@@ -299,6 +292,22 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     state.micro_batch_size = min(filter(None, (state.micro_batch_size, record.micro_batch_size)), default=None)
     if state.scaler and record.scaler:
         state.scaler.load_state_dict(record.scaler)
+
+
+def _load_moments(optimiser: Optimizer, number: int, values: dict[str, Tensor | int | float]) -> None:
+    """Put back what the optimiser of this number keeps; its options are the recipe's. Raises ValueError, IndexError."""
+    groups = optimiser.state_dict()["param_groups"]
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    slots: dict[int, dict[str, Tensor | int | float]] = {}
+    for key, value in values.items():
+        owner, place, name = key.split("/")
+        if int(owner) == number:
+            parameter = parameters[int(place)]
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{key} has shape {tuple(value.shape)}, its weights {tuple(parameter.shape)}")
+            part = processes.own_part(value, parameter) if isinstance(value, Tensor) else value
+            slots.setdefault(int(place), {})[name] = part
+    optimiser.load_state_dict({"state": slots, "param_groups": groups})
 
 
 def _fill(model: AbstractLatentVariableModel, weights: dict[str, Tensor], path: Path) -> None:
