@@ -328,6 +328,12 @@ def test_places_that_cannot_be_written_are_one_line(
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_more_than_memory_holds_is_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", str(run), "--draws", "100000000000000", "--out", str(tmp_path / "s.csv")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("jensen: not enough memory; ask for less at once (--batch-size, --draws)")
+
+
 def test_data_of_another_shape_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", np.zeros((20, 9, 9), np.uint8))
     assert main(["score", str(run), "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "s.csv")]) == 2

@@ -1,5 +1,8 @@
 """Errors that are for the reader: what was given, what was expected, what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """What the user gave cannot be used.
@@ -15,3 +18,14 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )
+
+
+@contextmanager
+def within_memory(advice: str, of: str = "") -> Iterator[None]:
+    """Within, memory that runs out is an `InputError`: not enough memory `of` what, and the `advice`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(f"not enough memory{of}; {advice}") from error

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pydantic import BaseModel
 
 from jensen import processes
-from jensen.errors import InputError, out_of_memory
+from jensen.errors import InputError, within_memory
 
 if TYPE_CHECKING:
     from jensen.cli.options import AbstractTrain
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     speaks = processes.is_main()
+    if arguments is None:
+        threading.excepthook = _leave_disks_to_their_users
     with warnings.catch_warnings(), nullcontext() if speaks else redirect_stdout(io.StringIO()):
         if speaks:
             warnings.showwarning = _show_warning
@@ -83,6 +86,12 @@ def _show_warning(
     print(f"jensen: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+def _leave_disks_to_their_users(failed: threading.ExceptHookArgs) -> None:
+    """Say what a thread failed by, but for a disk's error: TensorBoard's thread, say, raises it where it is used."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
+
+
 def _main(words: list[str]) -> int:
     try:
         processes.join()
@@ -94,7 +103,8 @@ def _main(words: list[str]) -> int:
             if processes.count() > 1 and name not in SHARED:
                 raise InputError(f"jensen {name} is work for one process; start it without torchrun or accelerate")
             options = _parse(name, rest)
-        _run(name, options)
+        with within_memory("ask for less at once (--batch-size, --draws), or make the model or the data smaller"):
+            _run(name, options)
         return 0
     except processes.OtherProcessError:
         return 2
@@ -108,15 +118,11 @@ def _main(words: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (MemoryError, RuntimeError) as error:
-        if processes.says_another_ended(error):
-            print("jensen: another of the processes has ended, and so does this one", file=sys.stderr)
-            return 1
-        if not out_of_memory(error):
+    except RuntimeError as error:
+        if not processes.says_another_ended(error):
             raise
-        advice = "make the model, --batch-size or the data smaller, or use a larger machine"
-        print(f"jensen: not enough memory; {advice}", file=sys.stderr)
-        return 2
+        print("jensen: another of the processes has ended, and so does this one", file=sys.stderr)
+        return 1
     except OSError as error:  # a disk that is full, a folder that may not be written
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"jensen: {what}; make room or permit it, or name another place", file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from jensen.data import Dataset, DataSpec, PreparationName, load_data
-from jensen.errors import InputError, out_of_memory
+from jensen.errors import InputError, within_memory
 from jensen.model import AbstractLatentVariableModel
 from jensen.randomness import Stream, derived_seed
 from jensen.recipe.diffusion import build_diffusion
@@ -63,16 +63,12 @@ def build_model(recipe: Recipe, spec: DataSpec) -> AbstractLatentVariableModel:
 
     Raises `InputError` where memory does not hold it.
     """
-    try:
-        with torch.random.fork_rng(devices=[]):  # layers initialise themselves from torch's global generator
-            torch.manual_seed(derived_seed(recipe.seed, Stream.INITIALISATION))
-            if isinstance(recipe, VAERecipe):
-                return build_vae(recipe.model, spec)
-            return build_diffusion(recipe.model, spec)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise InputError(
-            f"not enough memory for a {recipe.family} of the recipe's sizes and examples of shape {spec.shape}; "
-            "choose smaller sizes, or smaller examples"
-        ) from error
+    sizes = f" for a {recipe.family} of the recipe's sizes and examples of shape {spec.shape}"
+    with (
+        within_memory("choose smaller sizes, or smaller examples", sizes),
+        torch.random.fork_rng(devices=[]),  # layers initialise themselves from torch's global generator
+    ):
+        torch.manual_seed(derived_seed(recipe.seed, Stream.INITIALISATION))
+        if isinstance(recipe, VAERecipe):
+            return build_vae(recipe.model, spec)
+        return build_diffusion(recipe.model, spec)
