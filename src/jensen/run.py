@@ -224,8 +224,12 @@ def _check_new(folder: Path) -> None:
 def _establish(folder: Path, recipe: Recipe, spec: DataSpec) -> None:
     """Make the folder that of a run, which it is from the moment that the recipe is there."""
     _check_new(folder)
-    _write_json(folder / DATA, spec)
-    _write_json(folder / RECIPE, recipe)
+    try:
+        _write_json(folder / DATA, spec)
+        _write_json(folder / RECIPE, recipe)
+    except BaseException:
+        (folder / DATA).unlink(missing_ok=True)  # so that the same command can be given again
+        raise
 
 
 def _write_json(path: Path, content: BaseModel) -> None:

@@ -83,7 +83,10 @@ class DamagedCheckpointError(InputError):
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename; where that fails nothing is left."""
+    """Write a file whole or not at all: temporary name, flush to disk, rename; where that fails nothing is left.
+
+    The `OSError` names the file also where the system does not, as of a full disk.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -91,9 +94,11 @@ def write_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
         raise
 
 
@@ -155,10 +160,14 @@ def _put(final: Path, contents: Mapping[str, bytes]) -> None:
     temporary = final.with_name(f".{final.name}.tmp")
     for old in (temporary, final):
         shutil.rmtree(old, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, content in contents.items():
-        write_file(temporary / name, content)
-    temporary.rename(final)
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in contents.items():
+            write_file(temporary / name, content)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # a full disk has no room for half a checkpoint
+        raise
     _flush_folder(final.parent)
 
 
