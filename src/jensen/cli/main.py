@@ -124,7 +124,7 @@ def _main(words: list[str]) -> int:
         print("jensen: another of the processes has ended, and so does this one", file=sys.stderr)
         return 1
     except OSError as error:  # a disk that is full, a folder that may not be written
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         print(f"jensen: {what}; make room or permit it, or name another place", file=sys.stderr)
         return 2
 
