@@ -78,9 +78,7 @@ def _refused(capfd: pytest.CaptureFixture[str], words: list[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
-)  # TensorBoard's; real ones are quiet
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 @pytest.mark.parametrize("name", list(TRAIN))
 @pytest.mark.parametrize("kibibytes", [0, 4, 8, 12, 24, 40, 60, 80, 120, 160])
 def test_on_a_full_disk_nothing_is_lost(
