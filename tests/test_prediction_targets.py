@@ -190,6 +190,25 @@ def test_the_record_is_the_csv_in_figures(place: Path, capsys: pytest.CaptureFix
     )
 
 
+@pytest.mark.parametrize("objective", ["elbo", "importance-weighted"])
+def test_intervals_that_the_elbo_makes_too_wide_come_with_advice(
+    place: Path, objective: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = place / "run"
+    if objective == "elbo":
+        run = tmp_path / "run"
+        words = [*LINEAR, "--data", str(place / "d.npz"), "--out", str(run)]
+        assert main(["train", "vae", *words, *TRAINING, "--learning-rate", "3e-2"]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(run), "--draws", "100", "--out", str(tmp_path / "p.csv")]) == 0
+    told = capsys.readouterr().out
+    half = json.loads((run / "target-predictions.json").read_text())["model"]["coverage"][0]["share"]
+    too_wide = half["mean"] > 0.5 + 3 * half["standard_error"]
+    assert too_wide == (objective == "elbo")
+    assert ("Intervals too wide, 50 % ones hold" in told) == too_wide
+    assert ("train with\n--objective importance-weighted --importance-samples 20\n" in told) == too_wide
+
+
 def test_predictions_do_not_depend_on_the_batch(place: Path, tmp_path: Path) -> None:
     words = ["predict", str(place / "run"), "--out", str(tmp_path / "few.csv"), "--draws", "400", "--examples", "7"]
     assert main(words) == 0

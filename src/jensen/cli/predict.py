@@ -14,6 +14,7 @@ from jensen.data.targets import TargetScaling
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluate.scores import spread
+from jensen.inference.calibration import Coverage
 from jensen.inference.prediction import Circumstances, Predictions, assess, predict_examples, save_csv, save_record
 from jensen.inference.show import predictions_table, write_page
 from jensen.inference.show_targets import targets_table, write_targets_page
@@ -26,6 +27,7 @@ from jensen.inference.targets import (
     save_target_csv,
     save_targets,
 )
+from jensen.recipe.settings import VAERecipe
 from jensen.run import Run
 from jensen.vae import VAE, ContinuousTarget
 
@@ -62,7 +64,21 @@ def _predict_targets(command: options.Predict, run: Run, model: VAE, scaling: Ta
     folder = _report_folder(command, run)
     written = save_targets(folder, record), write_targets_page(folder, record, run.folder.name)
     Console().print(targets_table(record))
+    if advice := _advice(run, record.model.coverage[0]):
+        print(advice)
     print(f"{written[0]} and {written[1]} written")
+
+
+def _advice(run: Run, found: Coverage) -> str:
+    """What to do about intervals that hold y too often, beyond three standard errors, after training by the ELBO."""
+    assert isinstance(run.recipe, VAERecipe)
+    model, share = run.recipe.model, found.share
+    if model.objective != "elbo" or share.mean - found.nominal <= 3 * share.standard_error:
+        return ""
+    return (
+        f"Intervals too wide, {100 * found.nominal:g} % ones hold {100 * share.mean:.1f} %, as the ELBO makes them: "
+        "train with\n--objective importance-weighted --importance-samples 20"
+    )
 
 
 def _linear(run: Run, examples: Examples, y: Tensor, scaling: TargetScaling) -> Regression | None:
