@@ -366,7 +366,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for words in RECORDS[family]:
             assert _call(words, folder / family, folder / "predictions.csv") == 0, words
     compressed = folder / "digits.jc"
-    assert main(["compress", str(folder / "vae"), "--n", "4", "--out", str(compressed)]) == 0
+    assert main(["compress", str(folder / "vae"), "--examples", "4", "--out", str(compressed)]) == 0
     return {family: folder / family for family in made} | {"compressed": compressed}
 
 

@@ -119,8 +119,9 @@ def _needing(rows: int, parameter: nn.Parameter, error: Exception, seen: list[in
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
         MemoryError(),
+        RuntimeError("could not create a primitive"),  # of oneDNN, for a convolution
     ],
-    ids=["cuda", "cpu", "python"],
+    ids=["cuda", "cpu", "python", "onednn"],
 )
 def test_the_size_is_halved_until_it_fits_and_no_gradient_is_left_over(error: Exception) -> None:
     parameter, seen = nn.Parameter(torch.zeros(2)), list[int | None]()

@@ -13,8 +13,8 @@ class InputError(ValueError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out: Python's, a CPU allocator's or a GPU's."""
-    said = ("out of memory", "allocate memory", "not enough memory", "bad_alloc")
+    """Whether it says that memory ran out: Python's, a CPU allocator's, oneDNN's (in its way) or a GPU's."""
+    said = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )

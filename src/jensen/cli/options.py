@@ -252,7 +252,7 @@ class Compress(_OfExamples):
     """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""
     out: Path
     """The file to write; FILE.json beside it gets its sizes."""
-    examples: Annotated[PositiveInt | None, tyro.conf.arg(aliases=("--n",))] = None
+    examples: PositiveInt | None = None
     """How many, from the first. Default: all."""
     steps: PositiveInt | None = None
     """Diffusion: steps of the chain, each a network call for every example. Default: 100."""

@@ -195,7 +195,7 @@ class DiffusionTraining(TrainingSettings):
 
     steps: PositiveInt = 10_000
     """Optimisation steps, at most; early stopping may end sooner."""
-    batch_size: PositiveInt = 32
+    batch_size: int = Field(32, ge=1, le=1 << 24)
     """Examples per step."""
     optimiser: Literal["adamw", "muon"] = "muon"
     """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""

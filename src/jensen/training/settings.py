@@ -12,7 +12,7 @@ class TrainingSettings(BaseModel):
 
     steps: PositiveInt = 5000
     """Optimisation steps, at most; early stopping may end sooner."""
-    batch_size: PositiveInt = 128
+    batch_size: int = Field(128, ge=1, le=1 << 24)
     """Examples per step, of all processes together."""
     micro_batch_size: PositiveInt | None = None
     """Examples that go through a process's network at once, for less memory: the same gradient in parts. None: all of
