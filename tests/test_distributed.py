@@ -1,5 +1,6 @@
 """Several processes as users start them: torchrun, accelerate launch, two hosts; and what takes long."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from jensen.cli import main
 from jensen.errors import InputError
 from jensen.training.checkpoint import checkpoints
 from jensen.training.log import read_lines
-from jensen.training.precision import kind_of
+from jensen.training.precision import dtype_of
 from jensen.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.slow
@@ -130,18 +131,27 @@ def test_every_kind_of_model_trains_on_two(kind: str, tmp_path: Path) -> None:
 def test_networks_in_16_bits(family: list[object], precision: str, tmp_path: Path) -> None:
     """Each process rounds the gradient of its rows to 16 bits: the losses agree to that."""
     try:
-        kind_of(TrainingSettings(precision=precision), "cpu")  # type: ignore[arg-type]
+        dtype_of(TrainingSettings(precision=precision), "cpu")  # type: ignore[arg-type]
     except InputError as error:
         pytest.skip(str(error))
-    words = [*family, *TRAINING, "--precision", precision, "--steps", 30, "--log-every", 1]
-    _here(*words, "--out", tmp_path / "one")
-    by_two = [[*words, "--sharding", sharding, "--out", tmp_path / sharding] for sharding in ("none", "full")]
+    words = [*family, *TRAINING, "--steps", 30, "--log-every", 1]
+    _here(*words, "--precision", precision, "--out", tmp_path / "one")
+    by_two = [
+        [*words, "--precision", kind, "--sharding", sharding, "--out", tmp_path / kind / sharding]
+        for kind in (precision, "float32")
+        for sharding in ("none", "full")
+    ]
     told = several.run(2, by_two, tmp_path / "said")
     assert told.codes == [0, 0], told
+    scalers = []
     for sharding in ("none", "full"):
-        runs = [tmp_path / name for name in ("one", sharding)]
+        runs = [tmp_path / "one", tmp_path / precision / sharding, tmp_path / "float32" / sharding]
         losses = [[line["loss"] for line in read_lines(run / "metrics.jsonl") if "loss" in line] for run in runs]
         assert losses[0] == pytest.approx(losses[1], rel=0.02)
+        assert losses[1] != pytest.approx(losses[2], rel=1e-5)  # it was another arithmetic
+        scalers.append(json.loads((checkpoints(runs[1] / "checkpoints")[-1] / "state.json").read_text()).get("scaler"))
+    assert scalers[0] == scalers[1]
+    assert precision == "bfloat16" or scalers[0]["scale"] < 2**16
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")

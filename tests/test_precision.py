@@ -16,13 +16,14 @@ from torch import Tensor
 
 import jensen
 from jensen.errors import InputError
+from jensen.model import Batch, Loss
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from jensen.training.fit import fit, validation_bound
 from jensen.training.loop import TrainingState, batch_at, gradient, optimise, steps
-from jensen.training.precision import SMALLEST_SCALE, Precision, kind_of
+from jensen.training.precision import SMALLEST_SCALE, Precision, dtype_of
 from jensen.training.settings import TrainingSettings
 
 TRAINING: dict[str, Any] = {
@@ -47,7 +48,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def _needs(precision: str) -> pytest.MarkDecorator:
     try:
-        kind_of(TrainingSettings(precision=precision), DEVICE)  # type: ignore[arg-type]
+        dtype_of(TrainingSettings(precision=precision), DEVICE)  # type: ignore[arg-type]
     except InputError as error:
         return pytest.mark.skip(reason=str(error))
     return pytest.mark.filterwarnings("error")
@@ -170,7 +171,7 @@ def test_losses_of_bytes_are_finite_in_16_bits(name: str, kind: torch.dtype, sca
 # ---------------------------------------------------------------------------------------------- scaling
 
 
-def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor | None, list[Tensor]]:
+def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor, list[Tensor]]:
     """A step by float16's scaler, on a CPU: the state, the gradient's norm, and the weights before."""
     recipe = _recipe(name, optimiser="muon")
     dataset = load_dataset(recipe)
@@ -195,7 +196,7 @@ def test_a_scaled_step_is_the_step_by_every_optimiser(name: str) -> None:
 @pytest.mark.parametrize("name", ["vae", "diffusion"])
 def test_where_the_scale_overflows_nothing_moves_and_it_is_halved(name: str) -> None:
     state, norm, before = _scaled(name, 2.0**127)
-    assert norm is None
+    assert not norm.isfinite()
     assert state.scaler is not None
     assert state.scaler.get_scale() == 2.0**126
     assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
@@ -212,47 +213,73 @@ def test_what_overflows_for_one_optimiser_moves_no_parameter_of_any(bad: float, 
     state.scaler.scale(torch.stack([parameter.sum() for parameter in state.dense]).sum()).backward()
     matrix = state.optimisers[1].param_groups[0]["params"][0]
     matrix.grad[0, 0] = bad
-    norm = optimise(state, 1e-3, 1.0)
-    if scale > SMALLEST_SCALE:
-        assert norm is None
-        assert state.scaler.get_scale() == scale / 2
-    else:
-        assert norm is not None
-        assert not math.isfinite(norm)
+    assert not optimise(state, 1e-3, 1.0).isfinite()
+    assert state.scaler.get_scale() == max(scale / 2, SMALLEST_SCALE)
     assert all(torch.equal(now, then) for now, then in zip(state.dense, before, strict=True))
 
 
-def test_no_step_is_lost_to_the_scale() -> None:
-    """One that is too large ends with the bits of one that was right from the start."""
-    recipe = _recipe("vae", steps=5)
+def _scales(recipe: Recipe, scale: float, heavy: dict[int, float] | None = None) -> tuple[TrainingState, list[float]]:
+    """Trained from a scale on, the losses of some steps times a number; and the scale after each step."""
     dataset = load_dataset(recipe)
-    ends = []
-    for scale in (2.0**127, None):
-        state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
-        state.scaler = torch.amp.GradScaler("cpu", init_scale=scale or ends[0].scaler.get_scale())
-        norms = [
-            step.gradient_norm for step in steps(state, dataset.train, dataset.spec.preparation, recipe.training, 0)
-        ]
-        assert all(norm is not None and norm.isfinite() for norm in norms)
-        ends.append(state)
-    assert ends[0].scaler.get_scale() < 2.0**127
-    assert all(torch.equal(one, other) for one, other in zip(ends[0].dense, ends[1].dense, strict=True))
+    state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    loss, scales = state.model.loss, list[float]()
+
+    def weighted(batch: Batch, *, step: int, noise: Noise) -> Loss:
+        found = loss(batch, step=step, noise=noise)
+        return replace(found, value=found.value * (heavy or {}).get(step, 1.0))
+
+    state.model.loss = weighted  # type: ignore[method-assign]
+    for step in steps(state, dataset.train, dataset.spec.preparation, recipe.training, 0):
+        assert step.gradient_norm is not None
+        assert step.gradient_norm.isfinite()
+        scales.append(state.scaler.get_scale())
+    return state, scales
 
 
-def test_what_is_infinite_at_any_scale_is_trouble(tmp_path: Path) -> None:
+def test_no_step_is_lost_to_the_scale() -> None:
+    """In float32, where scales are all the same: one that is too large ends with the bits of one that is not."""
+    recipe = _recipe("vae", steps=5)
+    large, scales = _scales(recipe, 2.0**127)
+    right, _ = _scales(recipe, 2.0**16)
+    assert scales[0] == 2.0**126
+    assert scales[-1] < scales[0]
+    assert all(torch.equal(one, other) for one, other in zip(large.dense, right.dense, strict=True))
+
+
+@pytest.mark.parametrize("precision", [pytest.param("float16", marks=_needs("float16"))])
+def test_one_hard_batch_halves_the_scale_once(precision: str) -> None:
+    """However small a scale it took: the gradients of the next ones would vanish by it."""
+    recipe = _recipe("vae", steps=40, precision=precision, clip_norm=10.0)
+    _, usual = _scales(recipe, 2.0**12)
+    _, scales = _scales(recipe, 2.0**12, {20: 1e10})
+    assert scales[:20] == usual[:20]
+    assert scales[20] == scales[19] / 2
+    assert min(scales) >= scales[19] / 4
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["loss", "gradient"])
+def test_what_is_bad_at_any_scale_is_trouble(whole: bool, tmp_path: Path) -> None:
+    """A loss that is NaN, whose gradient is not tried again; and a gradient that is infinite beside a sound loss."""
     recipe = _recipe("vae")
     dataset = load_dataset(recipe)
     state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
-    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
-    state.model.register_parameter("wild", torch.nn.Parameter(torch.ones(())))
-    state.dense.append(state.model.wild)
-    state.model.wild.register_hook(lambda gradient: gradient * math.inf)
-    loss = state.model.loss
-    state.model.loss = lambda *words, **named: replace(  # type: ignore[method-assign]
-        found := loss(*words, **named), value=found.value * state.model.wild
-    )
-    with pytest.raises(InputError, match="step 1: gradient_norm is inf"):
-        fit(tmp_path, state, dataset, recipe.training, 0)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    wild = torch.nn.Parameter(torch.ones(()))
+    state.model.register_parameter("wild", wild)
+    state.dense.append(wild)
+    wild.register_hook(lambda gradient: gradient * math.inf)
+    loss, calls = state.model.loss, list[int]()
+
+    def bad(*words: Any, **named: Any) -> Loss:
+        calls.append(1)
+        found = loss(*words, **named)
+        return replace(found, value=found.value * wild * (math.nan if whole else 1.0))
+
+    state.model.loss = bad  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="step 1: loss is nan" if whole else "step 1: gradient_norm is inf"):
+        fit(tmp_path, state, dataset, recipe.training.model_copy(update={"log_every": 1}), 0)
+    assert len(calls) == (1 if whole else 10 + 24 + 1)
 
 
 def test_the_scale_is_in_the_checkpoint(tmp_path: Path) -> None:

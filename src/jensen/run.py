@@ -228,7 +228,8 @@ def _establish(folder: Path, recipe: Recipe, spec: DataSpec) -> None:
         _write_json(folder / DATA, spec)
         _write_json(folder / RECIPE, recipe)
     except BaseException:
-        (folder / DATA).unlink(missing_ok=True)  # so that the same command can be given again
+        if not (folder / RECIPE).exists():
+            (folder / DATA).unlink(missing_ok=True)  # so that the same command can be given again
         raise
 
 

@@ -94,16 +94,16 @@ def _leave_disks_to_their_users(failed: threading.ExceptHookArgs) -> None:
 
 def _main(words: list[str]) -> int:
     try:
-        processes.join()
-        with processes.together():
-            name, rest = _command(words)
-            if name is None:
-                print(_overview())
-                return 0
-            if processes.count() > 1 and name not in SHARED:
-                raise InputError(f"jensen {name} is work for one process; start it without torchrun or accelerate")
-            options = _parse(name, rest)
         with within_memory("ask for less at once (--batch-size, --draws), or make the model or the data smaller"):
+            processes.join()
+            with processes.together():
+                name, rest = _command(words)
+                if name is None:
+                    print(_overview())
+                    return 0
+                if processes.count() > 1 and name not in SHARED:
+                    raise InputError(f"jensen {name} is work for one process; start it without torchrun or accelerate")
+                options = _parse(name, rest)
             _run(name, options)
         return 0
     except processes.OtherProcessError:

@@ -103,7 +103,10 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a Parquet file, some MiB at a time, at least two, however many its groups hold; pages by checksum."""
+    """The rows of a Parquet file, some MiB at a time if they are of like size, however many its groups hold.
+
+    Two at least; pages are checked by their sums.
+    """
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=READ_AT_ONCE, page_checksum_verification=True)

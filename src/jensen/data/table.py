@@ -8,8 +8,9 @@ import glob
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,9 +175,10 @@ def _unpacker() -> Any:
 
     class Unpacker(Parquet):  # type: ignore[misc]
         def _generate_tables(
-            self, files: Sequence[str], **groups: object
+            self, files: Iterable[str | Iterable[str]], **groups: object
         ) -> Iterator[tuple[tuple[int, int], "pyarrow.Table"]]:
-            for number, file in enumerate(files):
+            named = ([file] if isinstance(file, str) else file for file in files)  # datasets 4.0 gives lists of names
+            for number, file in enumerate(chain.from_iterable(named)):
                 for part, batch in enumerate(parquet_batches(Path(file), self.config.columns)):
                     yield (number, part), self._cast_table(pyarrow.Table.from_batches([batch]))
 

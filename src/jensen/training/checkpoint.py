@@ -21,12 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer, SparseAdam
 
 from jensen import processes
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.training.loop import LeftOut, TrainingState
+from jensen.training.muon import Muon
 
 Value = TypeVar("Value")
 
@@ -34,6 +35,23 @@ FORMAT = 1
 DAMAGED = ".damaged"  # what a checkpoint that cannot be used gets at the end of its name
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 EMA = "ema/"
+MOMENTS: dict[type[Optimizer], set[str]] = {
+    AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    SparseAdam: {"step", "exp_avg", "exp_avg_sq"},
+    Muon: {"momentum_buffer"},
+}
+
+
+class Scaler(BaseModel):
+    """What a `GradScaler` keeps."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    scale: float = Field(gt=0)
+    growth_factor: float = Field(gt=1)
+    backoff_factor: float = Field(gt=0, lt=1)
+    growth_interval: int = Field(ge=1, lt=1 << 31)
+    growth_tracker: int = Field(ge=0, lt=1 << 31, alias="_growth_tracker")
 
 
 class Record(BaseModel):
@@ -51,9 +69,9 @@ class Record(BaseModel):
     losses: list[float] = []
     left_out: list[LeftOut] = []
     micro_batch_size: int | None = Field(None, ge=1)
-    scaler: dict[str, int | float] | None = None
+    scaler: Scaler | None = None
     optimisers: list[list[dict[str, Any]]]
-    """The options of each optimiser's groups."""
+    """The options of each optimiser's groups, for the reader: those of the recipe are used."""
     optimiser_numbers: dict[Annotated[str, Field(pattern=r"^\d+/\d+/\w+$")], int | float]
     sha256: dict[str, str]
     """Of the two other files; and of this one, before that sum was put in, under its own name."""
@@ -72,7 +90,9 @@ class Record(BaseModel):
         return {MODEL, OPTIMISER} <= self.sha256.keys() and known in (None, _sum(bare._written()))
 
     def _written(self) -> bytes:
-        return self.model_dump_json(indent=1, exclude_unset=True).encode()  # a record from before a field is whole too
+        return self.model_dump_json(
+            indent=1, exclude_unset=True, by_alias=True
+        ).encode()  # a record from before a field is whole too
 
 
 class DamagedCheckpointError(InputError):
@@ -148,7 +168,7 @@ def _record(
         losses=state.losses,
         left_out=state.left_out,
         micro_batch_size=state.micro_batch_size,
-        scaler=state.scaler.state_dict() if state.scaler else None,
+        scaler=Scaler(**state.scaler.state_dict()) if state.scaler else None,
         optimisers=groups,
         optimiser_numbers=numbers,
         sha256={name: _sum(content) for name, content in contents.items()},
@@ -289,8 +309,11 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     if state.ema:
         state.ema.load({name.removeprefix(EMA): t for name, t in tensors.items() if name.startswith(EMA)})
     try:
+        kept = record.optimiser_numbers | moments
+        if strangers := {key.split("/")[0] for key in kept} - {str(n) for n in range(len(state.optimisers))}:
+            raise ValueError(f"moments of optimiser {min(strangers)}, of {len(state.optimisers)}")
         for number, optimiser in enumerate(state.optimisers):
-            _load_moments(optimiser, number, record.optimiser_numbers | moments)
+            _load_moments(optimiser, number, kept)
     except (ValueError, IndexError) as error:
         raise InputError(f"{path / OPTIMISER} does not fit the run's recipe ({error}); restore recipe.json") from error
     state.step, state.best_step = record.step, record.best_step
@@ -300,7 +323,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     state.left_out = record.left_out
     state.micro_batch_size = min(filter(None, (state.micro_batch_size, record.micro_batch_size)), default=None)
     if state.scaler and record.scaler:
-        state.scaler.load_state_dict(record.scaler)
+        state.scaler.load_state_dict(record.scaler.model_dump(by_alias=True))
 
 
 def _load_moments(optimiser: Optimizer, number: int, values: dict[str, Tensor | int | float]) -> None:
@@ -312,10 +335,15 @@ def _load_moments(optimiser: Optimizer, number: int, values: dict[str, Tensor | 
         owner, place, name = key.split("/")
         if int(owner) == number:
             parameter = parameters[int(place)]
-            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"{key} has shape {tuple(value.shape)}, its weights {tuple(parameter.shape)}")
+            expected = () if name == "step" else tuple(parameter.shape)
+            shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+            if shape != expected:
+                raise ValueError(f"{key} has shape {shape}, expected {expected}")
             part = processes.own_part(value, parameter) if isinstance(value, Tensor) else value
             slots.setdefault(int(place), {})[name] = part
+    names = MOMENTS[type(optimiser)]
+    if any(slot.keys() != names for slot in slots.values()):
+        raise ValueError(f"moments of {type(optimiser).__name__} other than {', '.join(sorted(names))}")
     optimiser.load_state_dict({"state": slots, "param_groups": groups})
 
 

@@ -219,14 +219,15 @@ def validation_bound(
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))
     mine = []
-    for batch in torch.arange(len(examples)).split(VALIDATION_BATCH):
-        x = preparation(examples.x[batch], noise)
+    with processes.together():
+        for batch in torch.arange(len(examples)).split(VALIDATION_BATCH):
+            x = preparation(examples.x[batch], noise)
+            rows = torch.arange(len(batch)).tensor_split(processes.count())[processes.rank()]
 
-        def elbo(rows: Tensor, x: Tensor = x, index: Tensor = batch) -> Tensor:
-            return model.elbo(x[rows].to(model.device), seed=noise_seed, index=index[rows]).value
+            def elbo(rows: Tensor, x: Tensor = x, index: Tensor = batch) -> Tensor:
+                return model.elbo(x[rows].to(model.device), seed=noise_seed, index=index[rows]).value
 
-        rows = torch.arange(len(batch)).tensor_split(processes.count())[processes.rank()]
-        mine.append({"value": piecewise(elbo, rows) if len(rows) else x.new_empty(0)})
+            mine.append({"value": piecewise(elbo, rows) if len(rows) else x.new_empty(0)})
     return Estimate.of(torch.cat([part["value"] for part in processes.gathered(mine)]))
 
 
@@ -238,7 +239,7 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int
         return state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()
 
     parts = torch.arange(GRID).split(-(-GRID // processes.count()))
-    with averaged(state):
+    with averaged(state), processes.together():
         mine = [{"x": piecewise(samples, rows)} for rows in processes.share(parts)]
     x = torch.cat([part["x"] for part in processes.gathered(mine)])
     if not x.isfinite().all():  # no picture; what went astray is said where losses and weights are checked

@@ -26,9 +26,9 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, Stream, generator
 from jensen.training.ema import ExponentialMovingAverage
-from jensen.training.memory import drop_gradients, recompute_activations, within_memory
+from jensen.training.memory import drop_gradients, in_fitting_parts, recompute_activations
 from jensen.training.muon import Muon
-from jensen.training.precision import Precision, halved, kind_of
+from jensen.training.precision import SMALLEST_SCALE, Precision, dtype_of, halve
 from jensen.training.settings import TrainingSettings
 
 
@@ -133,7 +133,7 @@ def steps(
     accelerator = accelerator_for(settings)
     device = accelerator.device
     model = parallel(accelerator, state.model, settings)
-    precision = Precision(kind_of(settings, device.type), device.type, state.scaler)
+    precision = Precision(dtype_of(settings, device.type), device.type, state.scaler)
     if state.ema:
         state.ema.to(device)
     data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
@@ -143,7 +143,7 @@ def steps(
     def read(step: int) -> Batch:
         return batch_at(step, data, preparation, size, seed, rows, device)
 
-    begun = state.step
+    rehearsed = processes.count() == 1 or settings.sharding != "none"
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
@@ -155,11 +155,9 @@ def steps(
         batch = batch_of(step)
         noise = Noise(generator(seed, Stream.TRAINING, step, device=device), rows, size)
         compute = partial(gradient, model, batch, step, noise, precision)  # grad Loss
-        rehearsed = step > begun or settings.sharding != "none"
-        norm = None
-        while norm is None:  # once, but for scaled gradients that overflow
-            loss = of_all(accelerator, attempt(state, model, compute, len(batch.x), rehearsed))
-            norm = optimise(state, rate, settings.clip_norm)  # (theta, lambda) = opt_step(grad Loss)
+        tried = partial(attempt, accelerator, state, model, compute, len(batch.x), rehearsed)
+        loss, norm = descend(state, tried, rate, settings.clip_norm)
+        rehearsed = True
         state.model.observe(loss.noted)
         if state.ema:
             state.ema.update(step)
@@ -168,23 +166,28 @@ def steps(
 
 
 def attempt(
-    state: TrainingState, model: nn.Module, compute: Callable[[int | None], Loss], count: int, rehearsed: bool
+    accelerator: Accelerator,
+    state: TrainingState,
+    model: nn.Module,
+    compute: Callable[[int | None], Loss],
+    count: int,
+    rehearsed: bool,
 ) -> Loss:
-    """The loss of this process's `count` rows, and its gradient, in parts that memory holds in every process.
+    """The loss and gradient of the batch, of which `count` rows are this process's, in parts that memory holds in all.
 
     Inside a step the others would wait for a process whose memory runs out. So several processes find the size in a
     rehearsal, each alone, and take half of it where memory was short; where it runs out later, that ends them.
     """
     trained, size = [*state.dense, *state.tables], state.micro_batch_size
     if processes.count() == 1:
-        loss, state.micro_batch_size = within_memory(compute, trained, count, size)
+        loss, state.micro_batch_size = in_fitting_parts(compute, trained, count, size)
         return loss
     if not rehearsed:
         with getattr(model, "no_sync", nullcontext)():
-            _, found = within_memory(compute, trained, count, size)
+            _, found = in_fitting_parts(compute, trained, count, size)
         drop_gradients(trained)
         state.micro_batch_size = found if found == size or not found else (found + 1) // 2
-    return compute(state.micro_batch_size)
+    return of_all(accelerator, compute(state.micro_batch_size))
 
 
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
@@ -197,11 +200,30 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
         return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
 
 
-def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor | None:
+def descend(
+    state: TrainingState, compute: Callable[[], Loss], rate: float, clip_norm: float | None
+) -> tuple[Loss, Tensor]:
+    """(theta, lambda) = opt_step(grad Loss); gives the loss and the gradient's norm before clipping.
+
+    Where scaled gradients overflow they are computed again with half the scale, until they do not. After that the scale
+    is half of what it was, as if the step had been left out: the next one may need it.
+    """
+    before = scale = state.scaler.get_scale() if state.scaler else 1.0
+    while True:
+        loss = compute()
+        norm = optimise(state, rate, clip_norm)
+        if not state.scaler or norm.isfinite() or not loss.value.isfinite() or scale <= SMALLEST_SCALE:
+            break
+        scale = state.scaler.get_scale()
+    if state.scaler and scale < before / 2:
+        halve(state.scaler, before)
+    return loss, norm
+
+
+def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
     """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
 
-    Where only its square overflows, so may the norm. None where scaled gradients overflow: nothing has moved, the scale
-    is halved, and the gradient is to be computed again; unless the scale is at its end, or was not the reason.
+    Where only its square overflows, so may the norm. Scaled gradients that overflow move nothing, and halve the scale.
     """
     if state.scaler:
         for optimiser in state.optimisers:
@@ -211,7 +233,8 @@ def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tens
     norm = torch.hypot(dense, get_total_norm(rows)) if rows else dense
     if state.scaler and not norm.isfinite():
         drop_gradients([*state.dense, *state.tables])
-        return None if halved(state.scaler) else norm
+        halve(state.scaler, state.scaler.get_scale())
+        return norm
     if clip_norm:
         clip_grads_with_norm_(state.dense, clip_norm, dense)
     for optimiser in state.optimisers:
@@ -326,7 +349,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
             f"{here} processes on a machine with {torch.cuda.device_count()} CUDA devices: expected one for each; "
             "start fewer, or choose device cpu"
         )
-    kind_of(settings, "cpu" if use_cpu else "cuda")
+    dtype_of(settings, "cpu" if use_cpu else "cuda")
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
     # Every process observes the whole batch, so buffers stay equal by themselves. Where unused parameters are looked

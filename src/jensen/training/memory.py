@@ -13,7 +13,7 @@ from jensen.errors import InputError, out_of_memory
 Value = TypeVar("Value")
 
 
-def within_memory(
+def in_fitting_parts(
     compute: Callable[[int | None], Value], parameters: Iterable[nn.Parameter], count: int, at_once: int | None
 ) -> tuple[Value, int | None]:
     """compute(at_once), the gradient of a batch of `count` that goes through the network `at_once` rows; and at_once.
