@@ -23,11 +23,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from safetensors.torch import load_file, save_file
 
 import jensen
 from jensen.cli import main
@@ -530,6 +532,8 @@ def test_found_by_fuzzing(name: str, field: str, value: Any, runs: dict[str, Pat
         ("optimisers", [[{"lr": "x", "betas": None}]], None),
         ("optimiser_numbers", {"0/99/step": 1}, "does not fit the run's recipe"),
         ("optimiser_numbers", {"0/0/step": "x"}, "is missing or damaged"),
+        ("optimiser_numbers", {"5/0/step": 1}, "does not fit the run's recipe"),
+        ("scaler", {"scale": 1.0}, "is missing or damaged"),
     ],
 )
 def test_found_by_fuzzing_a_forged_state_under_a_sound_checksum(
@@ -542,6 +546,30 @@ def test_found_by_fuzzing_a_forged_state_under_a_sound_checksum(
         with warnings.catch_warnings(action="ignore"):
             path.write_bytes(record.sealed())
     with contextlib.nullcontext() if says is None else pytest.raises(InputError, match=says):
+        jensen.resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("exp_avg", torch.zeros(())), ("exp_avg_sq", torch.zeros(3)), ("exp_avg", None), ("step", None), ("step", [1.0])],
+    ids=["no shape", "another shape", "missing", "no step", "several steps"],
+)
+def test_forged_moments_under_a_sound_checksum(name: str, value: Any, runs: dict[str, Path], tmp_path: Path) -> None:
+    """Of any other shape the fused optimiser would read and write beside them."""
+    shutil.copytree(runs["vae"], tmp_path / "run")
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        moments = load_file(folder / "optimiser.safetensors")
+        for key in [key for key in moments if key.endswith(f"/{name}")]:
+            del moments[key]
+            if value is not None:
+                moments[key] = torch.as_tensor(value).clone()
+        save_file(moments, folder / "optimiser.safetensors")
+        record = Record.model_validate_json((folder / "state.json").read_bytes())
+        record.sha256["optimiser.safetensors"] = hashlib.sha256(
+            (folder / "optimiser.safetensors").read_bytes()
+        ).hexdigest()
+        (folder / "state.json").write_bytes(record.sealed())
+    with pytest.raises(InputError, match="does not fit the run's recipe"):
         jensen.resume(tmp_path / "run")
 
 
