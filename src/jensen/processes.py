@@ -5,8 +5,9 @@ copies or imports torch. What crosses the network are tensors, as safetensors: n
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -50,12 +51,22 @@ def join() -> None:
     distributed.init_process_group(backend, timeout=PATIENCE)
 
 
-def leave() -> None:
-    """Take leave of the other processes, at the end of a program that went well; nothing where there are none."""
-    if count() > 1:
+def leave(status: int) -> None:
+    """End this program with `status`, at once, where there are several processes; alone, do nothing.
+
+    PyTorch's threads that carry messages must not meet an interpreter that is being taken down: it ends a thread that
+    asks for it, for which C++ aborts the process, now and then, after all went well (pytorch/pytorch#179291, #190489).
+    """
+    if count() == 1:
+        return
+    if status == 0:
         from torch import distributed
 
         distributed.destroy_process_group()
+    with suppress(OSError):  # a reader that has gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def count() -> int:

@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             warnings.simplefilter("ignore")
         status = _main(words)
-        if arguments is None and status == 0:
-            processes.leave()
+        if arguments is None:
+            processes.leave(status)
         return status
 
 
