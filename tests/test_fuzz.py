@@ -525,6 +525,9 @@ def test_found_by_fuzzing(name: str, field: str, value: Any, runs: dict[str, Pat
             use(run)
 
 
+SCALER = {"scale": 1.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 0}
+
+
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
@@ -534,6 +537,8 @@ def test_found_by_fuzzing(name: str, field: str, value: Any, runs: dict[str, Pat
         ("optimiser_numbers", {"0/0/step": "x"}, "is missing or damaged"),
         ("optimiser_numbers", {"5/0/step": 1}, "does not fit the run's recipe"),
         ("scaler", {"scale": 1.0}, "is missing or damaged"),
+        ("scaler", SCALER | {"scale": 0.0}, "is missing or damaged"),
+        ("scaler", SCALER | {"_growth_tracker": 10**300}, "is missing or damaged"),
     ],
 )
 def test_found_by_fuzzing_a_forged_state_under_a_sound_checksum(
