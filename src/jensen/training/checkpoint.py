@@ -90,9 +90,8 @@ class Record(BaseModel):
         return {MODEL, OPTIMISER} <= self.sha256.keys() and known in (None, _sum(bare._written()))
 
     def _written(self) -> bytes:
-        return self.model_dump_json(
-            indent=1, exclude_unset=True, by_alias=True
-        ).encode()  # a record from before a field is whole too
+        # Unset is what a record from before a field does not have: it is whole, too
+        return self.model_dump_json(indent=1, exclude_unset=True, by_alias=True).encode()
 
 
 class DamagedCheckpointError(InputError):
