@@ -340,3 +340,11 @@ def test_data_of_another_shape_is_refused(run: Path, tmp_path: Path, capsys: pyt
     assert main(["score", str(run), "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "s.csv")]) == 2
     assert "shape" in capsys.readouterr().err
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_flag_with_too_few_values_is_told_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "anywhere", "--size", "32"]) == 2
+    told = capsys.readouterr().err
+    assert "--size" in told
+    assert "INT INT" in told
+    assert "[bold]" not in told

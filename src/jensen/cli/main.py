@@ -195,7 +195,7 @@ def _defaults(kind: "type[AbstractTrain]", words: list[str]) -> "AbstractTrain":
 
 def _unboxed(text: str) -> str:
     """tyro's framed message as one plain line, without help texts and its closing reference to them."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    plain = re.sub(r"\x1b\[[0-9;]*m|\[/?bold\]", "", text)
     lines = [line.strip("│╭╮╰╯─ \t") for line in plain.splitlines()]
     message = " ".join(line for line in lines[1:] if line.strip("-"))  # the first line is the box's title
     message = re.split(r"For full helptext|Argument helptext|For further information", message)[0]
