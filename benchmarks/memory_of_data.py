@@ -117,11 +117,12 @@ def training(data: str, place: str, hidden: int) -> Callable[[], None]:
     """A function that trains for some steps more; it reads their batches and no further ones."""
     import torch
 
-    from jensen.data import ReadOptions
+    from jensen.data.options import ReadOptions
     from jensen.recipe.build import build_model, load_dataset
     from jensen.recipe.settings import VAERecipe, VAESettings
-    from jensen.training.loop import TrainingState, steps
+    from jensen.training.loop import steps
     from jensen.training.settings import TrainingSettings
+    from jensen.training.state import TrainingState
 
     torch.set_num_threads(1)
     stream = "never" if place == "in memory" else "always"

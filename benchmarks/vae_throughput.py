@@ -37,13 +37,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jensen.data import Dataset
+from jensen.data.examples import Dataset
 from jensen.model import Batch
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import VAERecipe, VAESettings
-from jensen.training.loop import TrainingState, steps
+from jensen.training.loop import steps
 from jensen.training.settings import TrainingSettings
+from jensen.training.state import TrainingState
 from jensen.vae import VAE
 
 LATENT, LEARNING_RATE = 50, 1e-3

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jensen.data import ReadOptions, check, load_data
-from jensen.data.read import read
-from jensen.data.reading import Reading, refuse_at_once
+from jensen.data.check import check
+from jensen.data.load import load_data
+from jensen.data.options import ReadOptions
+from jensen.data.readers.read import read
+from jensen.data.readers.reading import Reading, refuse_at_once
 from jensen.errors import InputError
 
 

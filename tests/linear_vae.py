@@ -8,7 +8,7 @@ from torch import Tensor
 from jensen.gaussian import Gaussian, LinearGaussian, MultivariateGaussian
 from jensen.likelihood import FixedScale, FreeScale, GaussianLikelihood
 from jensen.nets import MLP
-from jensen.vae import VAE, AbstractObjective, AbstractPosterior, AmortisedPosterior
+from jensen.vae import VAE, AbstractPosterior, AbstractVAEObjective, AmortisedPosterior
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def random_ppca(dims: int = 5, latent: int = 2, sigma: float = 0.75, *, orthogon
 
 
 def linear_vae(
-    dims: int, latent: int, posterior: AbstractPosterior | None = None, objective: AbstractObjective | None = None
+    dims: int, latent: int, posterior: AbstractPosterior | None = None, objective: AbstractVAEObjective | None = None
 ) -> VAE:
     """Linear encoder (or another posterior), linear decoder, one learned shared scale; float64."""
     posterior = posterior or AmortisedPosterior(MLP((dims,), (), (2 * latent,)), latent)

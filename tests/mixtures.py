@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.process import per_example
 from jensen.diffusion.schedule import alpha_bar, noise_scale, one_minus_alpha_bar, signal_scale
 from jensen.gaussian import Gaussian
@@ -89,9 +89,9 @@ class ExactDenoiser(AbstractDenoiser):
         super().__init__()
         self.mixture = mixture
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
         mean, score = self.mixture.posterior_mean_and_score(x_t, log_snr)
-        return Prediction(x_t, log_snr, mean, -per_example(noise_scale(log_snr), x_t) * score)
+        return Denoised(x_t, log_snr, mean, -per_example(noise_scale(log_snr), x_t) * score)
 
 
 def three_clusters() -> GaussianMixture:

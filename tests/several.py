@@ -10,7 +10,7 @@ from pathlib import Path
 
 Words = Sequence[object]
 IMPORTED = [
-    *("jensen.run", "jensen.cli.actions", "jensen.evaluate", "jensen.features", "matplotlib.figure", "rich.console"),
+    *("jensen.run", "jensen.cli.actions", "jensen.evaluation", "jensen.features", "matplotlib.figure", "rich.console"),
     *("jensen.cli.compression", "jensen.cli.demo", "jensen.cli.impute", "jensen.cli.check", "sklearn.datasets"),
     *("accelerate", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "torch.utils.tensorboard"),
 ]

@@ -7,7 +7,7 @@ import torch
 from linear_vae import as_vae, random_ppca
 
 from jensen.errors import InputError
-from jensen.evaluate.referee import counted
+from jensen.evaluation.referee import counted
 from jensen.gaussian import Gaussian
 from jensen.likelihood import BernoulliLikelihood
 from jensen.model import Effort
@@ -17,10 +17,10 @@ from jensen.vae.annealing import (
     WARM_UP,
     AbstractTemperatures,
     Annealing,
+    AnnealingNoise,
     FromPosterior,
     FromPrior,
     LinearTemperatures,
-    Noise,
     Path,
     SigmoidalTemperatures,
     annealed_estimate,
@@ -69,7 +69,7 @@ def test_a_transition_leaves_its_density_invariant(ppca, vae):
     mean = beta * covariance @ ppca.matrix.mT @ (x[0] - ppca.offset) / ppca.sigma**2
     z = mean + torch.randn(draws, 1, 2).double() @ torch.linalg.cholesky(covariance).mT
     path = Path(lambda z: vae.log_joint(x, z), FromPrior()(broad(vae, x)), broad(vae, x), leapfrog=3)
-    moved, probability = path.move(path.at(z), beta, torch.tensor([1.0]).double(), Noise(0, [0]), (0, 0))
+    moved, probability = path.move(path.at(z), beta, torch.tensor([1.0]).double(), AnnealingNoise(0, [0]), (0, 0))
     assert 0.3 < probability.mean() < 0.97  # so that the refusals count
     centred = (moved.z - mean).squeeze(1)
     products = torch.stack([centred[:, 0] ** 2, centred[:, 1] ** 2, centred[:, 0] * centred[:, 1]], 1)

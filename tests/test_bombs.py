@@ -13,7 +13,8 @@ from data_files import byte_images, refused, saved
 
 import jensen
 from jensen.cli import main
-from jensen.data import ReadOptions, load_data
+from jensen.data.load import load_data
+from jensen.data.options import ReadOptions
 from jensen.errors import InputError
 from jensen.recipe.settings import TrainingSettings, VAERecipe
 

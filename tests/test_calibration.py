@@ -21,17 +21,17 @@ from jensen.inference.calibration import (
 from jensen.inference.imputation import impute
 from jensen.inference.impute_diffusion import TwistedParticles
 from jensen.inference.impute_vae import ImportanceResampling
-from jensen.inference.imputer import Noise
-from jensen.inference.show_calibration import calibration_picture, calibration_table, imputation_section, remarks
+from jensen.inference.imputer import ExampleNoise
 from jensen.mixture import GaussianMixture, mixture
 from jensen.randomness import generator
+from jensen.report.imputation import calibration_picture, calibration_table, imputation_section, remarks
 
 ABOUT = {"source": "these data", "mask": "half:left", "method": "a method", "weights": 7}
 
 
 def calibrated(draws, truth, hidden=None):
     hidden = torch.ones_like(truth, dtype=torch.bool) if hidden is None else hidden
-    return calibration(draws, truth, hidden, Noise(0, range(len(truth))), **ABOUT)
+    return calibration(draws, truth, hidden, ExampleNoise(0, range(len(truth))), **ABOUT)
 
 
 def deviations(found):
@@ -67,7 +67,7 @@ def test_ties_are_broken_at_random_and_entries_without_any_doubt_are_left_out(dr
 
 def test_the_transform_is_the_rank_where_nothing_ties():
     draws, truth = torch.tensor([[[1.0]], [[2.0]], [[4.0]]]).double(), torch.tensor([[3.0]]).double()
-    u, varies = rank_transform(draws, truth, Noise(0, [5]))
+    u, varies = rank_transform(draws, truth, ExampleNoise(0, [5]))
     assert varies.all()
     assert 2 / 4 < u.item() < 3 / 4
 

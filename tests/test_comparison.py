@@ -12,15 +12,20 @@ from pages import HOSTILE, Page
 from torch import Tensor, nn
 
 from jensen.bound import Elbo, Estimate
-from jensen.data import DataSpec, Examples, Preparation, ReadOptions
-from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Threshold
-from jensen.evaluate import EvaluationSettings, Results, difference, evaluate, write_comparison, write_report
-from jensen.evaluate.comparison import comparison_groups
-from jensen.evaluate.measure import Measure, typeset
+from jensen.data.examples import Examples
+from jensen.data.options import ReadOptions
+from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Threshold
+from jensen.data.spec import DataSpec
+from jensen.evaluation.evaluation import evaluate
+from jensen.evaluation.measure import Measure, typeset
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.report.comparison import comparison_groups, difference, write_comparison
+from jensen.report.results import Results
+from jensen.report.run_report import write_report
 
 DATA, L = 5, 16
 

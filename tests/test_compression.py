@@ -32,7 +32,7 @@ from jensen.compression import (
 from jensen.compression.archive import Header, Machine, pack
 from jensen.compression.codelength import Codelength, codelength_rows
 from jensen.compression.levels import pop_observation, push_observation
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.reverse import BetaVariance, PosteriorVariance
 from jensen.diffusion.schedule import LinearLogSnr, alpha_bar, one_minus_alpha_bar, signal_scale
@@ -180,11 +180,11 @@ class GaussianDenoiser(AbstractDenoiser):
 
     deviation = 0.4
 
-    def forward(self, x_t: torch.Tensor, log_snr: torch.Tensor, labels: torch.Tensor | None = None) -> Prediction:
+    def forward(self, x_t: torch.Tensor, log_snr: torch.Tensor, labels: torch.Tensor | None = None) -> Denoised:
         level = log_snr.expand(len(x_t)).reshape(-1, 1, 1, 1).to(x_t)
         variance = self.deviation**2
         gain = signal_scale(level) * variance / (alpha_bar(level) * variance + one_minus_alpha_bar(level))
-        return Prediction.from_x0(x_t, log_snr, gain * x_t)
+        return Denoised.from_x0(x_t, log_snr, gain * x_t)
 
 
 def a_diffusion_model(variance=None, levels: int | None = LEVELS) -> DiffusionModel:

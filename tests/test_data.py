@@ -11,9 +11,12 @@ from data_files import byte_images, saved
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from jensen.data import DataSpec, ReadOptions, check, load_again, load_data, load_split, read_examples
-from jensen.data.reading import Reading
-from jensen.data.split import split_rows
+from jensen.data.check import check
+from jensen.data.load import load_again, load_data, load_split, read_examples
+from jensen.data.options import ReadOptions
+from jensen.data.readers.reading import Reading
+from jensen.data.spec import DataSpec
+from jensen.data.splits import split_rows
 from jensen.data.survey import survey
 from jensen.errors import InputError
 

@@ -10,7 +10,9 @@ from data_files import assert_read_or_refused, byte_images, read_all, refused, s
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jensen.data import ReadOptions, check, load_data, read_examples
+from jensen.data.check import check
+from jensen.data.load import load_data, read_examples
+from jensen.data.options import ReadOptions
 
 
 def written(path: Path, content: bytes) -> Path:

@@ -10,8 +10,9 @@ from data_files import assert_read_or_refused, byte_images, read_all, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jensen.data import check, load_data
-from jensen.data.idx import TYPES
+from jensen.data.check import check
+from jensen.data.load import load_data
+from jensen.data.readers.idx import TYPES
 
 CODES = {np.dtype(name): code for code, name in TYPES.items()}
 

@@ -11,8 +11,10 @@ import pytest
 from data_files import read_all, refused
 from PIL import Image
 
-from jensen.data import ReadOptions, check, load_data, read_examples
-from jensen.data.images import labels_from_folders
+from jensen.data.check import check
+from jensen.data.load import load_data, read_examples
+from jensen.data.options import ReadOptions
+from jensen.data.readers.image_folder import labels_from_folders
 from jensen.errors import InputError
 
 

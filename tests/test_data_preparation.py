@@ -8,21 +8,20 @@ import torch
 from pydantic import TypeAdapter
 from scipy import stats
 
-from jensen.data import Preparation
 from jensen.data.choose import choose_preparation, columns, smallest_gap, standardise
 from jensen.data.preparation import (
     AnyPreparation,
     Dequantise,
     DynamicBinarisation,
     Levels,
+    Preparation,
     StaticBinarisation,
     Threshold,
-    content_uniforms,
 )
-from jensen.data.reading import Reading
+from jensen.data.readers.reading import Reading
 from jensen.data.survey import survey
 from jensen.errors import InputError
-from jensen.randomness import Noise, generator
+from jensen.randomness import Noise, content_uniforms, generator
 
 LEVELS = [2, 17, 256, 1000, 65536]
 BINARISATIONS = [Threshold, StaticBinarisation, DynamicBinarisation]

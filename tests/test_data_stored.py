@@ -18,16 +18,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import jensen
-from jensen.data import Dataset, ReadOptions, load_again, load_data, read_examples
-from jensen.data.columns import parquet_batches
-from jensen.data.pictures import PictureRows
+from jensen.data.examples import Dataset
+from jensen.data.load import load_again, load_data, read_examples
+from jensen.data.options import ReadOptions
+from jensen.data.readers.columns import parquet_batches
+from jensen.data.readers.encoded import PictureRows
 from jensen.data.stored import DENSE, Ahead, FileRows, OpenFile, Stored
 from jensen.errors import InputError
-from jensen.evaluate import fingerprint
-from jensen.evaluate.scores import score
+from jensen.evaluation.scores import examples_digest, score
 from jensen.recipe.build import build_model
 from jensen.recipe.settings import TrainingSettings, VAERecipe
-from jensen.training.loop import TrainingState, steps
+from jensen.training.loop import steps
+from jensen.training.state import TrainingState
 
 try:
     import datasets
@@ -173,11 +175,11 @@ def test_examples_and_specification_are_those_in_memory(tmp_path, make, options)
         torch.testing.assert_close(there.x[:], here.x, rtol=0, atol=0, equal_nan=True)
         assert (there.labels is None) == (here.labels is None)
         assert there.labels is None or torch.equal(there.labels, here.labels)
-        assert fingerprint(there) == fingerprint(here)
+        assert examples_digest(there) == examples_digest(here)
         rows = torch.tensor([3, 0, 3, 1])
         torch.testing.assert_close(there.x[rows], here.x[rows], rtol=0, atol=0, equal_nan=True)
         torch.testing.assert_close(there[rows][1:].x[:], here[rows][1:].x, rtol=0, atol=0, equal_nan=True)
-    assert fingerprint(load_again(disk.spec).test) == fingerprint(load_again(memory.spec).test)
+    assert examples_digest(load_again(disk.spec).test) == examples_digest(load_again(memory.spec).test)
 
 
 def short_training(source: Path, stream: str, **options) -> VAERecipe:
@@ -515,8 +517,8 @@ def test_names_of_shards_are_no_patterns(tmp_path, folder):
 @needs_datasets
 @pytest.mark.parametrize("group", [1, 1 << 20])
 def test_parquet_is_unpacked_by_few_rows_however_large_its_groups_are(tmp_path, monkeypatch, group):
-    monkeypatch.setattr("jensen.data.columns.BYTES_AT_ONCE", 1 << 16)
-    monkeypatch.setattr("jensen.data.columns.READ_AT_ONCE", 1 << 16)
+    monkeypatch.setattr("jensen.data.readers.columns.BYTES_AT_ONCE", 1 << 16)
+    monkeypatch.setattr("jensen.data.readers.columns.READ_AT_ONCE", 1 << 16)
     count, width = 4000 if group > 1 else 200, 1000
     values = np.random.default_rng(0).integers(0, 256, (count, width), np.uint8)
     values[::2] = 0  # repeated numbers, which take little in the file
@@ -531,7 +533,7 @@ def test_parquet_is_unpacked_by_few_rows_however_large_its_groups_are(tmp_path, 
             held.append(pyarrow.total_allocated_bytes() - before)
             yield batch
 
-    monkeypatch.setattr("jensen.data.table.parquet_batches", watched)
+    monkeypatch.setattr("jensen.data.readers.parquet.parquet_batches", watched)
     disk = load_data(tmp_path / "x.parquet", ReadOptions(stream="always"))
     assert max(held) < 1 << 21  # of four MB in one group
     memory = load_data(tmp_path / "x.parquet", ReadOptions(stream="never"))
@@ -590,7 +592,7 @@ def test_a_damaged_shard_is_one_line(tmp_path, make, damage, stream):
         {"cut": content[: len(content) // 2], "empty": b"", "other": b"PK" + content}.get(damage, content)
     )
     if damage == "flipped":
-        assert_read_or_refused(source, **options)  # numbers that are still numbers: the fingerprint tells
+        assert_read_or_refused(source, **options)  # numbers that are still numbers: the examples_digest tells
     else:
         refused(source, f"{shard.parent.name}.*(damaged|unpacked)", **options)
 
@@ -605,7 +607,8 @@ def test_more_shards_than_files_may_be_open(tmp_path):
             writer.write_table(rows)
     program = (
         "import resource\n"
-        "from jensen.data import ReadOptions, load_data\n"
+        "from jensen.data.options import ReadOptions\n"
+        "from jensen.data.load import load_data\n"
         "def allow(soft, hard): resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
         "for stream in ('never', 'always'):\n"
         "    allow(60, 400)\n"

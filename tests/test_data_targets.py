@@ -5,7 +5,10 @@ import pytest
 import torch
 from data_files import byte_images, refused, saved
 
-from jensen.data import DataSpec, ReadOptions, check, load_again, load_data, read_examples
+from jensen.data.check import check
+from jensen.data.load import load_again, load_data, read_examples
+from jensen.data.options import ReadOptions
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 
 X = np.random.default_rng(0).normal(size=(40, 3))

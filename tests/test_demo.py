@@ -10,7 +10,7 @@ import pytest
 
 from jensen.cli import main
 from jensen.cli.demo import RECIPES, _advise
-from jensen.evaluate import load_evaluation
+from jensen.evaluation.saved import load_evaluation
 
 
 @pytest.mark.slow

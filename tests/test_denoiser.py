@@ -11,11 +11,11 @@ from jensen.diffusion.denoiser import (
     AbstractDenoiser,
     AutoGuided,
     Clean,
+    Denoised,
     Denoiser,
-    Edm,
     Epsilon,
     Guided,
-    Prediction,
+    Preconditioned,
     Velocity,
 )
 from jensen.diffusion.process import beta, per_example, posterior, posterior_variance
@@ -56,7 +56,7 @@ def test_conversions_are_exact_to_the_rounding_of_x_t(level, dtype, start):
     x0, eps, x_t, log_snr = pair(level, dtype)
     a, s = float(signal_scale(log_snr)), float(noise_scale(log_snr))
     given = {"eps": eps, "x0": x0, "v": a * eps - s * x0}[start]
-    found = getattr(Prediction, f"from_{start}")(x_t, log_snr, given)
+    found = getattr(Denoised, f"from_{start}")(x_t, log_snr, given)
     rounding = 16 * torch.finfo(dtype).eps
     # x_0 from eps divides the rounding of x_t by a, eps from x_0 by s; a rotation divides by nothing
     error = {"eps": (rounding / a, 0), "x0": (0, rounding / s), "v": (rounding, rounding)}[start]
@@ -66,7 +66,7 @@ def test_conversions_are_exact_to_the_rounding_of_x_t(level, dtype, start):
     torch.testing.assert_close(found.v, a * eps - s * x0, rtol=0, atol=s * error[0] + a * error[1] + rounding)
     torch.testing.assert_close(found.score, -found.eps / s, rtol=rounding, atol=0)
     # x_t is kept whatever the predicted value was
-    wrong = getattr(Prediction, f"from_{start}")(x_t, log_snr, given + 1)
+    wrong = getattr(Denoised, f"from_{start}")(x_t, log_snr, given + 1)
     torch.testing.assert_close(a * wrong.x0 + s * wrong.eps, x_t, rtol=0, atol=2 * rounding)
 
 
@@ -76,20 +76,20 @@ def test_there_and_back_again(level, dtype):
     x0, eps, x_t, log_snr = pair(level, dtype)
     a, s = float(signal_scale(log_snr)), float(noise_scale(log_snr))
     rounding = 16 * torch.finfo(dtype).eps
-    by_eps, by_x0 = Prediction.from_eps(x_t, log_snr, eps), Prediction.from_x0(x_t, log_snr, x0)
-    back = Prediction.from_x0(x_t, log_snr, by_eps.x0).eps
+    by_eps, by_x0 = Denoised.from_eps(x_t, log_snr, eps), Denoised.from_x0(x_t, log_snr, x0)
+    back = Denoised.from_x0(x_t, log_snr, by_eps.x0).eps
     torch.testing.assert_close(back, eps, rtol=0, atol=rounding * (1 + 1 / s))
-    back = Prediction.from_eps(x_t, log_snr, by_x0.eps).x0
+    back = Denoised.from_eps(x_t, log_snr, by_x0.eps).x0
     torch.testing.assert_close(back, x0, rtol=0, atol=rounding * (1 + 1 / a))
     # through v both come back without any division
-    by_v = Prediction.from_v(x_t, log_snr, a * eps - s * x0)
-    back = Prediction.from_v(x_t, log_snr, by_v.v)
+    by_v = Denoised.from_v(x_t, log_snr, a * eps - s * x0)
+    back = Denoised.from_v(x_t, log_snr, by_v.v)
     torch.testing.assert_close(back.x0, x0, rtol=0, atol=2 * rounding)
     torch.testing.assert_close(back.eps, eps, rtol=0, atol=2 * rounding)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("parameterisation", [Epsilon(), Clean(), Velocity(), Edm()])
+@pytest.mark.parametrize("parameterisation", [Epsilon(), Clean(), Velocity(), Preconditioned()])
 @pytest.mark.parametrize("level", [-math.inf, -1000.0, 1000.0, math.inf])
 def test_the_very_ends_give_numbers(level, parameterisation, dtype):
     x_t = torch.randn(4, 3, dtype=dtype)
@@ -104,7 +104,7 @@ def test_the_very_ends_give_numbers(level, parameterisation, dtype):
 
 
 @pytest.mark.parametrize("level", [-60.0, 0.0, 60.0])
-@pytest.mark.parametrize("parameterisation", [Velocity(), Edm()])
+@pytest.mark.parametrize("parameterisation", [Velocity(), Preconditioned()])
 def test_rotations_have_gradients_of_order_one_at_both_ends(level, parameterisation):
     x_t, output = torch.randn(4, 3), torch.randn(4, 3, requires_grad=True)
     log_snr = torch.full((4,), level, requires_grad=True)
@@ -126,7 +126,7 @@ def test_edm_is_its_table(sigma_data):
     c_skip, c_out = sigma_data**2 / sum_of_squares, sigma * sigma_data / sum_of_squares.sqrt()
     c_in, c_noise = 1 / sum_of_squares.sqrt(), sigma.log() / 4
     network = Answer(output)
-    found = Denoiser(network, Edm(sigma_data))(x_t, log_snr)
+    found = Denoiser(network, Preconditioned(sigma_data))(x_t, log_snr)
     x = x_t / signal_scale(log_snr)[:, None]  # the x of Karras et al.
     asked, noise_level, labels = network.asked[0]
     close = {"rtol": 1e-12, "atol": 1e-12}
@@ -139,7 +139,7 @@ def test_edm_is_its_table(sigma_data):
 
 def test_edm_at_unit_variance_is_velocity():
     _, _, x_t, log_snr = pair(1.3)
-    edm, v = Edm(1.0).predict(x_t, log_snr, x_t / 3), Velocity().predict(x_t, log_snr, -x_t / 3)
+    edm, v = Preconditioned(1.0).predict(x_t, log_snr, x_t / 3), Velocity().predict(x_t, log_snr, -x_t / 3)
     torch.testing.assert_close(edm.x0, v.x0)
     torch.testing.assert_close(edm.eps, v.eps)
 
@@ -152,7 +152,7 @@ def test_whatever_the_network_predicts_the_prediction_is_the_same(per_example_le
     a, s = (per_example(scale(log_snr), x_t) for scale in (signal_scale, noise_scale))
     w = (one_minus_alpha_bar(log_snr) + 0.25 * alpha_bar(log_snr)).sqrt()
     F = per_example(1 / (0.5 * w), x_t) * (s * x0 - 0.25 * a * eps)
-    outputs = {Epsilon(): eps, Clean(): x0, Velocity(): a * eps - s * x0, Edm(0.5): F}
+    outputs = {Epsilon(): eps, Clean(): x0, Velocity(): a * eps - s * x0, Preconditioned(0.5): F}
     for parameterisation, output in outputs.items():
         found = Denoiser(Answer(output), parameterisation)(x_t, log_snr)
         torch.testing.assert_close(found.x0, x0)
@@ -225,7 +225,7 @@ class TwoClasses(AbstractDenoiser):
         self.calls += 1
         levels = log_snr.expand(len(x_t))
         rows = [ExactDenoiser(self.mixtures[int(k)])(x_t[i : i + 1], levels[i : i + 1]) for i, k in enumerate(labels)]
-        return Prediction(x_t, log_snr, torch.cat([row.x0 for row in rows]), torch.cat([row.eps for row in rows]))
+        return Denoised(x_t, log_snr, torch.cat([row.x0 for row in rows]), torch.cat([row.eps for row in rows]))
 
 
 @pytest.mark.parametrize("log_snr", [torch.tensor(0.5), torch.linspace(-2, 2, 6)])
@@ -310,7 +310,7 @@ def test_labels_that_nobody_can_use_are_refused():
 def test_the_reverse_mean_is_the_lectures(level):
     _, eps, x_t, t = pair(level)
     s = t + 0.3
-    kernel = reverse_step(Prediction.from_eps(x_t, t, eps), s, BetaVariance())
+    kernel = reverse_step(Denoised.from_eps(x_t, t, eps), s, BetaVariance())
     b = beta(s, t)
     torch.testing.assert_close(kernel.mean, (x_t - b / noise_scale(t) * eps) / (1 - b).sqrt())  # (5.15)
     torch.testing.assert_close(kernel.variance, b)
@@ -319,11 +319,11 @@ def test_the_reverse_mean_is_the_lectures(level):
 def test_the_choices_of_the_reverse_variance():
     _, eps, x_t, t = pair(0.5)
     s, data = t + 0.3, torch.tensor(math.inf, dtype=torch.float64)
-    prediction = Prediction.from_eps(x_t, t, eps)
+    prediction = Denoised.from_eps(x_t, t, eps)
     b, b_tilde = beta(s, t), posterior_variance(s, t)
     torch.testing.assert_close(PosteriorVariance().scale(prediction, s).square(), b_tilde)
     for mix, expected in [(0.0, b_tilde), (0.5, (b * b_tilde).sqrt()), (1.0, b)]:
-        learned = Prediction(x_t, t, prediction.x0, eps, torch.full_like(x_t, mix))
+        learned = Denoised(x_t, t, prediction.x0, eps, torch.full_like(x_t, mix))
         torch.testing.assert_close(LearnedVariance().scale(learned, s).square(), expected.expand_as(x_t))
         torch.testing.assert_close(LearnedVariance().scale(learned, data).square(), beta(data, t).expand_as(x_t))
     torch.testing.assert_close(PosteriorVariance().scale(prediction, data).square(), beta(data, t))
@@ -346,7 +346,7 @@ def test_the_two_fixed_variances_are_exact_for_the_data_they_suit(data_scale, va
 
 def test_the_posterior_of_the_prediction_is_the_reverse_step():
     _, eps, x_t, t = pair(2.0)
-    prediction = Prediction.from_eps(x_t, t, eps)
+    prediction = Denoised.from_eps(x_t, t, eps)
     kernel = reverse_step(prediction, t + 1, PosteriorVariance())
     expected = posterior(x_t, prediction.x0, t + 1, t)
     torch.testing.assert_close(kernel.mean, expected.mean)

@@ -9,7 +9,7 @@ from mixtures import ExactDenoiser, three_clusters
 
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.bound import DiffusionBound, Strata, estimate_bound, reverse_kl
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.process import beta, marginal, posterior
 from jensen.diffusion.reverse import BetaVariance, LearnedVariance, PosteriorVariance, reverse_step
 from jensen.diffusion.schedule import LinearLogSnr, UniformLogSnr, alpha_bar, one_minus_alpha_bar
@@ -36,7 +36,7 @@ class Offset(AbstractDenoiser):
 
     def forward(self, x_t, log_snr, labels=None):
         x0 = (self.x0 + self.error).expand(len(x_t), -1)
-        return Prediction.from_x0(x_t, log_snr, x0)
+        return Denoised.from_x0(x_t, log_snr, x0)
 
 
 def predictions(dtype=torch.float64):
@@ -47,7 +47,7 @@ def predictions(dtype=torch.float64):
     log_snr_s = log_snr_t + torch.tensor([3.0, 0.1, 1e-3, 1.0, 0.5, 4.0], dtype=torch.float64)
     kernel = marginal(x0, log_snr_t)
     x_t = kernel.mean + kernel.scale * eps
-    prediction = Prediction.from_x0(x_t.to(dtype), log_snr_t, (x0 + 0.3 * wrong).to(dtype))
+    prediction = Denoised.from_x0(x_t.to(dtype), log_snr_t, (x0 + 0.3 * wrong).to(dtype))
     mix = torch.rand(x0.shape, generator=source, dtype=torch.float64).to(dtype)
     return x0.to(dtype), log_snr_s, replace(prediction, variance_mix=mix)
 

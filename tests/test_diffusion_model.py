@@ -9,14 +9,14 @@ from torch import nn
 
 from jensen.bound import Estimate
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
-from jensen.diffusion.denoiser import Denoiser, Edm
+from jensen.diffusion.denoiser import Denoiser, Preconditioned
 from jensen.diffusion.model import DiffusionModel, Generation, Scoring
 from jensen.diffusion.reverse import LearnedVariance
 from jensen.diffusion.sampler import DDIM, Ancestral
 from jensen.diffusion.schedule import LearnedSchedule, LinearBeta, LinearLogSnr
 from jensen.diffusion.weighting import (
-    EDM,
     BoundObjective,
+    EDMWeighting,
     HybridObjective,
     LogNormalNoise,
     Simple,
@@ -58,12 +58,12 @@ def component(x: torch.Tensor) -> torch.Tensor:
 
 def a_model(objective=None, schedule=None, scoring=None, generation=None, classes=None, outputs=2) -> DiffusionModel:
     torch.manual_seed(0)
-    denoiser = Denoiser(Network(classes, outputs), Edm(1.0), classes)
+    denoiser = Denoiser(Network(classes, outputs), Preconditioned(1.0), classes)
     return DiffusionModel(
         (2,),
         denoiser,
         schedule or LinearLogSnr(10.0, -8.0),
-        objective or WeightedObjective(EDM(1.0, -1.0, 1.4), noise=LogNormalNoise(-1.0, 1.4)),
+        objective or WeightedObjective(EDMWeighting(1.0, -1.0, 1.4), noise=LogNormalNoise(-1.0, 1.4)),
         scoring or Scoring(steps=50, terms=10),
         generation or Generation(steps=20),
     )
@@ -93,7 +93,7 @@ def train(model: DiffusionModel, steps: range, optimiser=None, labelled: bool = 
 
 
 OBJECTIVES = {
-    "EDM": lambda: WeightedObjective(EDM(1.0, -1.0, 1.4), noise=LogNormalNoise(-1.0, 1.4)),
+    "EDM": lambda: WeightedObjective(EDMWeighting(1.0, -1.0, 1.4), noise=LogNormalNoise(-1.0, 1.4)),
     "simple": lambda: WeightedObjective(Simple(), steps=50),
     "bound": BoundObjective,
     "hybrid": HybridObjective,

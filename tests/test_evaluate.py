@@ -16,21 +16,14 @@ from torch import Tensor, nn
 import jensen
 from jensen.bound import Elbo, Estimate, ImportanceWeightedBound, Profile
 from jensen.cli import main
-from jensen.data import Examples
+from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
 from jensen.errors import InputError
-from jensen.evaluate import (
-    Evaluation,
-    EvaluationSettings,
-    evaluate,
-    fingerprint,
-    load_evaluation,
-    save_evaluation,
-    score,
-    table,
-)
-from jensen.evaluate.measure import written
-from jensen.evaluate.scores import NUMBERS, at_once, spread
+from jensen.evaluation.evaluation import Evaluation, evaluate, table
+from jensen.evaluation.measure import written
+from jensen.evaluation.saved import load_evaluation, save_evaluation
+from jensen.evaluation.scores import NUMBERS, at_once, examples_digest, score, spread
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.likelihood import FixedScale, GaussianLikelihood
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, generator, normal_per_example
@@ -315,7 +308,7 @@ def test_an_evaluation_is_kept_with_every_score(pca, tmp_path) -> None:
     for name in ("index", "bound", "standard_error", "bits_per_dimension"):
         assert torch.equal(getattr(again.scores, name), getattr(found.scores, name))
     assert again.scores.terms.keys() == found.scores.terms.keys()
-    assert found.fingerprint == fingerprint(examples) != fingerprint(examples[:-1])
+    assert found.examples_digest == examples_digest(examples) != examples_digest(examples[:-1])
 
 
 def test_an_evaluation_that_cannot_be_used_is_one_line(pca, tmp_path) -> None:
@@ -376,7 +369,7 @@ def test_the_table_says_everything_within_80_columns(pca) -> None:
 
 
 def test_reading_the_settings_loads_neither_torch_nor_matplotlib() -> None:
-    program = "import jensen.evaluate.settings, sys; print({'torch', 'matplotlib'} & set(sys.modules))"
+    program = "import jensen.evaluation.settings, sys; print({'torch', 'matplotlib'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "set()"
 

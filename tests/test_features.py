@@ -13,26 +13,20 @@ import torch
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.data import Dataset, Examples, ReadOptions, load_data
+from jensen.data.examples import Dataset, Examples
+from jensen.data.load import load_data
+from jensen.data.options import ReadOptions
 from jensen.errors import InputError
-from jensen.features import (
-    Classifier,
-    ClassifierSettings,
-    features,
-    frechet,
-    load_classifier,
-    recognition,
-    save_classifier,
-    shown,
-    train_classifier,
-)
+from jensen.features.classifier import Classifier, features, recognition
 from jensen.features.distance import Cell, Distance, Reference, add_distance, measure, read_distances
-from jensen.features.fit import shifted
-from jensen.features.show import LOOKS, distances_chart, distances_table
-from jensen.features.store import describe
+from jensen.features.fit import shifted, shown, train_classifier
+from jensen.features.frechet_distance import frechet
+from jensen.features.settings import ClassifierSettings
+from jensen.features.store import describe, load_classifier, save_classifier
 from jensen.randomness import generator
 from jensen.recipe.build import build_model
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Sampler
+from jensen.report.distances import LOOKS, distances_chart, distances_table
 
 SHORT = ClassifierSettings(visits=400, batch_size=40)
 

@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 import jensen
 from jensen.cli import main
 from jensen.compression.archive import DIGEST, MAGIC, pack, unpack
-from jensen.data import load_data
+from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
 from jensen.recipe.settings import (

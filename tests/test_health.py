@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from jensen.data import Dataset
+from jensen.data.examples import Dataset
 from jensen.errors import InputError
-from jensen.evaluate.report import interventions
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.report.run_report import interventions
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, step_of
 from jensen.training.fit import fit
+from jensen.training.gradient import optimise
 from jensen.training.health import DivergenceError, check_loss, check_state
 from jensen.training.log import read_lines
-from jensen.training.loop import LeftOut, TrainingState, optimise
 from jensen.training.settings import TrainingSettings
+from jensen.training.state import LeftOut, TrainingState
 
 TRAINING = {
     "steps": 60,

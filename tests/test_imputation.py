@@ -9,7 +9,7 @@ from mixtures import ExactDenoiser, one_gaussian, three_clusters
 from networks import awake
 from scipy import stats
 
-from jensen.diffusion import BetaVariance, Denoiser, Edm, LinearLogSnr, UniformTimes
+from jensen.diffusion import BetaVariance, Denoiser, LinearLogSnr, Preconditioned, UniformTimes
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.weighting import Simple, WeightedObjective
@@ -18,7 +18,7 @@ from jensen.inference.imputation import impute, usual_imputer
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
-from jensen.inference.imputer import Noise
+from jensen.inference.imputer import ExampleNoise
 from jensen.mixture import GaussianMixture, mixture
 from jensen.nets import ResidualMLP
 from jensen.randomness import generator
@@ -160,7 +160,9 @@ def test_draws_depend_on_seed_and_number_alone_and_leave_what_is_observed(name):
 @pytest.mark.parametrize("method", [TwistedParticles(3, 4), Replacement(4, 2)])
 @pytest.mark.parametrize("levels", [None, 16])
 def test_images_of_a_real_network_in_float32(method, levels):
-    model = diffusion(Denoiser(awake(ResidualMLP((1, 4, 4), 16, 1)).float(), Edm()), (1, 4, 4), levels=levels)
+    model = diffusion(
+        Denoiser(awake(ResidualMLP((1, 4, 4), 16, 1)).float(), Preconditioned()), (1, 4, 4), levels=levels
+    )
     x = (torch.randint(16, (3, 1, 4, 4), generator=generator(1)) * 2 / 15 - 1).float()
     mask = torch.ones(1, 4, 4, dtype=torch.bool)
     mask[:, 2:] = False
@@ -211,4 +213,4 @@ def test_impossible_methods_are_refused(make):
     with pytest.raises(InputError, match="expected at least"):
         make()
     with pytest.raises(InputError, match="expected a VAE"):
-        ImportanceResampling()(clusters_model(), torch.zeros(1, 2), FIRST, Noise(0, [0]), 1)
+        ImportanceResampling()(clusters_model(), torch.zeros(1, 2), FIRST, ExampleNoise(0, [0]), 1)

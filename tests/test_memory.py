@@ -18,9 +18,11 @@ from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, PatchTr
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
-from jensen.training.loop import TrainingState, batch_at, gradient
+from jensen.training.gradient import drop_gradients, gradient
+from jensen.training.loop import batch_at
 from jensen.training.memory import in_fitting_parts, piecewise, recompute_activations
 from jensen.training.precision import Precision
+from jensen.training.state import TrainingState
 
 # ---------------------------------------------------------------------------------------------- out of memory
 
@@ -125,13 +127,19 @@ def _needing(rows: int, parameter: nn.Parameter, error: Exception, seen: list[in
 )
 def test_the_size_is_halved_until_it_fits_and_no_gradient_is_left_over(error: Exception) -> None:
     parameter, seen = nn.Parameter(torch.zeros(2)), list[int | None]()
-    assert in_fitting_parts(_needing(13, parameter, error, seen), [parameter], 100, None) == ("done", 13)
+    assert in_fitting_parts(_needing(13, parameter, error, seen), partial(drop_gradients, [parameter]), 100, None) == (
+        "done",
+        13,
+    )
     assert seen == [None, 50, 25, 13]
     parameter.grad = None
-    assert in_fitting_parts(_needing(13, parameter, error, seen), [parameter], 100, 13) == ("done", 13)
+    assert in_fitting_parts(_needing(13, parameter, error, seen), partial(drop_gradients, [parameter]), 100, 13) == (
+        "done",
+        13,
+    )
     parameter.grad = None
     with pytest.raises(InputError, match=r"single example; set training\.activation_checkpointing"):
-        in_fitting_parts(_needing(0, parameter, error, seen), [parameter], 100, None)
+        in_fitting_parts(_needing(0, parameter, error, seen), partial(drop_gradients, [parameter]), 100, None)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +162,7 @@ def test_a_step_begun_again_is_the_same_bit_for_bit(recipe: VAERecipe | Diffusio
     found = []
     for precision, at_once in ((Short(), None), (Precision(), 6)):
         compute = partial(gradient, model, batch, 3, noise, precision)
-        loss, size = in_fitting_parts(compute, model.parameters(), 24, at_once)
+        loss, size = in_fitting_parts(compute, model.zero_grad, 24, at_once)
         assert size == 6
         found.append([loss.value, *(p.grad for p in model.parameters() if p.grad is not None)])
         model.zero_grad()
@@ -181,7 +189,12 @@ def test_what_does_not_fit_is_computed_in_pieces(most: int) -> None:
 def test_other_errors_pass() -> None:
     parameter = nn.Parameter(torch.zeros(2))
     with pytest.raises(RuntimeError, match="must match"):
-        in_fitting_parts(_needing(1, parameter, RuntimeError("sizes must match"), []), [parameter], 100, None)
+        in_fitting_parts(
+            _needing(1, parameter, RuntimeError("sizes must match"), []),
+            partial(drop_gradients, [parameter]),
+            100,
+            None,
+        )
     assert not out_of_memory(ValueError("out of memory"))
 
 

@@ -8,8 +8,10 @@ import torch
 from data_files import read_all, refused, saved
 from linear_vae import as_vae, learned_ppca, linear_vae, random_ppca
 
-from jensen.data import ReadOptions, check, load_data
+from jensen.data.check import check
 from jensen.data.choose import standardise
+from jensen.data.load import load_data
+from jensen.data.options import ReadOptions
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian, MultivariateGaussian
 from jensen.likelihood import Bernoulli, Categorical, DiscretisedGaussian, DiscretisedLogistic

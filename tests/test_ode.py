@@ -10,7 +10,7 @@ from mixtures import ExactDenoiser, GaussianMixture, one_gaussian, three_cluster
 from scipy.integrate import solve_ivp
 
 from jensen.diffusion.bound import DiffusionBound
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.ode import (
     ERROR,
     NODES,
@@ -133,7 +133,7 @@ class Curved(AbstractDenoiser):
 
     def forward(self, x_t, log_snr, labels=None):
         matrix = torch.tensor([[0.3, 1.0, -0.5], [0.2, -0.4, 0.8], [-0.7, 0.1, 0.6]], dtype=x_t.dtype)
-        return Prediction.from_v(x_t, log_snr, torch.sin(x_t @ matrix) + 0.1 * x_t**2)
+        return Denoised.from_v(x_t, log_snr, torch.sin(x_t @ matrix) + 0.1 * x_t**2)
 
 
 def test_exact_trace_is_the_trace_of_the_jacobian_and_hutchinsons_mean_too():
@@ -205,7 +205,7 @@ def test_decoding_undoes_encoding():
     class Shaped(AbstractDenoiser):
         def forward(self, x_t, log_snr, labels=None):
             flat = ExactDenoiser(MIXTURE)(x_t.flatten(1), log_snr)
-            return Prediction(x_t, log_snr, flat.x0.view_as(x_t), flat.eps.view_as(x_t))
+            return Denoised(x_t, log_snr, flat.x0.view_as(x_t), flat.eps.view_as(x_t))
 
     flow = Flow(Shaped(), 12.0, NOISE, Tolerance(1e-8, 1e-8))
     code = flow.encode(x)

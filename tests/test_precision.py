@@ -22,9 +22,11 @@ from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from jensen.training.fit import fit, validation_bound
-from jensen.training.loop import TrainingState, batch_at, gradient, optimise, steps
+from jensen.training.gradient import gradient, optimise
+from jensen.training.loop import batch_at, steps
 from jensen.training.precision import SMALLEST_SCALE, Precision, dtype_of
 from jensen.training.settings import TrainingSettings
+from jensen.training.state import TrainingState
 
 TRAINING: dict[str, Any] = {
     "steps": 80,

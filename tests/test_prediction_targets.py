@@ -14,9 +14,9 @@ from test_prediction import joint_of_x_and_y, with_labels, with_target
 
 import jensen
 from jensen.cli import main
-from jensen.data import Examples
+from jensen.data.examples import Examples
 from jensen.data.preparation import Standardise
-from jensen.data.targets import TargetScaling
+from jensen.data.target_scaling import TargetScaling
 from jensen.inference.calibration import LEVELS
 from jensen.inference.prediction import (
     Circumstances,
@@ -26,10 +26,7 @@ from jensen.inference.prediction import (
     save_csv,
     save_record,
 )
-from jensen.inference.show import remarks as label_remarks
-from jensen.inference.show import write_page
-from jensen.inference.show_targets import remarks, write_targets_page
-from jensen.inference.targets import (
+from jensen.inference.target_prediction import (
     ENDS,
     TargetCircumstances,
     assess_linear,
@@ -42,6 +39,9 @@ from jensen.inference.targets import (
     save_target_csv,
     save_targets,
 )
+from jensen.report.predictions import remarks as label_remarks
+from jensen.report.predictions import write_page
+from jensen.report.target_predictions import remarks, write_targets_page
 
 # ---------------------------------------------------------------------------------------------- a model that is exact
 

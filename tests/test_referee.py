@@ -14,19 +14,19 @@ from scipy import stats
 
 from jensen.bound import Elbo, ImportanceWeightedBound
 from jensen.cli.main import main
-from jensen.data import Examples
+from jensen.data.examples import Examples
 from jensen.data.preparation import Standardise
 from jensen.diffusion import LinearLogSnr, UniformTimes
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.ode import Tolerance
 from jensen.diffusion.weighting import Simple, WeightedObjective
-from jensen.evaluate.measure import written
-from jensen.evaluate.referee import Verdict, referee
-from jensen.evaluate.referee_table import referee_section, verdict_table
-from jensen.evaluate.settings import RefereeSettings
+from jensen.evaluation.measure import written
+from jensen.evaluation.referee import Verdict, referee
+from jensen.evaluation.settings import RefereeSettings
 from jensen.model import Effort, Estimator
 from jensen.pareto import generalised_pareto_shape, pareto_shape, tail_length
 from jensen.randomness import generator
+from jensen.report.referee import referee_section, verdict_table
 from jensen.vae import VAE
 
 # ---------------------------------------------------------------------------------------------- Pareto k

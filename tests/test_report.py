@@ -12,14 +12,18 @@ import torch
 from pages import HOSTILE, Page
 from PIL import Image
 
-from jensen.data import Dataset, ReadOptions
+from jensen.data.examples import Dataset
+from jensen.data.options import ReadOptions
 from jensen.diffusion.model import DiffusionModel
-from jensen.evaluate import EvaluationSettings, Results, evaluate, write_report
-from jensen.evaluate.again import toml
-from jensen.evaluate.pictures import label_symbols, latent_plane, loss_curve, marginals, plane
+from jensen.evaluation.evaluation import evaluate
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.randomness import generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings, read_recipe
+from jensen.report.again import toml
+from jensen.report.charts import label_symbols, latent_plane, loss_curve, marginals, plane
+from jensen.report.results import Results
+from jensen.report.run_report import write_report
 
 METRICS: list[dict[str, Any]] = [
     {"step": 50, "loss": 90.0, "learning_rate": 1e-3},
@@ -235,7 +239,7 @@ def test_labels_are_told_apart_without_colour() -> None:
 @pytest.mark.parametrize("dims", [1, 2, 5])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_latent_plane_of_any_dimension_can_be_drawn(tmp_path: Path, dims: int, labelled: bool) -> None:
-    from jensen.evaluate.pictures import save_chart
+    from jensen.report.charts import save_chart
 
     codes = torch.randn(80, dims, generator=generator(0))
     labels = torch.arange(80) if labelled else None

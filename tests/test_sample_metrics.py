@@ -14,9 +14,9 @@ from jensen.features.jackknife import Interval, parts
 from jensen.features.neighbours import nearest
 from jensen.features.precision_recall import Fidelity, fidelity
 from jensen.features.sample_metrics import check_samples
-from jensen.features.show_samples import metrics_table, nearest_chart, verdict
 from jensen.features.two_sample import kernel_test, sliced_wasserstein, wasserstein
 from jensen.randomness import generator
+from jensen.report.sample_metrics import metrics_table, nearest_chart, verdict
 
 
 def _normal(seed: int, count: int, dims: int) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mixtures import ExactDenoiser, one_gaussian, three_clusters
 
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.reverse import BetaVariance, LearnedVariance, PosteriorVariance
 from jensen.diffusion.sampler import (
     DDIM,
@@ -311,7 +311,7 @@ class PolynomialDenoiser(AbstractDenoiser):
         self.degree = degree
 
     def forward(self, x_t, log_snr, labels=None):
-        return Prediction.from_x0(x_t, log_snr, torch.full_like(x_t, 0.3 * (log_snr / 4) ** self.degree))
+        return Denoised.from_x0(x_t, log_snr, torch.full_like(x_t, 0.3 * (log_snr / 4) ** self.degree))
 
 
 @pytest.mark.parametrize(("sampler", "degree"), [(DPMSolver2M(), 0), (UniPC(1), 0), (UniPC(2), 0), (DDIM(), 0)])
@@ -393,7 +393,7 @@ class Narrow(AbstractDenoiser):
     def forward(self, x_t, log_snr, labels=None):
         assert x_t.dtype == torch.float32
         exact = ExactDenoiser(MIXTURE)(x_t.double(), log_snr)
-        return Prediction.from_v(x_t, log_snr, exact.v.float())
+        return Denoised.from_v(x_t, log_snr, exact.v.float())
 
 
 def test_labels_reach_the_denoiser_and_a_starting_point_may_be_given():
@@ -401,7 +401,7 @@ def test_labels_reach_the_denoiser_and_a_starting_point_may_be_given():
         classes = 3
 
         def forward(self, x_t, log_snr, labels=None):
-            return Prediction.from_x0(x_t, log_snr, labels[:, None].to(x_t).expand_as(x_t))
+            return Denoised.from_x0(x_t, log_snr, labels[:, None].to(x_t).expand_as(x_t))
 
     labels, x = torch.tensor([2, 0, 1]), torch.zeros(3, 2)
     *_, last = trajectory(DDIM(), Shifted(), UniformTime()(COSINE, 3), no_noise, x, labels)

@@ -10,9 +10,9 @@ import pytest
 
 import jensen
 from jensen.cli import main
-from jensen.evaluate.pictures import save_chart
 from jensen.recipe.settings import VAERecipe, VAESettings
-from jensen.training.checkpoint import write_file
+from jensen.records import write_file
+from jensen.report.charts import save_chart
 
 BRIEF = {"steps": 2, "batch_size": 32, "validate_every": 2, "ema_decay": None}
 TARGETS = {

@@ -14,13 +14,16 @@ from jensen.errors import InputError
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
-from jensen.training.checkpoint import Record, best_checkpoint, checkpoints, load_checkpoint, load_weights, write_file
+from jensen.records import write_file
+from jensen.training.checkpoint import Record, best_checkpoint, checkpoints, load_checkpoint, load_weights
 from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
+from jensen.training.gradient import gradient
 from jensen.training.log import read_lines
-from jensen.training.loop import TrainingState, batch_at, batch_index, gradient, learning_rate
+from jensen.training.loop import batch_at, batch_index, learning_rate
 from jensen.training.precision import Precision
 from jensen.training.settings import TrainingSettings
+from jensen.training.state import TrainingState
 
 AMORTISED = VAESettings(latent_dims=3, hidden=(16,), likelihood="bernoulli", binarisation="dynamic")
 PER_DATAPOINT = VAESettings(latent_dims=3, hidden=(16,), posterior="per-datapoint", fit_steps=5)

@@ -13,11 +13,11 @@ from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import BetaVariance, LearnedVariance, PosteriorVariance
 from jensen.diffusion.schedule import Cosine, LearnedSchedule, LinearBeta, LinearLogSnr, UniformTime
 from jensen.diffusion.weighting import (
-    EDM,
     P2,
     AbstractTimes,
     BoundObjective,
     ContinuousBound,
+    EDMWeighting,
     HybridObjective,
     LogNormalNoise,
     LossAwareTimes,
@@ -102,7 +102,7 @@ STATED = {
     "bound": (ContinuousBound(), noise_weighted(lambda snr: 0.5 + 0 * snr), True),
     "min-SNR": (MinSNR(5.0), noise_weighted(lambda snr: snr.clamp(max=5) / snr), False),
     "P2": (P2(0.5, 2.0), noise_weighted(lambda snr: 1 / (2 + snr).sqrt()), False),
-    "EDM": (EDM(0.5, -1.2, 1.2), edm_by_its_paper, True),
+    "EDM": (EDMWeighting(0.5, -1.2, 1.2), edm_by_its_paper, True),
 }
 
 
@@ -166,7 +166,7 @@ def test_simple_loss_over_steps_is_the_lectures():
 def test_log_normal_noise_makes_the_edm_weight_a_function_without_slope():
     schedule, u = LogNormalNoise(-1.2, 1.2), torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
     log_snr, slope = log_snr_and_slope(schedule, u)
-    torch.testing.assert_close(EDM()(log_snr, slope), 1 + 4 * torch.exp(-log_snr), rtol=1e-4, atol=0)
+    torch.testing.assert_close(EDMWeighting()(log_snr, slope), 1 + 4 * torch.exp(-log_snr), rtol=1e-4, atol=0)
     sigma = torch.exp(-0.5 * log_snr)
     torch.testing.assert_close(torch.special.ndtr((sigma.log() + 1.2) / 1.2), u, rtol=1e-5, atol=1e-6)
     assert schedule.log_snr(torch.tensor([0.0, 1.0])).isfinite().all()
@@ -229,7 +229,7 @@ def test_only_the_bound_trains_a_schedule():
 
 @pytest.mark.parametrize(
     "objective",
-    [WeightedObjective(EDM(), noise=LogNormalNoise()), BoundObjective(), HybridObjective()],
+    [WeightedObjective(EDMWeighting(), noise=LogNormalNoise()), BoundObjective(), HybridObjective()],
     ids=["edm", "bound", "hybrid"],
 )
 def test_losses_tell_the_model_its_errors(objective):
@@ -306,7 +306,7 @@ def test_refusals_say_what_to_do():
     for make in (
         lambda: MinSNR(0),
         lambda: P2(1, -1),
-        lambda: EDM(0),
+        lambda: EDMWeighting(0),
         lambda: HybridObjective(-1),
         lambda: LogNormalNoise(0, 0),
     ):

@@ -1,4 +1,4 @@
-"""4. Bounds on log p(x), each from Jensen's inequality log E w >= E log w (section 3), with its standard error."""
+"""3. Bounds on log p(x), each from Jensen's inequality log E w >= E log w (section 3), with its standard error."""
 
 import math
 from collections.abc import Mapping, Sequence

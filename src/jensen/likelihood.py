@@ -1,4 +1,4 @@
-"""3. Likelihood: a decoder's output becomes a distribution p(x|z) over x at once (4.2).
+"""Likelihood: a decoder's output becomes a distribution p(x|z) over x at once (4.2).
 
 Two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution; it owns what
 is learned beside the network (a shared variance, say). A *distribution* scores x, has a mean, and maps uniform noise

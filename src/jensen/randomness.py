@@ -133,3 +133,41 @@ def _generator_per_example(seed: int, indices: Sequence[int], path: tuple[int, .
         # Of the seed 32 bits count. An odd factor makes index -> seed one-to-one on them: no two examples share noise,
         # which of 100 000 hashed seeds one pair would; 2**32 divided by the golden ratio sets neighbours far apart.
         yield source.manual_seed((key + index * 0x9E3779B1) % 2**32)
+
+
+# ---------------------------------------------------------------------------------------------- by content
+
+
+def content_uniforms(raw: Tensor, seed: int) -> Tensor:
+    """Uniforms in [0, 1), float32 of the shape of raw: row i is a pure function of (seed, raw[i]), on every device.
+
+    A key for each example, its numbers weighted by odd random words and summed; then splitmix64 (Steele, Lea and Flood
+    2014) of key and position, the top 24 bits. Integers wrap around at 64 bits throughout.
+    """
+    flat = raw.flatten(1)
+    content = (flat.view(torch.int32) if flat.dtype == torch.float32 else flat).to(torch.int64)
+    position = torch.arange(1, flat.shape[1] + 1, device=raw.device) * _GOLDEN
+    weights = _mix_(position + derived_seed(seed)) | 1
+    key = _mix_((content * weights).sum(dim=1, keepdim=True))
+    bits = _shifted(_mix_(key + position), 40)
+    return bits.to(torch.float32).mul_(2.0**-24).reshape(raw.shape)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right, which torch lacks for signed words."""
+    return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _mix_(words: Tensor) -> Tensor:
+    """The finaliser of splitmix64, in place."""
+    words.bitwise_xor_(_shifted(words, 30)).mul_(_MIX[0])
+    words.bitwise_xor_(_shifted(words, 27)).mul_(_MIX[1])
+    return words.bitwise_xor_(_shifted(words, 31))

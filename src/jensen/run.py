@@ -21,12 +21,15 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from jensen import processes
-from jensen.data import Dataset, DataSpec, Examples, load_again, load_split, read_examples
+from jensen.data.examples import Dataset, Examples
+from jensen.data.load import load_again, load_split, read_examples
 from jensen.data.options import Streaming
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.settings import Recipe, VAERecipe, explain, read_recipe
+from jensen.records import write_file
 from jensen.training.checkpoint import (
     best_checkpoint,
     checkpoints,
@@ -35,11 +38,11 @@ from jensen.training.checkpoint import (
     load_checkpoint,
     load_weights,
     set_aside,
-    write_file,
 )
 from jensen.training.fit import fit
 from jensen.training.log import read_lines
-from jensen.training.loop import TrainingState, accelerator_for
+from jensen.training.loop import accelerator_for
+from jensen.training.state import TrainingState
 
 FORMAT = 1
 RECIPE, DATA, CHECKPOINTS, LOCK = "recipe.json", "data.json", "checkpoints", ".lock"

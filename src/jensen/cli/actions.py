@@ -13,24 +13,24 @@ import jensen
 from jensen import processes
 from jensen.cli import options
 from jensen.cli.guide import guided
-from jensen.cli.targets import check_file, check_folder
-from jensen.data import Examples, check
+from jensen.data.check import check, describe_targets
+from jensen.data.examples import Examples
 from jensen.data.grid import save_grid, save_image
-from jensen.data.report import describe_targets
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
-from jensen.evaluate.settings import EvaluationSettings
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.progress import track
 from jensen.randomness import Noise, Stream, generator
 from jensen.recipe.diffusion import build_generation
 from jensen.recipe.settings import DiffusionRecipe
+from jensen.records import refuse_existing_file, refuse_filled_folder, write_file
 from jensen.run import RECIPE, Run
-from jensen.training.checkpoint import write_file
 
 if TYPE_CHECKING:
     from jensen.bound import Estimate
-    from jensen.evaluate import Evaluation, Results
-    from jensen.evaluate.scores import Scores
+    from jensen.evaluation.evaluation import Evaluation
+    from jensen.evaluation.scores import Scores
+    from jensen.report.results import Results
 
 SAMPLES_AT_ONCE = 256
 RECOGNISED = 500  # samples that the classifier is shown
@@ -144,7 +144,7 @@ def reconstruct(command: options.Reconstruct) -> None:
 def evaluate(command: options.Evaluate) -> None:
     """Evaluate, print the table, write evaluation.json and report.html; referee.json where the referee is asked."""
     from jensen.cli.referee import judged, show
-    from jensen.evaluate.referee_table import referee_section
+    from jensen.report.referee import referee_section
 
     with processes.together():
         run = open_run(command.run)
@@ -166,10 +166,10 @@ def further_sections(run: Run) -> list[str]:
     Raises `InputError` where one of them is damaged.
     """
     from jensen.cli.compression import compression_section
-    from jensen.features.show_samples import metrics_section
-    from jensen.inference.show import prediction_section
-    from jensen.inference.show_calibration import imputation_section
-    from jensen.inference.show_targets import targets_section
+    from jensen.report.imputation import imputation_section
+    from jensen.report.predictions import prediction_section
+    from jensen.report.sample_metrics import metrics_section
+    from jensen.report.target_predictions import targets_section
 
     kinds = metrics_section, prediction_section, targets_section, imputation_section, compression_section
     return [make(run.folder, run.step) for make in kinds]
@@ -182,7 +182,7 @@ def evaluate_run(
 
     `further` are sections of the report. Several processes evaluate; the main one does the rest.
     """
-    from jensen.evaluate import evaluate
+    from jensen.evaluation.evaluation import evaluate
 
     evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
     return processes.on_main(lambda: _report(run, examples, evaluation, further))
@@ -191,7 +191,9 @@ def evaluate_run(
 def _report(run: Run, examples: Examples, evaluation: "Evaluation", further: Sequence[str]) -> "Results":
     from rich.console import Console
 
-    from jensen.evaluate import save_evaluation, table, write_report
+    from jensen.evaluation.evaluation import table
+    from jensen.evaluation.saved import save_evaluation
+    from jensen.report.run_report import write_report
 
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
@@ -202,7 +204,7 @@ def _report(run: Run, examples: Examples, evaluation: "Evaluation", further: Seq
 
 def _results(run: Run, examples: Examples, evaluation: "Evaluation", title: str = "") -> "Results":
     """What the pages about a run show; `examples` are those that `evaluation` was made from."""
-    from jensen.evaluate import Results
+    from jensen.report.results import Results
 
     return Results(
         title=title or run.folder.name,
@@ -219,8 +221,8 @@ def _results(run: Run, examples: Examples, evaluation: "Evaluation", title: str 
 
 def _recognition(run: Run, seed: int) -> "Estimate | None":
     """How often the run's own classifier sees in a sample the label that was asked for; None without a classifier."""
-    from jensen.features import load_classifier, recognition
-    from jensen.features.store import FOLDER
+    from jensen.features.classifier import recognition
+    from jensen.features.store import FOLDER, load_classifier
 
     if run.model.classes is None or not (run.folder / FOLDER).is_dir():
         return None
@@ -246,7 +248,7 @@ def compare_results(out: Path, compared: "Sequence[Results]", title: str) -> Pat
     """Write the page about several models, print their table; gives the page's path."""
     from rich.console import Console
 
-    from jensen.evaluate import comparison_table, write_comparison
+    from jensen.report.comparison import comparison_table, write_comparison
 
     path = write_comparison(out, compared, title)
     Console().print(comparison_table(compared))
@@ -255,11 +257,12 @@ def compare_results(out: Path, compared: "Sequence[Results]", title: str) -> Pat
 
 def _evaluated(folder: Path, title: str) -> "Results":
     """A run with the evaluation that lies in its folder."""
-    from jensen.evaluate import fingerprint, load_evaluation
+    from jensen.evaluation.saved import load_evaluation
+    from jensen.evaluation.scores import examples_digest
 
     run = open_run(folder)
     evaluation, examples = load_evaluation(folder), run.examples()
-    if fingerprint(examples) != evaluation.fingerprint:
+    if examples_digest(examples) != evaluation.examples_digest:
         raise InputError(
             f"{folder} was evaluated on {evaluation.source}, not on its own test examples; "
             f"make that with: jensen evaluate {folder}"
@@ -269,10 +272,10 @@ def _evaluated(folder: Path, title: str) -> "Results":
 
 def score(command: options.Score) -> None:
     """Write one row per example."""
-    from jensen.evaluate.scores import score as score_examples
+    from jensen.evaluation.scores import score as score_examples
 
     with processes.together():
-        check_file(command.out)
+        refuse_existing_file(command.out)
         run = open_run(command.run)
         examples = run.examples(command.data, command.part)
     draws = command.draws or run.model.usual_draws
@@ -338,9 +341,9 @@ def _check_target(out: Path) -> None:
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
     if out.suffix:
-        check_file(out)
+        refuse_existing_file(out)
     else:
-        check_folder(out)
+        refuse_filled_folder(out)
 
 
 def _raw_or_picture(run: Run, out: Path, x: Any) -> np.ndarray:

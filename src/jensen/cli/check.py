@@ -6,14 +6,14 @@ from torch import Tensor
 from jensen import processes
 from jensen.cli import options
 from jensen.cli.actions import open_run
-from jensen.evaluate.pictures import save_chart
 from jensen.features.fit import shown
 from jensen.features.sample_metrics import FeatureFunction, check_samples, draw, pixels, require, seen_by
-from jensen.features.show_samples import PICTURE, RECORD, SUSPICIOUS, metrics_table, nearest_chart
 from jensen.features.store import FOLDER, load_classifier
 from jensen.randomness import Noise, generator
+from jensen.records import write_file
+from jensen.report.charts import save_chart
+from jensen.report.sample_metrics import PICTURE, RECORD, SUSPICIOUS, metrics_table, nearest_chart
 from jensen.run import Run
-from jensen.training.checkpoint import write_file
 
 
 def features_check(command: options.FeaturesCheck) -> None:

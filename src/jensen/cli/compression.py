@@ -15,7 +15,6 @@ from torch import Tensor
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
-from jensen.cli.targets import check_file
 from jensen.compression import (
     COLUMNS,
     AbstractCodec,
@@ -37,13 +36,12 @@ from jensen.compression import (
     sizes_of_others,
     unpack,
 )
-from jensen.data.reading import refuse_bomb
+from jensen.data.readers.reading import refuse_bomb
 from jensen.errors import InputError
-from jensen.evaluate import page
-from jensen.evaluate.saved import load_record
 from jensen.randomness import Noise, Stream, generator
+from jensen.records import read_record, refuse_existing_file, write_file
+from jensen.report import page
 from jensen.run import Run
-from jensen.training.checkpoint import write_file
 
 RECORD = "compression.json"  # in the run's folder, for its report
 AT_ONCE = 1000  # examples prepared together
@@ -55,7 +53,7 @@ def compress(command: options.Compress) -> None:
 
     record = command.out.with_name(f"{command.out.name}.json")
     for path in (command.out, record):
-        check_file(path)
+        refuse_existing_file(path)
     run = open_run(command.run)
     codec = codec_for(run.model, command.steps)
     raw = run.examples(command.data, command.part)[: command.examples].x[:]
@@ -107,7 +105,7 @@ def _rounded(number: float) -> str:
 
 def compression_section(folder: Path, weights: int) -> str:
     """The section of a report about the last compression by a run; empty where there is none by these weights."""
-    found = load_record(folder / RECORD, Codelength, f"make it again: jensen compress {folder}")
+    found = read_record(folder / RECORD, Codelength, f"make it again: jensen compress {folder}")
     if found is None or found.weights != weights:
         return ""
     made_of, others = codelength_rows(found)
@@ -121,7 +119,7 @@ def compression_section(folder: Path, weights: int) -> str:
 
 def decompress(command: options.Decompress) -> None:
     """Restore the examples of a file, check them, write them."""
-    check_file(command.out, ".npz", ".npy")
+    refuse_existing_file(command.out, ".npz", ".npy")
     content = read(command.file)
     run = open_run(command.run)
     raw = _restored(run, content, str(command.file))

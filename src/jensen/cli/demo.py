@@ -9,7 +9,7 @@ from jensen.cli import options
 from jensen.cli.actions import compare_results, evaluate_run, open_run
 from jensen.cli.features import save_new_classifier
 from jensen.errors import InputError
-from jensen.evaluate.settings import EvaluationSettings
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.features.settings import ClassifierSettings
 from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
 from jensen.run import recipe_of

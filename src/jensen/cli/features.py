@@ -11,14 +11,14 @@ from jensen.cli.actions import open_run
 from jensen.cli.guide import digest, guided
 from jensen.diffusion.model import DiffusionModel, Generation
 from jensen.errors import InputError
-from jensen.evaluate.pictures import save_chart
 from jensen.features.distance import DISTANCES, MOST, Cell, Distance, Reference, add_distance, measure, read_distances
 from jensen.features.fit import train_classifier
 from jensen.features.settings import ClassifierSettings
-from jensen.features.show import distances_chart, distances_table
 from jensen.features.store import ClassifierRecord, describe, load_classifier, save_classifier
 from jensen.recipe.diffusion import build_generation
 from jensen.recipe.settings import DiffusionRecipe
+from jensen.report.charts import save_chart
+from jensen.report.distances import distances_chart, distances_table
 from jensen.run import Run
 from jensen.vae import VAE
 

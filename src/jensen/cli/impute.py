@@ -9,23 +9,23 @@ from torch import Tensor
 
 from jensen.cli import options
 from jensen.cli.actions import open_run
-from jensen.cli.targets import check_folder
-from jensen.data import Examples, load_split, read_examples
+from jensen.data.examples import Examples
 from jensen.data.grid import save_grid
+from jensen.data.load import load_split, read_examples
 from jensen.data.mask import read_mask
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
-from jensen.evaluate.pictures import save_chart
-from jensen.evaluate.scores import prepare, spread
+from jensen.evaluation.scores import prepare, spread
 from jensen.inference.calibration import calibration, save_calibration
 from jensen.inference.imputation import impute as draw_missing
 from jensen.inference.imputation import usual_imputer
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
-from jensen.inference.imputer import AbstractImputer, Imputation, Noise
-from jensen.inference.show_calibration import calibration_picture, calibration_table, remarks
+from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation
+from jensen.records import refuse_filled_folder, write_file
+from jensen.report.charts import save_chart
+from jensen.report.imputation import calibration_picture, calibration_table, remarks
 from jensen.run import Run
-from jensen.training.checkpoint import write_file
 
 SHOWN = 16  # of a run's own examples, where nobody says how many; and at most in the picture
 HOLE = 0.45  # the brightness of what is missing in a picture
@@ -33,7 +33,7 @@ HOLE = 0.45  # the brightness of what is missing in a picture
 
 def impute(command: options.Impute) -> None:
     """Impute, write arrays and, of images, a picture; where the truth is known, also how well calibrated that is."""
-    check_folder(command.out)
+    refuse_filled_folder(command.out)
     run = open_run(command.run)
     imputer = _imputer(run, command)
     examples, rows = _examples(run, command)
@@ -167,7 +167,7 @@ def _calibrate(
         draws,
         truth.nan_to_num(),
         hidden,
-        Noise(command.seed, range(len(truth))),
+        ExampleNoise(command.seed, range(len(truth))),
         source=command.data or f"{run.spec.source}, {command.part} split",
         mask=str(command.mask),
         method=_described(imputer),

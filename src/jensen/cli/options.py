@@ -7,7 +7,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from jensen.data.options import ReadOptions, Streaming
-from jensen.evaluate.settings import EvaluationSettings, RefereeSettings
+from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
 from jensen.features.settings import ClassifierSettings
 from jensen.recipe.settings import DiffusionRecipe, Recipe, Sampler, VAERecipe
 

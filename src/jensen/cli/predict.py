@@ -8,17 +8,15 @@ from torch import Tensor
 from jensen import processes
 from jensen.cli import options
 from jensen.cli.actions import open_run
-from jensen.cli.targets import check_file
-from jensen.data import Examples, read_examples
-from jensen.data.targets import TargetScaling
+from jensen.data.examples import Examples
+from jensen.data.load import read_examples
+from jensen.data.target_scaling import TargetScaling
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
-from jensen.evaluate.scores import spread
+from jensen.evaluation.scores import spread
 from jensen.inference.calibration import Coverage
 from jensen.inference.prediction import Circumstances, Predictions, assess, predict_examples, save_csv, save_record
-from jensen.inference.show import predictions_table, write_page
-from jensen.inference.show_targets import targets_table, write_targets_page
-from jensen.inference.targets import (
+from jensen.inference.target_prediction import (
     Regression,
     TargetCircumstances,
     assess_linear,
@@ -28,6 +26,9 @@ from jensen.inference.targets import (
     save_targets,
 )
 from jensen.recipe.settings import VAERecipe
+from jensen.records import refuse_existing_file
+from jensen.report.predictions import predictions_table, write_page
+from jensen.report.target_predictions import targets_table, write_targets_page
 from jensen.run import Run
 from jensen.vae import VAE, ContinuousTarget
 
@@ -35,7 +36,7 @@ from jensen.vae import VAE, ContinuousTarget
 def predict(command: options.Predict) -> None:
     """Predict, write a row per example; where y is known print how good that was, write it with pictures."""
     with processes.together():
-        check_file(command.out, ".csv")
+        refuse_existing_file(command.out, ".csv")
         if not command.of_test:
             _check_beside(command.out)
         run = open_run(command.run)

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from jensen.cli import options
-from jensen.data import Examples
+from jensen.data.examples import Examples
 from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
-from jensen.evaluate.referee import Verdict, referee, save_verdict
-from jensen.evaluate.settings import RefereeSettings
+from jensen.evaluation.referee import Verdict, referee, save_verdict
+from jensen.evaluation.settings import RefereeSettings
 from jensen.run import Run
 
 
@@ -42,6 +42,6 @@ def show(verdict: Verdict) -> None:
     """Print the table."""
     from rich.console import Console
 
-    from jensen.evaluate.referee_table import verdict_table
+    from jensen.report.referee import verdict_table
 
     Console().print(verdict_table(verdict))

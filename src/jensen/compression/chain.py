@@ -18,7 +18,7 @@ from jensen.compression.codec import AbstractCodec, Tick, refuse_density
 from jensen.compression.coder import Floats, Integers, Stack
 from jensen.compression.levels import pop_observation, push_observation, to_floats
 from jensen.diffusion.bound import DiffusionBound
-from jensen.diffusion.denoiser import Prediction
+from jensen.diffusion.denoiser import Denoised
 from jensen.diffusion.model import DiffusionModel
 from jensen.diffusion.process import beta, posterior, posterior_variance
 from jensen.diffusion.schedule import signal_scale
@@ -94,7 +94,7 @@ class ChainCodec(AbstractCodec):
         mean = values * (self._keep[t - 1] / width)
         return mean, np.full_like(mean, self._kernel_scale[t - 1] / width)
 
-    def _reverse(self, prediction: Prediction, values: Floats, t: int) -> tuple[Floats, Floats]:
+    def _reverse(self, prediction: Denoised, values: Floats, t: int) -> tuple[Floats, Floats]:
         """p(x_{t-1} | x_t = values) (5.12), t >= 2, its mean from x̂ by (5.8)."""
         log_snr_s, x0 = self._bound.log_snr[t - 1], prediction.x0.double()
         x_t = torch.from_numpy(values).reshape(x0.shape).to(x0.device)
@@ -107,7 +107,7 @@ class ChainCodec(AbstractCodec):
         """p(x_T) = N(0, I)."""
         return np.zeros(len(points)), np.full(len(points), 1 / self._width[-1])
 
-    def _decoder(self, prediction: Prediction) -> DiscretisedGaussian:
+    def _decoder(self, prediction: Denoised) -> DiscretisedGaussian:
         """p(x_0 | x_1), as in the bound's L_0."""
         at_data = torch.full_like(prediction.log_snr, math.inf)
         scale = self._bound.variance.scale(prediction, at_data)
@@ -115,11 +115,11 @@ class ChainCodec(AbstractCodec):
 
     # -- the network, and the bound on the way
 
-    def _predict(self, values: Floats, count: int, t: int) -> Prediction:
+    def _predict(self, values: Floats, count: int, t: int) -> Denoised:
         x_t = torch.from_numpy(values).to(torch.float32).reshape(count, *self.shape).to(self._model.device)
         return self._bound.denoiser(x_t, self._bound.log_snr[t].expand(count))
 
-    def _term(self, prediction: Prediction, x0: Tensor, t: int) -> Tensor:
+    def _term(self, prediction: Denoised, x0: Tensor, t: int) -> Tensor:
         """The bound's own term of x_t, in closed form given x_t."""
         step = torch.full((len(x0),), t, device=self._model.device)
         return self._bound.term(prediction, x0.to(self._model.device), step).double().cpu()

@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jensen.data.check import Report, check
     from jensen.data.examples import Dataset, Examples
     from jensen.data.grid import save_grid, save_image
     from jensen.data.load import load_again, load_data, load_split, read_examples
     from jensen.data.options import PreparationName, ReadOptions
     from jensen.data.preparation import Preparation
-    from jensen.data.report import Report, check
     from jensen.data.spec import DataSpec
 
 __all__ = [

@@ -15,7 +15,7 @@ from jensen.data.preparation import (
     StaticBinarisation,
     Threshold,
 )
-from jensen.data.reading import Reading
+from jensen.data.readers.reading import Reading
 from jensen.data.stored import Values, blocks, selected
 from jensen.data.survey import Survey
 from jensen.errors import InputError

@@ -10,12 +10,12 @@ import torch
 from jensen.data.choose import choose_preparation, refuse_outside_unit
 from jensen.data.examples import Dataset, Examples
 from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streaming
-from jensen.data.read import DIGITS, check_options, read
-from jensen.data.reading import SPLITS, Reading, refuse_at_once
+from jensen.data.readers.read import DIGITS, check_options, read
+from jensen.data.readers.reading import SPLITS, Reading, refuse_at_once
 from jensen.data.spec import DataSpec
-from jensen.data.split import check_fractions, describe_split, split_rows
+from jensen.data.splits import check_fractions, describe_split, split_rows
 from jensen.data.stored import in_memory_or_stored, selected
-from jensen.data.targets import TargetScaling
+from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jensen.data.arrays import read_npy
-from jensen.data.decode import decode_image
 from jensen.data.options import ReadOptions
+from jensen.data.readers.image import decode_image
+from jensen.data.readers.numpy_files import read_npy
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.randomness import Stream, derived_seed, uniform_per_example

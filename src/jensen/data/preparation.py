@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from jensen.randomness import Noise, derived_seed
+from jensen.randomness import Noise, content_uniforms
 
 DataType = Literal["uint8", "uint16", "float32"]
 
@@ -239,38 +239,3 @@ def _required(noise: Noise | None) -> Noise:
     if noise is None:
         raise ValueError("this preparation draws random numbers; pass a noise")
     return noise
-
-
-def content_uniforms(raw: Tensor, seed: int) -> Tensor:
-    """Uniforms in [0, 1), float32 of the shape of raw: row i is a pure function of (seed, raw[i]), on every device.
-
-    A key for each example, its numbers weighted by odd random words and summed; then splitmix64 (Steele, Lea and Flood
-    2014) of key and position, the top 24 bits. Integers wrap around at 64 bits throughout.
-    """
-    flat = raw.flatten(1)
-    content = (flat.view(torch.int32) if flat.dtype == torch.float32 else flat).to(torch.int64)
-    position = torch.arange(1, flat.shape[1] + 1, device=raw.device) * _GOLDEN
-    weights = _mix_(position + derived_seed(seed)) | 1
-    key = _mix_((content * weights).sum(dim=1, keepdim=True))
-    bits = _shifted(_mix_(key + position), 40)
-    return bits.to(torch.float32).mul_(2.0**-24).reshape(raw.shape)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_MIX = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
-
-
-def _shifted(words: Tensor, bits: int) -> Tensor:
-    """A logical shift to the right, which torch lacks for signed words."""
-    return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
-
-
-def _mix_(words: Tensor) -> Tensor:
-    """The finaliser of splitmix64, in place."""
-    words.bitwise_xor_(_shifted(words, 30)).mul_(_MIX[0])
-    words.bitwise_xor_(_shifted(words, 27)).mul_(_MIX[1])
-    return words.bitwise_xor_(_shifted(words, 31))

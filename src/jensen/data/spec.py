@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import AnyPreparation, DataType
-from jensen.data.reading import SPLITS, Kind, Layout
-from jensen.data.targets import TargetScaling
+from jensen.data.readers.reading import SPLITS, Kind, Layout
+from jensen.data.target_scaling import TargetScaling
 
 
 class DataSpec(BaseModel):

@@ -1,10 +1,10 @@
-"""7. How wrong the denoiser is at each noise level, and the reverse variance that is best for it (5.12)."""
+"""5. How wrong the denoiser is at each noise level, and the reverse variance that is best for it (5.12)."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jensen.diffusion.denoiser import Prediction
+from jensen.diffusion.denoiser import Denoised
 from jensen.diffusion.process import per_example, posterior_variance
 from jensen.diffusion.reverse import AbstractReverseVariance
 from jensen.diffusion.schedule import one_minus_alpha_bar, signal_scale
@@ -65,7 +65,7 @@ class AnalyticVariance(AbstractReverseVariance):
     def __init__(self, errors: MeanSquaredErrors) -> None:
         self.errors = errors
 
-    def scale(self, prediction: Prediction, log_snr_s: Tensor) -> Tensor:
+    def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         log_snr_t = prediction.log_snr
         on_x0 = signal_scale(log_snr_s) * -torch.expm1(log_snr_t - log_snr_s)
         squared_error = self.errors(log_snr_t.to(self.errors.total.device))

@@ -1,4 +1,4 @@
-"""7. Bayes' rule over the class-conditional bounds (1.4): p(y|x) ∝ p(y) p(x|y), log p(x|y) replaced by (5.11).
+"""5. Bayes' rule over the class-conditional bounds (1.4): p(y|x) ∝ p(y) p(x|y), log p(x|y) replaced by (5.11).
 
 Every class is judged by the same noise at the same steps, so that what the classes have in common cancels from their
 differences (common random numbers), and drops out of the race as soon as it is hopeless: in rounds of doubling length,

@@ -1,4 +1,4 @@
-"""7. The bound (5.11) in full, term by term: L_T, every L_{t-1}, L_0.
+"""5. The bound (5.11) in full, term by term: L_T, every L_{t-1}, L_0.
 
 A chain is a grid of log-SNRs: inf at point 0, the data, then x_1 .. x_T. In nats per example,
 
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from jensen.bound import Elbo, Profile
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.process import marginal, posterior
 from jensen.diffusion.reverse import AbstractReverseVariance
 from jensen.errors import InputError
@@ -62,23 +62,23 @@ class DiffusionBound:
         """L_T = KL(q(x_T|x_0) || N(0, I)) (5.11), (batch), in closed form."""
         return marginal(x0, self.log_snr[-1]).kl_to_standard()
 
-    def predict(self, x0: Tensor, step: Tensor, eps: Tensor, labels: Tensor | None = None) -> Prediction:
+    def predict(self, x0: Tensor, step: Tensor, eps: Tensor, labels: Tensor | None = None) -> Denoised:
         """The denoiser's answer to x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6), step t (rows)."""
         log_snr = self.log_snr[step]
         kernel = marginal(x0, log_snr)
         return self.denoiser(kernel.mean + kernel.scale * eps, log_snr, labels)
 
-    def term(self, prediction: Prediction, x0: Tensor, step: Tensor) -> Tensor:
+    def term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
         """L_{t-1} where t = step >= 2, L_0 where it is 1, of x_t as predicted, in nats; step (rows)."""
         first = self.reconstruction_term(prediction, x0, step)
         return torch.where(step == 1, first, self.denoising_term(prediction, x0, step))
 
-    def denoising_term(self, prediction: Prediction, x0: Tensor, step: Tensor) -> Tensor:
+    def denoising_term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
         """L_{t-1} (5.11), t = step >= 2, in nats, (rows); where step is 1 just some number."""
         log_snr_s = torch.where(step == 1, self.log_snr[step] + 1, self.log_snr[step - 1])  # not the data: inf - inf
         return reverse_kl(prediction, x0, log_snr_s, self.variance)
 
-    def reconstruction_term(self, prediction: Prediction, x0: Tensor, step: Tensor) -> Tensor:
+    def reconstruction_term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
         """L_0 = -log p_theta(x_0|x_1) (5.11), in nats, (rows), around x̂, which is mu_theta there; as if step were 1."""
         scale = self.variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
         if self.levels is None:
@@ -86,12 +86,12 @@ class DiffusionBound:
         return -DiscretisedGaussian(prediction.x0, scale, self.levels, x0.ndim - 1).log_prob(x0)
 
 
-def squared_error(prediction: Prediction, x0: Tensor) -> Tensor:
+def squared_error(prediction: Denoised, x0: Tensor) -> Tensor:
     """||x_0 - x̂||² / D, (rows)."""
     return (x0 - prediction.x0).square().flatten(1).mean(1)
 
 
-def reverse_kl(prediction: Prediction, x0: Tensor, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Tensor:
+def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Tensor:
     """KL(q(x_s|x_t,x_0) || p_theta(x_s|x_t)) (5.13), (rows), both kernels moved to where mu_theta is 0.
 
     The means differ only by x_0 - x̂ in place of x_0 (5.8): nothing large is subtracted. With sigma_t² = beta~_t it is
@@ -248,7 +248,7 @@ class _Work:
 
     def evaluate(
         self,
-        term: Callable[[Prediction, Tensor, Tensor], Tensor],
+        term: Callable[[Denoised, Tensor, Tensor], Tensor],
         step: Int[Tensor, " batch slots"],
         place: Int[Tensor, " slots"],
     ) -> Float[Tensor, " two slots batch"]:
@@ -261,7 +261,7 @@ class _Work:
         return torch.cat(columns, 2)
 
     def _part(
-        self, term: Callable[[Prediction, Tensor, Tensor], Tensor], rows: Tensor, step: Tensor, place: Tensor
+        self, term: Callable[[Denoised, Tensor, Tensor], Tensor], rows: Tensor, step: Tensor, place: Tensor
     ) -> Tensor:
         numbers, chosen = self.index[rows].tolist(), rows.repeat(len(place)).to(self.x0.device)
         noise = [normal_per_example(self.stream, numbers, self.x0.shape[1:], NOISE, p) for p in place.tolist()]

@@ -1,4 +1,4 @@
-"""7. The denoiser: whatever the network was made to output, x̂ and epŝ come out, and nobody asks again.
+"""5. The denoiser: whatever the network was made to output, x̂ and epŝ come out, and nobody asks again.
 
 A network answers F = network(input, noise_level, labels) of the shape of x_t, or twice its channels; noise_level is
 -log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation says what F means. All are
@@ -9,9 +9,9 @@ linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s�
 | `Epsilon`        | (x_t - s F) / a                            | F                               |
 | `Clean`          | F                                          | (x_t - a F) / s                 |
 | `Velocity`       | a x_t - s F                                | s x_t + a F                     |
-| `Edm`            | (sigma_data² a x_t + s w sigma_data F) / w² | (s x_t - a w sigma_data F) / w² |
+| `Preconditioned`            | (sigma_data² a x_t + s w sigma_data F) / w² | (s x_t - a w sigma_data F) / w² |
 
-`Velocity` and `Edm` divide by nothing that vanishes; with sigma_data = 1 they are one another up to the sign of F.
+`Velocity` and `Preconditioned` divide by nothing that vanishes; with sigma_data = 1 they differ by the sign of F alone.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ from jensen.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Denoised:
     """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, a consistent pair.
 
     `log_snr` has the shape () or (batch); x_t, x0 and eps (batch, *shape). `variance_mix`, of the same shape, is the v
@@ -43,19 +43,19 @@ class Prediction:
     variance_mix: Tensor | None = None
 
     @classmethod
-    def from_eps(cls, x_t: Tensor, log_snr: Tensor, eps: Tensor) -> "Prediction":
+    def from_eps(cls, x_t: Tensor, log_snr: Tensor, eps: Tensor) -> "Denoised":
         """x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar) (5.14)."""
         remainder = x_t - per_example(noise_scale(log_snr), x_t) * eps
         return cls(x_t, log_snr, remainder / _divisor(signal_scale(log_snr), x_t), eps)
 
     @classmethod
-    def from_x0(cls, x_t: Tensor, log_snr: Tensor, x0: Tensor) -> "Prediction":
+    def from_x0(cls, x_t: Tensor, log_snr: Tensor, x0: Tensor) -> "Denoised":
         """eps = (x_t - sqrt(alpha_bar) x_0) / sqrt(1 - alpha_bar), from (5.6)."""
         remainder = x_t - per_example(signal_scale(log_snr), x_t) * x0
         return cls(x_t, log_snr, x0, remainder / _divisor(noise_scale(log_snr), x_t))
 
     @classmethod
-    def from_v(cls, x_t: Tensor, log_snr: Tensor, v: Tensor) -> "Prediction":
+    def from_v(cls, x_t: Tensor, log_snr: Tensor, v: Tensor) -> "Denoised":
         """The rotation x_0 = a x_t - s v, eps = s x_t + a v: no division (Salimans & Ho 2022, appendix D)."""
         a, s = per_example(signal_scale(log_snr), x_t), per_example(noise_scale(log_snr), x_t)
         return cls(x_t, log_snr, a * x_t - s * v, s * x_t + a * v)
@@ -88,7 +88,7 @@ class AbstractParameterisation(ABC):
         return x_t
 
     @abstractmethod
-    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
         """x̂ and epŝ from the network's output F."""
 
 
@@ -96,28 +96,28 @@ class AbstractParameterisation(ABC):
 class Epsilon(AbstractParameterisation):
     """F = eps, DDPM's choice (5.15). Near alpha_bar = 0 its x̂ is rounding error over sqrt(alpha_bar)."""
 
-    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
-        return Prediction.from_eps(x_t, log_snr, output)
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
+        return Denoised.from_eps(x_t, log_snr, output)
 
 
 @dataclass(frozen=True)
 class Clean(AbstractParameterisation):
     """F = x_0. Near alpha_bar = 1 its epŝ is rounding error over sqrt(1 - alpha_bar)."""
 
-    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
-        return Prediction.from_x0(x_t, log_snr, output)
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
+        return Denoised.from_x0(x_t, log_snr, output)
 
 
 @dataclass(frozen=True)
 class Velocity(AbstractParameterisation):
     """F = v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022): safe at both ends."""
 
-    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
-        return Prediction.from_v(x_t, log_snr, output)
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
+        return Denoised.from_v(x_t, log_snr, output)
 
 
 @dataclass(frozen=True)
-class Edm(AbstractParameterisation):
+class Preconditioned(AbstractParameterisation):
     """The preconditioning of Karras et al. 2022, table 1, whose x is x_t / sqrt(alpha_bar) and sigma² is 1 / snr.
 
     D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
@@ -131,12 +131,12 @@ class Edm(AbstractParameterisation):
         """c_in x = x_t / w: unit variance at every noise level."""
         return x_t / per_example(self._w_squared(log_snr).sqrt(), x_t)
 
-    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Prediction:
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
         a, s, w_squared = signal_scale(log_snr), noise_scale(log_snr), self._w_squared(log_snr)
         c_skip, c_out = self.sigma_data**2 * a / w_squared, self.sigma_data * s / w_squared.sqrt()
         x0 = per_example(c_skip, x_t) * x_t + per_example(c_out, x_t) * output
         eps_skip, eps_out = s / w_squared, -self.sigma_data * a / w_squared.sqrt()
-        return Prediction(x_t, log_snr, x0, per_example(eps_skip, x_t) * x_t + per_example(eps_out, x_t) * output)
+        return Denoised(x_t, log_snr, x0, per_example(eps_skip, x_t) * x_t + per_example(eps_out, x_t) * output)
 
     def _w_squared(self, log_snr: Tensor) -> Tensor:
         """1 - alpha_bar + sigma_data² alpha_bar, the variance of x_t."""
@@ -147,12 +147,12 @@ class Edm(AbstractParameterisation):
 
 
 class AbstractDenoiser(nn.Module, ABC):
-    """x_t and its noise level in, `Prediction` out. `classes` is the number of labels, None without labels."""
+    """x_t and its noise level in, `Denoised` out. `classes` is the number of labels, None without labels."""
 
     classes: int | None = None
 
     @abstractmethod
-    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
         """x̂ and epŝ for x_t (batch, *shape), log_snr () or (batch), labels (batch); no labels: unconditional."""
 
 
@@ -171,7 +171,7 @@ class Denoiser(AbstractDenoiser):
         super().__init__()
         self.network, self.parameterisation, self.classes = network, parameterisation, classes
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
         if self.classes is None and labels is not None:
             raise InputError("got labels, but the denoiser was made without classes; leave the labels out")
         if self.classes is not None and labels is None:
@@ -203,7 +203,7 @@ class Guided(AbstractDenoiser):
         self.denoiser, self.scale, self.classes = denoiser, _finite(scale), denoiser.classes
         self.nothing = denoiser.classes  # the label that stands for no label
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
         if labels is None:
             raise InputError(f"guidance scale {self.scale} without labels: give each sample a label, or leave it out")
         if self.scale == 0:
@@ -213,7 +213,7 @@ class Guided(AbstractDenoiser):
         levels = log_snr.repeat(2) if log_snr.ndim else log_snr
         prediction = self.denoiser(torch.cat([x_t, x_t]), levels, both)
         strong, weak = (
-            Prediction(x_t, log_snr, x0, eps)
+            Denoised(x_t, log_snr, x0, eps)
             for x0, eps in zip(prediction.x0.chunk(2), prediction.eps.chunk(2), strict=True)
         )
         mix = prediction.variance_mix
@@ -237,15 +237,15 @@ class AutoGuided(AbstractDenoiser):
             )
         self.denoiser, self.weak, self.scale, self.classes = denoiser, weak, _finite(scale), denoiser.classes
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Prediction:
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
         strong = self.denoiser(x_t, log_snr, labels)
         return _extrapolated(strong, self.weak(x_t, log_snr, labels), self.scale, strong.variance_mix)
 
 
-def _extrapolated(strong: Prediction, weak: Prediction, scale: float, variance_mix: Tensor | None) -> Prediction:
+def _extrapolated(strong: Denoised, weak: Denoised, scale: float, variance_mix: Tensor | None) -> Denoised:
     """Away from the weak prediction, beyond the strong one by `scale` times their difference."""
     x0, eps = torch.lerp(weak.x0, strong.x0, 1 + scale), torch.lerp(weak.eps, strong.eps, 1 + scale)
-    return Prediction(strong.x_t, strong.log_snr, x0, eps, variance_mix)
+    return Denoised(strong.x_t, strong.log_snr, x0, eps, variance_mix)
 
 
 def _finite(scale: float) -> float:

@@ -1,4 +1,4 @@
-"""7. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
+"""5. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
 from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
-from jensen.diffusion.weighting import AbstractObjective
+from jensen.diffusion.weighting import AbstractDenoisingObjective
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Prediction
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
@@ -89,7 +89,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         shape: Sequence[int],
         denoiser: AbstractDenoiser,
         schedule: AbstractSchedule,
-        objective: AbstractObjective,
+        objective: AbstractDenoisingObjective,
         scoring: Scoring | None = None,
         generation: Generation | None = None,
         label_dropout: float = 0.1,

@@ -1,4 +1,4 @@
-"""7. The forward process: every kernel a `Gaussian`, a function of x and the log-SNRs of its two ends (5.1)-(5.8).
+"""5. The forward process: every kernel a `Gaussian`, a function of x and the log-SNRs of its two ends (5.1)-(5.8).
 
 Time s comes before t, so log_snr_s > log_snr_t; s = t - 1 in the lecture's chain, but any two times do. A log-SNR has
 the shape () or (batch). With d = log_snr_t - log_snr_s < 0,

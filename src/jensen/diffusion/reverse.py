@@ -1,4 +1,4 @@
-"""7. The reverse step p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): its mean, and its variance of choice."""
+"""5. The reverse step p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): its mean, and its variance of choice."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jensen.diffusion.denoiser import Prediction
+from jensen.diffusion.denoiser import Denoised
 from jensen.diffusion.process import beta, per_example, posterior, posterior_variance
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
@@ -16,7 +16,7 @@ class AbstractReverseVariance(ABC):
     """sigma_t² of (5.12). At the last step, where s is the data and beta~ = 0 is no density, every choice is beta."""
 
     @abstractmethod
-    def scale(self, prediction: Prediction, log_snr_s: Tensor) -> Tensor:
+    def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         """sigma_t, broadcastable to x_t, of the step from prediction.log_snr to log_snr_s."""
 
 
@@ -24,7 +24,7 @@ class AbstractReverseVariance(ABC):
 class BetaVariance(AbstractReverseVariance):
     """sigma_t² = beta_t, the best fixed choice for data that are N(0, I) (5.12)."""
 
-    def scale(self, prediction: Prediction, log_snr_s: Tensor) -> Tensor:
+    def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         return per_example(beta(log_snr_s, prediction.log_snr).sqrt(), prediction.x_t)
 
 
@@ -32,7 +32,7 @@ class BetaVariance(AbstractReverseVariance):
 class PosteriorVariance(AbstractReverseVariance):
     """sigma_t² = beta~_t of (5.8), the best fixed choice for data that are one point (5.12)."""
 
-    def scale(self, prediction: Prediction, log_snr_s: Tensor) -> Tensor:
+    def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         return per_example(_lower(log_snr_s, prediction.log_snr).sqrt(), prediction.x_t)
 
 
@@ -40,7 +40,7 @@ class PosteriorVariance(AbstractReverseVariance):
 class LearnedVariance(AbstractReverseVariance):
     """log sigma_t² = v log beta_t + (1 - v) log beta~_t, v from the network (Nichol & Dhariwal 2021, equation 15)."""
 
-    def scale(self, prediction: Prediction, log_snr_s: Tensor) -> Tensor:
+    def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         """Raises `InputError` where the network does not give a v."""
         if prediction.variance_mix is None:
             raise InputError("learned variance: the network gives none; give it twice the output channels")
@@ -55,7 +55,7 @@ def _lower(log_snr_s: Tensor, log_snr_t: Tensor) -> Tensor:
     return torch.where(at_data, beta(log_snr_s, log_snr_t), posterior_variance(log_snr_s, log_snr_t))
 
 
-def reverse_step(prediction: Prediction, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Gaussian:
+def reverse_step(prediction: Denoised, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Gaussian:
     """p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): mu_theta is mu~ (5.8) at x_0 = x̂, which is (5.15)."""
     mean = posterior(prediction.x_t, prediction.x0, log_snr_s, prediction.log_snr).mean
     return Gaussian(mean, variance.scale(prediction, log_snr_s), mean.ndim - 1)

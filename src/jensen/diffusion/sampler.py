@@ -1,4 +1,4 @@
-"""7. Samplers: from noise x_T to data x_0 along any grid, by any denoiser.
+"""5. Samplers: from noise x_T to data x_0 along any grid, by any denoiser.
 
 `trajectory` is the only loop: it asks a sampler for its first state and then for one step after another, yielding each.
 A sampler is `init` and `step`; what it needs of the past is in its state. Coefficients are computed in float64.
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.process import step_kernel
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance, reverse_step
 from jensen.diffusion.schedule import noise_scale, signal_scale
@@ -34,8 +34,8 @@ from jensen.randomness import normal_per_example
 
 # ---------------------------------------------------------------------------------------------- the loop
 
-Denoise = Callable[[Tensor, Tensor], Prediction]  # of x_t and log_snr (); the labels are bound already
-Noise = Callable[[int], Tensor]  # standard normal, for the step that starts at this point of the grid
+Denoise = Callable[[Tensor, Tensor], Denoised]  # of x_t and log_snr (); the labels are bound already
+StepNoise = Callable[[int], Tensor]  # standard normal, for the step that starts at this point of the grid
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class State:
 
     x: Tensor
     position: int
-    history: tuple[Prediction, ...] = ()
+    history: tuple[Denoised, ...] = ()
 
 
 class AbstractSampler(ABC):
@@ -68,7 +68,7 @@ class AbstractSampler(ABC):
         return State(x, len(grid) - 1)
 
     @abstractmethod
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         """The state one point further down the grid, log snr (T + 1) in float64 on the CPU."""
 
 
@@ -76,7 +76,7 @@ def trajectory(
     sampler: AbstractSampler,
     denoiser: AbstractDenoiser,
     grid: Tensor,
-    noise: Noise,
+    noise: StepNoise,
     x: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> Iterator[State]:
@@ -113,7 +113,7 @@ class Ancestral(AbstractSampler):
 
     variance: AbstractReverseVariance = field(default_factory=BetaVariance)
 
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         prediction = denoise(state.x, log_snr_t)
         kernel = reverse_step(prediction, log_snr_s, self.variance)
@@ -130,7 +130,7 @@ class DDIM(AbstractSampler):
     def __post_init__(self) -> None:
         _check_eta(self.eta)
 
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         prediction = denoise(state.x, log_snr_t)
         x = _ddim(state, prediction.x0, log_snr_s, log_snr_t, self.eta, noise)
@@ -144,7 +144,7 @@ class DDIMInversion(AbstractSampler):
     At the data themselves no network knows eps: the first step takes epŝ where it leads, at sqrt(alpha_bar) x_0.
     """
 
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         a, s = signal_scale(log_snr_s), noise_scale(log_snr_s)
         if _is_data(log_snr_t):
@@ -172,7 +172,7 @@ class Heun(AbstractSampler):
         if not (self.churn >= 0 and self.inflation > 0):
             raise InputError(f"churn {self.churn}, inflation {self.inflation}: expected churn >= 0 and inflation > 0")
 
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         x, log_snr = self._churned(state, log_snr_t, len(grid) - 1, noise)
         here = denoise(x, log_snr)
@@ -184,7 +184,7 @@ class Heun(AbstractSampler):
             x_s = ratio * x + (noise_scale(log_snr_s) - ratio * noise_scale(log_snr)) * slope
         return State(x_s, state.position - 1, (here,))
 
-    def _churned(self, state: State, log_snr: Tensor, steps: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    def _churned(self, state: State, log_snr: Tensor, steps: int, noise: StepNoise) -> tuple[Tensor, Tensor]:
         inside = self.churn_from <= math.exp(-0.5 * float(log_snr)) <= self.churn_to
         gamma = min(self.churn / steps, math.sqrt(2) - 1) if inside else 0.0
         if gamma == 0:
@@ -206,7 +206,7 @@ class DPMSolver2M(AbstractSampler):
     def __post_init__(self) -> None:
         _check_eta(self.eta)
 
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         prediction = denoise(state.x, log_snr_t)
         x0 = prediction.x0
@@ -234,7 +234,7 @@ class UniPC(AbstractSampler):
         if self.order not in (1, 2, 3):
             raise InputError(f"UniPC of order {self.order}: expected 1, 2 or 3")
 
-    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: Noise) -> State:
+    def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         prediction = denoise(state.x, log_snr_t)
         if state.history:
@@ -253,7 +253,7 @@ def _check_eta(eta: float) -> None:
         raise InputError(f"eta {eta}: expected a number from 0, deterministic, to 1, as much noise as the chain")
 
 
-def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: float, noise: Noise) -> Tensor:
+def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: float, noise: StepNoise) -> Tensor:
     """A draw from q_eta(x_s | x_t, x_0) (Song et al. 2020, equation 7): eta = 1 is (5.8), eta = 0 has no noise.
 
     N(sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s - eta² beta~) eps, eta² beta~) with eps from (5.6). As beta~ is
@@ -271,7 +271,7 @@ def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: f
     return mean + scale * noise(state.position).to(state.x)
 
 
-def _exponential_step(x: Tensor, predictions: tuple[Prediction, ...], start: int, log_snr_s: Tensor) -> Tensor:
+def _exponential_step(x: Tensor, predictions: tuple[Denoised, ...], start: int, log_snr_s: Tensor) -> Tensor:
     """x at log_snr_s from x at predictions[start].log_snr: the variation of constants with x̂ a polynomial in log snr.
 
     With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, proposition

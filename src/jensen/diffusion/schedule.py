@@ -1,4 +1,4 @@
-"""7. Schedules: how much noise at which time, and the grid of times a chain or a sampler uses.
+"""5. Schedules: how much noise at which time, and the grid of times a chain or a sampler uses.
 
 A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1], data at t = 0.
 No other number describes a noise level in this chapter, because both alpha_bar and 1 - alpha_bar follow from it without

@@ -1,4 +1,4 @@
-"""7. What training minimises: weightings of the bound's terms, and where in time to look.
+"""5. What training minimises: weightings of the bound's terms, and where in time to look.
 
 Between its ends the continuous-time bound (5.20) is, with the slope -dlog snr/du of time t = first + (1 - first) u at
 u ~ U(0, 1), where `first` is the schedule's `first_time`,
@@ -177,7 +177,7 @@ class P2(AbstractWeighting):
 
 
 @dataclass(frozen=True)
-class EDM(AbstractWeighting):
+class EDMWeighting(AbstractWeighting):
     """slope p(log snr) (1 + 1 / (snr sigma_data²)), p normal: the bound weighted by the double of that over slope.
 
     With sigma² = 1 / snr it is E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² under log sigma ~ N(`mean`,
@@ -206,7 +206,7 @@ def _check_positive(name: str, **values: float) -> None:
 class LogNormalNoise(AbstractSchedule):
     """log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr: EDM's noise levels, cut at ±5 deviations.
 
-    A schedule for training: with it the slope of `EDM` cancels against its density, which leaves a smooth weight.
+    A schedule for training: its density cancels the slope of `EDMWeighting`, which leaves a smooth weight.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
@@ -224,7 +224,7 @@ class LogNormalNoise(AbstractSchedule):
 # ---------------------------------------------------------------------------------------------- objectives
 
 
-class AbstractObjective(nn.Module, ABC):
+class AbstractDenoisingObjective(nn.Module, ABC):
     """A loss for a diffusion model: nats or weighted squares per example, to be minimised, at `times` of its choice."""
 
     times: AbstractTimes
@@ -234,7 +234,7 @@ class AbstractObjective(nn.Module, ABC):
         """The loss of x0 (batch, *shape) with labels (batch) or None, some of them dropped already."""
 
 
-class WeightedObjective(AbstractObjective):
+class WeightedObjective(AbstractDenoisingObjective):
     """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
 
     With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, which for `Simple` is (5.18). `noise` is the schedule to
@@ -271,7 +271,7 @@ class WeightedObjective(AbstractObjective):
         return log_snr, width * slope
 
 
-class BoundObjective(AbstractObjective):
+class BoundObjective(AbstractDenoisingObjective):
     """-(5.11), each example by one of its T terms times T, plus L_T: unbiased, with the model's own chain and variance.
 
     It alone trains a learned schedule, and with `LearnedVariance` the variance too (L_vlb of Nichol & Dhariwal 2021).
@@ -294,7 +294,7 @@ class BoundObjective(AbstractObjective):
         return Loss(prior + later, {"prior": prior.detach(), "other_terms": later.detach()}, noted)
 
 
-class HybridObjective(AbstractObjective):
+class HybridObjective(AbstractDenoisingObjective):
     """L_simple (5.17) + `share` times -(5.11), where the bound trains the variance alone: no gradient through its mean.
 
     One step t ~ U{1..T} of the model's chain per example for both. The gradient for the mean is that of `Simple`, the

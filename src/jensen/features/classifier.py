@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jensen.bound import Estimate
 from jensen.errors import InputError
-from jensen.evaluate.scores import at_once
+from jensen.evaluation.scores import at_once
 from jensen.nets import MLP
 
 FEATURES = 128

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jensen.evaluate.measure import Value
 from jensen.features.jackknife import Interval
 from jensen.features.neighbours import comparable, nearest
 from jensen.randomness import Stream, generator
+from jensen.records import Value
 
 PLAUSIBLE = 0.01  # of held-out examples lie as near to a training example as a near copy
 RESAMPLES = 1000

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from jensen import processes
 from jensen.bound import Estimate
-from jensen.data import Dataset, Preparation
+from jensen.data.examples import Dataset
+from jensen.data.preparation import Preparation
 from jensen.errors import InputError
-from jensen.evaluate.measure import Value
-from jensen.evaluate.scores import spread
+from jensen.evaluation.scores import spread
 from jensen.features.classifier import Classifier, agreement, features, recognised
 from jensen.features.fit import shown
 from jensen.features.frechet_distance import frechet
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
-from jensen.training.checkpoint import write_file
+from jensen.records import Value, write_file
 
 DISTANCES = "distances.json"
 FORMAT = 1

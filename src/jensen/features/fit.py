@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.data import Dataset, DataSpec, Examples, Preparation
-from jensen.data.preparation import Standardise
+from jensen.data.examples import Dataset, Examples
+from jensen.data.preparation import Preparation, Standardise
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.features.classifier import Classifier, recognition
 from jensen.features.settings import ClassifierSettings

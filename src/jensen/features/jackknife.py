@@ -9,8 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.evaluate.measure import Value
 from jensen.randomness import Stream, generator
+from jensen.records import Value
 
 GROUPS = 20  # parts of a set, left out in turn
 STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom, one less than there are parts

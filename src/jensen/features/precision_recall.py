@@ -5,10 +5,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jensen.errors import InputError
-from jensen.evaluate.measure import Value
 from jensen.features.jackknife import Interval, parts
 from jensen.features.neighbours import blocks, comparable, squared_distances
 from jensen.progress import track
+from jensen.records import Value
 
 K = 5  # neighbours
 

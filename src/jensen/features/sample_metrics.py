@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from jensen import processes
-from jensen.data import DataSpec
 from jensen.data.preparation import Standardise
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError
-from jensen.evaluate.measure import Value
-from jensen.evaluate.scores import spread
+from jensen.evaluation.scores import spread
 from jensen.features.classifier import Classifier, features
 from jensen.features.copies import Memorisation, Nearest, memorisation
 from jensen.features.frechet_distance import frechet
@@ -20,6 +19,7 @@ from jensen.features.precision_recall import Fidelity, K, fidelity
 from jensen.features.two_sample import KernelTest, kernel_test, sliced_wasserstein
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
+from jensen.records import Value
 
 FORMAT = 1
 AT_ONCE = 250  # samples between two signs of progress

@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from jensen.bound import Estimate
-from jensen.data import Dataset, DataSpec
+from jensen.data.examples import Dataset
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.features.classifier import Classifier
 from jensen.features.fit import accuracy
 from jensen.features.settings import ClassifierSettings
-from jensen.training.checkpoint import write_file
+from jensen.records import write_file
 
 FOLDER, WEIGHTS, RECORD = "features", "weights.safetensors", "features.json"
 FORMAT = 1

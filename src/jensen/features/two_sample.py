@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jensen.evaluate.measure import Value
 from jensen.features.jackknife import Interval, parts
 from jensen.features.neighbours import blocks, comparable, squared_distances
 from jensen.progress import track
 from jensen.randomness import Stream, generator
+from jensen.records import Value
 
 MEDIAN_OF = 2000  # examples whose distances the bandwidth is the median of
 PERMUTATIONS, PROJECTIONS = 999, 200

@@ -13,10 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.evaluate.measure import Value
-from jensen.evaluate.saved import load_record
-from jensen.inference.imputer import Noise
-from jensen.training.checkpoint import write_file
+from jensen.inference.imputer import ExampleNoise
+from jensen.records import Value, read_record, write_file
 
 LEVELS = (0.5, 0.8, 0.95)
 MOST_BINS = 20
@@ -61,7 +59,7 @@ class Calibration(Value):
 
 
 def rank_transform(
-    draws: Float[Tensor, " draws batch *shape"], truth: Float[Tensor, " batch *shape"], noise: Noise
+    draws: Float[Tensor, " draws batch *shape"], truth: Float[Tensor, " batch *shape"], noise: ExampleNoise
 ) -> tuple[Float[Tensor, " batch *shape"], Bool[Tensor, " batch *shape"]]:
     """u, uniform on (0, 1) where truth and draws are exchangeable, float64; and where they are not all one value."""
     below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
@@ -80,7 +78,7 @@ def calibration(
     draws: Float[Tensor, " draws batch *shape"],
     truth: Float[Tensor, " batch *shape"],
     hidden: Bool[Tensor, " batch *shape"],
-    noise: Noise,
+    noise: ExampleNoise,
     **about: str | int,
 ) -> Calibration:
     """Coverage and ranks of the hidden entries; `about` is what else the record tells: source, mask, method, ..."""
@@ -113,4 +111,4 @@ def save_calibration(folder: Path, found: Calibration) -> Path:
 
 def load_calibration(folder: Path) -> Calibration | None:
     """What `save_calibration` wrote, None where there is nothing; `InputError` where it is damaged."""
-    return load_record(folder / RECORD, Calibration, "delete it, or make it again by --calibrate")
+    return read_record(folder / RECORD, Calibration, "delete it, or make it again by --calibrate")

@@ -10,7 +10,7 @@ from jensen.errors import InputError
 from jensen.inference.impute_diffusion import TwistedParticles
 from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.impute_vae import MetropolisWithinGibbs
-from jensen.inference.imputer import AbstractImputer, Imputation, Noise
+from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation
 from jensen.mixture import GaussianMixture
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
@@ -45,7 +45,7 @@ def impute(
     size = max(1, NUMBERS // (imputer.copies(draws) * x[0].numel()))
     parts = []
     for rows in track(torch.arange(len(x)).split(size), "imputing"):
-        noise = Noise(seed, [numbers[row] for row in rows.tolist()])
+        noise = ExampleNoise(seed, [numbers[row] for row in rows.tolist()])
         rows = rows.to(x.device)
         part = imputer(model, given[rows], observed[rows], noise, draws)
         parts.append(replace(part, draws=torch.where(observed[rows], x[rows], part.draws.to(x))))

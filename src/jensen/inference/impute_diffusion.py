@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from jensen.diffusion.denoiser import AbstractDenoiser, Prediction
+from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.model import DiffusionModel
 from jensen.diffusion.process import marginal, posterior, posterior_variance, step_kernel
 from jensen.diffusion.reverse import reverse_step
 from jensen.diffusion.schedule import AbstractGrid, UniformLogSnr, alpha_bar, one_minus_alpha_bar, signal_scale
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian, normal_log_density
-from jensen.inference.imputer import AbstractImputer, Imputation, Noise, chosen_by_weight, effective_sample_size
+from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, chosen_by_weight, effective_sample_size
 from jensen.likelihood import DiscretisedGaussian
 from jensen.model import AbstractLatentVariableModel
 
@@ -45,20 +45,20 @@ class _Chain:
     def denoiser(self) -> AbstractDenoiser:
         return self.model.denoiser
 
-    def predict(self, x: Tensor, t: int) -> Prediction:
+    def predict(self, x: Tensor, t: int) -> Denoised:
         """The denoiser's answer at point t, a bounded number of rows (rows, *shape) at a time; without labels."""
         parts = [self.denoiser(part, self.log_snr[t]) for part in x.split(ROWS.get(x.device.type, ROWS["cuda"]))]
         if len(parts) == 1:
             return parts[0]
         mixes = [part.variance_mix for part in parts if part.variance_mix is not None]
         x0, eps = torch.cat([part.x0 for part in parts]), torch.cat([part.eps for part in parts])
-        return Prediction(x, self.log_snr[t], x0, eps, torch.cat(mixes) if mixes else None)
+        return Denoised(x, self.log_snr[t], x0, eps, torch.cat(mixes) if mixes else None)
 
-    def reverse(self, prediction: Prediction, t: int) -> Gaussian:
+    def reverse(self, prediction: Denoised, t: int) -> Gaussian:
         """p(x_{t-1} | x_t) (5.12)."""
         return reverse_step(prediction, self.log_snr[t - 1], self.model.scoring.variance)
 
-    def data(self, prediction: Prediction) -> Gaussian | DiscretisedGaussian:
+    def data(self, prediction: Denoised) -> Gaussian | DiscretisedGaussian:
         """p(x_0 | x_1), over the levels where the data have some."""
         kernel, levels = self.reverse(prediction, 1), self.model.scoring.levels
         if levels is None:
@@ -90,7 +90,7 @@ class Replacement(AbstractImputer):
             )
 
     def __call__(
-        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         chain = _Chain.of(model, self.grid, self.steps)
 
@@ -142,7 +142,7 @@ class TwistedParticles(AbstractImputer):
             )
 
     def __call__(
-        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         chain = _Chain.of(model, self.grid, self.steps)
         cloud = _Cloud(chain, x, observed, noise, (draws, self.particles))
@@ -166,7 +166,7 @@ class TwistedParticles(AbstractImputer):
 class _Cloud:
     """Particles of many filters at one point of the chain, flat: x (batch x draws x particles, *shape)."""
 
-    def __init__(self, chain: _Chain, x: Tensor, observed: Tensor, noise: Noise, shape: tuple[int, int]) -> None:
+    def __init__(self, chain: _Chain, x: Tensor, observed: Tensor, noise: ExampleNoise, shape: tuple[int, int]) -> None:
         self.chain, self.noise, self.shape = chain, noise, shape
         copies = shape[0] * shape[1]
         self.y, self.seen = x.nan_to_num().repeat_interleave(copies, 0), observed.repeat_interleave(copies, 0)
@@ -246,7 +246,7 @@ class _Cloud:
         old = self.prediction
         mix = None if old.variance_mix is None else old.variance_mix.detach()[rows]
         x_t, x0, eps = (values.detach()[rows] for values in (old.x_t, old.x0, old.eps))
-        self.prediction = Prediction(x_t, old.log_snr, x0, eps, mix)
+        self.prediction = Denoised(x_t, old.log_snr, x0, eps, mix)
         self.pull, self.log_psi = self.pull[rows], self.log_psi[rows]
 
     def _by_filter(self, values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jensen.errors import InputError
-from jensen.inference.imputer import AbstractImputer, Imputation, Noise
+from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation
 from jensen.mixture import GaussianMixture
 from jensen.model import AbstractLatentVariableModel
 from jensen.randomness import Stream, derived_seed
@@ -17,7 +17,7 @@ class ExactConditional(AbstractImputer):
     """Independent draws from p(x_missing | x_observed) of a Gaussian mixture: exact, without any setting."""
 
     def __call__(
-        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         if not isinstance(model, GaussianMixture):
             raise InputError(f"exact imputation by a {type(model).__name__}: expected a Gaussian mixture")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
-from jensen.inference.imputer import AbstractImputer, Imputation, Noise, chosen_by_weight, effective_sample_size
+from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, chosen_by_weight, effective_sample_size
 from jensen.model import AbstractLatentVariableModel
 from jensen.vae import VAE, AmortisedPosterior
 
@@ -41,13 +41,13 @@ class ImportanceResampling(AbstractImputer):
             )
 
     def __call__(
-        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         vae = _checked(model)
         z, size, _ = self.start(vae, x, noise, draws)
         return Imputation(_decoded(vae, z, noise, 0), {"effective sample size": size})
 
-    def start(self, vae: VAE, x: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor, Gaussian]:
+    def start(self, vae: VAE, x: Tensor, noise: ExampleNoise, draws: int) -> tuple[Tensor, Tensor, Gaussian]:
         """z (draws, batch, latent), the effective sample size (batch), and the fitted q."""
         vae = vae.partly_observed()
         q = vae.optimise(x, vae.posterior.initial(x))
@@ -60,7 +60,7 @@ class ImportanceResampling(AbstractImputer):
     def copies(self, draws: int) -> int:
         return max(draws, min(self.samples, BLOCK))
 
-    def _block(self, vae: VAE, q: Gaussian, x: Tensor, noise: Noise, start: int) -> tuple[Tensor, Tensor]:
+    def _block(self, vae: VAE, q: Gaussian, x: Tensor, noise: ExampleNoise, start: int) -> tuple[Tensor, Tensor]:
         """Proposals number start.. (n, batch, latent) and their log-weights (n, batch)."""
         count = min(BLOCK, self.samples - start)
         eps = noise.normal((count, vae.latent_dims), POOL, start).transpose(0, 1).to(x)
@@ -95,7 +95,7 @@ class MetropolisWithinGibbs(AbstractImputer):
             raise InputError(f"Metropolis within Gibbs of {self.sweeps} sweeps: expected at least 1")
 
     def __call__(
-        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         vae = _checked(model)
         z, size, fitted = self.start.start(vae, x, noise, draws)
@@ -123,7 +123,7 @@ class _Chain:
         vae: VAE,
         x: Tensor,
         observed: Tensor,
-        noise: Noise,
+        noise: ExampleNoise,
         fitted: Gaussian,
         z: Tensor,
         complete: Tensor,
@@ -171,7 +171,7 @@ class _Chain:
         self.accepted[kind - INDEPENDENT] += accepted.float().mean(0)
 
 
-def _decoded(vae: VAE, z: Tensor, noise: Noise, number: int) -> Tensor:
+def _decoded(vae: VAE, z: Tensor, noise: ExampleNoise, number: int) -> Tensor:
     """x ~ p(x|z), (draws, batch, *shape)."""
     u = noise.uniform((len(z), *vae.shape), DATA, number).transpose(0, 1).to(z.device)
     return vae.decode(z).quantile(u)

@@ -33,7 +33,7 @@ class Imputation:
 
 
 @dataclass(frozen=True)
-class Noise:
+class ExampleNoise:
     """Random numbers of examples, each a pure function of (seed, the example's number, path) whatever its batch."""
 
     seed: int
@@ -57,7 +57,7 @@ class AbstractImputer(ABC):
 
     @abstractmethod
     def __call__(
-        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: Noise, draws: int
+        self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         """Draws for x (batch, *shape), which is NaN where `observed`, of the same shape, is False.
 

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from jensen import processes
 from jensen.bound import Estimate
-from jensen.data import Examples, Preparation
-from jensen.evaluate.measure import Value
-from jensen.evaluate.saved import load_record
-from jensen.evaluate.scores import prepare
+from jensen.data.examples import Examples
+from jensen.data.preparation import Preparation
+from jensen.evaluation.scores import prepare
 from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 from jensen.randomness import Stream, generator
-from jensen.training.checkpoint import write_file
+from jensen.records import Value, read_record, write_file
 
 RECORD = "predictions.json"
 AT_ONCE = 50  # examples predicted together, between two signs of progress
@@ -236,4 +235,4 @@ def save_record(folder: Path, record: PredictionRecord) -> Path:
 
 def load_predictions(folder: Path) -> PredictionRecord | None:
     """What `save_record` wrote, None where there is nothing; `InputError` where it is damaged."""
-    return load_record(folder / RECORD, PredictionRecord, f"make it again: jensen predict {folder}")
+    return read_record(folder / RECORD, PredictionRecord, f"make it again: jensen predict {folder}")

@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import torch
 
-from jensen.data import Dataset, DataSpec, PreparationName, load_data
+from jensen.data.examples import Dataset
+from jensen.data.load import load_data
+from jensen.data.options import PreparationName
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError, within_memory
 from jensen.model import AbstractLatentVariableModel
 from jensen.randomness import Stream, derived_seed

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from jensen.data import DataSpec
 from jensen.data.preparation import Standardise
+from jensen.data.spec import DataSpec
 from jensen.diffusion import (
     DDIM,
     AbstractParameterisation,
@@ -19,7 +19,6 @@ from jensen.diffusion import (
     Cosine,
     Denoiser,
     DPMSolver2M,
-    Edm,
     Epsilon,
     Heun,
     LearnedSchedule,
@@ -27,6 +26,7 @@ from jensen.diffusion import (
     LinearBeta,
     LinearLogSnr,
     PosteriorVariance,
+    Preconditioned,
     Sigmoid,
     UniformLogSnr,
     UniformRoot,
@@ -37,12 +37,12 @@ from jensen.diffusion import (
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.model import DiffusionModel, Generation, Scoring
 from jensen.diffusion.weighting import (
-    EDM,
     P2,
-    AbstractObjective,
+    AbstractDenoisingObjective,
     AbstractTimes,
     AbstractWeighting,
     BoundObjective,
+    EDMWeighting,
     HybridObjective,
     LogNormalNoise,
     LossAwareTimes,
@@ -156,7 +156,11 @@ def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
     assert settings.sigma_data is not None
     others: dict[str, Callable[[], AbstractParameterisation]]
     others = {"epsilon": Epsilon, "clean": Clean, "velocity": Velocity}
-    return Edm(settings.sigma_data) if settings.parameterisation == "edm" else others[settings.parameterisation]()
+    return (
+        Preconditioned(settings.sigma_data)
+        if settings.parameterisation == "edm"
+        else others[settings.parameterisation]()
+    )
 
 
 def _variance(settings: DiffusionSettings) -> AbstractReverseVariance:
@@ -167,7 +171,7 @@ def _variance(settings: DiffusionSettings) -> AbstractReverseVariance:
     return others[settings.variance]()
 
 
-def _objective(settings: DiffusionSettings) -> AbstractObjective:
+def _objective(settings: DiffusionSettings) -> AbstractDenoisingObjective:
     all_times = {"uniform": UniformTimes, "low-discrepancy": LowDiscrepancyTimes, "loss-aware": LossAwareTimes}
     times: AbstractTimes = all_times[settings.times]()
     if settings.objective == "bound":
@@ -180,7 +184,7 @@ def _objective(settings: DiffusionSettings) -> AbstractObjective:
         assert settings.sigma_data is not None
         mean, deviation = settings.noise_mean, settings.noise_deviation
         return WeightedObjective(
-            EDM(settings.sigma_data, mean, deviation), times, noise=LogNormalNoise(mean, deviation)
+            EDMWeighting(settings.sigma_data, mean, deviation), times, noise=LogNormalNoise(mean, deviation)
         )
     weighting: AbstractWeighting = MinSNR() if settings.objective == "min-snr" else P2()
     return WeightedObjective(weighting, times)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from jensen.data import DataSpec
+from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.likelihood import (
     AbstractLikelihood,
@@ -21,9 +21,9 @@ from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder
 from jensen.recipe.settings import VAESettings
 from jensen.vae import (
     VAE,
-    AbstractObjective,
     AbstractPosterior,
     AbstractTarget,
+    AbstractVAEObjective,
     AmortisedPosterior,
     ContinuousTarget,
     DoublyReparameterisedObjective,
@@ -87,7 +87,7 @@ def _posterior(settings: VAESettings, encoder: nn.Module, examples: int) -> Abst
     return AmortisedPosterior(encoder, settings.latent_dims)
 
 
-def _objective(settings: VAESettings) -> AbstractObjective:
+def _objective(settings: VAESettings) -> AbstractVAEObjective:
     if settings.objective == "elbo":
         return ElboObjective(settings.kl_warmup_steps, settings.free_bits)
     if settings.objective == "importance-weighted":

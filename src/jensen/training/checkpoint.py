@@ -12,7 +12,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,8 +25,9 @@ from torch.optim import AdamW, Optimizer, SparseAdam
 from jensen import processes
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
-from jensen.training.loop import LeftOut, TrainingState
+from jensen.records import write_file
 from jensen.training.muon import Muon
+from jensen.training.state import LeftOut, TrainingState
 
 Value = TypeVar("Value")
 
@@ -99,26 +99,6 @@ class DamagedCheckpointError(InputError):
 
 
 # ---------------------------------------------------------------------------------------------- write
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename; where that fails nothing is left.
-
-    The `OSError` names the file also where the system does not, as of a full disk.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)
-        raise
 
 
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from jensen import processes
 from jensen.bound import Estimate
-from jensen.data import Dataset, Examples, Preparation
+from jensen.data.examples import Dataset, Examples
 from jensen.data.grid import save_grid
+from jensen.data.preparation import Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress
@@ -27,9 +28,10 @@ from jensen.training.health import (
     roll_back,
 )
 from jensen.training.log import MetricsLog
-from jensen.training.loop import Step, TrainingState, steps
+from jensen.training.loop import Step, steps
 from jensen.training.memory import piecewise
 from jensen.training.settings import TrainingSettings
+from jensen.training.state import TrainingState
 
 VALIDATION_BATCH = 500
 GRID = 64  # samples in a periodic grid

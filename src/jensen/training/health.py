@@ -10,7 +10,7 @@ import torch
 
 from jensen import processes
 from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint, set_aside, step_of
-from jensen.training.loop import LeftOut, TrainingState
+from jensen.training.state import LeftOut, TrainingState
 
 HISTORY = 10  # means of the loss that the next one is compared with
 

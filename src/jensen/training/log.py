@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from jensen import processes
-from jensen.training.checkpoint import write_file
+from jensen.records import write_file
 
 
 class MetricsLog:

@@ -6,30 +6,27 @@ run can stop after any step and go on bit for bit.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from jensen import processes
-from jensen.data import Examples, Preparation
+from jensen.data.examples import Examples
+from jensen.data.preparation import Preparation
 from jensen.data.stored import Ahead, Stored
 from jensen.errors import InputError
-from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.model import Batch
 from jensen.randomness import Noise, Stream, generator
-from jensen.training.ema import ExponentialMovingAverage
-from jensen.training.memory import drop_gradients, in_fitting_parts, recompute_activations
-from jensen.training.muon import Muon
-from jensen.training.precision import SMALLEST_SCALE, Precision, dtype_of, halve
+from jensen.training.gradient import attempt, descend, gradient
+from jensen.training.precision import Precision, dtype_of
 from jensen.training.settings import TrainingSettings
+from jensen.training.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -41,85 +38,6 @@ class Step:
     terms: dict[str, Tensor]
     learning_rate: float
     gradient_norm: Tensor | None  # before clipping
-
-
-class LeftOut(BaseModel):
-    """Steps `first`..`last`, counted from 1, that are passed over without learning from their batches, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    first: int
-    last: int
-    reason: str
-
-
-@dataclass
-class TrainingState:
-    """All that changes while training, and all that a checkpoint holds."""
-
-    model: AbstractLatentVariableModel
-    optimisers: list[torch.optim.Optimizer]
-    ema: ExponentialMovingAverage | None
-    step: int = 0  # steps done
-    best_step: int = 0
-    best_bound: float = -math.inf
-    stale_validations: int = 0
-    converged: bool = False
-    window: list[dict[str, float]] = field(default_factory=list)  # values since the last line of metrics
-    losses: list[float] = field(default_factory=list)  # means of the windows before it, the last few
-    left_out: list[LeftOut] = field(default_factory=list)  # by rollbacks, one each
-    micro_batch_size: int | None = None  # examples that go through the network at once; None: the whole batch
-    scaler: torch.amp.GradScaler | None = None  # of float16's gradients
-    dense: list[nn.Parameter] = field(default_factory=list)
-    tables: list[nn.Parameter] = field(default_factory=list)
-
-    @classmethod
-    def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
-        """A fresh state: fused AdamW, Muon for hidden matrices if asked, SparseAdam for tables with few new rows."""
-        if settings.activation_checkpointing:
-            recompute_activations(model)
-        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        dense = {name: p for name, p in named.items() if id(p) not in tables}
-        sparse = [p for p in named.values() if id(p) in tables]
-        edges = {
-            id(parameter)
-            for module in model.modules()
-            if isinstance(module, nn.Embedding) or getattr(module, "edge", False)  # `jensen.nets.initial.at_the_edge`
-            for parameter in module.parameters(recurse=False)
-        }
-        muon = settings.optimiser == "muon"
-        matrices = [p for p in dense.values() if p.ndim > 1 and id(p) not in edges] if muon else []
-        rest = [p for p in dense.values() if not any(p is matrix for matrix in matrices)]
-        optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(
-                rest,
-                lr=settings.learning_rate,
-                eps=settings.adam_epsilon,
-                weight_decay=settings.weight_decay,
-                fused=True,
-            )
-        ]
-        if matrices:
-            optimisers.append(Muon(matrices, settings.learning_rate))
-        if sparse:
-            optimisers.append(torch.optim.SparseAdam(sparse, lr=settings.learning_rate, eps=settings.adam_epsilon))
-        ema = ExponentialMovingAverage(dense, settings.ema_decay) if settings.ema_decay else None
-        return cls(
-            model,
-            optimisers,
-            ema,
-            micro_batch_size=settings.micro_batch_size,
-            scaler=torch.amp.GradScaler(next(model.parameters()).device.type)
-            if settings.precision == "float16"
-            else None,
-            dense=list(dense.values()),
-            tables=sparse,
-        )
-
-    def leaves_out(self, number: int) -> bool:
-        """Whether step `number`, counted from 1, is passed over."""
-        return any(steps.first <= number <= steps.last for steps in self.left_out)
 
 
 def steps(
@@ -165,31 +83,6 @@ def steps(
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
 
 
-def attempt(
-    accelerator: Accelerator,
-    state: TrainingState,
-    model: nn.Module,
-    compute: Callable[[int | None], Loss],
-    count: int,
-    rehearsed: bool,
-) -> Loss:
-    """The loss and gradient of the batch, of which `count` rows are this process's, in parts that memory holds in all.
-
-    Inside a step the others would wait for a process whose memory runs out. So several processes find the size in a
-    rehearsal, each alone, and take half of it where memory was short; where it runs out later, that ends them.
-    """
-    trained, size = [*state.dense, *state.tables], state.micro_batch_size
-    if processes.count() == 1:
-        loss, state.micro_batch_size = in_fitting_parts(compute, trained, count, size)
-        return loss
-    if not rehearsed:
-        with getattr(model, "no_sync", nullcontext)():
-            _, found = in_fitting_parts(compute, trained, count, size)
-        drop_gradients(trained)
-        state.micro_batch_size = found if found == size or not found else (found + 1) // 2
-    return of_all(accelerator, compute(state.micro_batch_size))
-
-
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
     """The model as the loop calls it: on several processes its gradient is that of the whole batch.
 
@@ -198,93 +91,6 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # what is to follow it does not exist
         return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
-
-
-def descend(
-    state: TrainingState, compute: Callable[[], Loss], rate: float, clip_norm: float | None
-) -> tuple[Loss, Tensor]:
-    """(theta, lambda) = opt_step(grad Loss); gives the loss and the gradient's norm before clipping.
-
-    Where scaled gradients overflow they are computed again with half the scale, until they do not. After that the scale
-    is half of what it was, as if the step had been left out: the next one may need it.
-    """
-    before = scale = state.scaler.get_scale() if state.scaler else 1.0
-    while True:
-        loss = compute()
-        norm = optimise(state, rate, clip_norm)
-        if not state.scaler or norm.isfinite() or not loss.value.isfinite() or scale <= SMALLEST_SCALE:
-            break
-        scale = state.scaler.get_scale()
-    if state.scaler and scale < before / 2:
-        halve(state.scaler, before)
-    return loss, norm
-
-
-def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
-    """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
-
-    Where only its square overflows, so may the norm. Scaled gradients that overflow move nothing, and halve the scale.
-    """
-    if state.scaler:
-        for optimiser in state.optimisers:
-            state.scaler.unscale_(optimiser)
-    dense = processes.whole(get_total_norm([p.grad for p in state.dense if p.grad is not None]))
-    rows = [p.grad._values() for p in state.tables if p.grad is not None]
-    norm = torch.hypot(dense, get_total_norm(rows)) if rows else dense
-    if state.scaler and not norm.isfinite():
-        drop_gradients([*state.dense, *state.tables])
-        halve(state.scaler, state.scaler.get_scale())
-        return norm
-    if clip_norm:
-        clip_grads_with_norm_(state.dense, clip_norm, dense)
-    for optimiser in state.optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad()
-    if state.scaler:
-        state.scaler.update()
-    return norm
-
-
-def gradient(
-    model: nn.Module, batch: Batch, step: int, noise: Noise, precision: Precision, at_once: int | None
-) -> Loss:
-    """Add the gradient of the batch's loss to the parameters', and give the loss; through the network `at_once` rows.
-
-    The loss is a mean over examples, so its gradient is the sum of its parts' gradients by their shares.
-    """
-    count = len(batch.x)
-    parts: list[tuple[float, Loss]] = []
-    for start in range(0, count, at_once or count):
-        rows = slice(start, min(start + (at_once or count), count))
-        share = (rows.stop - rows.start) / count
-        # Gradients of several processes are averaged once, with the last part
-        with nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)():
-            with precision.networks():
-                loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
-            precision.backward(loss.value * share)
-        parts.append((share, replace(loss, value=loss.value.detach())))
-    return _whole(parts)
-
-
-def _whole(parts: list[tuple[float, Loss]]) -> Loss:
-    """The loss of a batch from those of its parts and their shares of it."""
-    first = parts[0][1]
-    if len(parts) == 1:
-        return first
-    value = torch.stack([share * loss.value for share, loss in parts]).sum()
-    terms = {name: torch.stack([share * loss.terms[name] for share, loss in parts]).sum() for name in first.terms}
-    return Loss(value, terms, {name: torch.cat([loss.noted[name] for _, loss in parts]) for name in first.noted})
-
-
-def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
-    """The loss of the whole batch from those of the processes' rows, known to all."""
-    if accelerator.num_processes == 1:
-        return loss
-    values = torch.stack([value.double() for value in (loss.value, *loss.terms.values())])
-    value, *terms = accelerator.reduce(values, "mean")
-    return Loss(value, dict(zip(loss.terms, terms, strict=True)), accelerator.gather(dict(loss.noted)))
 
 
 def batch_at(

@@ -1,6 +1,6 @@
 """Memory that runs out: smaller parts of the same batch, and activations computed again in place of kept."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar, cast
 
@@ -14,20 +14,19 @@ Value = TypeVar("Value")
 
 
 def in_fitting_parts(
-    compute: Callable[[int | None], Value], parameters: Iterable[nn.Parameter], count: int, at_once: int | None
+    compute: Callable[[int | None], Value], forget: Callable[[], None], count: int, at_once: int | None
 ) -> tuple[Value, int | None]:
     """compute(at_once), the gradient of a batch of `count` that goes through the network `at_once` rows; and at_once.
 
-    Where memory runs out, in any process, what was added to the gradients of `parameters` is dropped, `at_once` (None:
-    all) halved, and the step begun again: the same gradient, but for rounding. Several processes must not wait for each
+    Where memory runs out, in any process, `forget` drops what was added to the gradients, `at_once` (None: all) is
+    halved, and the step begun again: the same gradient, but for rounding. Several processes must not wait for each
     other inside `compute`. Raises `InputError` where a single example is too large.
     """
-    parameters = list(parameters)
     while True:
         value = unless_short(partial(compute, at_once))
         if not processes.anywhere(value is None):
             return cast("Value", value), at_once
-        drop_gradients(parameters)
+        forget()
         size = min(at_once or count, count)
         with processes.together():
             if size == 1:
@@ -49,12 +48,6 @@ def unless_short(compute: Callable[[], Value]) -> Value | None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
-
-
-def drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Forget what was added to the gradients of `parameters`."""
-    for parameter in parameters:
-        parameter.grad = None
 
 
 def piecewise(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

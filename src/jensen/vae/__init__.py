@@ -3,7 +3,7 @@
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.model import VAE
 from jensen.vae.objective import (
-    AbstractObjective,
+    AbstractVAEObjective,
     DoublyReparameterisedObjective,
     ElboObjective,
     ImportanceWeightedObjective,
@@ -14,9 +14,9 @@ from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 __all__ = [
     "VAE",
-    "AbstractObjective",
     "AbstractPosterior",
     "AbstractTarget",
+    "AbstractVAEObjective",
     "AmortisedPosterior",
     "ContinuousTarget",
     "DoublyReparameterisedObjective",

@@ -118,7 +118,7 @@ class Annealing:
 
 
 @dataclass(frozen=True)
-class Noise:
+class AnnealingNoise:
     """Random numbers of some examples' chains: functions of (seed, number of the example) and of what they are for."""
 
     seed: int
@@ -195,7 +195,9 @@ class Path:
         start_gradient = (self.start.mean - z) / self.start.variance
         return Place(z, log_start, log_joint.detach() - log_start, start_gradient, gradient - start_gradient)
 
-    def move(self, place: Place, beta: float, step: Tensor, noise: Noise, path: Sequence[int]) -> tuple[Place, Tensor]:
+    def move(
+        self, place: Place, beta: float, step: Tensor, noise: AnnealingNoise, path: Sequence[int]
+    ) -> tuple[Place, Tensor]:
         """One transition that leaves f_beta invariant, with leapfrog steps `step` (batch); where it leads, and the
         probability with which it was accepted, (chains, batch).
 
@@ -219,7 +221,7 @@ class Path:
 # ---------------------------------------------------------------------------------------------- all transitions
 
 
-def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: Noise) -> Float[Tensor, " transitions batch"]:
+def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise) -> Float[Tensor, " transitions batch"]:
     """The leapfrog step of each transition for each example, from pilot chains that no estimate uses.
 
     They walk the path once; after each transition the log of the step changes by `GAIN` times how much more often they
@@ -244,7 +246,7 @@ def annealed_estimate(
 
     Memory grows with the examples times `CHAINS`, not with chains or temperatures.
     """
-    return _Run(log_joint, q, annealing, Noise(seed, numbers)).estimate(None)
+    return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(None)
 
 
 @torch.no_grad()
@@ -256,13 +258,13 @@ def reverse_estimate(
     Such a z is the one that x was drawn with. The chains share it, which their standard error does not see: over
     examples, E value >= log p(x) all the same.
     """
-    return _Run(log_joint, q, annealing, Noise(seed, numbers)).estimate(exact)
+    return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(exact)
 
 
 class _Run:
     """One path for some examples, its steps adapted, and the chains that walk it in either direction."""
 
-    def __init__(self, log_joint: LogDensity, q: Gaussian, annealing: Annealing, noise: Noise) -> None:
+    def __init__(self, log_joint: LogDensity, q: Gaussian, annealing: Annealing, noise: AnnealingNoise) -> None:
         q = Gaussian(q.mean, q.scale.expand_as(q.mean))
         self.annealing, self.noise = annealing, noise
         self.path = Path(log_joint, annealing.start(q), q, annealing.leapfrog)
@@ -301,6 +303,6 @@ class _Run:
         return log_weights, accepted
 
 
-def _drawn(start: Gaussian, chains: int, noise: Noise, path: Sequence[int]) -> Tensor:
+def _drawn(start: Gaussian, chains: int, noise: AnnealingNoise, path: Sequence[int]) -> Tensor:
     eps = noise.normal(start.mean.expand(chains, *start.mean.shape), *path, START)
     return start.mean + start.scale * eps

@@ -15,7 +15,7 @@ from jensen.model import AbstractLatentVariableModel, Batch, Bracket, Effort, Es
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example, uniform_per_example
 from jensen.vae.annealing import Annealing
 from jensen.vae.missing import PartlyObserved
-from jensen.vae.objective import AbstractObjective, ElboObjective
+from jensen.vae.objective import AbstractVAEObjective, ElboObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
 from jensen.vae.predict import TargetPrediction, predict_labels, predict_targets
 from jensen.vae.referee import annealed_bound, bracket, estimators
@@ -41,7 +41,7 @@ class VAE(AbstractLatentVariableModel):
         posterior: AbstractPosterior,
         decoder: nn.Module,
         likelihood: AbstractLikelihood,
-        objective: AbstractObjective | None = None,
+        objective: AbstractVAEObjective | None = None,
         fit_steps: int = 300,
         target: AbstractTarget | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jensen.vae.model import VAE
 
 
-class AbstractObjective(ABC):
+class AbstractVAEObjective(ABC):
     """A loss for a VAE: nats per example, to be minimised; of a joint model it is about log p(x, y).
 
     With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), and so for L_K.
@@ -28,7 +28,7 @@ class AbstractObjective(ABC):
 
 
 @dataclass(frozen=True)
-class ElboObjective(AbstractObjective):
+class ElboObjective(AbstractVAEObjective):
     """(4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j], one z per example.
 
     `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
@@ -70,7 +70,7 @@ class ElboObjective(AbstractObjective):
 
 
 @dataclass(frozen=True)
-class ImportanceWeightedObjective(AbstractObjective):
+class ImportanceWeightedObjective(AbstractVAEObjective):
     """-(1/B) Σ_j L_K(x_j) (4.9), the plain reparameterised gradient (Burda et al. 2016, eq. 13).
 
     `samples` is K; raises `InputError` where it is below 1.
@@ -89,7 +89,7 @@ class ImportanceWeightedObjective(AbstractObjective):
 
 
 @dataclass(frozen=True)
-class DoublyReparameterisedObjective(AbstractObjective):
+class DoublyReparameterisedObjective(AbstractVAEObjective):
     """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8): unbiased, and without
     noise where q is the posterior; far from it, noisier than the plain one.
 

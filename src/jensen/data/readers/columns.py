@@ -1,0 +1,250 @@
+"""Columns of Arrow tables: lists of numbers and encoded images, and where in their files single rows lie."""
+
+import errno
+import io
+import mmap
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from jensen.data.readers.encoded import AbstractPictures
+from jensen.data.stored import FileRows, OpenFile, Values, joined
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow import parquet
+
+FILES_BESIDE = 256  # which are open for other reasons
+BYTES_AT_ONCE = 1 << 22  # of Parquet in memory; while it is unpacked it takes ten times that
+READ_AT_ONCE = 1 << 20  # of Parquet in its file
+FIRST_ROWS = 8  # by which those that follow are weighed
+PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # the latter two: Arrow
+
+
+class Shard:
+    """The batches of one Parquet or Arrow file, the columns that are wanted; of Arrow, where in the file they lie."""
+
+    def __init__(self, path: Path, columns: Sequence[str], in_memory: bool) -> None:
+        import pyarrow
+
+        self.path = path
+        self.file: OpenFile | None = None
+        """Where Arrow is to stay on disk."""
+        try:
+            if is_parquet(path):
+                self.batches = list(parquet_batches(path, columns))
+            else:
+                with path.open("rb") as file:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._mapped = pyarrow.py_buffer(mapped)
+                self.batches = [batch.select(columns) for batch in _batches(self._mapped)]
+                self.file = None if in_memory else OpenFile(path)
+            for batch in self.batches:
+                for column in batch.columns:
+                    column.validate(full=True)
+        except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+            if getattr(error, "errno", None) == errno.EMFILE:
+                raise InputError(
+                    f"{path}: too many open files, two for a shard; raise ulimit -Hn, or write fewer and larger shards"
+                ) from error
+            raise damaged(path, error) from error
+
+    def __len__(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+    def pieces(self, name: str) -> "Iterator[pyarrow.Array]":
+        """A column, batch by batch, of those with any row. Raises InputError where it is empty in a row."""
+        for batch in self.batches:
+            if not batch.num_rows:
+                continue
+            column = batch.column(name)
+            if column.null_count:
+                many = f"{column.null_count} rows"
+                raise InputError(f"{self.path}: column {name!r} is empty in {many}; leave such rows out")
+            yield column
+
+    def place(self, address: int) -> int:
+        """Where in the file that lies. Raises InputError for what does not, since it was compressed there."""
+        place = address - self._mapped.address
+        if not 0 <= place < self._mapped.size:
+            raise InputError(f"{self.path}: is compressed, so single rows cannot be read; write it uncompressed")
+        return place
+
+
+def allow_open(shards: int) -> None:
+    """Let this process have as many files open as so many shards need, or as many as it may: up to the hard limit."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES_BESIDE + 2 * shards
+    if resource.RLIM_INFINITY != soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(ValueError, OSError):  # a further limit of the system's: what cannot be opened then says so
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does, or as Arrow. Raises InputError where it does as neither."""
+    with path.open("rb") as file:
+        start = file.read(len(FILE_MAGIC))
+    if not start.startswith((PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC)):
+        raise damaged(path, ValueError(f"it begins with bytes {start.hex(' ') or 'none'}"))
+    return start.startswith(PARQUET_MAGIC)
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """That a shard cannot be read, in one line."""
+    return InputError(f"{path}: is damaged, or neither Parquet nor Arrow ({_one_line(error)}); fetch or write it again")
+
+
+def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
+    """The rows of a Parquet file, some MiB at a time if they are of like size, however many its groups hold.
+
+    Two at least; pages are checked by their sums.
+    """
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=READ_AT_ONCE, page_checksum_verification=True)
+    if missing := set(columns) - set(file.schema_arrow.names):
+        raise KeyError(f"it has no column {min(missing)!r}")
+
+    def batches(rows: int) -> "Iterator[pyarrow.RecordBatch]":
+        return file.iter_batches(rows, columns=list(columns), use_threads=False)
+
+    sizes = [first.nbytes // len(first) for first in islice(batches(FIRST_ROWS), 1)]
+    sizes.append(encoded_bytes(file.metadata) // max(1, file.metadata.num_rows))  # a dictionary hides what rows take
+    yield from batches(max(2, BYTES_AT_ONCE // max(1, *sizes)))
+
+
+def encoded_bytes(metadata: "parquet.FileMetaData") -> int:
+    """Of all columns of a Parquet file, as its metadata tell."""
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+
+
+def _batches(content: "pyarrow.Buffer") -> "list[pyarrow.RecordBatch]":
+    import pyarrow
+
+    source = pyarrow.BufferReader(content)
+    if content[: len(FILE_MAGIC)].to_pybytes() == FILE_MAGIC:
+        reader = pyarrow.ipc.open_file(source)
+        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    return list(pyarrow.ipc.open_stream(source))
+
+
+def number_values(shards: Sequence[Shard], name: str) -> Values:
+    """A column of numbers or of equally long lists of them, nested or not: rows of Arrow files, an array of Parquet."""
+    parts: list[Values] = []
+    for shard in shards:
+        for piece in shard.pieces(name):
+            try:
+                array = numbers(piece)
+            except ValueError as error:
+                raise InputError(f"{shard.path}: column {name!r} {error}") from error
+            if parts and (array.shape[1:] != parts[0].shape[1:] or array.dtype != parts[0].dtype):
+                raise InputError(
+                    f"{shard.path}: column {name!r} holds {array.shape[1:]} numbers of {array.dtype} in a row, but "
+                    f"before {parts[0].shape[1:]} of {parts[0].dtype}; they must agree"
+                )
+            place = shard.place(array.ctypes.data) if shard.file else 0
+            parts.append(FileRows(shard.file, place, array.shape, array.dtype) if shard.file else array)
+    return joined(parts)
+
+
+class PictureColumn(AbstractPictures):
+    """A column of encoded images: bytes, or a struct with a field of that name."""
+
+    def __init__(self, shards: Sequence[Shard], name: str) -> None:
+        self._name = name
+        self._pieces: list[_Encoded] = []
+        for shard in shards:
+            row = 0
+            for piece in shard.pieces(name):
+                self._pieces.append(_Encoded(shard, row, piece))
+                row += len(piece)
+        self._starts = np.cumsum([0, *(len(piece) for piece in self._pieces)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def name(self, number: int) -> str:
+        piece, place = self._place(number)
+        return f"{piece.path}: {self._name!r} of row {piece.first + place}"
+
+    def open(self, number: int) -> IO[bytes]:
+        piece, place = self._place(number)
+        content = piece.read(place)
+        if content is None:
+            raise InputError(f"{self.name(number)}: names a file and holds no image; embed the images in the table")
+        return io.BytesIO(content)
+
+    def _place(self, number: int) -> tuple["_Encoded", int]:
+        piece = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._pieces[piece], number - int(self._starts[piece])
+
+
+class _Encoded:
+    """A batch of encoded images: where each begins and ends, in a file or in memory."""
+
+    def __init__(self, shard: Shard, first: int, column: "pyarrow.Array") -> None:
+        from pyarrow import compute, large_binary, types
+
+        self.path, self.first = shard.path, first
+        content = compute.struct_field(column, "bytes") if types.is_struct(column.type) else column
+        self._missing = content.is_null().to_numpy(zero_copy_only=False)
+        wide = np.int64 if content.type == large_binary() else np.int32
+        _, places, body = content.buffers()
+        self._places = np.frombuffer(places, wide)[content.offset : content.offset + len(content) + 1].copy()
+        self._file = shard.file
+        self._body = None if shard.file else body
+        self._start = shard.place(body.address) if shard.file and body else 0
+
+    def __len__(self) -> int:
+        return len(self._missing)
+
+    def read(self, place: int) -> bytes | None:
+        """The encoded image, None where there is none."""
+        if self._missing[place]:
+            return None
+        start, end = int(self._places[place]), int(self._places[place + 1])
+        if self._file is None:
+            return self._body.slice(start, end - start).to_pybytes() if self._body else b""
+        content = bytearray(end - start)
+        self._file.fill(memoryview(content), self._start + start)
+        return bytes(content)
+
+
+def numbers(column: "pyarrow.Array") -> np.ndarray:
+    """A column of numbers, or of equally long lists of them, as an array (n, ...), without a copy.
+
+    Raises ValueError, which goes on after the column's name, for lists of several lengths and what holds no numbers.
+    """
+    from pyarrow import compute, types
+
+    kind = column.type
+    if column.null_count:
+        raise ValueError("has empty entries; leave such rows out")
+    if hasattr(column, "storage"):  # an extension type, such as the arrays of Hugging Face datasets
+        return numbers(column.storage)
+    if types.is_fixed_size_list(kind):
+        inner = numbers(column.flatten())
+        return inner.reshape(len(column), kind.list_size, *inner.shape[1:])
+    if types.is_list(kind) or types.is_large_list(kind):
+        lengths = compute.min_max(compute.list_value_length(column)).as_py() if len(column) else {"min": 0, "max": 0}
+        if lengths["min"] != lengths["max"]:
+            raise ValueError(
+                f"holds lists of {lengths['min']} to {lengths['max']} numbers; all must be as long: cut or pad them"
+            )
+        inner = numbers(column.flatten())
+        return inner.reshape(len(column), lengths["min"], *inner.shape[1:])
+    if types.is_integer(kind) or types.is_floating(kind):
+        return column.to_numpy(zero_copy_only=True)
+    raise ValueError(f"holds {kind}; expected numbers or lists of numbers: convert it")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

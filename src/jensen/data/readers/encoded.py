@@ -1,0 +1,239 @@
+"""Encoded images, wherever they lie: decoded in order by a few threads, into memory or when they are asked for."""
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from jensen.data.options import ReadOptions
+from jensen.data.readers.image import decode
+from jensen.data.readers.reading import Refuse
+from jensen.data.stored import AbstractRows, Values
+from jensen.data.survey import Survey, survey
+from jensen.errors import InputError
+from jensen.progress import track
+
+AT_ONCE = 64
+GREATEST_SIZE = 16384
+
+
+class AbstractPictures(ABC):
+    """Encoded images by their numbers."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many."""
+
+    @abstractmethod
+    def name(self, number: int) -> str:
+        """Which image that is, for a reader."""
+
+    @abstractmethod
+    def open(self, number: int) -> IO[bytes]:
+        """The encoded image."""
+
+
+class PictureFiles(AbstractPictures):
+    """A file for each image."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, number: int) -> str:
+        return str(self._paths[number])
+
+    def open(self, number: int) -> IO[bytes]:
+        return self._paths[number].open("rb")
+
+
+class PictureRows(AbstractRows):
+    """Images of one size and kind, (N, C, H, W), decoded when they are asked for."""
+
+    def __init__(
+        self,
+        pictures: AbstractPictures,
+        kept: np.ndarray,
+        options: ReadOptions,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+    ) -> None:
+        self._pictures, self._kept, self._options = pictures, kept, options
+        self.shape, self.dtype = (len(kept), *shape), dtype
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for place, pixels in enumerate(self._threads.map(self._decoded, self._kept[rows].tolist())):
+            found[place] = pixels
+        return found
+
+    def _decoded(self, number: int) -> np.ndarray:
+        pixels = _decoded(self._pictures, number, self._options)
+        if isinstance(pixels, InputError):
+            raise pixels
+        if (pixels.shape, pixels.dtype) != (self.shape[1:], self.dtype):
+            raise InputError(f"{self._pictures.name(number)}: has changed since it was first read; restore it")
+        return pixels
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return _decoders()
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The images that can be used, all of one size and kind, and what is wrong with the others."""
+
+    values: Values
+    survey: Survey
+    kept: np.ndarray
+    """Their numbers."""
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def levels(self) -> int:
+        """Of their pixels."""
+        return 256 if self.values.dtype == np.uint8 else 65536
+
+
+def gather(
+    pictures: AbstractPictures, options: ReadOptions, refuse: Refuse, source: str, strangers: Sequence[str] = ()
+) -> Gathered:
+    """Decodes every image once; what cannot be used is refused, or left out and counted under `skip_bad`.
+
+    `strangers` are problems known before. Raises InputError where nothing is left.
+    """
+    _check_size(options)
+    gathering = _Gathering(pictures, options, refuse)
+    for problem in strangers:
+        gathering.leave_out(problem)
+    for number, decoded in track(_all_decoded(pictures, options), "reading images", len(pictures)):
+        gathering.take(number, decoded)
+    if not gathering.kept:
+        first = gathering.left_out[0]
+        raise InputError(f"{source}: none of its {len(pictures)} images can be used; the first: {first}")
+    return gathering.gathered()
+
+
+class _Gathering:
+    """The images so far, in memory unless they are to stay where they are."""
+
+    def __init__(self, pictures: AbstractPictures, options: ReadOptions, refuse: Refuse) -> None:
+        self._pictures, self._options, self._refuse = pictures, options, refuse
+        self.kept: list[int] = []
+        self.left_out: list[str] = []
+        self._waiting: list[np.ndarray] = []
+
+    def take(self, number: int, decoded: np.ndarray | InputError) -> None:
+        """The next image, or what is wrong with it."""
+        if isinstance(decoded, InputError):
+            self.leave_out(str(decoded))
+            return
+        if not self.kept:
+            self._begin(decoded)
+        if problem := self._difference(number, decoded):
+            self._refuse(problem)
+            return
+        self.kept.append(number)
+        self._waiting.append(decoded)
+        if len(self._waiting) == AT_ONCE:
+            self._put_down()
+
+    def leave_out(self, problem: str) -> None:
+        """Refuse it, or count it under `skip_bad`."""
+        self.left_out.append(problem)
+        if not self._options.skip_bad:
+            self._refuse(f"{problem}; mend or remove it, or give --skip-bad")
+
+    def gathered(self) -> Gathered:
+        """All of them."""
+        self._put_down()
+        kept = np.array(self.kept)
+        values: Values
+        if self._values is None:
+            values = PictureRows(self._pictures, kept, self._options, self._shape, self._dtype)
+        else:
+            values = self._values[: len(kept)]
+        found = self._survey if len(kept) == len(self._pictures) else survey(values)
+        notes = [f"left out: {problem}" for problem in self.left_out if self._options.skip_bad]
+        return Gathered(values, found, kept, tuple(self.left_out), tuple(notes))
+
+    def _begin(self, first: np.ndarray) -> None:
+        self._shape, self._dtype = first.shape, first.dtype
+        shape = (len(self._pictures), *first.shape)
+        streams = self._options.streams(len(self._pictures) * first.nbytes)
+        self._values = None if streams else np.empty(shape, first.dtype)
+        self._survey = Survey(shape, first.dtype)
+
+    def _difference(self, number: int, decoded: np.ndarray) -> str | None:
+        """How an image differs from the first, if it does, and what to do."""
+        shape, dtype = self._shape, self._dtype
+        if (decoded.shape, decoded.dtype) == (shape, dtype):
+            return None
+        name, first = self._pictures.name(number), self._pictures.name(self.kept[0])
+        if decoded.shape[1:] != shape[1:]:
+            return (
+                f"{name}: is {_size(decoded.shape)} but {first} is {_size(shape)} (height x width); "
+                f"give --size {shape[1]} {shape[2]}, or another size for all"
+            )
+        advice = "convert it" if np.uint16 in (decoded.dtype, dtype) else "give --colour grey, rgb or rgba"
+        return f"{name}: is {_colours(decoded.shape, decoded.dtype)} but {first} is {_colours(shape, dtype)}; {advice}"
+
+    def _put_down(self) -> None:
+        if not self._waiting:
+            return
+        block, end = np.stack(self._waiting), len(self.kept)
+        if self._values is not None:
+            self._values[end - len(block) : end] = block
+        self._survey.add(block)
+        self._waiting.clear()
+
+
+def _all_decoded(pictures: AbstractPictures, options: ReadOptions) -> Iterator[tuple[int, np.ndarray | InputError]]:
+    """Every image's number with its pixels or with what is wrong with it, in order."""
+    with _decoders() as threads:
+        for start in range(0, len(pictures), AT_ONCE):
+            block = range(start, min(start + AT_ONCE, len(pictures)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; large ones are refused
+                decoded = list(threads.map(lambda number: _decoded(pictures, number, options), block))
+            yield from zip(block, decoded, strict=True)
+
+
+def _decoded(pictures: AbstractPictures, number: int, options: ReadOptions) -> np.ndarray | InputError:
+    name = pictures.name(number)
+    try:
+        with pictures.open(number) as stream:
+            return decode(stream, name, options)
+    except InputError as error:
+        return error
+    except OSError as error:
+        return InputError(f"{name}: cannot be read ({error.strerror or error})")
+
+
+def _decoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "jensen-decode")
+
+
+def _check_size(options: ReadOptions) -> None:
+    if options.size is not None and not all(1 <= length <= GREATEST_SIZE for length in options.size):
+        height, width = options.size
+        raise InputError(f"--size {height} {width}: height and width must be from 1 to {GREATEST_SIZE}")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[2]}"
+
+
+def _colours(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    return f"{8 * dtype.itemsize}-bit {({1: 'grey', 3: 'RGB', 4: 'RGBA'})[shape[0]]}"

@@ -1,0 +1,239 @@
+"""Numbers of any dtype and rank become examples: which dtypes are kept, and which arrays are images."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from jensen.data.options import ReadOptions
+from jensen.data.readers.reading import SPLITS, Kind, Layout, Reading, Refuse
+from jensen.data.stored import Values, converted, joined
+from jensen.data.survey import Survey, extremes, survey
+from jensen.data.target_scaling import standard_targets
+from jensen.errors import InputError
+
+CHANNELS = (1, 3, 4)
+CONTINUOUS = "y are floats, read as continuous targets; labels would be integers or strings"
+_KINDS = {"U": "text", "f": "floats"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One array of a source and the labels or targets beside it; `split` is the one that the source puts it in."""
+
+    name: str
+    values: Values
+    labels: np.ndarray | None = None
+    split: str | None = None
+
+
+def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Refuse) -> Reading:
+    """The reading of arrays that belong together: joined, arranged and given a dtype and levels by the stated rules."""
+    first = parts[0]
+    for part in parts:
+        if part.values.ndim == 0 or part.values.size == 0:
+            raise InputError(f"{part.name} has shape {part.values.shape}, so no examples; expected (N, ...)")
+        if part.values.shape[1:] != first.values.shape[1:] or part.values.dtype != first.values.dtype:
+            raise InputError(
+                f"{part.name} holds examples {_described(part.values)} but {first.name} {_described(first.values)}; "
+                "they must agree"
+            )
+    values, levels = standard_dtype(joined([part.values for part in parts]), first.name, options, refuse)
+    labels, label_names, targets = None, None, None
+    try:
+        labels, label_names, targets = labels_or_targets(parts)
+    except InputError as error:
+        refuse(str(error))
+    try:
+        arranged, layout, note = arrange(values, first.name, options)
+    except InputError:
+        _refuse_unusable(survey(values), values, levels, first.name, options, refuse)
+        raise
+    found = survey(arranged)
+    _refuse_unusable(found, values, levels, first.name, options, refuse)
+    supplied = supplied_splits([(part.split, len(part.values)) for part in parts])
+    notes = (note,) if targets is None else (note, CONTINUOUS)
+    return Reading(kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets)
+
+
+def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
+    """The split of every row, as a position in `SPLITS`, from that of each part and its length; None of one part."""
+    if len(parts) == 1:
+        return None
+    codes = [SPLITS.index(split or "train") for split, _ in parts]
+    return np.repeat(np.array(codes, np.int8), [count for _, count in parts])
+
+
+def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, Layout, str]:
+    """Images as (N, C, H, W), vectors as (N, D), anything else as it is; and the rule that decided, in words."""
+    shape = values.shape[1:]
+    rank = {"vector": (1, None), "array": (1, None), "hw": (2, 2), "hwc": (3, 3), "chw": (3, 3), "auto": (1, None)}
+    lowest, highest = rank[options.layout]
+    if len(shape) < lowest or (highest is not None and len(shape) > highest):
+        wanted = "(N, ...), examples first" if lowest == 1 else f"(N, {', '.join(options.layout.upper())})"
+        advice = "reshape it to (N, 1) if each number is an example" if not shape else "give another --layout"
+        raise InputError(f"{name} has shape {values.shape}; expected {wanted}: {advice}")
+    choice = _automatic(shape, name) if options.layout == "auto" else options.layout
+    if choice == "vector":
+        return converted(values, _flat), "vector", f"examples of shape {shape} are read as vectors"
+    if choice == "array":
+        return values, "array", f"examples of shape {shape} are neither vectors nor images"
+    arranged = converted(values, {"hw": _grey, "hwc": _channels_first, "chw": lambda block: block}[choice])
+    if arranged.shape[1] not in CHANNELS:
+        raise InputError(
+            f"{name} read as --layout {choice} has {arranged.shape[1]} channels; an image has 1, 3 or 4: "
+            "give another --layout"
+        )
+    meaning = {"hw": "height, width", "hwc": "height, width, channels", "chw": "channels, height, width"}[choice]
+    return arranged, "image", f"examples of shape {shape} are read as images: {meaning}"
+
+
+def _flat(block: np.ndarray) -> np.ndarray:
+    return block.reshape(len(block), math.prod(block.shape[1:]))
+
+
+def _grey(block: np.ndarray) -> np.ndarray:
+    return block[:, None]
+
+
+def _channels_first(block: np.ndarray) -> np.ndarray:
+    return np.moveaxis(block, -1, 1)
+
+
+def _automatic(shape: tuple[int, ...], name: str) -> str:
+    if len(shape) == 1:
+        return "vector"
+    if len(shape) == 2:
+        return "hw"
+    if len(shape) != 3:
+        return "array"
+    first, last = shape[0] in CHANNELS, shape[-1] in CHANNELS
+    if first and last:
+        raise InputError(
+            f"{name} holds examples of shape {shape}, where the first or the last axis may be channels; "
+            "give --layout chw or --layout hwc"
+        )
+    return "chw" if first else "hwc" if last else "array"
+
+
+def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
+    """The values as uint8, uint16 or float32, and their levels (None for floats).
+
+    Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
+    """
+    kind, levels = values.dtype.kind, options.levels
+    if kind == "f":
+        return converted(values, partial(_as, np.dtype(np.float32))), None
+    if kind == "b":
+        if levels not in (None, 2):
+            refuse(f"{name} holds booleans, which have 2 levels, not {levels}; convert it to uint8")
+        return converted(values, partial(_as, np.dtype(np.uint8))), 2
+    if kind not in "iu":
+        raise InputError(
+            f"{name} holds {values.dtype}; expected integers or real floats: convert it to uint8, uint16 or float32"
+        )
+    if levels is not None and not 2 <= levels <= 65536:
+        raise InputError(f"--levels {levels}: must be from 2 to 65536")
+    if values.dtype.itemsize <= 2 and kind == "u":
+        native = values.dtype.newbyteorder("=")
+        return converted(values, partial(_as, native)), levels or 256**native.itemsize
+    low, high = extremes(values)
+    if low < 0 or high > 65535:
+        raise InputError(
+            f"{name} holds {values.dtype} from {low} to {high}; integers must lie in 0..65535: "
+            "shift them, or convert to float32 for data without levels"
+        )
+    levels = levels or (256 if high < 256 else 65536)
+    fitting = np.dtype(np.uint8 if max(levels - 1, high) < 256 else np.uint16)
+    return converted(values, partial(_as, fitting)), levels
+
+
+def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
+        return block.astype(dtype, copy=False)
+
+
+def _refuse_unusable(
+    found: Survey, values: Values, levels: int | None, name: str, options: ReadOptions, refuse: Refuse
+) -> None:
+    """Refuses integers beyond the levels, infinite values, NaN that are not missing ones, examples of NaN alone."""
+    if levels is not None:
+        if found.maximum >= levels:
+            refuse(
+                f"{name} holds {found.maximum:.0f}, but with {levels} levels the highest is {levels - 1}; "
+                f"rescale it or give --levels {found.maximum + 1:.0f}"
+            )
+        return
+    missing = options.missing
+    if missing and found.first_empty is not None:
+        refuse(f"{name}: example {found.first_empty} has no value at all, only NaN; leave it out")
+    if bad := found.infinite + (0 if missing else found.missing):
+        first = min(filter(None, (found.first_infinite, None if missing else found.first_missing)))
+        refuse(
+            f"{name}: {bad} of its {values.size} values are {'' if missing else 'NaN, '}infinite or beyond float32, "
+            f"the first in example {first[0]} at {first[1:]}; remove or replace them"
+        )
+
+
+def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Labels as (N,) int64 >= 0; strings become the ranks of their sorted distinct values, which are the names.
+
+    So do integers that leave out any number from 0 to the largest: nobody is asked for a class without examples.
+    """
+    if labels.ndim != 1:
+        raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")
+    if labels.dtype.kind == "U":
+        _refuse_other_than_text(labels, name)
+        words, ranks = np.unique(labels, return_inverse=True)
+        return ranks.astype(np.int64), tuple(str(word) for word in words)
+    if labels.dtype.kind not in "biu":
+        raise InputError(f"{name} are {labels.dtype}; expected integers or strings: convert them with astype")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= 2**31:
+        raise InputError(f"{name} go from {low} to {high}; expected 0 or more, below 2^31: number them anew")
+    numbers, ranks = np.unique(labels, return_inverse=True)
+    names = None if len(numbers) == high + 1 else tuple(str(int(number)) for number in numbers)
+    return ranks.astype(np.int64), names
+
+
+def _refuse_other_than_text(words: np.ndarray, name: str) -> None:
+    """Raises InputError for code points that no text has, half of a pair or beyond the last one."""
+    codes = np.ascontiguousarray(words).view(f"{words.dtype.str[0]}u4")
+    wrong = ((codes >= 0xD800) & (codes < 0xE000)) | (codes > sys.maxunicode)
+    if wrong.any():
+        raise InputError(f"{name} hold U+{int(codes[wrong][0]):X}, which is no character; write them again as text")
+
+
+def labels_or_targets(
+    parts: Sequence[Part],
+) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None]:
+    """Labels and their names, or targets: integers and strings are labels, floats targets."""
+    columns = [None if part.labels is None else _column(part.labels) for part in parts]
+    present = [column for column in columns if column is not None]
+    if not present:
+        return None, None, None
+    for part, column in zip(parts, columns, strict=True):
+        what = "targets" if present[0].dtype.kind == "f" else "labels"
+        if column is None:
+            raise InputError(f"{part.name} has no {what} but others beside it have; give {what} for all or none")
+        if len(column) != len(part.values):
+            raise InputError(
+                f"{part.name} holds {len(part.values)} examples but {len(column)} {what}; there must be one for each"
+            )
+    if len({(column.shape[1:], _KINDS.get(column.dtype.kind)) for column in present}) > 1:
+        raise InputError(f"the labels of {parts[0].name} and {parts[1].name} are of different kinds; they must agree")
+    joined = np.concatenate(present)
+    if joined.dtype.kind == "f":
+        return None, None, standard_targets(joined, f"the targets of {parts[0].name}")
+    return *standard_labels(joined, f"the labels of {parts[0].name}"), None
+
+
+def _column(labels: np.ndarray) -> np.ndarray:
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else np.atleast_1d(labels)
+
+
+def _described(values: Values) -> str:
+    return f"of shape {values.shape[1:]} and dtype {values.dtype}"

@@ -1,0 +1,316 @@
+"""Parquet and Arrow by Hugging Face `datasets`: which shards belong together, which column is x, which is y.
+
+Nothing is downloaded, and no code from the data is run. Parquet is unpacked into Arrow once, in the cache of `datasets`
+(`HF_DATASETS_CACHE`), where its examples are to stay on disk; otherwise it is read into memory and nothing is written.
+"""
+
+import glob
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jensen.data.options import ReadOptions
+from jensen.data.readers.columns import (
+    PictureColumn,
+    Shard,
+    allow_open,
+    damaged,
+    encoded_bytes,
+    is_parquet,
+    number_values,
+    numbers,
+    parquet_batches,
+)
+from jensen.data.readers.encoded import gather
+from jensen.data.readers.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
+from jensen.data.readers.numpy_files import DATA_NAMES, LABEL_NAMES, listed
+from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow import parquet
+
+SUFFIXES = (".parquet", ".arrow")
+PASSED_OVER = ("cache-", "tmp")  # what `datasets` leaves beside its shards
+
+
+def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse: Refuse) -> Reading:
+    """The examples of Parquet or Arrow shards, all below `source` or it alone, in the order of their names."""
+    shards = [path for path in paths if path == source or not path.name.startswith(PASSED_OVER)]
+    if not shards:
+        raise InputError(f"{source}: holds only files that datasets leaves behind, {paths[0].name}; name its data")
+    if len({is_parquet(path) for path in shards}) > 1:
+        raise InputError(f"{source}: holds both Parquet and Arrow files; name a folder with one of them")
+    schema, features = _schema(shards[0])
+    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+        raise InputError(f"{shards[0]}: has columns of one name, {listed(twice)}; rename them")
+    x = _column_of_examples(schema, options, source)
+    y = _column_of_labels(schema, features, x, options, source)
+    wanted = [x] if y is None else [x, y]
+    splits = _splits(source, shards)
+    streams = options.streams(sum(map(_bytes, shards)))
+    allow_open(len(shards))
+    opened = {split: _opened(files, wanted, streams) for split, files in splits.items()}
+    for split, files in opened.items():
+        if not any(map(len, files)):
+            raise InputError(f"{source}: has no rows{f' of {split}' if split else ''}; leave such files out")
+    if _holds_images(schema.field(x).type):
+        reading = _pictures(source, opened, x, y, options, refuse)
+    else:
+        parts = [_numbers(source, split, files, x, y) for split, files in opened.items()]
+        reading = assemble("table", parts, options, refuse)
+    others = [name for name in schema.names if name not in wanted]
+    note = f"x is column {x!r}, y is {f'column {y!r}' if y else 'none'}; left out: {listed(others)}"
+    unpacked = [str(files[0].path.parent) for files in opened.values() if files[0].path not in shards]
+    told = [f"Parquet is unpacked in {', '.join(unpacked)}, which may be removed after use"] if unpacked else []
+    return replace(
+        reading, notes=(note, *told, *reading.notes), label_names=_class_names(reading, features.get(y or ""))
+    )
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
+    """The columns' Arrow types and, where `datasets` wrote the file, what it says of them."""
+    try:
+        import datasets
+        import pyarrow
+        from pyarrow import ipc, parquet
+    except ImportError as error:
+        raise InputError(
+            f"{path}: Parquet and Arrow files are read by the package datasets, which is not installed; "
+            "pip install 'jensen[datasets]'"
+        ) from error
+    try:
+        if is_parquet(path):
+            schema = parquet.read_schema(path)
+        else:
+            with pyarrow.OSFile(str(path)) as file:
+                whole = file.read(6) == b"ARROW1"
+                file.seek(0)
+                schema = (ipc.open_file(file) if whole else ipc.open_stream(file)).schema
+        return schema, dict(datasets.Features.from_arrow_schema(schema))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
+        raise damaged(path, error) from error
+
+
+def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]]:
+    """The shards by the split that a word of their name, or of a folder's, says; all under None where none says any."""
+    found: dict[str | None, list[Path]] = {}
+    for path in shards:
+        relative = path.relative_to(source) if path != source else Path(path.name)
+        words = [word for part in relative.parts for word in re.split(r"[^a-z0-9]+", part.lower())]
+        splits = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
+        found.setdefault(splits[0] if splits else None, []).append(path)
+    if None in found and len(found) > 1:
+        others = listed(split for split in SPLITS if split in found)
+        raise InputError(
+            f"{found[None][0]}: is of no split, beside others of {others}; name it train-... too, or name one file as "
+            "DATA"
+        )
+    if len(found) == 1 or "train" not in found:
+        return {None: list(shards)}
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> list[Shard]:
+    """The shards; Parquet that is to stay on disk as the Arrow files that it is unpacked into, if it has any row."""
+    if streams and is_parquet(paths[0]):
+        held = [path for path in paths if _metadata(path).num_rows]
+        paths = _unpacked(held, columns) if held else paths
+    return [Shard(path, columns, not streams) for path in paths]
+
+
+def _bytes(path: Path) -> int:
+    """Of a shard's columns in memory, roughly."""
+    if not is_parquet(path):
+        return path.stat().st_size
+    return encoded_bytes(_metadata(path))
+
+
+def _metadata(path: Path) -> "parquet.FileMetaData":
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_metadata(path)
+    except (OSError, ArrowException) as error:
+        raise damaged(path, error) from error
+
+
+def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
+    """The Arrow files in the cache of `datasets`; unpacked anew where a Parquet file has another time of change."""
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it would log comes as an error too
+    try:
+        names = [glob.escape(str(path)) for path in paths]  # they are taken for patterns
+        builder = _unpacker()(dataset_name="parquet", data_files=names, columns=list(columns))
+        builder.download_and_prepare()
+        unpacked = builder.as_dataset("train")
+    except Exception as error:  # datasets wraps what went wrong in errors of its own
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        where = datasets.config.HF_DATASETS_CACHE
+        raise InputError(
+            f"{paths[0].parent}: cannot be unpacked into {where} ({reason}); mend the files, or name another place by "
+            "HF_DATASETS_CACHE"
+        ) from error
+    return [Path(file["filename"]) for file in unpacked.cache_files]
+
+
+def _unpacker() -> Any:
+    """What `datasets` unpacks Parquet with, but some MiB at a time: its own takes a group of rows, which may be all."""
+    import pyarrow
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    class Unpacker(Parquet):  # type: ignore[misc]
+        def _generate_tables(
+            self, files: Iterable[str | Iterable[str]], **groups: object
+        ) -> Iterator[tuple[tuple[int, int], "pyarrow.Table"]]:
+            named = ([file] if isinstance(file, str) else file for file in files)  # datasets 4.0 gives lists of names
+            for number, file in enumerate(chain.from_iterable(named)):
+                for part, batch in enumerate(parquet_batches(Path(file), self.config.columns)):
+                    yield (number, part), self._cast_table(pyarrow.Table.from_batches([batch]))
+
+    return Unpacker
+
+
+# ---------------------------------------------------------------------------------------------- columns
+
+
+def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: Path) -> str:
+    """The column that --array names; else the only one of images or lists, or the only one with a name for data."""
+    usable = [field.name for field in schema if _holds_images(field.type) or _holds_lists(field.type)]
+    if options.array is not None:
+        if options.array not in usable:
+            raise InputError(
+                f"{source}: has no column {options.array!r} of images or lists of numbers; --array may be "
+                f"{listed(usable)}"
+            )
+        return options.array
+    usable = [name for name in usable if name != options.labels]
+    if not usable:
+        raise InputError(
+            f"{source}: has no column of images or lists of numbers, only {listed(schema.names)}; "
+            "put the numbers of an example into one list"
+        )
+    images = [name for name in usable if _holds_images(schema.field(name).type)]
+    for choice in (usable, images, [name for name in usable if name.lower() in DATA_NAMES]):
+        if len(choice) == 1:
+            return choice[0]
+    raise InputError(f"{source}: which column holds the examples? give --array as one of {listed(usable)}")
+
+
+def _column_of_labels(
+    schema: "pyarrow.Schema", features: dict[str, Any], x: str, options: ReadOptions, source: Path
+) -> str | None:
+    """The column that --labels names; else the only one of class labels, or the only one with a name for labels."""
+    others = [name for name in schema.names if name != x]
+    if options.labels is not None:
+        if options.labels not in others:
+            raise InputError(f"{source}: has no column {options.labels!r}; --labels may be {listed(others)}")
+        return options.labels
+    classes = [name for name in others if type(features[name]).__name__ == "ClassLabel"]
+    named = [name for name in others if name.lower() in LABEL_NAMES]
+    for choice in ([name for name in classes if name in named], classes, named):
+        if len(choice) == 1:
+            return choice[0]
+    if classes or named:
+        raise InputError(f"{source}: which column labels them? give --labels as one of {listed(classes or named)}")
+    return None
+
+
+def _holds_images(kind: "pyarrow.DataType") -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type)
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _holds_lists(kind: "pyarrow.DataType", deep: bool = False) -> bool:
+    from pyarrow import types
+
+    kind = getattr(kind, "storage_type", kind)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _holds_lists(kind.value_type, deep=True)
+    return deep and (types.is_integer(kind) or types.is_floating(kind))
+
+
+def _beside(shards: Sequence[Shard], name: str | None) -> np.ndarray | None:
+    """A column of labels or targets in memory: integers, strings, floats or lists of floats."""
+    if name is None:
+        return None
+    from pyarrow import types
+
+    parts = []
+    for shard in shards:
+        for piece in shard.pieces(name):
+            column = piece.dictionary_decode() if types.is_dictionary(piece.type) else piece
+            if types.is_string(column.type) or types.is_large_string(column.type):
+                parts.append(np.array(column.to_pylist()))
+                continue
+            whole = column.cast("int64") if types.is_boolean(column.type) else column
+            try:
+                parts.append(numbers(whole).copy())
+            except ValueError as error:
+                raise InputError(f"{shard.path}: column {name!r} {error}") from error
+    return np.concatenate(parts)
+
+
+def _class_names(reading: Reading, feature: Any) -> tuple[str, ...] | None:
+    """The names that class labels have in the table, where it has any."""
+    names = getattr(feature, "names", None)
+    if names is None or reading.labels is None:
+        return reading.label_names
+    numbers_kept = reading.label_names or [str(number) for number in range(int(reading.labels.max()) + 1)]
+    return tuple(str(names[int(number)]) if int(number) < len(names) else number for number in numbers_kept)
+
+
+# ---------------------------------------------------------------------------------------------- readings
+
+
+def _numbers(source: Path, split: str | None, shards: Sequence[Shard], x: str, y: str | None) -> Part:
+    return Part(_named(source, split, x), number_values(shards, x), _beside(shards, y), split)
+
+
+def _pictures(
+    source: Path, opened: dict[str | None, list[Shard]], x: str, y: str | None, options: ReadOptions, refuse: Refuse
+) -> Reading:
+    shards = [shard for files in opened.values() for shard in files]
+    found = gather(PictureColumn(shards, x), options, refuse, str(source))
+    beside = _beside(shards, y)
+    labels, names, targets = None, None, None
+    try:
+        whole = Part(_named(source, None, x), found.values, None if beside is None else beside[found.kept])
+        labels, names, targets = labels_or_targets([whole])
+    except InputError as error:
+        refuse(str(error))
+    supplied = supplied_splits([(split, sum(map(len, files))) for split, files in opened.items()])
+    return Reading(
+        "image table",
+        "image",
+        found.values,
+        found.survey,
+        found.levels,
+        labels,
+        names,
+        None if supplied is None else supplied[found.kept],
+        len(found.left_out),
+        found.notes if targets is None else (CONTINUOUS, *found.notes),
+        targets,
+    )
+
+
+def _named(source: Path, split: str | None, column: str) -> str:
+    return f"{source}: {f'{split}, ' if split else ''}column {column!r}"

@@ -1,0 +1,280 @@
+"""p(y|x) of continuous y for a set of examples, in the units of y, and how good it is where y is known.
+
+Every number is about the raw y: a density in its units, -Σ_d log scale_d more than that of the scaled targets which the
+model sees.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.data.examples import Examples
+from jensen.data.preparation import Preparation
+from jensen.data.target_scaling import TargetScaling
+from jensen.evaluation.scores import prepare
+from jensen.gaussian import MultivariateGaussian
+from jensen.inference.calibration import LEVELS, MOST_BINS, Coverage, clustered_share
+from jensen.inference.prediction import AT_ONCE
+from jensen.mixture import Mixture
+from jensen.progress import track
+from jensen.records import Value, read_record, write_file
+from jensen.vae import VAE, TargetPrediction
+
+RECORD = "target-predictions.json"
+ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # of the intervals, as quantiles
+FITTED = 20_000  # training examples of the linear regression, at most
+
+# ---------------------------------------------------------------------------------------------- predict
+
+
+@dataclass(frozen=True, eq=False)
+class TargetPredictions:
+    """p(y|x) of examples in raw units, each tensor (count, dims) where nothing else is said; float64 on the CPU.
+
+    `ends` (count, dims, 6) are those of the central intervals of `LEVELS`; `standard_error` is the Monte-Carlo error of
+    the mean. Where y is known: `y`, `log_density` (count), and `rank`, p(Y_d <= y_d|x).
+    """
+
+    index: Int[Tensor, " count"]
+    mean: Float[Tensor, " count dims"]
+    deviation: Float[Tensor, " count dims"]
+    ends: Float[Tensor, " count dims ends"]
+    standard_error: Float[Tensor, " count dims"]
+    effective_sample_size: Float[Tensor, " count"]
+    y: Float[Tensor, " count dims"] | None = None
+    log_density: Float[Tensor, " count"] | None = None
+    rank: Float[Tensor, " count dims"] | None = None
+
+
+def predict_target_examples(
+    model: VAE,
+    examples: Examples,
+    preparation: Preparation,
+    scaling: TargetScaling,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    index: Tensor | None = None,
+) -> TargetPredictions:
+    """`model.predict_targets` of the examples with the numbers `index`, by default all, a function of (seed, number).
+
+    Of every example's mixture only what `TargetPredictions` names is kept.
+    """
+    index = torch.arange(len(examples)) if index is None else index
+    y = None if examples.targets is None else scaling.to_raw(examples.targets[index])
+    parts = []
+    for rows, numbers in zip(
+        track(torch.arange(len(index)).split(AT_ONCE), "predicting"), index.split(AT_ONCE), strict=True
+    ):
+        x = prepare(preparation, examples.x[numbers], numbers, seed).to(model.device)
+        found = model.predict_targets(x, draws=draws, seed=seed, index=numbers)
+        parts.append(_kept(numbers, found, scaling, None if y is None else y[rows]))
+    return _joined(parts)
+
+
+def in_raw_units(found: Mixture, scaling: TargetScaling) -> Mixture:
+    """p(y|x) from p(t|x), y = shift + scale t: the components' means and factors, so that densities follow."""
+    parts = found.components
+    factor = parts.cholesky * parts.cholesky.new_tensor(scaling.scale).unsqueeze(-1)
+    return Mixture(found.log_weights, MultivariateGaussian(scaling.to_raw(parts.mean), factor))
+
+
+def _kept(index: Tensor, found: TargetPrediction, scaling: TargetScaling, y: Tensor | None) -> TargetPredictions:
+    law = in_raw_units(found.distribution, scaling)
+    scale = law.mean.new_tensor(scaling.scale)
+    u = law.mean.new_tensor(ENDS).reshape(-1, 1, 1).expand(-1, *law.mean.shape)
+    known: list[Tensor | None] = [None, None, None]
+    if y is not None:
+        y = y.to(scale.device)
+        known = [y, law.log_prob(y), law.cdf(y)]
+    kept = [law.mean, law.variance.sqrt(), law.quantile(u).movedim(0, -1), found.standard_error * scale]
+    tensors = [*kept, found.effective_sample_size, *known]
+    return TargetPredictions(index, *(None if one is None else one.cpu().double() for one in tensors))  # type: ignore[arg-type]
+
+
+def _joined(parts: Sequence[TargetPredictions]) -> TargetPredictions:
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return TargetPredictions(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------- how good
+
+
+class Regression(Value):
+    """How good predictive distributions of known targets are; means over examples."""
+
+    log_density: Estimate
+    """log p(y|x) of all of y together, nats."""
+    errors: tuple[Estimate, ...]
+    """Root mean square of y_d minus its predicted mean, for each d, in the units of y."""
+    coverage: tuple[Coverage, ...]
+    """How often central intervals hold y_d, over all d."""
+    ranks: tuple[Estimate, ...]
+    """Shares of equally wide bins of p(Y_d <= y_d|x), which should all be alike."""
+
+
+class TargetRecord(Value):
+    """What was predicted, how, and how good it was, beside two simple predictors; JSON both ways."""
+
+    source: str
+    """Which data, in words."""
+    examples: int
+    weights: int
+    """The training step that the model's weights are from."""
+    draws: int | None
+    """As asked for; None: the model's usual number."""
+    seed: int
+    model: Regression
+    linear: Regression | None
+    """Of a Bayesian linear regression on the training examples; None where they could not be read again."""
+    always: Regression
+    """Of always predicting a normal with the mean and the standard deviation of the training targets."""
+    standard_error: float
+    """The mean Monte-Carlo error of predicted means, over predicted standard deviations."""
+    effective_sample_size: float
+    """The median."""
+
+
+@dataclass(frozen=True)
+class TargetCircumstances:
+    """What a record says beside the numbers."""
+
+    source: str
+    weights: int
+    draws: int | None
+    seed: int
+
+
+def assess_targets(
+    found: TargetPredictions, scaling: TargetScaling, linear: Regression | None, circumstances: TargetCircumstances
+) -> TargetRecord:
+    """How good predictions of known targets are, beside always predicting p(y)."""
+    y = found.y
+    assert y is not None
+    assert found.log_density is not None
+    assert found.rank is not None
+    shift, scale = (y.new_tensor(values).expand_as(y) for values in (scaling.shift, scaling.scale))
+    return TargetRecord(
+        **vars(circumstances),
+        examples=len(y),
+        model=regression(found.log_density, y - found.mean, found.rank),
+        linear=linear,
+        always=assess_normal(y, shift, scale),
+        standard_error=(found.standard_error / found.deviation).mean().item(),
+        effective_sample_size=found.effective_sample_size.median().item(),
+    )
+
+
+def regression(
+    log_density: Float[Tensor, " count"], errors: Float[Tensor, " count dims"], rank: Float[Tensor, " count dims"]
+) -> Regression:
+    """Its measures, from what each example gave."""
+    every = torch.ones_like(rank, dtype=torch.bool)
+    bins = min(MOST_BINS, max(2, len(rank) // 10))
+    place = (rank * bins).long().clamp(0, bins - 1)
+    return Regression(
+        log_density=Estimate.of(log_density),
+        errors=tuple(root_mean_square(column) for column in errors.mT),
+        coverage=tuple(
+            Coverage(nominal=level, share=clustered_share((2 * rank - 1).abs() <= level, every)) for level in LEVELS
+        ),
+        ranks=tuple(clustered_share(place == number, every) for number in range(bins)),
+    )
+
+
+def assess_normal(
+    y: Float[Tensor, " count dims"], mean: Float[Tensor, " count dims"], deviation: Float[Tensor, " count dims"]
+) -> Regression:
+    """Of predicting N(mean, deviation²) for each number of y on its own."""
+    standardised = (y - mean) / deviation
+    log_density = -(0.5 * standardised.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(1)
+    return regression(log_density, y - mean, torch.special.ndtr(standardised))
+
+
+def assess_linear(
+    train: Examples, test: Examples, y: Float[Tensor, " count dims"], preparation: Preparation, scaling: TargetScaling
+) -> Regression:
+    """Of scikit-learn's `BayesianRidge`, one for each number of y, its prior's widths fitted by the evidence.
+
+    On at most `FITTED` training examples, evenly spread. Missing values of x are taken to be their mean.
+    """
+    from sklearn.linear_model import BayesianRidge
+
+    assert train.targets is not None
+    rows = torch.arange(0, len(train), math.ceil(len(train) / FITTED))
+    inputs, targets = _flat(train, preparation, rows), train.targets[rows].double().numpy()
+    asked = _flat(test, preparation, torch.arange(len(test)))
+    means, deviations = [], []
+    for column in targets.T:
+        mean, deviation = BayesianRidge().fit(inputs, column).predict(asked, return_std=True)
+        means.append(torch.from_numpy(mean))
+        deviations.append(torch.from_numpy(deviation))
+    scale = y.new_tensor(scaling.scale)
+    return assess_normal(y, scaling.to_raw(torch.stack(means, 1)), torch.stack(deviations, 1) * scale)
+
+
+def _flat(examples: Examples, preparation: Preparation, rows: Tensor) -> np.ndarray:
+    x = prepare(preparation, examples.x[rows], rows, 0)
+    return x.flatten(1).double().nan_to_num().numpy()
+
+
+def root_mean_square(errors: Float[Tensor, " count"]) -> Estimate:
+    """sqrt(mean e²), its standard error by the delta method.
+
+    >>> print(root_mean_square(torch.tensor([3.0, -3.0, 3.0])))
+    3 ± 0
+    """
+    mean_square = Estimate.of(errors.double().square())
+    root = math.sqrt(mean_square.mean)
+    return Estimate(root, mean_square.standard_error / (2 * root) if root else 0.0, mean_square.count)
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def save_target_csv(path: Path, found: TargetPredictions) -> None:
+    """A row per example: its number; for each number of y mean, standard deviation, error of the mean and intervals.
+
+    With several numbers, d is part of each column's name: mean_0, mean_1. Where y is known it follows, and then
+    log p(y|x) in nats.
+    """
+    count, dims = found.mean.shape
+    names = ["mean", "standard_deviation", "standard_error"]
+    names += [f"{side}_{100 * level:g}" for level in LEVELS for side in ("low", "high")]
+    columns = torch.cat([torch.stack([found.mean, found.deviation, found.standard_error], -1), found.ends], -1)
+    if found.y is not None:
+        names.append("target")
+        columns = torch.cat([columns, found.y.unsqueeze(-1)], -1)
+    header = [name if dims == 1 else f"{name}_{d}" for d in range(dims) for name in names]
+    rows = columns.reshape(count, -1)
+    if found.log_density is not None:
+        header.append("log_density")
+        rows = torch.cat([rows, found.log_density.unsqueeze(1)], 1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["example", *header])
+    for number, values in zip(found.index.tolist(), rows.tolist(), strict=True):
+        writer.writerow([number, *(f"{value:.10g}" for value in values)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, text.getvalue().encode())
+
+
+def save_targets(folder: Path, record: TargetRecord) -> Path:
+    """Write target-predictions.json into `folder`; gives its path."""
+    path = folder / RECORD
+    write_file(path, record.model_dump_json(indent=1).encode())
+    return path
+
+
+def load_targets(folder: Path) -> TargetRecord | None:
+    """What `save_targets` wrote, None where there is nothing; `InputError` where it is damaged."""
+    return read_record(folder / RECORD, TargetRecord, f"make it again: jensen predict {folder}")

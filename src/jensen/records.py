@@ -1,0 +1,96 @@
+"""Records: files that are written whole or not at all, and read back as typed values; nothing is unpickled."""
+
+import io
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class Value(BaseModel):
+    """A frozen value that is JSON both ways: what every record is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+# ---------------------------------------------------------------------------------------------- write
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: temporary name, flush to disk, rename; where that fails nothing is left.
+
+    The `OSError` names the file also where the system does not, as of a full disk.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
+        raise
+
+
+def write_record(path: Path, record: BaseModel) -> Path:
+    """Write a record as JSON; gives its path."""
+    write_file(path, record.model_dump_json(indent=1).encode())
+    return path
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", *, compressed: bool = False) -> Path:
+    """Write arrays as an .npz, into a folder that is made where there is none; gives its path."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)  # type: ignore[arg-type]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, buffer.getvalue())
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- read
+
+
+def read_record(path: Path, kind: type[Record], again: str) -> Record | None:
+    """The record in a file of a run's folder, None where there is none; `InputError`, ending in `again`, if damaged."""
+    if not path.exists():
+        return None
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{path} is damaged or of another version; {again}") from error
+
+
+# ---------------------------------------------------------------------------------------------- where to write
+
+
+def refuse_existing_file(out: Path, *endings: str) -> None:
+    """Raises `InputError` for `--out` that has none of the endings, where there are any, or that exists already."""
+    if endings and out.suffix not in endings:
+        raise InputError(f"--out {out}: expected {' or '.join(endings)}; change its ending")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; give a new file")
+    if out.exists() or out.is_symlink():
+        raise InputError(f"--out: {out} exists and would be lost; give another name, or remove it first")
+
+
+def refuse_filled_folder(out: Path) -> None:
+    """Raises `InputError` for `--out` that is neither new nor an empty folder."""
+    taken = any(out.iterdir()) if out.is_dir() else out.exists() or out.is_symlink()
+    if taken:
+        raise InputError(f"--out {out} is not an empty folder; give a new one")

@@ -1,0 +1,159 @@
+"""Metrics of samples as a table for a terminal, and the nearest training examples as a picture."""
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from jensen.features.copies import Memorisation, Nearest
+from jensen.features.sample_metrics import Likeness, SampleMetrics
+from jensen.records import read_record
+from jensen.report import page
+from jensen.report.charts import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+    from rich.table import Table
+
+RECORD, PICTURE = "sample_metrics-{}.json", "pictures/nearest-{}.png"  # in the run's folder, by the features' name
+SUSPICIOUS = 10  # samples shown beside their nearest training example
+
+Row = tuple[str, str]  # a number with its interval, and its p-value
+
+
+def metrics_table(metrics: SampleMetrics) -> "Table":
+    """A row for each number: of the samples, and of real data in their place."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    of, floor = metrics.samples, metrics.floor
+    title = f"{of.count:,} samples against {of.test:,} test examples; features: {metrics.features}"
+    shown = Table(box=box.SIMPLE, title=title, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
+    for header in ("", "samples", "p", f"{floor.count:,} training examples", "p"):
+        narrow = header == "p"
+        shown.add_column(header, justify="right" if narrow else "left", no_wrap=True, min_width=5 if narrow else None)
+    for (name, row), other in zip(_likeness(of).items(), _likeness(floor).values(), strict=True):
+        shown.add_row(name, *row, *other)
+    shown.add_section()
+    found, fresh = metrics.memorisation, metrics.memorisation_floor
+    shown.add_row(Text("memorisation", style="bold"), "", "", f"{fresh.samples:,} test examples", "")
+    for (name, row), other in zip(_memorisation(found).items(), _memorisation(fresh).values(), strict=True):
+        shown.add_row(name, *row, *other)
+    lines = [
+        "Brackets: 95 % intervals. Of fresh samples, half are nearer to the training examples than a held-out one, and "
+        f"{100 * found.expected:.2g} % are near copies, nearer than {found.threshold:.4g}.",
+        verdict(found),
+    ]
+    shown.caption = Text("\n".join(lines), style="not dim not italic")
+    return shown
+
+
+def metrics_section(folder: Path, weights: int) -> str:
+    """The section of a report about the metrics of samples in a run's folder; empty where none of these weights."""
+    parts = []
+    for path in sorted(folder.glob(RECORD.format("*"))):
+        metrics = read_record(path, SampleMetrics, f"make it again: jensen features check {folder}")
+        if metrics is not None and metrics.weights == weights:
+            parts += _metrics_part(metrics, folder / PICTURE.format(path.stem.rpartition("-")[2]))
+    return page.section("Samples against data", *parts) if parts else ""
+
+
+def _metrics_part(metrics: SampleMetrics, picture: Path) -> list[str]:
+    of, found = metrics.samples, metrics.memorisation
+    title = f"{of.count:,} samples against {of.test:,} test examples; features: {metrics.features}."
+    floors = {**_likeness(metrics.floor), **_memorisation(metrics.memorisation_floor)}
+    rows = {name: [*row, *floors[name]] for name, row in {**_likeness(of), **_memorisation(found)}.items()}
+    caption = f"Distances to the nearest training example, and the nearest samples. {verdict(found)}"
+    alt = "Distances to the nearest training example"
+    shown = page.figure(page.image(picture, alt, "chart"), caption) if picture.exists() else ""
+    return [
+        f'<p class="small">{escape(title)} Brackets: 95 % intervals; beside them real data in the samples\' place.</p>',
+        page.columns(("samples", "p", "real data", "p"), rows),
+        shown,
+    ]
+
+
+def verdict(found: Memorisation) -> str:
+    """What the memorisation check says, in a sentence."""
+    if min(found.p_value, found.near_copies_p_value) >= 0.01:
+        return f"No sign of memorised examples among {found.samples:,} samples."
+    return (
+        f"Warning: samples are nearer to the training examples than {found.held_out:,} held-out examples are; "
+        "look at the picture."
+    )
+
+
+def _likeness(found: Likeness) -> dict[str, Row]:
+    fidelity = found.fidelity
+    return {
+        "Fréchet distance": (str(found.frechet), ""),
+        "sliced Wasserstein": (str(found.sliced_wasserstein), ""),
+        "1000 MMD²": (str(found.kernel.squared.scaled(1000)), _p(found.kernel.p_value)),
+        f"precision, k = {fidelity.k}": (str(fidelity.precision), ""),
+        "recall": (str(fidelity.recall), ""),
+        "density": (str(fidelity.density), ""),
+        "coverage": (str(fidelity.coverage), ""),
+    }
+
+
+def _memorisation(found: Memorisation) -> dict[str, Row]:
+    return {
+        "nearer than fresh": (str(found.closer), _p(found.p_value)),
+        "near copies, %": (str(found.near_copies.scaled(100)), _p(found.near_copies_p_value)),
+    }
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+# ---------------------------------------------------------------------------------------------- picture
+
+
+def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndarray, np.ndarray] | None) -> "Figure":
+    """Distances to the nearest training example; below, the nearest samples over theirs, where there are pictures.
+
+    `pictures` are uint8 (count, C, H, W): the samples of least distance, in order, and their training examples.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 4.4 if pictures else 2.8), dpi=RESOLUTION, layout="constrained")
+    halves = figure.add_gridspec(2, 1, height_ratios=[2.4, 2])
+    above = figure.add_subfigure(halves[0]) if pictures else figure
+    axes = above.subplots()
+    values = [nearest.held_out.numpy(), nearest.samples.numpy()]
+    edges = np.linspace(0, max(max(values[0].max(), values[1].max()), 1e-9), 61).tolist()
+    of_samples, held_out = f"{len(values[1]):,} samples", f"{len(values[0]):,} held-out examples"
+    axes.hist(values[0], bins=edges, density=True, color="#c4c4c4", label=held_out)
+    axes.hist(values[1], bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.4, label=of_samples)
+    near = f"near copies: {100 * found.near_copies.value:.3g} % of samples, {100 * found.expected:.2g} % expected"
+    axes.axvline(found.threshold, color=ORANGE, linestyle="--", linewidth=1.2, label=near)
+    axes.set_xlim(0, edges[-1])
+    axes.set_yticks([])
+    axes.set_xlabel("distance to the nearest training example", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    above.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    if pictures:
+        _pairs(figure.add_subfigure(halves[1]), nearest.samples.sort().values, pictures)
+    return figure
+
+
+def _pairs(figure: "SubFigure", distances: Tensor, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    count = len(pictures[0])
+    rows = figure.subplots(2, count, squeeze=False)
+    for axes, shown in zip(rows, pictures, strict=True):
+        for place, picture in enumerate(shown):
+            channels = np.moveaxis(picture, 0, -1) if len(picture) in (3, 4) else picture[0]
+            axes[place].imshow(channels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes[place].set_xticks([])
+            axes[place].set_yticks([])
+            axes[place].spines[:].set_color(GREY)
+    for place in range(count):
+        rows[1, place].set_xlabel(f"{distances[place]:.3g}", fontsize=8, color=INK)
+    rows[0, 0].set_ylabel("sample", fontsize=8)
+    rows[1, 0].set_ylabel("training\nexample", fontsize=8)
+    figure.supxlabel("the samples nearest to a training example, and their distance", fontsize=9)

@@ -1,0 +1,136 @@
+"""The gradient of a batch, in parts that memory holds, and the step of the optimisers along it."""
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from jensen import processes
+from jensen.model import Batch, Loss
+from jensen.randomness import Noise
+from jensen.training.memory import in_fitting_parts
+from jensen.training.precision import SMALLEST_SCALE, Precision, halve
+from jensen.training.state import TrainingState
+
+
+def attempt(
+    accelerator: Accelerator,
+    state: TrainingState,
+    model: nn.Module,
+    compute: Callable[[int | None], Loss],
+    count: int,
+    rehearsed: bool,
+) -> Loss:
+    """The loss and gradient of the batch, of which `count` rows are this process's, in parts that memory holds in all.
+
+    Inside a step the others would wait for a process whose memory runs out. So several processes find the size in a
+    rehearsal, each alone, and take half of it where memory was short; where it runs out later, that ends them.
+    """
+    forget, size = partial(drop_gradients, [*state.dense, *state.tables]), state.micro_batch_size
+    if processes.count() == 1:
+        loss, state.micro_batch_size = in_fitting_parts(compute, forget, count, size)
+        return loss
+    if not rehearsed:
+        with getattr(model, "no_sync", nullcontext)():
+            _, found = in_fitting_parts(compute, forget, count, size)
+        forget()
+        state.micro_batch_size = found if found == size or not found else (found + 1) // 2
+    return of_all(accelerator, compute(state.micro_batch_size))
+
+
+def descend(
+    state: TrainingState, compute: Callable[[], Loss], rate: float, clip_norm: float | None
+) -> tuple[Loss, Tensor]:
+    """(theta, lambda) = opt_step(grad Loss); gives the loss and the gradient's norm before clipping.
+
+    Where scaled gradients overflow they are computed again with half the scale, until they do not. After that the scale
+    is half of what it was, as if the step had been left out: the next one may need it.
+    """
+    before = scale = state.scaler.get_scale() if state.scaler else 1.0
+    while True:
+        loss = compute()
+        norm = optimise(state, rate, clip_norm)
+        if not state.scaler or norm.isfinite() or not loss.value.isfinite() or scale <= SMALLEST_SCALE:
+            break
+        scale = state.scaler.get_scale()
+    if state.scaler and scale < before / 2:
+        halve(state.scaler, before)
+    return loss, norm
+
+
+def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
+    """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
+
+    Where only its square overflows, so may the norm. Scaled gradients that overflow move nothing, and halve the scale.
+    """
+    if state.scaler:
+        for optimiser in state.optimisers:
+            state.scaler.unscale_(optimiser)
+    dense = processes.whole(get_total_norm([p.grad for p in state.dense if p.grad is not None]))
+    rows = [p.grad._values() for p in state.tables if p.grad is not None]
+    norm = torch.hypot(dense, get_total_norm(rows)) if rows else dense
+    if state.scaler and not norm.isfinite():
+        drop_gradients([*state.dense, *state.tables])
+        halve(state.scaler, state.scaler.get_scale())
+        return norm
+    if clip_norm:
+        clip_grads_with_norm_(state.dense, clip_norm, dense)
+    for optimiser in state.optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        optimiser.zero_grad()
+    if state.scaler:
+        state.scaler.update()
+    return norm
+
+
+def gradient(
+    model: nn.Module, batch: Batch, step: int, noise: Noise, precision: Precision, at_once: int | None
+) -> Loss:
+    """Add the gradient of the batch's loss to the parameters', and give the loss; through the network `at_once` rows.
+
+    The loss is a mean over examples, so its gradient is the sum of its parts' gradients by their shares.
+    """
+    count = len(batch.x)
+    parts: list[tuple[float, Loss]] = []
+    for start in range(0, count, at_once or count):
+        rows = slice(start, min(start + (at_once or count), count))
+        share = (rows.stop - rows.start) / count
+        # Gradients of several processes are averaged once, with the last part
+        with nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)():
+            with precision.networks():
+                loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
+            precision.backward(loss.value * share)
+        parts.append((share, replace(loss, value=loss.value.detach())))
+    return _whole(parts)
+
+
+def _whole(parts: list[tuple[float, Loss]]) -> Loss:
+    """The loss of a batch from those of its parts and their shares of it."""
+    first = parts[0][1]
+    if len(parts) == 1:
+        return first
+    value = torch.stack([share * loss.value for share, loss in parts]).sum()
+    terms = {name: torch.stack([share * loss.terms[name] for share, loss in parts]).sum() for name in first.terms}
+    return Loss(value, terms, {name: torch.cat([loss.noted[name] for _, loss in parts]) for name in first.noted})
+
+
+def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
+    """The loss of the whole batch from those of the processes' rows, known to all."""
+    if accelerator.num_processes == 1:
+        return loss
+    values = torch.stack([value.double() for value in (loss.value, *loss.terms.values())])
+    value, *terms = accelerator.reduce(values, "mean")
+    return Loss(value, dict(zip(loss.terms, terms, strict=True)), accelerator.gather(dict(loss.noted)))
+
+
+def drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Forget what was added to the gradients of `parameters`."""
+    for parameter in parameters:
+        parameter.grad = None

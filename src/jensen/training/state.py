@@ -1,0 +1,93 @@
+"""All that changes while training: the model, its optimisers, the moving average, the counters."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from jensen.model import AbstractLatentVariableModel
+from jensen.training.ema import ExponentialMovingAverage
+from jensen.training.memory import recompute_activations
+from jensen.training.muon import Muon
+from jensen.training.settings import TrainingSettings
+
+
+class LeftOut(BaseModel):
+    """Steps `first`..`last`, counted from 1, that are passed over without learning from their batches, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass
+class TrainingState:
+    """All that changes while training, and all that a checkpoint holds."""
+
+    model: AbstractLatentVariableModel
+    optimisers: list[torch.optim.Optimizer]
+    ema: ExponentialMovingAverage | None
+    step: int = 0  # steps done
+    best_step: int = 0
+    best_bound: float = -math.inf
+    stale_validations: int = 0
+    converged: bool = False
+    window: list[dict[str, float]] = field(default_factory=list)  # values since the last line of metrics
+    losses: list[float] = field(default_factory=list)  # means of the windows before it, the last few
+    left_out: list[LeftOut] = field(default_factory=list)  # by rollbacks, one each
+    micro_batch_size: int | None = None  # examples that go through the network at once; None: the whole batch
+    scaler: torch.amp.GradScaler | None = None  # of float16's gradients
+    dense: list[nn.Parameter] = field(default_factory=list)
+    tables: list[nn.Parameter] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
+        """A fresh state: fused AdamW, Muon for hidden matrices if asked, SparseAdam for tables with few new rows."""
+        if settings.activation_checkpointing:
+            recompute_activations(model)
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        dense = {name: p for name, p in named.items() if id(p) not in tables}
+        sparse = [p for p in named.values() if id(p) in tables]
+        edges = {
+            id(parameter)
+            for module in model.modules()
+            if isinstance(module, nn.Embedding) or getattr(module, "edge", False)  # `jensen.nets.initial.at_the_edge`
+            for parameter in module.parameters(recurse=False)
+        }
+        muon = settings.optimiser == "muon"
+        matrices = [p for p in dense.values() if p.ndim > 1 and id(p) not in edges] if muon else []
+        rest = [p for p in dense.values() if not any(p is matrix for matrix in matrices)]
+        optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                rest,
+                lr=settings.learning_rate,
+                eps=settings.adam_epsilon,
+                weight_decay=settings.weight_decay,
+                fused=True,
+            )
+        ]
+        if matrices:
+            optimisers.append(Muon(matrices, settings.learning_rate))
+        if sparse:
+            optimisers.append(torch.optim.SparseAdam(sparse, lr=settings.learning_rate, eps=settings.adam_epsilon))
+        ema = ExponentialMovingAverage(dense, settings.ema_decay) if settings.ema_decay else None
+        return cls(
+            model,
+            optimisers,
+            ema,
+            micro_batch_size=settings.micro_batch_size,
+            scaler=torch.amp.GradScaler(next(model.parameters()).device.type)
+            if settings.precision == "float16"
+            else None,
+            dense=list(dense.values()),
+            tables=sparse,
+        )
+
+    def leaves_out(self, number: int) -> bool:
+        """Whether step `number`, counted from 1, is passed over."""
+        return any(steps.first <= number <= steps.last for steps in self.left_out)
