@@ -127,19 +127,20 @@ def _needing(rows: int, parameter: nn.Parameter, error: Exception, seen: list[in
 )
 def test_the_size_is_halved_until_it_fits_and_no_gradient_is_left_over(error: Exception) -> None:
     parameter, seen = nn.Parameter(torch.zeros(2)), list[int | None]()
-    assert in_fitting_parts(_needing(13, parameter, error, seen), partial(drop_gradients, [parameter]), 100, None) == (
+    forget = partial(drop_gradients, [parameter])
+    assert in_fitting_parts(_needing(13, parameter, error, seen), forget, 100, None) == (
         "done",
         13,
     )
     assert seen == [None, 50, 25, 13]
     parameter.grad = None
-    assert in_fitting_parts(_needing(13, parameter, error, seen), partial(drop_gradients, [parameter]), 100, 13) == (
+    assert in_fitting_parts(_needing(13, parameter, error, seen), forget, 100, 13) == (
         "done",
         13,
     )
     parameter.grad = None
     with pytest.raises(InputError, match=r"single example; set training\.activation_checkpointing"):
-        in_fitting_parts(_needing(0, parameter, error, seen), partial(drop_gradients, [parameter]), 100, None)
+        in_fitting_parts(_needing(0, parameter, error, seen), forget, 100, None)
 
 
 @pytest.mark.parametrize(
