@@ -119,7 +119,7 @@ def training(data: str, place: str, hidden: int) -> Callable[[], None]:
 
     from jensen.data.options import ReadOptions
     from jensen.recipe.build import build_model, load_dataset
-    from jensen.recipe.settings import VAERecipe, VAESettings
+    from jensen.recipe.vae.settings import VAERecipe, VAESettings
     from jensen.training.loop import steps
     from jensen.training.settings import TrainingSettings
     from jensen.training.state import TrainingState

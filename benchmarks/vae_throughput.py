@@ -41,7 +41,7 @@ from jensen.data.examples import Dataset
 from jensen.model import Batch
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.loop import steps
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState

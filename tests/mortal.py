@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jensen
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.families import Recipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 
 TRAINING = {
     "steps": 60,

@@ -16,7 +16,8 @@ from jensen.cli import main
 from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
-from jensen.recipe.settings import TrainingSettings, VAERecipe
+from jensen.recipe.settings import TrainingSettings
+from jensen.recipe.vae.settings import VAERecipe
 
 HUGE = 1 << 45  # bytes: 32 TiB
 

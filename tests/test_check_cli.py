@@ -11,7 +11,8 @@ import jensen
 from jensen.cli import main
 from jensen.errors import InputError
 from jensen.features.sample_metrics import SampleMetrics
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.report.sample_metrics import metrics_section
 
 BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "ema_decay": None}

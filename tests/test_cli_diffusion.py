@@ -15,7 +15,7 @@ import torch
 
 import jensen
 from jensen.cli import main
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.training.log import read_lines
 from jensen.training.settings import TrainingSettings
 

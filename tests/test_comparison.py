@@ -22,7 +22,9 @@ from jensen.evaluation.settings import EvaluationSettings
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.families import Recipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.report.comparison import comparison_groups, difference, write_comparison
 from jensen.report.results import Results
 from jensen.report.run_report import write_report

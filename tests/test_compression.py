@@ -13,11 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jensen.cli.compression import compression_section
 from scipy import stats
 
 import jensen
 from jensen.cli import main
-from jensen.cli.compression import compression_section
 from jensen.compression import (
     ChainCodec,
     Stack,
@@ -50,7 +50,8 @@ from jensen.likelihood import (
     LearnedScale,
 )
 from jensen.nets import MLP
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.vae import VAE, AmortisedPosterior
 
 SHAPE = (1, 4, 4)

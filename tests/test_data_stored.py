@@ -27,7 +27,8 @@ from jensen.data.stored import DENSE, Ahead, FileRows, OpenFile, Stored
 from jensen.errors import InputError
 from jensen.evaluation.scores import examples_digest, score
 from jensen.recipe.build import build_model
-from jensen.recipe.settings import TrainingSettings, VAERecipe
+from jensen.recipe.settings import TrainingSettings
+from jensen.recipe.vae.settings import VAERecipe
 from jensen.training.loop import steps
 from jensen.training.state import TrainingState
 

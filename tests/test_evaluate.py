@@ -27,7 +27,7 @@ from jensen.evaluation.settings import EvaluationSettings
 from jensen.likelihood import FixedScale, GaussianLikelihood
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, generator, normal_per_example
-from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.vae import VAE, AmortisedPosterior
 
 # ---------------------------------------------------------------------------------------------- probabilistic PCA

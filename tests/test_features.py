@@ -25,7 +25,7 @@ from jensen.features.settings import ClassifierSettings
 from jensen.features.store import describe, load_classifier, save_classifier
 from jensen.randomness import generator
 from jensen.recipe.build import build_model
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Sampler
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, Sampler
 from jensen.report.distances import LOOKS, distances_chart, distances_table
 
 SHORT = ClassifierSettings(visits=400, batch_size=40)

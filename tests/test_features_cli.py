@@ -11,7 +11,8 @@ from PIL import Image
 import jensen
 from jensen.cli import features as commands
 from jensen.cli import main
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 
 BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "ema_decay": None}
 TINY = DiffusionSettings(network="mlp", width=16, depth=1, noise_schedule="linear-beta", chain_steps=50, bound_terms=5)

@@ -37,14 +37,9 @@ from jensen.compression.archive import DIGEST, MAGIC, pack, unpack
 from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
-from jensen.recipe.settings import (
-    DiffusionRecipe,
-    DiffusionSettings,
-    DiffusionTraining,
-    VAERecipe,
-    VAESettings,
-    read_recipe,
-)
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
+from jensen.recipe.families import read_recipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import Record
 from jensen.training.settings import TrainingSettings
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 import jensen
 from jensen.cli import main
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 
 BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "ema_decay": None}
 SMALL = VAESettings(latent_dims=2, hidden=(8,), fit_steps=5)

@@ -17,7 +17,8 @@ from jensen.errors import InputError, out_of_memory
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, PatchTransformer, ResidualMLP, UNet
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.gradient import drop_gradients, gradient
 from jensen.training.loop import batch_at
 from jensen.training.memory import in_fitting_parts, piecewise, recompute_activations

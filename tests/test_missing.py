@@ -18,7 +18,8 @@ from jensen.likelihood import Bernoulli, Categorical, DiscretisedGaussian, Discr
 from jensen.model import Batch
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model
-from jensen.recipe.settings import DiffusionRecipe, VAERecipe
+from jensen.recipe.diffusion.settings import DiffusionRecipe
+from jensen.recipe.vae.settings import VAERecipe
 from jensen.vae import PartlyObserved, PerDatapointPosterior
 from jensen.vae.missing import PartialObservation
 

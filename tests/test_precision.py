@@ -19,7 +19,9 @@ from jensen.errors import InputError
 from jensen.model import Batch, Loss
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.families import Recipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from jensen.training.fit import fit, validation_bound
 from jensen.training.gradient import gradient, optimise

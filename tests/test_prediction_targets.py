@@ -280,7 +280,7 @@ def test_diffusion_says_that_it_learns_no_targets(tmp_path: Path, capsys) -> Non
 
 
 def test_a_run_with_targets_resumes_as_if_it_had_never_stopped(tmp_path: Path) -> None:
-    from jensen.recipe.settings import VAERecipe, VAESettings
+    from jensen.recipe.vae.settings import VAERecipe, VAESettings
 
     np.savez(tmp_path / "d.npz", x=TEST_X[:60], y=TEST_Y[:60])
     model = VAESettings(latent_dims=2, hidden=(4,), predict="target")

@@ -7,7 +7,7 @@ import pytest
 
 from jensen.nets import ResidualMLP, UNet
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 
 DATA = {
     "bytes": (np.arange(20 * 28 * 28, dtype="uint8").reshape(20, 28, 28), UNet, {"octaves": 8, "patch": (2, 2)}, 0.5),

@@ -19,7 +19,9 @@ from jensen.evaluation.evaluation import evaluate
 from jensen.evaluation.settings import EvaluationSettings
 from jensen.randomness import generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, Recipe, VAERecipe, VAESettings, read_recipe
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.families import Recipe, read_recipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.report.again import toml
 from jensen.report.charts import label_symbols, latent_plane, loss_curve, marginals, plane
 from jensen.report.results import Results

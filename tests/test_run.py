@@ -15,7 +15,7 @@ import torch
 
 import jensen
 from jensen.errors import InputError
-from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.settings import TrainingSettings
 
 TINY = VAERecipe(

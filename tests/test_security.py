@@ -13,7 +13,8 @@ import pytest
 import jensen
 from jensen.cli import main
 from jensen.errors import InputError
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 
 BRIEF = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2, "sample_every": 2, "log_every": 1}
 TINY = DiffusionSettings(network="mlp", width=8, depth=1, chain_steps=20, bound_terms=3, sampling_steps=2)

@@ -10,7 +10,7 @@ import pytest
 
 import jensen
 from jensen.cli import main
-from jensen.recipe.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.records import write_file
 from jensen.report.charts import save_chart
 

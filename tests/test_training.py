@@ -13,7 +13,9 @@ from torch import nn
 from jensen.errors import InputError
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, Recipe, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
+from jensen.recipe.families import Recipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.records import write_file
 from jensen.training.checkpoint import Record, best_checkpoint, checkpoints, load_checkpoint, load_weights
 from jensen.training.ema import ExponentialMovingAverage

@@ -1,23 +1,33 @@
 """jensen: variational autoencoders and diffusion models whose numbers you can trust.
 
-The reading order is the lecture's, a chapter a module:
+The reading order is the lecture's, a chapter a module; the numbers are its sections:
 
+    errors           errors for the reader
+    randomness       random numbers as pure functions of a seed
+    processes        what several processes share and agree on
+    progress         how far the work has come
+    records          files written whole or not at all, and typed values in them
     gaussian      1  normal densities, KL, entropy, the linear Gaussian model
     expectation   2  minimise E_{N(mu, Sigma)} f(x) by reparameterised gradients
-    likelihood    3  p(x|z): Gaussian, Bernoulli, discretised, categorical
-    bound         4  the ELBO and the importance-weighted bound, with standard errors
-    model         5  the contract of a latent-variable model
-    mixture          exact Gaussian mixtures
-    vae           6  the variational autoencoder
-    diffusion     7  the diffusion model
-    nets          9  networks that know no probability
-    data         10  formats in, tensors and a DataSpec out
-    training     11  the training loop, checkpoints, log
-    evaluate     12  bounds on a test set, report
-    features         a classifier, the Fréchet distance between what it sees
-    recipe       13  a typed configuration that becomes a model, data and training
-    run              a run's folder: train, resume, load
-    cli          14  the command line
+    likelihood       p(x|z): Gaussian, Bernoulli, discretised, categorical
+    pareto           the tail of importance weights
+    bound         3  the ELBO, importance-weighted and annealed estimates, with standard errors
+    model            the contract of a latent-variable model
+    mixture          exact small models, by which everything is tested
+    vae           4  the variational autoencoder
+    diffusion     5  the diffusion model
+    nets             networks that know no probability
+    compression      the bound as a codelength
+    data             formats in, tensors and a DataSpec out
+    training         the training loop, checkpoints, log
+    evaluation       bounds on a test set, as numbers
+    features         a classifier of the data; what its features say of samples
+    inference        p(y|x), and what is missing of x
+    report           values shown: a page, pictures, tables
+    recipe           a typed configuration that becomes a model, data and training; the table of families
+    run              a run is a folder: create, load, train, resume
+    commands         the verbs: one file each, a function of a run
+    cli              parse, call, print
 
 Importing `jensen` imports none of them; a name is fetched when it is first used.
 """
@@ -26,27 +36,78 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jensen.commands.compare import compare
+    from jensen.commands.compress import compress
+    from jensen.commands.decompress import decompress
+    from jensen.commands.evaluate import evaluate
+    from jensen.commands.features_check import features_check
+    from jensen.commands.features_distance import features_distance
+    from jensen.commands.features_train import features_train
+    from jensen.commands.impute import impute
+    from jensen.commands.info import info
+    from jensen.commands.predict import predict
+    from jensen.commands.reconstruct import reconstruct
+    from jensen.commands.referee import referee
+    from jensen.commands.sample import sample
+    from jensen.commands.score import score
+    from jensen.data.check import check
     from jensen.errors import InputError
-    from jensen.recipe.settings import DiffusionRecipe, VAERecipe
+    from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
+    from jensen.features.settings import ClassifierSettings
+    from jensen.recipe.diffusion.settings import DiffusionRecipe
+    from jensen.recipe.family import ImputationWish
+    from jensen.recipe.vae.settings import VAERecipe
     from jensen.run import Run, load, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["DiffusionRecipe", "InputError", "Run", "VAERecipe", "load", "resume", "train"]
+__all__ = [
+    "ClassifierSettings",
+    "DiffusionRecipe",
+    "EvaluationSettings",
+    "ImputationWish",
+    "InputError",
+    "RefereeSettings",
+    "Run",
+    "VAERecipe",
+    "check",
+    "compare",
+    "compress",
+    "decompress",
+    "evaluate",
+    "features_check",
+    "features_distance",
+    "features_train",
+    "impute",
+    "info",
+    "load",
+    "predict",
+    "reconstruct",
+    "referee",
+    "resume",
+    "sample",
+    "score",
+    "train",
+]
 
 _HOMES = {
+    "ClassifierSettings": "jensen.features.settings",
+    "DiffusionRecipe": "jensen.recipe.diffusion.settings",
+    "EvaluationSettings": "jensen.evaluation.settings",
+    "ImputationWish": "jensen.recipe.family",
     "InputError": "jensen.errors",
-    "DiffusionRecipe": "jensen.recipe.settings",
-    "VAERecipe": "jensen.recipe.settings",
-    "Run": "jensen.run",
-    "load": "jensen.run",
-    "resume": "jensen.run",
-    "train": "jensen.run",
+    "RefereeSettings": "jensen.evaluation.settings",
+    "VAERecipe": "jensen.recipe.vae.settings",
+    "check": "jensen.data.check",
+    **dict.fromkeys(("Run", "load", "resume", "train"), "jensen.run"),
 }
+_VERBS = set(__all__) - set(_HOMES)  # each in the file of its name
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _VERBS:
+        return getattr(import_module(f"jensen.commands.{name}"), name)
     raise AttributeError(f"module 'jensen' has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -23,12 +23,14 @@ from pydantic import BaseModel, ValidationError
 from jensen import processes
 from jensen.data.examples import Dataset, Examples
 from jensen.data.load import load_again, load_split, read_examples
-from jensen.data.options import Streaming
+from jensen.data.options import Split, Streaming
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.settings import Recipe, VAERecipe, explain, read_recipe
+from jensen.recipe.families import family_of, read_recipe
+from jensen.recipe.family import AbstractFamily
+from jensen.recipe.settings import AbstractRecipe, explain
 from jensen.records import write_file
 from jensen.training.checkpoint import (
     best_checkpoint,
@@ -38,6 +40,7 @@ from jensen.training.checkpoint import (
     load_checkpoint,
     load_weights,
     set_aside,
+    step_of,
 )
 from jensen.training.fit import fit
 from jensen.training.log import read_lines
@@ -53,15 +56,30 @@ class Run:
     """A trained model with everything that made it."""
 
     folder: Path
-    recipe: Recipe
+    recipe: AbstractRecipe
     spec: DataSpec
     model: AbstractLatentVariableModel
     checkpoint: Path
 
     @property
+    def family(self) -> AbstractFamily[Any, Any]:
+        """What the run's family of models provides beside the model."""
+        return family_of(self.recipe)
+
+    @property
     def step(self) -> int:
         """The training step that the weights are from."""
-        return int(self.checkpoint.name.removeprefix("step-"))
+        return step_of(self.checkpoint)
+
+    @property
+    def trained_steps(self) -> int:
+        """The number of training steps that were made and saved."""
+        return step_of(checkpoints(self.folder / CHECKPOINTS)[-1])
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its planned end, or stopped early by its own rule."""
+        return is_finished(self.folder / CHECKPOINTS, self.recipe.training.steps)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -73,21 +91,23 @@ class Run:
         """The data that the run was trained on, read again; `InputError` if they have changed."""
         return load_again(self.spec)
 
-    def examples(self, source: str | None = None, split: Literal["train", "validation", "test"] = "test") -> Examples:
-        """All examples of `source` read under the run's rules, or a split of the run's own data."""
-        return load_split(self.spec, split) if source is None else read_examples(source, self.spec)
+    def examples(
+        self, data: Any = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
+    ) -> Examples:
+        """All examples of `data` read under the run's rules, or, by default, a split of the run's own data.
 
-    @cached_property
-    def label_counts(self) -> tuple[int, ...] | None:
-        """How many training examples each class has; a run from before it was recorded reads its data again."""
-        if self.spec.label_counts is not None or self.spec.classes is None:
-            return self.spec.label_counts
-        labels = self.dataset.train.labels
-        assert labels is not None
-        return tuple(torch.bincount(labels, minlength=self.spec.classes).tolist())
+        `only_known_y` and `missing` are about `data` alone, see `jensen.data.load.read_examples`.
+        """
+        if data is None:
+            return load_split(self.spec, split)
+        return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
+
+    def source(self, data: Any = None, split: Split = "test") -> str:
+        """What `examples` of the same arguments are, in words."""
+        return f"{self.spec.source}, {split} split" if data is None else str(data)
 
 
-def train(recipe: Recipe, out: str | Path) -> Run:
+def train(recipe: AbstractRecipe, out: str | Path) -> Run:
     """Train by `recipe` into the new folder `out`; gives the run with its best weights.
 
     Raises `InputError` before anything is written where the recipe, the data or `out` cannot be used. Ctrl-C and
@@ -148,7 +168,16 @@ def load(folder: str | Path) -> Run:
     return Run(folder, recipe, spec, model.eval(), best)
 
 
-def _start(recipe: Recipe, spec: DataSpec) -> TrainingState:
+def opened(folder: str | Path) -> Run:
+    """`load`, on the GPU where there is one; on the CPU with as many threads as the training had."""
+    run = load(folder)
+    torch.set_num_threads(run.recipe.training.threads)
+    if torch.cuda.is_available() and run.recipe.training.device != "cpu":
+        run.model.to("cuda")
+    return run
+
+
+def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
     """Nothing trained yet, on the device that training is for; `InputError` where this machine has no such device."""
     processes.agree("the data's fingerprints", spec.fingerprint)
     with processes.together():
@@ -161,7 +190,7 @@ def _start(recipe: Recipe, spec: DataSpec) -> TrainingState:
     return TrainingState.start(model, recipe.training)
 
 
-def _check_shares(recipe: Recipe, device: torch.device) -> None:
+def _check_shares(recipe: AbstractRecipe, device: torch.device) -> None:
     """Raises `InputError` for a recipe that cannot be trained by as many processes as there are."""
     training, count = recipe.training, processes.count()
     if training.batch_size % count:
@@ -170,18 +199,10 @@ def _check_shares(recipe: Recipe, device: torch.device) -> None:
             f"batch_size {training.batch_size} on {count} processes: expected a multiple of {count}, equal parts for "
             f"all; give {nearest}, or start as many processes as divide it"
         )
-    if count > 1 and isinstance(recipe, VAERecipe) and recipe.model.free_bits:
-        raise InputError(f"free_bits on {count} processes: it is about the mean of a whole batch; train with one")
-    sharded = training.sharding != "none"
-    table = isinstance(recipe, VAERecipe) and recipe.model.posterior == "per-datapoint"
-    if count > 1 and table and (sharded or device.type == "cuda"):
-        raise InputError(
-            f"posterior per-datapoint on {count} processes: the sparse gradients of its table are averaged on CPUs, "
-            "with sharding none; choose device cpu and that, or posterior amortised"
-        )
+    family_of(recipe).check_processes(recipe, count, device.type)
 
 
-def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Dataset) -> Run:
+def _continue(folder: Path, recipe: AbstractRecipe, state: TrainingState, dataset: Dataset) -> Run:
     with _interruptible() as interrupted, _threads(recipe.training.threads):
         fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
         if interrupted():
@@ -194,7 +215,7 @@ def _continue(folder: Path, recipe: Recipe, state: TrainingState, dataset: Datas
 
 
 @contextmanager
-def _alone(folder: Path, recipe: Recipe) -> Iterator[None]:
+def _alone(folder: Path, recipe: AbstractRecipe) -> Iterator[None]:
     """Within, nobody else trains the run; the lock goes with the process that holds it, however that ends.
 
     A finished run needs none, so that it may lie in a folder that can only be read.
@@ -224,7 +245,7 @@ def _check_new(folder: Path) -> None:
         raise InputError(f"--out {folder} holds {held} already; give a new folder{further}")
 
 
-def _establish(folder: Path, recipe: Recipe, spec: DataSpec) -> None:
+def _establish(folder: Path, recipe: AbstractRecipe, spec: DataSpec) -> None:
     """Make the folder that of a run, which it is from the moment that the recipe is there."""
     _check_new(folder)
     try:
@@ -257,7 +278,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def recipe_of(folder: Path) -> Recipe:
+def recipe_of(folder: Path) -> AbstractRecipe:
     """The recipe that the run in `folder` was made by.
 
     Raises InputError for links out of the run, through which files elsewhere would be read or replaced.

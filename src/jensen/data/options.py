@@ -12,6 +12,9 @@ PreparationWish = PreparationName | str | Callable[[int | None], PreparationName
 """A preparation by name, chosen from the data's number of levels (None: floats), or the default for them."""
 
 
+Split = Literal["train", "validation", "test"]
+"""Which part of a run's own data."""
+
 Streaming = Literal["auto", "always", "never"]
 """Whether examples stay on disk."""
 

@@ -66,6 +66,11 @@ class DataSpec(BaseModel):
 
     preparation: AnyPreparation
 
+    def label_name(self, label: int) -> str:
+        """The name of a label: its number, if the labels have no names."""
+        names = self.label_names or ()
+        return names[label] if label < len(names) else str(label)
+
     @field_validator("counts")
     @classmethod
     def _of_all_splits(cls, counts: dict[str, int]) -> dict[str, int]:

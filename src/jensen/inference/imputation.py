@@ -5,16 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jensen.diffusion.model import DiffusionModel
 from jensen.errors import InputError
-from jensen.inference.impute_diffusion import TwistedParticles
-from jensen.inference.impute_mixture import ExactConditional
-from jensen.inference.impute_vae import MetropolisWithinGibbs
 from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation
-from jensen.mixture import GaussianMixture
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
-from jensen.vae import VAE
 
 NUMBERS = 1 << 20  # of x, copies of examples counted, that are worked on together: changes memory, never a draw
 
@@ -24,22 +18,21 @@ def impute(
     model: AbstractLatentVariableModel,
     x: Tensor,
     mask: Tensor,
+    imputer: AbstractImputer,
     *,
     draws: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
-    method: AbstractImputer | None = None,
 ) -> Imputation:
     """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
 
     `mask`, bool of the shape of x or of one example, is True where x is observed: these entries stay what they are,
-    bit for bit; what x holds elsewhere is never looked at. `method` is by default the family's asymptotically exact one
-    (`usual_imputer`). The draws for example i are a pure function of (seed, index[i], draws), whatever its batch;
-    `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, an example of which nothing
-    is observed, an observed value that is not finite, and a model that cannot impute.
+    bit for bit; what x holds elsewhere is never looked at. `imputer` is a method of the model's family. The draws for
+    example i are a pure function of (seed, index[i], draws), whatever its batch; `index` defaults to 0..batch-1. Raises
+    `InputError` for a mask of another shape or type, an example of which nothing is observed, an observed value that is
+    not finite, and a model of another family than the imputer's.
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
-    imputer = method or usual_imputer(model)
     numbers = list(range(len(x))) if index is None else index.tolist()
     given = torch.where(observed, x, torch.nan)
     size = max(1, NUMBERS // (imputer.copies(draws) * x[0].numel()))
@@ -52,17 +45,6 @@ def impute(
     names = parts[0].diagnostics
     diagnostics = {name: torch.cat([part.diagnostics[name] for part in parts]) for name in names}
     return Imputation(torch.cat([part.draws for part in parts], 1), diagnostics)
-
-
-def usual_imputer(model: AbstractLatentVariableModel) -> AbstractImputer:
-    """The asymptotically exact method of the model's family, with its usual settings."""
-    if isinstance(model, VAE):
-        return MetropolisWithinGibbs()
-    if isinstance(model, DiffusionModel):
-        return TwistedParticles()
-    if isinstance(model, GaussianMixture):
-        return ExactConditional()
-    raise InputError(f"a {type(model).__name__} cannot impute; expected a VAE, a diffusion model or a Gaussian mixture")
 
 
 def _checked(model: AbstractLatentVariableModel, x: Tensor, mask: Tensor, draws: int) -> Tensor:

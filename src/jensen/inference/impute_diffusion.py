@@ -83,6 +83,9 @@ class Replacement(AbstractImputer):
     resamplings: int = 5
     grid: AbstractGrid = field(default_factory=UniformLogSnr)
 
+    def __str__(self) -> str:
+        return f"replacement, {self.steps} steps, each {self.resamplings} times"
+
     def __post_init__(self) -> None:
         if self.steps < 2 or self.resamplings < 1:
             raise InputError(
@@ -134,6 +137,9 @@ class TwistedParticles(AbstractImputer):
     particles: int = 16
     steps: int = 100
     grid: AbstractGrid = field(default_factory=UniformLogSnr)
+
+    def __str__(self) -> str:
+        return f"twisted particles, {self.particles} in {self.steps} steps"
 
     def __post_init__(self) -> None:
         if self.steps < 2 or self.particles < 1:

@@ -33,6 +33,9 @@ class ImportanceResampling(AbstractImputer):
     samples: int = 1000
     prior_share: float = 0.1
 
+    def __str__(self) -> str:
+        return f"importance resampling, {self.samples} samples"
+
     def __post_init__(self) -> None:
         if self.samples < 1 or not 0 <= self.prior_share <= 1:
             raise InputError(
@@ -89,6 +92,9 @@ class MetropolisWithinGibbs(AbstractImputer):
 
     sweeps: int = 100
     start: ImportanceResampling = field(default_factory=ImportanceResampling)
+
+    def __str__(self) -> str:
+        return f"Metropolis within Gibbs, {self.sweeps} sweeps"
 
     def __post_init__(self) -> None:
         if self.sweeps < 1:

@@ -54,7 +54,7 @@ from jensen.diffusion.weighting import (
 )
 from jensen.errors import InputError
 from jensen.nets import PatchTransformer, ResidualMLP, UNet
-from jensen.recipe.settings import DiffusionSettings
+from jensen.recipe.diffusion.settings import DiffusionSettings
 
 
 def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionModel:

@@ -18,7 +18,7 @@ from jensen.likelihood import (
     LearnedScale,
 )
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder
-from jensen.recipe.settings import VAESettings
+from jensen.recipe.vae.settings import VAESettings
 from jensen.vae import (
     VAE,
     AbstractPosterior,

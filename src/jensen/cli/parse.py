@@ -1,0 +1,118 @@
+"""From words to the options of a command: tyro makes the flags from the options' fields."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import tyro
+from pydantic import BaseModel, ValidationError
+from tyro import _errors as tyro_errors  # its hook for mistakes, documented there, has no public name yet
+
+from jensen.commands.common import Command
+from jensen.commands.train import Train
+from jensen.errors import InputError
+from jensen.recipe.settings import explain
+
+ALIKE = 3  # flags suggested in place of an unknown one, at most
+
+
+def find(words: Sequence[str], commands: dict[str, type[Command]]) -> tuple[str | None, list[str]]:
+    """The command that the first words name (None: the overview is wanted), and the remaining words.
+
+    Raises `InputError` for an unknown command.
+    """
+    if not words or words[0] in ("-h", "--help", "help"):
+        return None, []
+    for length in (2, 1):
+        if (name := " ".join(words[:length])) in commands:
+            return name, list(words[length:])
+    longer = [name for name in commands if name.startswith(f"{words[0]} ")]
+    if longer and words[1:2] in ([], ["-h"], ["--help"]):
+        return None, []
+    given = " ".join(words[:2]) if longer else words[0]
+    raise InputError(f"unknown command {given!r}; expected one of {', '.join(longer or commands)}; see jensen --help")
+
+
+def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
+    """The options of the command `name` from its flags. Raises `InputError`, one line, for a mistake."""
+
+    def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
+        raise InputError(f"{_sentence(event, kind)}; see jensen {name} --help")
+
+    default = _defaults(kind, words) if issubclass(kind, Train) else tyro.MISSING
+    with tyro_errors.on_parse_error(refuse):
+        return tyro.cli(
+            kind,
+            prog=f"jensen {name}",
+            args=words,
+            default=default,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+
+
+def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
+    """The defaults of `train`: the values of the config file, if one is named, so that flags win over them."""
+    default = kind.model_fields["recipe"].default
+    for position, word in enumerate(words):
+        if word == "--config" and position + 1 < len(words):
+            return kind(recipe=default.from_file(Path(words[position + 1])))
+        if word.startswith("--config="):
+            return kind(recipe=default.from_file(Path(word.removeprefix("--config="))))
+    return kind(recipe=default)
+
+
+# ---------------------------------------------------------------------------------------------- mistakes
+
+
+def _sentence(event: tyro_errors.ParseErrorEvent, kind: type[Command]) -> str:
+    """What is wrong with the words, in one line."""
+    if isinstance(event, tyro_errors.MissingArgs):
+        arguments = [one.arg for one in event.missing_arguments]
+        missing = ", ".join(str(a.lowered.metavar) if a.is_positional() else a.display_name() for a in arguments)
+        return f"missing: {missing}"
+    if isinstance(event, tyro_errors.UnrecognizedArgs):
+        return _unknown(event.tokens, kind)
+    if isinstance(event, tyro_errors.InvalidChoice):
+        choices = sorted(set(event.choices) - {"None"})
+        return f"{event.argument.display_name()} {event.value}: expected one of {', '.join(choices)}"
+    if isinstance(event, tyro_errors.BadValue):
+        return f"{event.argument.display_name()}: expected {event.argument.lowered.metavar}"
+    if isinstance(event, tyro_errors.InstantiationFailure):
+        return _failure(event)
+    return f"the options of {event.prog} contradict each other"
+
+
+def _unknown(tokens: Sequence[str], kind: type[Command]) -> str:
+    alike: list[str] = []
+    for token in tokens:
+        if token.startswith("--"):
+            alike += difflib.get_close_matches(token.partition("=")[0], list(_flags(kind)), ALIKE)
+    meant = f"; perhaps you meant {' or '.join(dict.fromkeys(alike))}" if alike else ""
+    return f"unrecognized options: {' '.join(tokens)}{meant}"
+
+
+def _flags(kind: type[BaseModel]) -> Iterator[str]:
+    """The flags of a command: the names of its fields, and of those of the settings among them."""
+    for name, field in kind.model_fields.items():
+        inner = field.default if isinstance(field.default, BaseModel) else None
+        if inner is None:
+            yield f"--{name.replace('_', '-')}"
+        else:
+            yield from _flags(type(inner))
+
+
+def _failure(event: tyro_errors.InstantiationFailure) -> str:
+    """A value of the wrong type, or one that the options themselves refuse, for which tyro is handling their error."""
+    error = sys.exc_info()[1]
+    for cause in (error, error and error.__context__):
+        if isinstance(cause, ValidationError):
+            return explain(cause)
+    first = event.message.partition("\n")[0].rstrip(".")
+    if event.argument is None:
+        return first
+    given = re.findall(r"\[.*\]|'[^']*'", first)[-1:]
+    expected = str(event.argument.lowered.metavar).replace("{None}|", "").strip("{}")
+    return f"{event.argument.display_name()} {''.join(given) or first}: expected {expected}"

@@ -1,0 +1,50 @@
+"""What commands share: the options that many of them have. Imports no torch."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+import tyro
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from jensen.data.options import Split
+
+RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+class Command(BaseModel, ABC):
+    """The options of a command, and what the command line does with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    several_processes: ClassVar[bool] = False
+    """Whether several processes may work on it together."""
+
+    @abstractmethod
+    def execute(self) -> None:
+        """Do the work, write and print what came out."""
+
+
+class OfExamples(Command):
+    """A command about some examples: DATA, or a split of the run's own."""
+
+    data: str | None = None
+    """DATA to read under the run's rules. Default: the run's own test examples."""
+    split: Split | None = None
+    """Which of the run's own examples. Default: test."""
+
+    @property
+    def part(self) -> Split:
+        """The split of the run's own examples, if there is no `data`."""
+        return self.split or "test"
+
+    @property
+    def of_test(self) -> bool:
+        """Whether the examples are the run's own test examples: the records in the run's folder are about those."""
+        return self.data is None and self.part == "test"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.data is not None and self.split is not None:
+            raise ValueError(f"--split {self.split} is of the run's own examples; leave it out beside --data")
+        return self

@@ -1,0 +1,81 @@
+"""`jensen compare`: evaluations of several runs side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from jensen.commands.common import Command
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    from jensen.report.results import Results
+    from jensen.run import Run
+
+
+class Compare(Command):
+    """Show evaluations of several runs side by side: a table, and report.html."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN [RUN ...]")]
+    """The folders of runs that have been evaluated on their test examples; differences are to the first."""
+    out: Path
+    """The folder that gets report.html and pictures/."""
+
+    def execute(self) -> None:
+        """Print the table of several evaluated runs, write report.html."""
+        from rich.console import Console
+
+        from jensen.run import RECIPE, opened
+
+        if len(set(self.runs)) < 2 or len(set(self.runs)) < len(self.runs):
+            raise InputError(f"compare {' '.join(map(str, self.runs))}: expected at least two runs, each once")
+        if (self.out / RECIPE).exists():
+            raise InputError(f"--out {self.out} is a run, whose report would be lost; give another folder")
+        found = compare([opened(folder) for folder in self.runs])
+        page = found.save(self.out)
+        Console().print(found.table())
+        print(f"{page} written")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several evaluated runs; differences are to the first."""
+
+    results: "Sequence[Results]"
+
+    def table(self) -> Any:
+        """The bounds of every run, and the differences of their ELBOs, as a rich table."""
+        from jensen.report.comparison import comparison_table
+
+        return comparison_table(self.results)
+
+    def save(self, folder: str | Path, title: str = "") -> Path:
+        """Write report.html and its pictures into `folder`; gives the page's path."""
+        from jensen.report.pages import write_comparison
+
+        titles = " and ".join(results.title for results in self.results)
+        return write_comparison(Path(folder), self.results, title or titles)
+
+
+def compare(runs: "Sequence[Run]") -> Comparison:
+    """The evaluations in the runs' folders. Raises `InputError` for one that is not of the run's own test examples."""
+    names = [run.folder.name for run in runs]
+    titles = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+    return Comparison([_evaluated(run, title) for run, title in zip(runs, titles, strict=True)])
+
+
+def _evaluated(run: "Run", title: str) -> "Results":
+    """A run with the evaluation that lies in its folder."""
+    from jensen.commands.evaluate import Evaluated
+    from jensen.evaluation.saved import load_evaluation
+    from jensen.evaluation.scores import examples_digest
+
+    evaluation, examples = load_evaluation(run.folder), run.examples()
+    if examples_digest(examples) != evaluation.examples_digest:
+        raise InputError(
+            f"{run.folder} was evaluated on {evaluation.source}, not on its own test examples; "
+            f"make that with: jensen evaluate {run.folder}"
+        )
+    return Evaluated(run, examples, evaluation).shown(title, compared=True)

@@ -1,0 +1,190 @@
+"""`jensen compress`: examples into a file by a run's model, without loss."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt
+
+from jensen.commands.common import OfExamples, RunFolder
+from jensen.data.options import Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jensen.compression.codec import AbstractCodec, Encoded
+    from jensen.compression.codelength import Codelength
+    from jensen.run import Run
+
+RECORD = "compression.json"  # in the run's folder, for its report
+
+
+class Compress(OfExamples):
+    """Compress examples without loss by a trained model: the bound cashed in."""
+
+    run: RunFolder
+    """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""
+    out: Path
+    """The file to write; FILE.json beside it gets its sizes."""
+    examples: PositiveInt | None = None
+    """Number of examples, from the first. Default: all."""
+    steps: PositiveInt | None = None
+    """Diffusion: steps of the chain, each a network call for every example. Default: 100."""
+    batch_size: PositiveInt = 64
+    """Examples that go through the network together, at most."""
+    unchecked: bool = False
+    """Do not decompress the file to see that it gives the data back: half the time."""
+
+    def execute(self) -> None:
+        """Compress, see that it decompresses, write the file and its sizes beside it, print the table."""
+        from rich.console import Console
+
+        from jensen.records import refuse_existing_file, write_record
+        from jensen.report.codelength import codelength_table
+        from jensen.run import opened
+
+        record = self.out.with_name(f"{self.out.name}.json")
+        for path in (self.out, record):
+            refuse_existing_file(path)
+        run = opened(self.run)
+        found = compress(
+            run,
+            self.data,
+            split=self.part,
+            examples=self.examples,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            checked=not self.unchecked,
+        )
+        found.save(self.out)
+        sizes = found.codelength
+        for path in (record, *([run.folder / RECORD] if self.of_test else [])):
+            write_record(path, sizes)
+        Console().print(codelength_table(sizes))
+        back = sizes.seconds_back and f", {_rounded(sizes.examples / sizes.seconds_back)} a second back again"
+        print(f"{_rounded(sizes.examples / sizes.seconds)} examples a second{back or ''}")
+        print(f"{self.out} and {record} written; the file holds no labels")
+
+
+def _rounded(number: float) -> str:
+    """Three digits or more, never as a power of ten.
+
+    >>> _rounded(2534.7), _rounded(3.5678)
+    ('2,535', '3.57')
+    """
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed file's bytes, and how long it came out."""
+
+    content: bytes
+    codelength: "Codelength"
+
+    def save(self, out: str | Path) -> None:
+        """Write the file."""
+        from jensen.records import write_file
+
+        out = Path(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(out, self.content)
+
+
+def compress(
+    run: "Run",
+    data: Any = None,
+    *,
+    split: Split = "test",
+    examples: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 64,
+    checked: bool = True,
+) -> Compressed:
+    """`data`, by default a split of the run's own examples, coded by the run's model; labels are not kept.
+
+    `checked`: it is decompressed to see that it gives the data back. Raises `InputError` for a model without a mass
+    over levels, for data that it sees binarised, and where the data do not come back.
+    """
+    import torch
+
+    from jensen.commands.decompress import exactly, model_digest, restored
+    from jensen.compression.archive import Header, Machine, data_digest, pack, runs
+    from jensen.compression.codec import encode
+
+    codec: AbstractCodec = run.family.codec(run.model, steps)
+    raw = run.examples(data, split)[:examples].x[:]
+    symbols = _symbols(run, codec, raw)
+    began = time.perf_counter()
+    with exactly(torch.get_num_threads()):
+        encoded = encode(codec, symbols, batch_size)
+    seconds, seconds_back = time.perf_counter() - began, None
+    header = Header(
+        shape=run.spec.shape,
+        dtype=run.spec.dtype,
+        count=len(raw),
+        batches=runs(encoded.batches),
+        steps=codec.steps,
+        model=model_digest(run),
+        data=data_digest(raw.numpy()),
+        machine=Machine.here(run.model.device),
+    )
+    content = pack(header, encoded.words)
+    if checked:
+        began = time.perf_counter()
+        restored(run, content, "the file")
+        seconds_back = time.perf_counter() - began
+    sizes = _codelength(run, codec, raw, encoded, len(content))
+    timed = {"source": run.source(data, split), "seconds": seconds, "seconds_back": seconds_back}
+    return Compressed(content, sizes.model_copy(update=timed))
+
+
+def _codelength(run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Encoded", size: int) -> "Codelength":
+    """Everything but the source and the times."""
+    from jensen.compression.codelength import Codelength
+    from jensen.compression.others import sizes_of_others
+
+    bound_bits = -float(encoded.bound.sum()) / math.log(2)
+    return Codelength(
+        source="",
+        weights=run.step,
+        examples=len(raw),
+        dimensions=math.prod(run.spec.shape),
+        steps=codec.steps,
+        file_bytes=size,
+        stack_bits=32 * len(encoded.words),
+        initial_bits=encoded.initial_bits,
+        bound_bits=bound_bits,
+        overhead_error=encoded.excess_error / bound_bits,
+        batches=len(encoded.batches),
+        seconds=0.0,
+        seconds_back=None,
+        others=sizes_of_others(raw.numpy(), run.spec.levels),
+    )
+
+
+def _symbols(run: "Run", codec: "AbstractCodec", raw: "Tensor") -> "Tensor":
+    """The model's levels of raw examples, in the raw dtype. Raises `InputError` if the model sees less than the data.
+
+    Nothing is lost if raw examples come back from the levels bit for bit.
+    """
+    import numpy as np
+    import torch
+
+    from jensen.errors import InputError
+    from jensen.randomness import Noise, Stream, generator
+
+    preparation, noise = run.spec.preparation, Noise(generator(0, Stream.EVALUATION))
+    parts = []
+    for chunk in raw.split(1000):
+        symbols = codec.symbols(preparation(chunk, noise))
+        if not np.array_equal(preparation.to_raw(codec.prepared(symbols)), chunk.numpy()):
+            how = "" if preparation.deterministic else ", anew at every visit"
+            raise InputError(
+                f"{run.folder} sees its data binarised ({preparation.kind}){how}, so they could not be restored; "
+                "compress data that are binary, or by a run with --likelihood discretised-logistic"
+            )
+        parts.append(symbols.to(raw.dtype))
+    return torch.cat(parts)

@@ -1,0 +1,26 @@
+"""`jensen data check`: what DATA holds, and what would be refused and why."""
+
+from typing import Annotated
+
+import tyro
+
+from jensen.commands.common import Command
+from jensen.data.options import ReadOptions
+from jensen.errors import InputError
+
+
+class DataCheck(Command):
+    """Say what DATA holds, and what would be refused and why."""
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
+    read: ReadOptions = ReadOptions()
+
+    def execute(self) -> None:
+        """Print what DATA is; exit status 2 if it would be refused."""
+        from jensen.data.check import check
+
+        report = check(self.data, self.read)
+        print("\n".join(report.lines()))
+        if not report.good:
+            raise InputError(f"{self.data} would be refused: {len(report.problems)} problem(s), listed above")

@@ -1,0 +1,163 @@
+"""`jensen evaluate`: bounds on log p(x) over a test set, as numbers, a table and a report."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from jensen.commands.common import OfExamples, RunFolder
+from jensen.data.options import Split
+from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
+
+if TYPE_CHECKING:
+    from jensen.bound import Estimate
+    from jensen.data.examples import Examples
+    from jensen.evaluation.evaluation import Evaluation
+    from jensen.evaluation.referee import Verdict
+    from jensen.report.results import Results
+    from jensen.run import Run
+
+RECOGNISED = 500  # samples that the classifier is shown
+
+
+class Evaluate(OfExamples):
+    """Bound log p(x) on a test set: a table, evaluation.json and report.html."""
+
+    several_processes: ClassVar[bool] = True
+
+    run: RunFolder
+    """The folder of the run."""
+    settings: EvaluationSettings = EvaluationSettings()
+    referee: bool = False
+    """Compare every estimate of log p(x) on the same few examples, with what each costs: referee.json."""
+    comparison: RefereeSettings = RefereeSettings()
+
+    def execute(self) -> None:
+        """Evaluate, print the table, write evaluation.json and report.html; with --referee also referee.json."""
+        from jensen import processes
+        from jensen.commands.referee import referee
+        from jensen.errors import InputError
+        from jensen.report.further import further_records
+        from jensen.run import opened
+
+        with processes.together():
+            run = opened(self.run)
+            further_records(run.folder, run.step)  # first, so that a damaged record costs no evaluation
+            if not self.referee and self.comparison != RefereeSettings():
+                changed = self.comparison.model_dump(exclude_defaults=True)
+                given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+                raise InputError(f"{given} without --referee: says how estimates are compared; add --referee")
+
+        def judged() -> "Verdict | None":
+            if not self.referee:
+                return None
+            samples, seed = self.settings.samples, self.settings.seed
+            return referee(run, self.data, split=self.part, settings=self.comparison, samples=samples, seed=seed)
+
+        verdict = processes.on_main(judged)
+        found = evaluate(run, self.data, split=self.part, settings=self.settings)
+        processes.on_main(lambda: _show(replace(found, verdict=verdict)))
+
+
+def _show(found: "Evaluated") -> None:
+    from rich.console import Console
+
+    page = found.save()
+    Console().print(found.table())
+    if found.verdict:
+        from jensen.report.referee import verdict_table
+
+        Console().print(verdict_table(found.verdict))
+    print(f"{found.run.folder / 'evaluation.json'} and {page} written")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What was measured of a run on `examples`; `verdict` is the referee's, where it was asked."""
+
+    run: "Run"
+    examples: "Examples"
+    evaluation: "Evaluation"
+    verdict: "Verdict | None" = None
+
+    def table(self) -> Any:
+        """Bounds, terms and gaps with their errors, as a rich table."""
+        from jensen.report.bounds import table
+
+        return table(self.evaluation)
+
+    def save(self) -> Path:
+        """Write evaluation.json, scores.npz, report.html and its pictures into the run; gives the page's path."""
+        from jensen.evaluation.referee import save_verdict
+        from jensen.evaluation.saved import save_evaluation
+        from jensen.report.further import further_records
+        from jensen.report.pages import write_report
+
+        if self.verdict:
+            save_verdict(self.run.folder, self.verdict)
+        save_evaluation(self.run.folder, self.evaluation)
+        further = replace(further_records(self.run.folder, self.run.step), verdict=self.verdict)
+        return write_report(self.results, further)
+
+    @cached_property
+    def results(self) -> "Results":
+        """All that the run's report shows."""
+        return self.shown(self.run.folder.name)
+
+    def shown(self, title: str, *, compared: bool = False) -> "Results":
+        """What a page shows of the run: everything for a report, less where several runs are `compared`."""
+        from jensen.evaluation.exhibits import make_exhibits
+        from jensen.report.results import Results
+
+        run, evaluation = self.run, self.evaluation
+        scores, seed = evaluation.scores, evaluation.settings.seed
+        assert scores is not None  # `evaluate` and `load_evaluation` give them
+        selection = run.family.words.selection(run.spec.layout == "image", compared=compared)
+        labels = self.examples.labels
+        return Results(
+            title=title,
+            folder=run.folder,
+            words=run.family.words,
+            recipe=run.recipe.model_dump(mode="json"),
+            spec=run.spec,
+            metrics=run.metrics,
+            evaluation=evaluation,
+            exhibits=make_exhibits(run.model, self.examples, run.spec.preparation, scores, selection, seed),
+            trained_steps=run.trained_steps,
+            weights_step=run.step,
+            finished=run.finished,
+            labels=None if labels is None else labels[scores.index],
+            recognition=_recognition(run, seed),
+        )
+
+
+def evaluate(
+    run: "Run", data: Any = None, *, split: Split = "test", settings: EvaluationSettings | None = None
+) -> Evaluated:
+    """Bounds on log p(x) of `data`, by default of a split of the run's own examples, with their standard errors.
+
+    Several processes share the work.
+    """
+    from jensen import processes
+    from jensen.evaluation.evaluation import evaluate as measure
+
+    with processes.together():
+        examples = run.examples(data, split)
+    source = run.source(data, split)
+    found = measure(run.model, examples, run.spec.preparation, settings or EvaluationSettings(), source)
+    return Evaluated(run, examples, found)
+
+
+def _recognition(run: "Run", seed: int) -> "Estimate | None":
+    """How often the run's classifier sees in a sample the label that was asked for; None without a classifier."""
+    import torch
+
+    from jensen.features.classifier import recognition
+    from jensen.features.store import FOLDER, load_classifier
+
+    if run.model.classes is None or not (run.folder / FOLDER).is_dir():
+        return None
+    classifier, _ = load_classifier(run.folder, run.spec)
+    labels = torch.arange(RECOGNISED) % run.model.classes
+    samples = run.model.sample(RECOGNISED, seed=seed, labels=labels)
+    return recognition(classifier, run.spec.preparation.to_raw(samples), labels)

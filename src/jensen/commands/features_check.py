@@ -1,0 +1,136 @@
+"""`jensen features check`: samples against the data by every measure, and against the training examples for copies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from jensen.commands.common import Command, RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from jensen.features.sample_metrics import Check, FeatureFunction, SampleMetrics
+    from jensen.run import Run
+
+
+class FeaturesCheck(Command):
+    """Test samples against the data: likeness, coverage, memorisation."""
+
+    several_processes: ClassVar[bool] = True
+
+    run: RunFolder
+    """The folder of the run; its classifier's features are used where there is one, else pixels."""
+    n: PositiveInt = 1000
+    """Number of samples."""
+    pixels: bool = False
+    """Compare pixels, whether there is a classifier or not."""
+    k: PositiveInt = 5
+    """Neighbours for precision, recall, density and coverage."""
+    seed: NonNegativeInt = 0
+    """The seed of the samples, of permutations and directions."""
+
+    def execute(self) -> None:
+        """Draw samples, measure them, print the table; write the numbers and a picture into the run."""
+        from rich.console import Console
+
+        from jensen import processes
+        from jensen.run import opened
+
+        with processes.together():
+            run = opened(self.run)
+        found = features_check(run, self.n, in_pixels=self.pixels, k=self.k, seed=self.seed)
+
+        def show(found: "Checked") -> None:
+            Console().print(found.table())
+            record, picture = found.save()
+            print(f"{record} and {picture} written")
+
+        processes.on_main(lambda: show(found) if found else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What a check of samples found; `pairs` are the nearest samples and their training examples, of images."""
+
+    run: "Run"
+    check: "Check"
+    pairs: "tuple[np.ndarray, np.ndarray] | None"
+
+    @property
+    def metrics(self) -> "SampleMetrics":
+        """The numbers."""
+        return self.check.metrics
+
+    def table(self) -> Any:
+        """Every number beside that of real data, as a rich table."""
+        from jensen.report.sample_metrics import metrics_table
+
+        return metrics_table(self.metrics)
+
+    def save(self) -> tuple[Path, Path]:
+        """Write the numbers and the picture of the nearest samples into the run; gives their paths."""
+        from jensen.records import write_record
+        from jensen.report.charts import save_chart
+        from jensen.report.sample_metrics import PICTURE, RECORD, nearest_chart
+
+        record = write_record(self.run.folder / RECORD.format(self.metrics.features), self.metrics)
+        picture = self.run.folder / PICTURE.format(self.metrics.features)
+        picture.parent.mkdir(exist_ok=True)
+        save_chart(nearest_chart(self.check.nearest, self.metrics.memorisation, self.pairs), picture)
+        return record, picture
+
+
+def features_check(
+    run: "Run", n: int = 1000, *, in_pixels: bool = False, k: int = 5, seed: int = 0
+) -> "Checked | None":
+    """`n` samples against the run's test and training examples, in its classifier's features, or in pixels.
+
+    Several processes share the sampling; the main one measures, and the others get None. Raises `InputError` for too
+    few samples or examples.
+    """
+    from jensen import processes
+    from jensen.features.sample_metrics import draw, require
+
+    with processes.together():
+        name, see = _seeing(run, in_pixels)
+        dataset = run.dataset
+        require(k, samples=n, train=len(dataset.train), test=len(dataset.test))
+    x = draw(run.model, n, seed, dataset.train.labels)
+    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed)))
+
+
+def _compare(run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int]) -> Checked:
+    from dataclasses import replace
+
+    import torch
+
+    from jensen.features.fit import shown
+    from jensen.features.sample_metrics import check_samples
+    from jensen.randomness import Noise, generator
+    from jensen.report.sample_metrics import SUSPICIOUS
+
+    dataset, preparation, (k, seed) = run.dataset, run.spec.preparation, settings
+    train, test = (shown(part, preparation) for part in (dataset.train, dataset.test))
+    samples = torch.from_numpy(preparation.to_raw(x))
+    check = check_samples(samples, train, test, features=see, name=name, k=k, seed=seed)
+    check = replace(check, metrics=check.metrics.model_copy(update={"weights": run.step}))
+    pairs = None
+    if run.spec.layout == "image":
+        least = check.nearest.samples.argsort()[:SUSPICIOUS]
+        copied = train[check.nearest.row[least]]
+        pairs = preparation.to_picture(x[least]), preparation.to_picture(preparation(copied, Noise(generator(0))))
+    return Checked(run, check, pairs)
+
+
+def _seeing(run: "Run", in_pixels: bool) -> "tuple[str, FeatureFunction]":
+    """The name of the features and their function: the run's classifier, or pixels if it has none or they are asked."""
+    from jensen.features.sample_metrics import pixels, seen_by
+    from jensen.features.store import FOLDER, load_classifier
+
+    if in_pixels or not (run.folder / FOLDER).is_dir():
+        return "pixels", pixels(run.spec)
+    classifier, _ = load_classifier(run.folder, run.spec)
+    return "classifier", seen_by(classifier)

@@ -1,0 +1,57 @@
+"""`jensen features train`: a classifier of the run's own data, in whose features samples are compared with data."""
+
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import NonNegativeInt
+
+from jensen.commands.common import Command, RunFolder
+from jensen.features.settings import ClassifierSettings
+
+if TYPE_CHECKING:
+    from jensen.features.store import ClassifierRecord
+    from jensen.run import Run
+
+
+class FeaturesTrain(Command):
+    """Train a small classifier, in whose features distances are measured."""
+
+    run: RunFolder
+    """The folder of the run; an earlier classifier in it is replaced."""
+    seed: NonNegativeInt = 0
+    """The seed of the classifier."""
+    settings: ClassifierSettings = ClassifierSettings()
+
+    def execute(self) -> None:
+        """Train the classifier, save it with the run, print what it recognises."""
+        from jensen.run import opened
+
+        run = opened(self.run)
+        show(run, features_train(run, self.settings, seed=self.seed))
+        print(f"Next: jensen features distance {run.folder}")
+
+
+def features_train(run: "Run", settings: ClassifierSettings | None = None, *, seed: int = 0) -> "ClassifierRecord":
+    """Train a classifier on the run's training examples and save it in the run's folder; gives its record.
+
+    Raises `InputError` for data without labels.
+    """
+    from jensen.features.fit import train_classifier
+    from jensen.features.store import describe, save_classifier
+
+    settings, dataset, began = settings or ClassifierSettings(), run.dataset, time.perf_counter()
+    classifier = train_classifier(dataset, settings, seed)
+    record = describe(classifier, dataset, settings, seed, time.perf_counter() - began)
+    save_classifier(run.folder, classifier, record)
+    return record
+
+
+def show(run: "Run", record: "ClassifierRecord") -> None:
+    """Print what the classifier recognises, and where it is."""
+    from jensen.features.store import FOLDER
+
+    for name, share in (("validation", record.validation), ("test", record.test)):
+        if share:
+            error = 100 * share.standard_error
+            print(f"{name} accuracy {100 * share.mean:.2f} ± {error:.2f} % of {share.count:,} examples")
+    print(f"{run.folder / FOLDER} written after {record.seconds:.0f} s")

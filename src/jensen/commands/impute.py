@@ -1,0 +1,255 @@
+"""`jensen impute`: draws of what is missing, as pictures and arrays, and how well calibrated they are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from jensen.commands.common import OfExamples, RunFolder
+from jensen.data.options import Split
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from jensen.data.examples import Examples
+    from jensen.inference.calibration import Calibration
+    from jensen.inference.imputer import Imputation
+    from jensen.recipe.family import ImputationWish
+    from jensen.run import Run
+
+SHOWN = 16  # default number of a run's own examples; and examples in the picture, at most
+HOLE = 0.45  # the brightness of a missing value in a picture
+Method = Literal["gibbs", "importance", "particles", "replacement"]
+
+
+class Impute(OfExamples):
+    """Draw what is missing of examples given the rest: pictures and arrays."""
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """The new folder that gets imputations.npz, of images imputations.png, and what --calibrate writes."""
+    mask: str | None = None
+    """half:left|right|top|bottom, centre, random:0.5 (missing), a PNG (white is missing), an .npy or .npz (True is
+    observed). Default: the NaN in --data."""
+    data: str | None = None
+    """DATA to read under the run's rules; NaN in floats are missing. Default: the run's own test examples."""
+    examples: PositiveInt | None = None
+    """Number of examples, spread evenly over the data. Default: all of --data, or 16 of the run's own."""
+    draws: PositiveInt = 5
+    """Draws per example."""
+    method: Method | None = None
+    """VAE: gibbs (default), importance. Diffusion: particles (default), replacement, which is quicker and biased."""
+    samples: PositiveInt | None = None
+    """gibbs, importance: proposals that are weighted. Default: 1000."""
+    sweeps: PositiveInt | None = None
+    """gibbs: the length of each chain. Default: 100."""
+    particles: PositiveInt | None = None
+    """particles: their number for each draw. Default: 16."""
+    resamplings: PositiveInt | None = None
+    """replacement: how often each step is made. Default: 5."""
+    steps: int | None = Field(None, ge=2)
+    """particles, replacement: steps from noise to data. Default: 100 and 50."""
+    calibrate: bool = False
+    """Compare what --mask hides with the draws: coverage of intervals and ranks, also for the run's report."""
+    seed: NonNegativeInt = 0
+    """The seed of the draws, and of random masks."""
+
+    def execute(self) -> None:
+        """Impute, write arrays and, of images, a picture; where the truth is known, also how well calibrated it is."""
+        from jensen.recipe.family import ImputationWish
+        from jensen.records import refuse_filled_folder
+        from jensen.run import opened
+
+        refuse_filled_folder(self.out)
+        options = ("method", "samples", "sweeps", "particles", "resamplings", "steps")
+        found = impute(
+            opened(self.run),
+            self.data,
+            self.mask,
+            split=self.part,
+            examples=self.examples,
+            draws=self.draws,
+            seed=self.seed,
+            wish=ImputationWish(**{name: getattr(self, name) for name in options}),
+        )
+        calibration = found.calibration() if self.calibrate else None
+        found.save(self.out)
+        if calibration:
+            _show_calibration(calibration, self.out, found.run.folder if self.of_test else None)
+        for name, values in found.diagnostics.items():
+            print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
+        print(f"{self.out}: {self.draws} draws for each of {len(found.rows)} examples")
+        print(f"It holds {', '.join(sorted(path.name for path in self.out.iterdir()))}")
+
+
+def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None:
+    """Print it; write calibration.json and calibration.png into `out`, the former also into the run, if it is given."""
+    from rich.console import Console
+
+    from jensen.inference.calibration import save_calibration
+    from jensen.report.charts import save_chart
+    from jensen.report.imputation import calibration_picture, calibration_table, remarks
+
+    print("\n".join([f"{found.source}: {found.method}", *remarks(found)]))
+    Console().print(calibration_table(found))
+    save_chart(calibration_picture(found), out / "calibration.png")
+    save_calibration(out, found)
+    if run:
+        print(f"{save_calibration(run, found)} written, for its report")
+
+
+@dataclass(frozen=True, eq=False)
+class Imputed:
+    """Draws from p(x_missing | x_observed) of some examples, whose numbers are `rows` (count).
+
+    `observed` (count, *shape) are the entries that were given, `known` those whose value the data hold. `x` are the
+    prepared examples, `found` the prepared draws.
+    """
+
+    run: "Run"
+    rows: "Tensor"
+    raw: "Tensor"
+    x: "Tensor"
+    observed: "Tensor"
+    known: "Tensor"
+    found: "Imputation"
+    source: str
+    mask: str
+    method: str
+    seed: int
+
+    @property
+    def truth(self) -> "np.ndarray":
+        """The examples in the numbers of the data, (count, *shape); binarised where the run binarises its data."""
+        if self.raw.is_floating_point() and self.run.spec.preparation.kind == "standardise":
+            return self.raw.numpy()
+        return self.run.spec.preparation.to_raw(self.x)
+
+    @property
+    def draws(self) -> "np.ndarray":
+        """(draws, count, *shape) in the numbers of the data; observed entries are untouched."""
+        import numpy as np
+
+        drawn = self.found.draws
+        flat = self.run.spec.preparation.to_raw(drawn.cpu().flatten(0, 1)).reshape(tuple(drawn.shape))
+        return np.where(self.observed.numpy(), self.truth, flat)
+
+    @property
+    def diagnostics(self) -> "dict[str, Tensor]":
+        """Numbers by name, one per example, that say how far the draws can be trusted."""
+        return dict(self.found.diagnostics)
+
+    def save(self, folder: str | Path) -> None:
+        """Write imputations.npz and, of images, imputations.png into a folder."""
+        import numpy as np
+
+        from jensen.records import write_arrays
+
+        folder, wide = Path(folder), self.draws.astype(np.float64)
+        deviation = wide.std(0, ddof=1) if len(wide) > 1 else np.full(wide.shape[1:], np.nan)
+        arrays = {
+            "draws": self.draws,
+            "mask": self.observed.numpy(),
+            "mean": wide.mean(0).astype(np.float32),
+            "sd": deviation.astype(np.float32),
+            "example": self.rows.numpy(),
+        }
+        write_arrays(folder / "imputations.npz", arrays, compressed=True)
+        if self.run.spec.layout == "image":
+            self._save_picture(folder / "imputations.png")
+
+    def _save_picture(self, path: Path) -> None:
+        """A row for each example: itself where all of it is known, what is observed of it, the draws, their mean."""
+        import numpy as np
+
+        from jensen.data.grid import save_grid
+
+        pictures = self.run.spec.preparation.to_picture
+        x, draws = self.x[:SHOWN].cpu().nan_to_num(), self.found.draws[:, :SHOWN].cpu()
+        original = pictures(x)
+        seen = np.where(self.observed[:SHOWN].numpy(), original, np.uint8(255 * HOLE))
+        whole = [original] if bool(self.known.all()) else []
+        columns = [*whole, seen, *map(pictures, draws), pictures(draws.mean(0))]
+        save_grid(np.stack(columns, 1).reshape(-1, *self.run.spec.shape), path, columns=len(columns))
+
+    # -- where the truth is known
+
+    def calibration(self) -> "Calibration":
+        """How the hidden truth lies among the draws. Raises `InputError` where no mask hid a known value."""
+        import numpy as np
+        import torch
+
+        from jensen.inference.calibration import calibration
+        from jensen.inference.imputer import ExampleNoise
+
+        hidden = self.known & ~self.observed
+        if not bool(hidden.any()):
+            raise InputError("--calibrate compares with the truth, and no --mask hides any; give one, say random:0.5")
+        draws, truth = (torch.from_numpy(values.astype(np.float64)) for values in (self.draws, self.truth))
+        return calibration(
+            draws,
+            truth.nan_to_num(),
+            hidden,
+            ExampleNoise(self.seed, range(len(truth))),
+            source=self.source,
+            mask=self.mask,
+            method=self.method,
+            weights=self.run.step,
+        )
+
+
+def impute(
+    run: "Run",
+    data: Any = None,
+    mask: "str | np.ndarray | Tensor | None" = None,
+    *,
+    split: Split = "test",
+    examples: int | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    wish: "ImputationWish | None" = None,
+) -> Imputed:
+    """Draws from p(x_missing | x_observed) of `data`, by default of a split of the run's own examples.
+
+    `mask` is a pattern or a file by name, or an array (True is observed) for one example or for all; NaN in floats are
+    missing in any case. `examples` many, spread evenly; None: all of `data`, 16 of the run's own. Raises `InputError`
+    where nothing is missing, and for what the model's family does not heed.
+    """
+    from jensen.evaluation.scores import prepare, spread
+    from jensen.inference.imputation import impute as draw_missing
+    from jensen.recipe.family import ImputationWish
+
+    imputer = run.family.imputer(wish or ImputationWish())
+    found = run.examples(data, split, missing=run.spec.levels is None)
+    rows = spread(len(found), examples or (SHOWN if data is None else None))
+    observed, known = _masks(run, found, rows, mask, seed)
+    raw = found.x[rows]
+    x = prepare(run.spec.preparation, raw, rows, seed)
+    drawn = draw_missing(run.model, x, observed, imputer, draws=draws, seed=seed, index=rows)
+    if not drawn.draws.isfinite().all():
+        raise InputError(f"{run.folder}: draws are not finite; try other --steps")
+    said = mask if isinstance(mask, str) else "NaN" if mask is None else "an array"
+    return Imputed(run, rows, raw, x, observed, known, drawn, run.source(data, split), said, str(imputer), seed)
+
+
+def _masks(
+    run: "Run", examples: "Examples", rows: "Tensor", mask: "str | np.ndarray | Tensor | None", seed: int
+) -> "tuple[Tensor, Tensor]":
+    """What is observed, and what is known, hidden or not; each (count, *shape)."""
+    import torch
+
+    from jensen.data.mask import read_mask
+
+    x = examples.x[rows]
+    known = ~x.isnan() if x.is_floating_point() else torch.ones(x.shape, dtype=torch.bool)
+    observed = known
+    if mask is not None:
+        observed = known & torch.from_numpy(read_mask(mask, run.spec, len(examples), rows.tolist(), seed))
+    if bool(observed.all()):
+        source = "no value is missing and no --mask hides any" if mask is None else f"--mask {mask} hides nothing"
+        raise InputError(f"{source}; there is nothing to impute: give a --mask, say half:bottom or random:0.5")
+    return observed, known

@@ -1,0 +1,50 @@
+"""`jensen info`: what a run is."""
+
+from typing import TYPE_CHECKING, Any
+
+from jensen.commands.common import Command, RunFolder
+
+if TYPE_CHECKING:
+    from jensen.run import Run
+
+
+class Info(Command):
+    """Say what a run is: data, model, training, how far it came."""
+
+    run: RunFolder
+    """The folder of the run."""
+
+    def execute(self) -> None:
+        """Print what the run is."""
+        from jensen.run import opened
+
+        for name, value in info(opened(self.run)).items():
+            print(f"{name:<13} {value}")
+
+
+def info(run: "Run") -> dict[str, str]:
+    """What a run is, in words: data, model, training, how far it came."""
+    from jensen.data.check import describe_targets
+
+    spec, recipe = run.spec, run.recipe
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    counts = ", ".join(f"{count} {name}" for name, count in spec.counts.items())
+    lines = {
+        "run": str(run.folder),
+        "data": f"{spec.source} ({spec.kind}); {counts}; shape {spec.shape}, {spec.dtype}",
+        "preparation": spec.preparation.kind,
+        **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
+        "model": f"{recipe.family}, {parameters:,} parameters; {_changed(recipe.model)}",
+        "training": f"{_changed(recipe.training)}; seed {recipe.seed}",
+        "best weights": f"step {run.step} of {recipe.training.steps}",
+    }
+    evaluation = run.folder / "evaluation.json"
+    if evaluation.exists():
+        lines["evaluated"] = f"see {evaluation} and {run.folder / 'report.html'}"
+    return lines
+
+
+def _changed(settings: Any) -> str:
+    """What differs from the defaults."""
+    changed = settings.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in changed.items()) or "all defaults"

@@ -1,0 +1,78 @@
+"""Which label each sample is asked for."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from jensen.run import Run
+
+OF_LABELS = 7  # what a sample's random number is for; samplers count their steps from 0
+
+
+def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, seed: int, first: int) -> "Tensor | None":
+    """The labels (n) of samples number first..first+n-1, int64; None for a model that knows no labels.
+
+    Raises `InputError` for labels that the model does not know, or that no training example has.
+    """
+    import torch
+
+    from jensen.errors import InputError
+
+    if run.model.classes is None:
+        if wanted != "in-turn" if isinstance(wanted, str) else True:
+            raise InputError(f"--label {wanted}: {run.folder} was trained without labels; leave --label out")
+        return None
+    counts = torch.tensor(run.spec.label_counts)
+    if not isinstance(wanted, str):
+        return _checked(run, torch.as_tensor(wanted), n)
+    numbers = torch.arange(first, first + n)
+    if wanted == "in-turn":
+        known = counts.nonzero()[:, 0]
+        return known[numbers % len(known)]
+    if wanted == "p(y)":
+        return _drawn(counts, numbers, seed)
+    return _checked(run, torch.full((n,), label_number(run, wanted)), n)
+
+
+def _drawn(counts: "Tensor", numbers: "Tensor", seed: int) -> "Tensor":
+    """Labels drawn by their shares, each a pure function of (seed, the sample's number)."""
+    import torch
+
+    from jensen.randomness import Stream, derived_seed, uniform_per_example
+
+    u = uniform_per_example(derived_seed(seed, Stream.SAMPLE, OF_LABELS), numbers.tolist(), ())
+    return torch.searchsorted((counts.double() / counts.sum()).cumsum(0), u).clamp(max=len(counts) - 1)
+
+
+def _checked(run: "Run", labels: "Tensor", n: int) -> "Tensor":
+    import torch
+
+    from jensen.errors import InputError
+
+    if labels.shape != (n,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InputError(f"labels of shape {tuple(labels.shape)} and type {labels.dtype}: expected {n} integers")
+    classes, counts = run.model.classes or 0, run.spec.label_counts or ()
+    for label in labels.unique().tolist():
+        if not 0 <= label < classes:
+            raise InputError(f"label {label}: expected 0 to {classes - 1}; choose one")
+        if not counts[label]:
+            raise InputError(
+                f"label {run.spec.label_name(label)}: no training example of {run.folder} has it, so the model never "
+                "learned it; choose another"
+            )
+    return labels.long()
+
+
+def label_number(run: "Run", given: str) -> int:
+    """The number of a label, from its name in the data or, if no name is a number, from its number."""
+    from jensen.errors import InputError
+
+    names, classes = run.spec.label_names or (), run.model.classes or 0
+    if given in names:
+        return names.index(given)
+    if given.isdecimal() and int(given) < classes and not any(name.isdecimal() for name in names):
+        return int(given)
+    known = ", ".join(names[:20]) if names else f"0 to {classes - 1}"
+    raise InputError(f"--label {given}: no label of {run.folder}; its labels are {known}; choose one")

@@ -1,0 +1,50 @@
+"""Examples and samples as picture files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jensen.errors import InputError
+from jensen.records import refuse_existing_file, refuse_filled_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jensen.data.spec import DataSpec
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises `InputError` for `--out` that is none of .png, .npz and a folder, or that would overwrite something."""
+    if out.suffix not in (".png", ".npz", ""):
+        raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
+    if out.suffix:
+        refuse_existing_file(out)
+    else:
+        refuse_filled_folder(out)
+
+
+def save_pictures(
+    out: Path,
+    x: "Tensor",
+    spec: "DataSpec",
+    *,
+    first: int = 0,
+    columns: int | None = None,
+    folders: Sequence[str] | None = None,
+) -> None:
+    """Write prepared x (n, *shape) as a grid (.png), or as a folder of PNGs numbered from `first`.
+
+    `folders` names the sub-folder of each. Raises `InputError` for examples that are no images.
+    """
+    from jensen.data.grid import save_grid, save_image
+
+    if spec.layout != "image":
+        raise InputError(f"--out {out}: examples of shape {spec.shape} are no images; give an .npz")
+    pictures = spec.preparation.to_picture(x)
+    if out.suffix == ".png":
+        save_grid(pictures, out, columns)
+        return
+    for place, picture in enumerate(pictures):
+        folder = out / folders[place] if folders else out
+        folder.mkdir(parents=True, exist_ok=True)
+        save_image(picture, folder / f"{first + place:06d}.png")

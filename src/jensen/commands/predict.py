@@ -1,0 +1,256 @@
+"""`jensen predict`: p(y|x) of every example, labels or targets, and how good it is where y is known."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from jensen.commands.common import OfExamples, RunFolder
+from jensen.data.options import Split
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jensen.data.examples import Examples
+    from jensen.inference.prediction import PredictionRecord, Predictions
+    from jensen.inference.target_prediction import Regression, TargetPredictions, TargetRecord
+    from jensen.run import Run
+
+
+class Predict(OfExamples):
+    """Predict labels or targets by p(y|x); where y is known, say how well."""
+
+    several_processes: ClassVar[bool] = True
+
+    run: RunFolder
+    """The folder of the run: a VAE trained with --predict, or a class-conditional diffusion model of labels."""
+    out: Path
+    """The .csv to write. How good it is goes into the run or, for data other than its test examples, into a folder
+    beside the file: NAME.csv, NAME-report."""
+    examples: PositiveInt | None = None
+    """Number of examples, spread evenly over the data. Default: all."""
+    draws: int | None = Field(None, ge=2)
+    """Draws per example; of diffusion at most so many for each class. Default: 1000 of a VAE, 16 of diffusion."""
+    seed: NonNegativeInt = 0
+    """The seed of the draws."""
+
+    def execute(self) -> None:
+        """Predict, write a row per example; where y is known print how good that was, write it with pictures."""
+        from jensen import processes
+        from jensen.records import refuse_existing_file
+        from jensen.run import opened
+
+        with processes.together():
+            refuse_existing_file(self.out, ".csv")
+            if not self.of_test and (report := _beside(self.out)).exists():
+                raise InputError(
+                    f"--out {self.out}: {report} exists and would be lost; give another name, or remove it first"
+                )
+            run = opened(self.run)
+        found = predict(run, self.data, split=self.part, examples=self.examples, draws=self.draws, seed=self.seed)
+        processes.on_main(partial(_show, found, self.out, run.folder if self.of_test else _beside(self.out)))
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-report")
+
+
+def _show(found: "LabelPredictions | TargetsPredicted", out: Path, folder: Path) -> None:
+    from rich.console import Console
+
+    found.save(out)
+    print(f"{out}: {len(found.predictions.index)} examples predicted")
+    if found.record is None:
+        print(f"The {found.of} are not known: there is nothing to compare the predictions with.")
+        return
+    written = found.save_record(folder)
+    Console().print(found.table())
+    if found.advice:
+        print(found.advice)
+    print(f"{written[0]} and {written[1]} written")
+
+
+# ---------------------------------------------------------------------------------------------- the values
+
+
+@dataclass(frozen=True, eq=False)
+class LabelPredictions:
+    """p(y|x) over labels of some examples, and how good it is where the labels are known (`record`, else None)."""
+
+    run: "Run"
+    predictions: "Predictions"
+    class_names: tuple[str, ...]
+    record: "PredictionRecord | None"
+    of: ClassVar[str] = "labels"
+    advice: ClassVar[str] = ""
+
+    def save(self, out: str | Path) -> None:
+        """Write a CSV with a row per example."""
+        from jensen.inference.prediction import save_csv
+
+        save_csv(Path(out), self.predictions, self.class_names)
+
+    def table(self) -> Any:
+        """How good the predictions are, as a rich table."""
+        from jensen.report.predictions import predictions_table
+
+        return predictions_table(_known(self.record))
+
+    def save_record(self, folder: Path) -> tuple[Path, Path]:
+        """Write the record and a page about it into a folder; gives their paths."""
+        from jensen.inference.prediction import save_record
+        from jensen.report.pages import write_predictions
+
+        folder.mkdir(exist_ok=True)
+        record = _known(self.record)
+        return save_record(folder, record), write_predictions(folder, record, self.run.folder.name)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetsPredicted:
+    """p(y|x) over continuous targets of some examples, and how good it is where they are known (`record`)."""
+
+    run: "Run"
+    predictions: "TargetPredictions"
+    record: "TargetRecord | None"
+    of: ClassVar[str] = "targets"
+
+    @property
+    def advice(self) -> str:
+        """What to do about intervals that hold y too often, beyond three standard errors; empty where they do not."""
+        found = _known(self.record).model.coverage[0]
+        flags = self.run.family.advice_on_wide_intervals(self.run.recipe)
+        if not flags or found.share.mean - found.nominal <= 3 * found.share.standard_error:
+            return ""
+        return (
+            f"Intervals too wide, {100 * found.nominal:g} % ones hold {100 * found.share.mean:.1f} %, as the ELBO "
+            f"makes them: train with\n{flags}"
+        )
+
+    def save(self, out: str | Path) -> None:
+        """Write a CSV with a row per example."""
+        from jensen.inference.target_prediction import save_target_csv
+
+        save_target_csv(Path(out), self.predictions)
+
+    def table(self) -> Any:
+        """How good the predictions are, as a rich table."""
+        from jensen.report.target_predictions import targets_table
+
+        return targets_table(_known(self.record))
+
+    def save_record(self, folder: Path) -> tuple[Path, Path]:
+        """Write the record and a page about it into a folder; gives their paths."""
+        from jensen.inference.target_prediction import save_targets
+        from jensen.report.pages import write_predictions
+
+        folder.mkdir(exist_ok=True)
+        record = _known(self.record)
+        return save_targets(folder, record), write_predictions(folder, record, self.run.folder.name)
+
+
+def _known(record: Any) -> Any:
+    if record is None:
+        raise InputError("y is not known, so there is nothing to compare the predictions with; give data with y")
+    return record
+
+
+# ---------------------------------------------------------------------------------------------- predict
+
+
+def predict(
+    run: "Run",
+    data: Any = None,
+    *,
+    split: Split = "test",
+    examples: int | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+) -> LabelPredictions | TargetsPredicted:
+    """p(y|x) of `data`, by default of a split of the run's own: over targets where the model knows some, else labels.
+
+    `examples` many, spread evenly, None: all. Several processes share the work on labels. Raises `InputError` for a
+    model that predicts nothing, and for a label that no training example has.
+    """
+    from jensen import processes
+
+    if run.model.predicted_targets is not None:
+        asked = partial(_predict_targets, run, data, split, examples, draws, seed)
+        return processes.on_main(asked)  # type: ignore[return-value]  # of several processes the main one shows it
+    return _predict_labels(run, data, split, examples, draws, seed)
+
+
+def _predict_targets(
+    run: "Run", data: Any, split: Split, count: int | None, draws: int | None, seed: int
+) -> TargetsPredicted:
+    from jensen.evaluation.scores import spread
+    from jensen.inference.target_prediction import TargetCircumstances, assess_targets, predict_target_examples
+
+    examples, scaling = run.examples(data, split, only_known_y=True), run.spec.targets
+    assert scaling is not None  # a model of targets was trained on some
+    rows = spread(len(examples), count)
+    found = predict_target_examples(
+        run.model, examples, run.spec.preparation, scaling, draws=draws, seed=seed, index=rows
+    )
+    if found.y is None:
+        return TargetsPredicted(run, found, None)
+    about = TargetCircumstances(run.source(data, split), run.step, draws, seed)
+    record = assess_targets(found, scaling, _linear(run, examples[rows], found.y), about)
+    return TargetsPredicted(run, found, record)
+
+
+def _linear(run: "Run", examples: "Examples", y: "Tensor") -> "Regression | None":
+    """Of a linear regression on the run's training examples; None where they are gone or have changed."""
+    from jensen.inference.target_prediction import assess_linear
+
+    assert run.spec.targets is not None
+    try:
+        train = run.dataset.train
+    except InputError:
+        return None
+    return assess_linear(train, examples, y, run.spec.preparation, run.spec.targets)
+
+
+def _predict_labels(
+    run: "Run", data: Any, split: Split, count: int | None, draws: int | None, seed: int
+) -> LabelPredictions:
+    from jensen import processes
+    from jensen.evaluation.scores import spread
+    from jensen.inference.prediction import Circumstances, assess, predict_examples
+
+    with processes.together():
+        counts = _label_counts(run)
+        examples = run.examples(data, split, only_known_y=True)
+        names = run.spec.label_names or tuple(str(number) for number in range(len(counts)))
+        _refuse_unseen(examples, counts, names)
+    rows = spread(len(examples), count)
+    found = predict_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed, index=rows)
+    if found.labels is None:
+        return LabelPredictions(run, found, names, None)
+    about = Circumstances(run.source(data, split), run.step, draws, seed, names, counts, run.model.bound_evaluations)
+    return LabelPredictions(run, found, names, assess(found, about))
+
+
+def _label_counts(run: "Run") -> tuple[int, ...]:
+    """How many training examples each class has. Raises `InputError` for a model that predicts no labels."""
+    if run.model.predicted_classes is None or run.spec.label_counts is None:
+        raise InputError(
+            f"{run.folder} was trained without labels, so it has no p(y|x); train on labelled data, "
+            f"{run.family.conditional_advice}: jensen train {run.recipe.family}"
+        )
+    return run.spec.label_counts
+
+
+def _refuse_unseen(examples: "Examples", counts: tuple[int, ...], names: tuple[str, ...]) -> None:
+    """Raises `InputError` for a label that no training example has: the model's word on it means nothing."""
+    if examples.labels is None:
+        return
+    for label in examples.labels.unique().tolist():
+        if not counts[label]:
+            raise InputError(
+                f"label {names[label]} of the data was never seen in training: no training example has it; "
+                "train on more data, or leave such examples out"
+            )

@@ -1,0 +1,80 @@
+"""`jensen reconstruct`: examples encoded and decoded again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt
+
+from jensen.commands.common import OfExamples, RunFolder
+from jensen.data.options import Split
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from jensen.data.spec import DataSpec
+    from jensen.run import Run
+
+
+class Reconstruct(OfExamples):
+    """Encode examples and decode them again: originals and reconstructions."""
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """A .png of pairs, or an .npz with `x` and `reconstruction`."""
+    examples: PositiveInt = 16
+    """Number of examples, from the first."""
+
+    def execute(self) -> None:
+        """Write originals and reconstructions side by side."""
+        from jensen.commands.pictures import refuse_taken
+        from jensen.run import opened
+
+        refuse_taken(self.out)
+        found = reconstruct(opened(self.run), self.data, split=self.part, examples=self.examples)
+        found.save(self.out)
+        print(f"{self.out}: {len(found.prepared)} examples and their reconstructions")
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructions:
+    """Examples and their reconstructions, each (n, *shape), as the model sees them, on the CPU."""
+
+    prepared: "Tensor"
+    prepared_reconstruction: "Tensor"
+    spec: "DataSpec"
+
+    @property
+    def x(self) -> "np.ndarray":
+        """The examples in the numbers of the raw data."""
+        return self.spec.preparation.to_raw(self.prepared)
+
+    @property
+    def reconstruction(self) -> "np.ndarray":
+        """The reconstructions in the numbers of the raw data."""
+        return self.spec.preparation.to_raw(self.prepared_reconstruction)
+
+    def save(self, out: str | Path) -> None:
+        """Write an .npz, or pictures: the examples, then their reconstructions, in a grid each below the other."""
+        import torch
+
+        from jensen.commands.pictures import save_pictures
+        from jensen.records import write_arrays
+
+        out = Path(out)
+        if out.suffix == ".npz":
+            write_arrays(out, {"x": self.x, "reconstruction": self.reconstruction})
+        else:
+            both = torch.cat([self.prepared, self.prepared_reconstruction])
+            save_pictures(out, both, self.spec, columns=len(self.prepared))
+
+
+def reconstruct(run: "Run", data: Any = None, *, split: Split = "test", examples: int = 16) -> Reconstructions:
+    """The first examples of `data`, by default of a split of the run's own, encoded and decoded again."""
+    from jensen.randomness import Noise, Stream, generator
+
+    shown = run.examples(data, split)[:examples]
+    x = run.spec.preparation(shown.x[:], Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
+    return Reconstructions(x.cpu(), run.model.reconstruct(x).cpu(), run.spec)

@@ -1,0 +1,42 @@
+"""`jensen evaluate --referee`: every estimate of log p(x) on the same examples."""
+
+from typing import TYPE_CHECKING, Any
+
+from jensen.data.options import Split
+from jensen.evaluation.settings import RefereeSettings
+
+if TYPE_CHECKING:
+    from jensen.evaluation.referee import Verdict
+    from jensen.run import Run
+
+
+def referee(
+    run: "Run",
+    data: Any = None,
+    *,
+    split: Split = "test",
+    settings: RefereeSettings | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> "Verdict":
+    """Every estimate of log p(x) of the model on the same few examples, its cost, and which contradict each other.
+
+    `samples` is the K of L_K. Raises `InputError` for settings of annealing where the model has no such estimate.
+    """
+    from jensen.errors import InputError
+    from jensen.evaluation.referee import referee as judge
+
+    settings = settings or RefereeSettings()
+    annealing = settings.model_dump(exclude_defaults=True, exclude={"referee_examples"})
+    if annealing and not run.family.anneals:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in annealing)
+        raise InputError(f"{flags}: {run.folder} is a {run.family.words.name}, which is not annealed; leave it out")
+    return judge(
+        run.model,
+        run.examples(data, split),
+        run.spec.preparation,
+        settings,
+        samples=samples,
+        seed=seed,
+        source=run.source(data, split),
+    )

@@ -1,0 +1,177 @@
+"""`jensen sample`: draws from a trained model, as values and as files."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from jensen.commands.common import Command, RunFolder
+from jensen.recipe.diffusion.settings import Sampler
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from jensen.data.spec import DataSpec
+    from jensen.recipe.family import Sampling
+    from jensen.run import Run
+
+AT_ONCE = 256  # samples drawn together
+Labels = Literal["in-turn", "p(y)"]
+
+
+class Sample(Command):
+    """Draw samples from a trained model; sample i depends on (seed, i) alone."""
+
+    several_processes: ClassVar[bool] = True
+
+    run: RunFolder
+    """The folder of the run."""
+    out: Path
+    """A .png (a grid), an .npz (raw values `x`, labels `y`), or a folder of PNGs, by label in folders of their own."""
+    n: PositiveInt = 64
+    """Number of samples."""
+    seed: NonNegativeInt = 0
+    """The seed of the samples."""
+    first: NonNegativeInt = 0
+    """The number of the first sample: the same seed goes on from there."""
+    mean: bool = False
+    """E[x | latent], without the observation noise that a draw from p(x) has."""
+    label: str | None = None
+    """Diffusion with labels: the label of all samples, by name or number. Default: as --labels-from says."""
+    labels_from: Labels = "in-turn"
+    """Diffusion with labels: one label after the other, or labels drawn by their shares of the training examples."""
+    guidance: float | None = None
+    """Diffusion with labels: the scale of classifier-free guidance, or of guidance by --guide. Default: the run's."""
+    guide: Path | None = None
+    """Diffusion: a worse run of the same data, such as one trained for fewer steps; samples are guided away from it."""
+    sampler: Sampler | None = None
+    """Diffusion: the sampler. Default: the run's."""
+    steps: PositiveInt | None = None
+    """Diffusion: the number of steps of the sampler. Default: the run's."""
+
+    def execute(self) -> None:
+        """Write samples as a grid, as raw values, or as a folder of PNGs."""
+        from jensen import processes
+        from jensen.commands.pictures import refuse_taken
+        from jensen.run import load, opened
+
+        with processes.together():
+            refuse_taken(self.out)
+            run = opened(self.run)
+            guide = load(self.guide) if self.guide else None
+        ways = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guide": guide}
+        found = sample(
+            run,
+            self.n,
+            seed=self.seed,
+            first=self.first,
+            mean=self.mean,
+            labels=self.labels_from if self.label is None else self.label,
+            **ways,  # type: ignore[arg-type]
+        )
+        processes.on_main(lambda: found.save(self.out))
+        print(f"{self.out}: {self.n} samples")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples of a run: `prepared` (n, *shape) as the model draws them, on the CPU; `first` is the number of the first.
+
+    `labels` (n), int64, are those that the samples were asked for; None of a model without labels.
+    """
+
+    prepared: "Tensor"
+    labels: "np.ndarray | None"
+    first: int
+    spec: "DataSpec"
+
+    @cached_property
+    def x(self) -> "np.ndarray":
+        """In the numbers of the raw data, (n, *shape)."""
+        return self.spec.preparation.to_raw(self.prepared)
+
+    def save(self, out: str | Path) -> None:
+        """Write a .png, an .npz or a folder of PNGs; of a model with labels each in the folder of its label."""
+        from jensen.commands.pictures import save_pictures
+        from jensen.records import write_arrays
+
+        out = Path(out)
+        if out.suffix == ".npz":
+            write_arrays(out, {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels})
+            return
+        folders = None if self.labels is None else [self.spec.label_name(label) for label in self.labels.tolist()]
+        save_pictures(out, self.prepared, self.spec, first=self.first, folders=folders)
+
+
+def sample(
+    run: "Run",
+    n: int = 64,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    mean: bool = False,
+    labels: "str | Tensor | np.ndarray" = "in-turn",
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    guide: "Run | None" = None,
+) -> Samples:
+    """Samples number first..first+n-1 of the seed's stream: each is a pure function of (seed, its number).
+
+    `labels`, for a model that knows labels: "in-turn" (those that training examples have, one after the other), "p(y)"
+    (drawn by their shares of the training examples), the name or number of one label for all, or a label for each (n).
+    `mean` gives E[x | latent]. `sampler`, `steps`, `guidance` and `guide` (a worse run of the same data) are for
+    diffusion models. Several processes share the work. Raises `InputError` for labels that no training example has,
+    for options that the model does not heed, and for samples that are not finite.
+    """
+    import torch
+
+    from jensen import processes
+    from jensen.commands.labels import sample_labels
+    from jensen.errors import InputError
+    from jensen.progress import track
+
+    with processes.together():
+        way = sampling(run, sampler=sampler, steps=steps, guidance=guidance, guide=guide)
+        chosen = sample_labels(run, labels, n, seed=seed, first=first)
+    draw = way.model.sample_mean if mean else way.model.sample
+    mine = []
+    with processes.together():
+        for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
+            asked = None if chosen is None else chosen[rows]
+            drawn = draw(len(rows), seed=seed, first=first + int(rows[0]), labels=asked).cpu()
+            if not drawn.isfinite().all():
+                raise InputError(f"{run.folder}: samples are not finite; try a guidance nearer to 0 or other steps")
+            mine.append({"x": drawn})
+    x = torch.cat([part["x"] for part in processes.gathered(mine)])
+    return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec)
+
+
+def sampling(
+    run: "Run",
+    *,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    guide: "Run | None" = None,
+) -> "Sampling[Any]":
+    """The run's model as it samples in this way; None: as the recipe says.
+
+    Raises `InputError` for a way that the family does not know, and for a guide that was trained on other data.
+    """
+    from jensen.errors import InputError
+    from jensen.recipe.family import SamplingWish
+
+    if guide is not None:
+        other, own = guide.spec, run.spec
+        if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
+            raise InputError(
+                f"--guide {guide.folder} was trained on other data than {run.folder}: give a run of the same data"
+            )
+        guide.model.to(run.model.device)
+    wish = SamplingWish(sampler, steps, guidance, guide.model if guide else None)
+    found: Sampling[Any] = run.family.sampling(run.model, run.recipe, wish)
+    return found

@@ -1,0 +1,60 @@
+"""`jensen train FAMILY`: data in, a run folder out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import create_model
+
+from jensen.commands.common import Command
+from jensen.recipe.families import RECIPES
+from jensen.recipe.settings import AbstractRecipe
+
+if TYPE_CHECKING:
+    from jensen.run import Run
+
+
+class Train(Command):
+    """Train a model: data in, a run folder out."""
+
+    several_processes: ClassVar[bool] = True
+
+    out: Path | None = None
+    """The new folder of the run. Default: runs/ and the name of the config file, or of the family."""
+    config: Path | None = None
+    """A TOML file, or the recipe.json of a run, with any of the fields below; flags win over it."""
+    recipe: AbstractRecipe
+
+    @classmethod
+    def by_family(cls) -> dict[str, type[Command]]:
+        """The command of each family, whose flags are the fields of the family's recipe."""
+        return {f"train {name}": _command_of(name, recipe) for name, recipe in RECIPES.items()}
+
+    def execute(self) -> None:
+        """Train by the recipe, then say what was reached and what to do next."""
+        from jensen.run import train
+
+        name = self.config.stem if self.config else self.recipe.family
+        print("\n".join(reached(train(self.recipe, self.out or Path("runs") / name))))
+
+
+def _command_of(name: str, recipe: type[AbstractRecipe]) -> type[Command]:
+    about = (recipe.__doc__ or "").strip().partition(",")[0]
+    return create_model(
+        f"Train{recipe.__name__.removesuffix('Recipe')}",
+        __base__=Train,
+        __doc__=f"Train {about[0].lower()}{about[1:]}: data in, a run folder out.",
+        recipe=(recipe, recipe.model_validate({})),
+    )
+
+
+def reached(run: "Run") -> list[str]:
+    """What a training came to, and what to do next, a line each."""
+    bounds = [line for line in run.metrics if "validation_bound" in line and line["step"] == run.step]
+    bound = ""
+    if bounds:
+        value, error = bounds[-1]["validation_bound"], bounds[-1]["validation_standard_error"]
+        bound = f", validation bound {value:.3f} ± {error:.3f} nats per example"
+    return [
+        f"{run.folder}: best weights are those of step {run.step}{bound}",
+        f"Next: jensen evaluate {run.folder}",
+    ]

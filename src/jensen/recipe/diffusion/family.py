@@ -1,0 +1,96 @@
+"""The family of diffusion models: what the commands ask of it."""
+
+import copy
+import hashlib
+import warnings
+from dataclasses import replace
+
+from safetensors.torch import save
+
+from jensen.compression.chain import ChainCodec
+from jensen.data.options import PreparationName
+from jensen.data.spec import DataSpec
+from jensen.diffusion.model import DiffusionModel, Generation
+from jensen.errors import InputError
+from jensen.inference.impute_diffusion import Replacement, TwistedParticles
+from jensen.inference.imputer import AbstractImputer
+from jensen.recipe.diffusion.build import build_diffusion, build_generation
+from jensen.recipe.diffusion.settings import DiffusionRecipe
+from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded
+from jensen.report.families import DIFFUSION as WORDS
+
+METHODS = {"particles": ("particles", "steps"), "replacement": ("resamplings", "steps")}
+CODED_STEPS = 100  # of the chain that compresses; each is a network call for every example
+
+
+class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
+    """Diffusion models."""
+
+    words = WORDS
+    conditional_advice = "without --no-conditional"
+
+    def preparation(self, recipe: DiffusionRecipe, levels: int | None) -> PreparationName:
+        """Integers on the grid of their levels, floats standardised."""
+        return "standardise" if levels is None else "levels"
+
+    def build(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionModel:
+        return build_diffusion(recipe.model, spec)
+
+    def check(self, recipe: DiffusionRecipe, spec: DataSpec | None) -> None:
+        """Warns of continuous targets, which the model does not learn."""
+        if spec is not None and spec.targets:
+            warnings.warn(
+                f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "
+                "to predict them: jensen train vae --predict target",
+                stacklevel=2,
+            )
+
+    def sampling(self, model: DiffusionModel, recipe: DiffusionRecipe, wish: SamplingWish) -> Sampling[DiffusionModel]:
+        """Any sampler, number of steps and guidance; away from a worse model, or towards the labels."""
+        settings = recipe.model
+        asked = {"sampler": wish.sampler, "sampling_steps": wish.steps, "guidance": wish.guidance}
+        settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        generation = _guided(build_generation(settings, model.scoring.variance), wish)
+        wished = copy.copy(model)  # shares the weights
+        wished.generation = generation
+        next(wished.trajectory(1))  # refuses too many steps, and guidance without labels, before any work is done
+        networks = (model.denoiser, *([generation.guide] if generation.guide else []))
+        return Sampling(
+            wished,
+            networks,
+            sampler=settings.sampler,
+            steps=settings.sampling_steps,
+            guidance=settings.guidance,
+            guide=_digest(generation),
+        )
+
+    def imputer(self, wish: ImputationWish) -> AbstractImputer:
+        """`particles`, which are asymptotically exact, or `replacement`, which is quicker and biased."""
+        method, given = heeded(wish, METHODS, "diffusion")
+        return TwistedParticles(**given) if method == "particles" else Replacement(**given)
+
+    def codec(self, model: DiffusionModel, steps: int | None) -> ChainCodec:
+        """Bits-back with the chain of so many steps."""
+        return ChainCodec(model, CODED_STEPS if steps is None else steps)
+
+
+def _guided(generation: Generation, wish: SamplingWish) -> Generation:
+    """Guided away from the wish's worse model, where there is one."""
+    if wish.guide is None:
+        return generation
+    if generation.guidance == 0:
+        raise InputError("--guide without a scale: say how far from it with --guidance, usually 0.5 to 2")
+    if not isinstance(wish.guide, DiffusionModel):
+        raise InputError("--guide is a run of another family: give that of a diffusion model")
+    return replace(generation, guide=wish.guide.denoiser)
+
+
+def _digest(generation: Generation) -> str | None:
+    """SHA-256 of the guide's weights; None without a guide."""
+    if generation.guide is None:
+        return None
+    weights = {name: tensor.contiguous() for name, tensor in generation.guide.state_dict().items()}
+    return hashlib.sha256(save(weights)).hexdigest()
+
+
+FAMILY = DiffusionFamily()

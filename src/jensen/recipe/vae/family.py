@@ -1,0 +1,89 @@
+"""The family of variational autoencoders: what the commands ask of it."""
+
+from jensen.compression.latent import VAECodec
+from jensen.data.options import PreparationName
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
+from jensen.inference.imputer import AbstractImputer
+from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded, refuse
+from jensen.recipe.vae.build import build_vae
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.report.families import VAE as WORDS
+from jensen.vae import VAE
+
+PREDICT_HIDDEN = VAESettings().predict_hidden
+METHODS = {"gibbs": ("sweeps", "samples"), "importance": ("samples",)}
+
+
+class VAEFamily(AbstractFamily[VAERecipe, VAE]):
+    """Variational autoencoders."""
+
+    words = WORDS
+    conditional_advice = "with --predict label"
+    anneals = True
+
+    def preparation(self, recipe: VAERecipe, levels: int | None) -> PreparationName:
+        """By the likelihood: binary data for bernoulli, a density for gaussian, the grid of the levels for masses."""
+        likelihood = recipe.model.likelihood
+        if likelihood == "bernoulli":
+            return recipe.model.binarisation
+        if likelihood == "gaussian":
+            return "standardise" if levels is None else "dequantise"
+        if levels is not None:
+            return "levels"
+        if likelihood != "auto":
+            raise InputError(
+                f"likelihood {likelihood} is for integers and the data are floats; choose likelihood gaussian"
+            )
+        return "standardise"
+
+    def build(self, recipe: VAERecipe, spec: DataSpec) -> VAE:
+        return build_vae(recipe.model, spec)
+
+    def check(self, recipe: VAERecipe, spec: DataSpec | None) -> None:
+        """Raises `InputError` for the hidden layers of a target that is not asked for."""
+        model = recipe.model
+        if model.predict == "none" and model.predict_hidden != PREDICT_HIDDEN:
+            raise InputError(
+                f"predict_hidden {' '.join(map(str, model.predict_hidden))} without predict: there is nothing to "
+                "predict; give --predict label or target, or leave it out"
+            )
+
+    def check_processes(self, recipe: VAERecipe, count: int, device: str) -> None:
+        """Free bits see a whole batch; the sparse gradients of a table of posteriors are averaged on CPUs alone."""
+        if count == 1:
+            return
+        if recipe.model.free_bits:
+            raise InputError(f"free_bits on {count} processes: it is about the mean of a whole batch; train with one")
+        if recipe.model.posterior == "per-datapoint" and (recipe.training.sharding != "none" or device == "cuda"):
+            raise InputError(
+                f"posterior per-datapoint on {count} processes: the sparse gradients of its table are averaged on CPUs "
+                "alone, with sharding none; choose both, or posterior amortised"
+            )
+
+    def sampling(self, model: VAE, recipe: VAERecipe, wish: SamplingWish) -> Sampling[VAE]:
+        """Ancestral sampling, without any choice."""
+        refuse(wish, recipe.family)
+        return Sampling(model, (model.decoder,))
+
+    def imputer(self, wish: ImputationWish) -> AbstractImputer:
+        """`gibbs`, which is asymptotically exact, or `importance`."""
+        method, given = heeded(wish, METHODS, "vae")
+        start = ImportanceResampling(**({"samples": given["samples"]} if "samples" in given else {}))
+        if method == "importance":
+            return start
+        return MetropolisWithinGibbs(**({"sweeps": given["sweeps"]} if "sweeps" in given else {}), start=start)
+
+    def codec(self, model: VAE, steps: int | None) -> VAECodec:
+        """Bits-back with z; it has no steps."""
+        if steps is not None:
+            raise InputError("--steps is for diffusion models, and this is a variational autoencoder; leave it out")
+        return VAECodec(model)
+
+    def advice_on_wide_intervals(self, recipe: VAERecipe) -> str:
+        """The ELBO makes p(y|x) too wide; L_K with a larger K does so less."""
+        return "--objective importance-weighted --importance-samples 20" if recipe.model.objective == "elbo" else ""
+
+
+FAMILY = VAEFamily()
