@@ -10,8 +10,9 @@ from pathlib import Path
 
 Words = Sequence[object]
 IMPORTED = [
-    *("jensen.run", "jensen.cli.actions", "jensen.evaluation", "jensen.features", "matplotlib.figure", "rich.console"),
-    *("jensen.cli.compression", "jensen.cli.demo", "jensen.cli.impute", "jensen.cli.check", "sklearn.datasets"),
+    *("jensen.run", "jensen.commands.train", "jensen.evaluation.evaluation", "jensen.features.distance"),
+    *("jensen.report.pages", "matplotlib.figure", "rich.console", "sklearn.datasets"),
+    *("jensen.recipe.vae.family", "jensen.recipe.diffusion.family"),
     *("accelerate", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "torch.utils.tensorboard"),
 ]
 Process = multiprocessing.process.BaseProcess

@@ -11,6 +11,7 @@ from jensen.diffusion import LinearLogSnr, UniformTimes
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.weighting import Simple, WeightedObjective
 from jensen.errors import InputError
+from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.calibration import (
     calibration,
     clustered_share,
@@ -105,7 +106,7 @@ def test_exact_vae_and_diffusion_imputations_are_calibrated():
     diffusion = DiffusionModel((2,), ExactDenoiser(clusters), LinearLogSnr(10.0, -8.0), objective, Scoring(50)).double()
     ppca = random_ppca(dims=2, latent=1)
     cases = [
-        (exact, clusters.sample(2000, generator(1)), None),
+        (exact, clusters.sample(2000, generator(1)), ExactConditional()),
         (as_vae(ppca), ppca.draw(1000), ImportanceResampling(500)),
         (diffusion, clusters.sample(150, generator(1)), TwistedParticles(16, 40)),
     ]

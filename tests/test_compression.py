@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jensen.cli.compression import compression_section
 from scipy import stats
 
 import jensen
@@ -22,7 +21,6 @@ from jensen.compression import (
     ChainCodec,
     Stack,
     VAECodec,
-    codec_for,
     data_digest,
     decode,
     encode,
@@ -51,7 +49,9 @@ from jensen.likelihood import (
 )
 from jensen.nets import MLP
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.families import family_of
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.report.codelength import compression_section
 from jensen.vae import VAE, AmortisedPosterior
 
 SHAPE = (1, 4, 4)
@@ -268,11 +268,11 @@ def test_models_of_densities_are_refused() -> None:
     model.likelihood = GaussianLikelihood(SHAPE, LearnedScale(0.1))
     for refused in (model, a_diffusion_model(levels=None)):
         with pytest.raises(InputError, match="density"):
-            codec_for(refused)
+            VAECodec(refused) if refused is model else ChainCodec(refused, 100)
     with pytest.raises(InputError, match="leave it out"):
-        codec_for(a_vae(), steps=5)
+        family_of(VAERecipe()).codec(a_vae(), 5)
     with pytest.raises(InputError, match="1 step"):
-        codec_for(a_diffusion_model(), steps=1)
+        ChainCodec(a_diffusion_model(), 1)
 
 
 # ---------------------------------------------------------------------------------------------- the file

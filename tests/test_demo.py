@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jensen.cli import main
-from jensen.cli.demo import RECIPES, _advise
+from jensen.commands.demo import RECIPES, _advise
 from jensen.evaluation.saved import load_evaluation
 
 

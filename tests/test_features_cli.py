@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import jensen
-from jensen.cli import features as commands
+from jensen.features import distance
 from jensen.cli import main
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
@@ -99,7 +99,7 @@ def test_a_worse_run_of_the_same_data_guides(fresh: Path, tmp_path: Path, capsys
 
 
 def test_an_interruption_loses_nothing(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = commands.measure, []
+    measure, calls = distance.measure, []
 
     def interrupted(*arguments: object) -> object:
         calls.append(arguments)
@@ -108,7 +108,7 @@ def test_an_interruption_loses_nothing(fresh: Path, monkeypatch: pytest.MonkeyPa
         return measure(*arguments)  # type: ignore[arg-type]
 
     words = _distance(fresh, "--sampler", "ddim", "--steps", "2", "3", "4", "5")
-    monkeypatch.setattr(commands, "measure", interrupted)
+    monkeypatch.setattr(distance, "measure", interrupted)
     assert main(words) == 130
     assert _measured(fresh) == [("ddim", 2), ("ddim", 3)]
     assert main(words) == 0

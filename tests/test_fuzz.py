@@ -254,7 +254,7 @@ def test_config_files(content: bytes, tmp_path_factory: pytest.TempPathFactory) 
     path.write_bytes(content)
     for family in (VAERecipe, DiffusionRecipe):
         with guarded():
-            family.from_toml(path)
+            family.from_file(path)
     with guarded(), contextlib.redirect_stdout(io.StringIO()):
         # an unusable place for the run: whatever the config says, nothing is trained
         assert main(["train", "vae", "--config", str(path), "--out", str(path)]) == 2

@@ -14,7 +14,7 @@ from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.weighting import Simple, WeightedObjective
 from jensen.errors import InputError
-from jensen.inference.imputation import impute, usual_imputer
+from jensen.inference.imputation import impute
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
@@ -118,7 +118,7 @@ def test_a_mixture_imputes_exactly_whatever_is_missing():
     x = CLUSTERS.sample(1000, generator(5))
     mask = torch.rand(1000, 2, generator=generator(6)) < 0.5
     mask[~mask.any(1)] = FIRST
-    found = impute(model, x, mask, seed=2).draws[0]
+    found = impute(model, x, mask, ExactConditional(), seed=2).draws[0]
     for seen in (0, 1):
         rows = mask[:, seen] & ~mask[:, 1 - seen]
         conditional = EXACT.condition([seen], x[rows, seen : seen + 1])
@@ -173,11 +173,6 @@ def test_images_of_a_real_network_in_float32(method, levels):
     assert (levels is None) == bool((level - level.round()).abs().max() > 1e-4)
 
 
-def test_each_family_has_a_usual_method():
-    usual = [usual_imputer(model).__class__ for model, _ in MODELS.values()]
-    assert usual == [MetropolisWithinGibbs] * 2 + [TwistedParticles] * 2 + [ExactConditional]
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -193,7 +188,7 @@ def test_each_family_has_a_usual_method():
 )
 def test_what_cannot_be_imputed_is_refused_in_one_line(change, says):
     with pytest.raises(InputError, match=says) as caught:
-        impute(**{"model": as_vae(PPCA), "x": PPCA.draw(2), "mask": ODD} | change)
+        impute(**{"model": as_vae(PPCA), "x": PPCA.draw(2), "mask": ODD, "method": ImportanceResampling()} | change)
     assert "\n" not in str(caught.value)
 
 

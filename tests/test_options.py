@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jensen.cli import main, options
-from jensen.cli.main import COMMANDS
+from jensen.cli import main
+from jensen.commands import commands
 
 
 @pytest.mark.parametrize("command", ["reconstruct", "evaluate", "score", "predict", "impute", "compress"])
@@ -18,11 +18,9 @@ def test_a_split_beside_data_is_refused(command: str, tmp_path: Path, capsys: py
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", COMMANDS.values())
-def test_a_number_of_examples_is_always_called_so(kind: str) -> None:
-    fields = getattr(options, kind).model_fields
-    of_samples = {"Sample", "FeaturesDistance", "FeaturesCheck"}
-    assert ("n" in fields) == (kind in of_samples)
+@pytest.mark.parametrize("name", commands())
+def test_a_number_of_examples_is_always_called_so(name: str) -> None:
+    assert ("n" in commands()[name].model_fields) == (name in {"sample", "features distance", "features check"})
 
 
 def test_the_list_of_commands_fits_into_100_columns(capsys: pytest.CaptureFixture[str]) -> None:

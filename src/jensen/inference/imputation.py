@@ -18,7 +18,7 @@ def impute(
     model: AbstractLatentVariableModel,
     x: Tensor,
     mask: Tensor,
-    imputer: AbstractImputer,
+    method: AbstractImputer,
     *,
     draws: int = 1,
     seed: int = 0,
@@ -27,20 +27,20 @@ def impute(
     """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
 
     `mask`, bool of the shape of x or of one example, is True where x is observed: these entries stay what they are,
-    bit for bit; what x holds elsewhere is never looked at. `imputer` is a method of the model's family. The draws for
+    bit for bit; what x holds elsewhere is never looked at. `method` is one of the model's family. The draws for
     example i are a pure function of (seed, index[i], draws), whatever its batch; `index` defaults to 0..batch-1. Raises
     `InputError` for a mask of another shape or type, an example of which nothing is observed, an observed value that is
-    not finite, and a model of another family than the imputer's.
+    not finite, and a model of another family than the method's.
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
     numbers = list(range(len(x))) if index is None else index.tolist()
     given = torch.where(observed, x, torch.nan)
-    size = max(1, NUMBERS // (imputer.copies(draws) * x[0].numel()))
+    size = max(1, NUMBERS // (method.copies(draws) * x[0].numel()))
     parts = []
     for rows in track(torch.arange(len(x)).split(size), "imputing"):
         noise = ExampleNoise(seed, [numbers[row] for row in rows.tolist()])
         rows = rows.to(x.device)
-        part = imputer(model, given[rows], observed[rows], noise, draws)
+        part = method(model, given[rows], observed[rows], noise, draws)
         parts.append(replace(part, draws=torch.where(observed[rows], x[rows], part.draws.to(x))))
     names = parts[0].diagnostics
     diagnostics = {name: torch.cat([part.diagnostics[name] for part in parts]) for name in names}
