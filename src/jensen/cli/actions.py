@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from jensen.bound import Estimate
     from jensen.evaluation.evaluation import Evaluation
     from jensen.evaluation.scores import Scores
+    from jensen.report.further import Further
     from jensen.report.results import Results
 
 SAMPLES_AT_ONCE = 256
@@ -144,43 +146,26 @@ def reconstruct(command: options.Reconstruct) -> None:
 def evaluate(command: options.Evaluate) -> None:
     """Evaluate, print the table, write evaluation.json and report.html; referee.json where the referee is asked."""
     from jensen.cli.referee import judged, show
-    from jensen.report.referee import referee_section
+    from jensen.report.further import further_records
 
     with processes.together():
         run = open_run(command.run)
-        further = further_sections(run)  # first, so that a damaged record costs no evaluation
+        further = further_records(run.folder, run.step)  # first, so that a damaged record costs no evaluation
         source = command.data or f"{run.spec.source}, {command.part} split"
         examples = run.examples(command.data, command.part)
     verdict = processes.on_main(lambda: judged(run, examples, source, command))
-    if verdict:
-        further = [referee_section(verdict), *further]
-    evaluate_run(run, examples, source, command.settings, further)
+    evaluate_run(run, examples, source, command.settings, replace(further, verdict=verdict))
     if verdict:
         show(verdict)
     print(f"{run.folder / 'evaluation.json'} and {run.folder / 'report.html'} written")
 
 
-def further_sections(run: Run) -> list[str]:
-    """The sections of a report about all else that was measured of the run's weights, from the records in its folder.
-
-    Raises `InputError` where one of them is damaged.
-    """
-    from jensen.cli.compression import compression_section
-    from jensen.report.imputation import imputation_section
-    from jensen.report.predictions import prediction_section
-    from jensen.report.sample_metrics import metrics_section
-    from jensen.report.target_predictions import targets_section
-
-    kinds = metrics_section, prediction_section, targets_section, imputation_section, compression_section
-    return [make(run.folder, run.step) for make in kinds]
-
-
 def evaluate_run(
-    run: Run, examples: Examples, source: str, settings: EvaluationSettings, further: Sequence[str] = ()
+    run: Run, examples: Examples, source: str, settings: EvaluationSettings, further: "Further | None" = None
 ) -> "Results | None":
     """Evaluate, save that and its report in the run's folder, print the table; gives what a comparison shows.
 
-    `further` are sections of the report. Several processes evaluate; the main one does the rest.
+    `further` are other records about the run. Several processes evaluate; the main one does the rest.
     """
     from jensen.evaluation.evaluation import evaluate
 
@@ -188,34 +173,47 @@ def evaluate_run(
     return processes.on_main(lambda: _report(run, examples, evaluation, further))
 
 
-def _report(run: Run, examples: Examples, evaluation: "Evaluation", further: Sequence[str]) -> "Results":
+def _report(run: Run, examples: Examples, evaluation: "Evaluation", further: "Further | None") -> "Results":
     from rich.console import Console
 
-    from jensen.evaluation.evaluation import table
     from jensen.evaluation.saved import save_evaluation
-    from jensen.report.run_report import write_report
+    from jensen.report.bound import table
+    from jensen.report.pages import NOTHING, write_report
 
     save_evaluation(run.folder, evaluation)
     results = _results(run, examples, evaluation)
-    write_report(results, further)
+    write_report(results, further or NOTHING)
     Console().print(table(evaluation))
     return results
 
 
-def _results(run: Run, examples: Examples, evaluation: "Evaluation", title: str = "") -> "Results":
+def _results(
+    run: Run, examples: Examples, evaluation: "Evaluation", title: str = "", *, compared: bool = False
+) -> "Results":
     """What the pages about a run show; `examples` are those that `evaluation` was made from."""
+    from jensen.evaluation.exhibits import make_exhibits
+    from jensen.evaluation.yardsticks import yardsticks
+    from jensen.recipe import diffusion, vae
     from jensen.report.results import Results
 
+    words = {"vae": vae.WORDS, "diffusion": diffusion.WORDS}[run.recipe.family]
+    scores, seed, preparation = evaluation.scores, evaluation.settings.seed, run.spec.preparation
+    assert scores is not None
+    selection = words.selection(run.spec.layout == "image", compared=compared)
     return Results(
         title=title or run.folder.name,
         folder=run.folder,
         recipe=run.recipe.model_dump(mode="json"),
+        words=words,
         spec=run.spec,
         metrics=run.metrics,
-        model=run.model,
         evaluation=evaluation,
-        examples=examples,
-        recognition=_recognition(run, evaluation.settings.seed),
+        exhibits=make_exhibits(run.model, examples, preparation, scores, selection, seed),
+        trained_steps=max([run.step, *(line["step"] for line in run.metrics)]),
+        weights_step=run.step,
+        labels=None if examples.labels is None else examples.labels[scores.index],
+        recognition=_recognition(run, seed),
+        yardsticks=yardsticks(run.dataset.train, examples, preparation, scores, seed),
     )
 
 
@@ -248,7 +246,8 @@ def compare_results(out: Path, compared: "Sequence[Results]", title: str) -> Pat
     """Write the page about several models, print their table; gives the page's path."""
     from rich.console import Console
 
-    from jensen.report.comparison import comparison_table, write_comparison
+    from jensen.report.comparison import comparison_table
+    from jensen.report.pages import write_comparison
 
     path = write_comparison(out, compared, title)
     Console().print(comparison_table(compared))
@@ -267,7 +266,7 @@ def _evaluated(folder: Path, title: str) -> "Results":
             f"{folder} was evaluated on {evaluation.source}, not on its own test examples; "
             f"make that with: jensen evaluate {folder}"
         )
-    return _results(run, examples, evaluation, title)
+    return _results(run, examples, evaluation, title, compared=True)
 
 
 def score(command: options.Score) -> None:

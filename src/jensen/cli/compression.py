@@ -5,8 +5,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +14,12 @@ from torch import Tensor
 from jensen.cli import options
 from jensen.cli.actions import open_run
 from jensen.compression import (
-    COLUMNS,
     AbstractCodec,
     Codelength,
     Encoded,
     Header,
     Machine,
     codec_for,
-    codelength_rows,
-    codelength_table,
-    codelength_title,
     data_digest,
     decode,
     encode,
@@ -39,11 +33,10 @@ from jensen.compression import (
 from jensen.data.readers.reading import refuse_bomb
 from jensen.errors import InputError
 from jensen.randomness import Noise, Stream, generator
-from jensen.records import read_record, refuse_existing_file, write_file
-from jensen.report import page
+from jensen.records import refuse_existing_file, write_file
+from jensen.report.compression import RECORD, codelength_table
 from jensen.run import Run
 
-RECORD = "compression.json"  # in the run's folder, for its report
 AT_ONCE = 1000  # examples prepared together
 
 
@@ -101,20 +94,6 @@ def _rounded(number: float) -> str:
     ('2,535', '3.57')
     """
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def compression_section(folder: Path, weights: int) -> str:
-    """The section of a report about the last compression by a run; empty where there is none by these weights."""
-    found = read_record(folder / RECORD, Codelength, f"make it again: jensen compress {folder}")
-    if found is None or found.weights != weights:
-        return ""
-    made_of, others = codelength_rows(found)
-    note = "The overhead is how far the file is from the bound and the initial bits, which carry nothing."
-    return page.section(
-        "Compression",
-        f'<p class="small">{escape(codelength_title(found))}. {note}</p>',
-        page.columns(COLUMNS, {**made_of, **others}),
-    )
 
 
 def decompress(command: options.Decompress) -> None:

@@ -27,8 +27,9 @@ from jensen.inference.target_prediction import (
 )
 from jensen.recipe.settings import VAERecipe
 from jensen.records import refuse_existing_file
-from jensen.report.predictions import predictions_table, write_page
-from jensen.report.target_predictions import targets_table, write_targets_page
+from jensen.report.pages import write_predictions
+from jensen.report.predictions import predictions_table
+from jensen.report.target_predictions import targets_table
 from jensen.run import Run
 from jensen.vae import VAE, ContinuousTarget
 
@@ -63,7 +64,7 @@ def _predict_targets(command: options.Predict, run: Run, model: VAE, scaling: Ta
     told = TargetCircumstances(_source(run, command), run.step, command.draws, command.seed)
     record = assess_targets(found, scaling, _linear(run, examples[rows], found.y, scaling), told)
     folder = _report_folder(command, run)
-    written = save_targets(folder, record), write_targets_page(folder, record, run.folder.name)
+    written = save_targets(folder, record), write_predictions(folder, record, run.folder.name)
     Console().print(targets_table(record))
     if advice := _advice(run, record.model.coverage[0]):
         print(advice)
@@ -139,7 +140,7 @@ def _write_labels(
     told = Circumstances(_source(run, command), run.step, command.draws, command.seed, names, counts, one_bound)
     record = assess(found, told)
     folder = _report_folder(command, run)
-    written = save_record(folder, record), write_page(folder, record, run.folder.name)
+    written = save_record(folder, record), write_predictions(folder, record, run.folder.name)
     Console().print(predictions_table(record))
     print(f"{written[0]} and {written[1]} written")
 

@@ -7,7 +7,7 @@ and `unpack` make a file of that. Determinism and format are described in docs/c
 from jensen.compression.archive import Header, Machine, data_digest, model_digest, pack, read, runs, unpack
 from jensen.compression.chain import ChainCodec
 from jensen.compression.codec import AbstractCodec, Encoded, decode, encode
-from jensen.compression.codelength import COLUMNS, Codelength, codelength_rows, codelength_table, codelength_title
+from jensen.compression.codelength import Codelength
 from jensen.compression.coder import Stack, constriction
 from jensen.compression.latent import VAECodec
 from jensen.compression.others import sizes_of_others
@@ -19,7 +19,6 @@ from jensen.vae import VAE
 STEPS = 100  # of a chain, where nobody says how many
 
 __all__ = [
-    "COLUMNS",
     "AbstractCodec",
     "ChainCodec",
     "Codelength",
@@ -29,9 +28,6 @@ __all__ = [
     "Stack",
     "VAECodec",
     "codec_for",
-    "codelength_rows",
-    "codelength_table",
-    "codelength_title",
     "data_digest",
     "decode",
     "encode",

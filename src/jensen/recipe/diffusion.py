@@ -57,7 +57,6 @@ from jensen.nets import PatchTransformer, ResidualMLP, UNet
 from jensen.recipe.settings import DiffusionSettings
 from jensen.report.words import Words
 
-
 WORDS = Words(
     name="diffusion model",
     formulas={

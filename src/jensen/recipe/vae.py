@@ -34,7 +34,6 @@ from jensen.vae import (
     PerDatapointPosterior,
 )
 
-
 WORDS = Words(
     name="variational autoencoder",
     formulas={
