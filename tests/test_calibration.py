@@ -11,7 +11,6 @@ from jensen.diffusion import LinearLogSnr, UniformTimes
 from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.weighting import Simple, WeightedObjective
 from jensen.errors import InputError
-from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.calibration import (
     calibration,
     clustered_share,
@@ -21,6 +20,7 @@ from jensen.inference.calibration import (
 )
 from jensen.inference.imputation import impute
 from jensen.inference.impute_diffusion import TwistedParticles
+from jensen.inference.impute_mixture import ExactConditional
 from jensen.inference.impute_vae import ImportanceResampling
 from jensen.inference.imputer import ExampleNoise
 from jensen.mixture import GaussianMixture, mixture

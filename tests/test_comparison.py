@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jensen.report.run_report import write_report
 from pages import HOSTILE, Page
 from torch import Tensor, nn
 
@@ -27,7 +28,6 @@ from jensen.recipe.families import Recipe
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.report.comparison import comparison_groups, difference, write_comparison
 from jensen.report.results import Results
-from jensen.report.run_report import write_report
 
 DATA, L = 5, 16
 

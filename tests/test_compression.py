@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jensen.report.codelength import compression_section
 from scipy import stats
 
 import jensen
@@ -51,7 +52,6 @@ from jensen.nets import MLP
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.families import family_of
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.report.codelength import compression_section
 from jensen.vae import VAE, AmortisedPosterior
 
 SHAPE = (1, 4, 4)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import jensen
-from jensen.features import distance
 from jensen.cli import main
+from jensen.features import distance
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jensen.report.run_report import interventions
 
 from jensen.data.examples import Dataset
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.report.run_report import interventions
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint, step_of
 from jensen.training.fit import fit
 from jensen.training.gradient import optimise

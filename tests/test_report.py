@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jensen.report.run_report import write_report
 from pages import HOSTILE, Page
 from PIL import Image
 
@@ -25,7 +26,6 @@ from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.report.again import toml
 from jensen.report.charts import label_symbols, latent_plane, loss_curve, marginals, plane
 from jensen.report.results import Results
-from jensen.report.run_report import write_report
 
 METRICS: list[dict[str, Any]] = [
     {"step": 50, "loss": 90.0, "learning_rate": 1e-3},

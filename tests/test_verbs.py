@@ -1,4 +1,4 @@
-"""Every verb from Python: a function of a run, on its own examples and on arrays in memory, equal to the command line."""
+"""Every verb from Python: a function of a run, on its own examples and on arrays, equal to the command line."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,16 @@ def test_score(run: jensen.Run, tmp_path: Path) -> None:
     assert found.bound.shape == found.standard_error.shape == (8,)
     assert torch.equal(jensen.score(run, torch.from_numpy(raw()), seed=2).bound, found.bound)
     np.save(tmp_path / "x.npy", raw())
-    words = ["score", str(run.folder), "--data", str(tmp_path / "x.npy"), "--seed", "2", "--out", str(tmp_path / "s.csv")]
+    words = [
+        "score",
+        str(run.folder),
+        "--data",
+        str(tmp_path / "x.npy"),
+        "--seed",
+        "2",
+        "--out",
+        str(tmp_path / "s.csv"),
+    ]
     assert main(words) == 0
     table = np.genfromtxt(tmp_path / "s.csv", delimiter=",", skip_header=1)
     np.testing.assert_allclose(table[:, -3], found.bound, rtol=1e-5)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jensen.compression.codelength import Codelength
     from jensen.run import Run
 
-RECORD = "compression.json"  # in the run's folder, for its report
-
 
 class Compress(OfExamples):
     """Compress examples without loss by a trained model: the bound cashed in."""
@@ -42,7 +40,7 @@ class Compress(OfExamples):
         from rich.console import Console
 
         from jensen.records import refuse_existing_file, write_record
-        from jensen.report.codelength import codelength_table
+        from jensen.report.compression import RECORD, codelength_table
         from jensen.run import opened
 
         record = self.out.with_name(f"{self.out.name}.json")

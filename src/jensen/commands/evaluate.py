@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jensen.commands.common import OfExamples, RunFolder
 from jensen.data.options import Split
+from jensen.errors import InputError
 from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ class Evaluate(OfExamples):
         """Evaluate, print the table, write evaluation.json and report.html; with --referee also referee.json."""
         from jensen import processes
         from jensen.commands.referee import referee
-        from jensen.errors import InputError
         from jensen.report.further import further_records
         from jensen.run import opened
 
@@ -82,7 +82,7 @@ class Evaluated:
 
     def table(self) -> Any:
         """Bounds, terms and gaps with their errors, as a rich table."""
-        from jensen.report.bounds import table
+        from jensen.report.bound import table
 
         return table(self.evaluation)
 
@@ -107,6 +107,7 @@ class Evaluated:
     def shown(self, title: str, *, compared: bool = False) -> "Results":
         """What a page shows of the run: everything for a report, less where several runs are `compared`."""
         from jensen.evaluation.exhibits import make_exhibits
+        from jensen.evaluation.yardsticks import yardsticks
         from jensen.report.results import Results
 
         run, evaluation = self.run, self.evaluation
@@ -128,6 +129,7 @@ class Evaluated:
             finished=run.finished,
             labels=None if labels is None else labels[scores.index],
             recognition=_recognition(run, seed),
+            yardsticks=yardsticks(_training(run), self.examples, run.spec.preparation, scores, seed),
         )
 
 
@@ -146,6 +148,14 @@ def evaluate(
     source = run.source(data, split)
     found = measure(run.model, examples, run.spec.preparation, settings or EvaluationSettings(), source)
     return Evaluated(run, examples, found)
+
+
+def _training(run: "Run") -> "Examples | None":
+    """The run's training examples; None where they are gone or have changed."""
+    try:
+        return run.dataset.train
+    except InputError:
+        return None
 
 
 def _recognition(run: "Run", seed: int) -> "Estimate | None":

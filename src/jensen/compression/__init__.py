@@ -7,13 +7,12 @@
 from jensen.compression.archive import Header, Machine, data_digest, model_digest, pack, read, runs, unpack
 from jensen.compression.chain import ChainCodec
 from jensen.compression.codec import AbstractCodec, Encoded, decode, encode
-from jensen.compression.codelength import COLUMNS, Codelength, codelength_rows, codelength_table, codelength_title
+from jensen.compression.codelength import Codelength
 from jensen.compression.coder import Stack
 from jensen.compression.latent import VAECodec
 from jensen.compression.others import sizes_of_others
 
 __all__ = [
-    "COLUMNS",
     "AbstractCodec",
     "ChainCodec",
     "Codelength",
@@ -22,9 +21,6 @@ __all__ = [
     "Machine",
     "Stack",
     "VAECodec",
-    "codelength_rows",
-    "codelength_table",
-    "codelength_title",
     "data_digest",
     "decode",
     "encode",

@@ -32,16 +32,16 @@ def sizes_of_others(raw: npt.NDArray[np.generic], levels: int | None) -> dict[st
 def _picture_sizes(images: npt.NDArray[np.generic], levels: int | None) -> dict[str, int]:
     found = {"PNG, a file each": 0, "WebP, a file each": 0}
     for image in track(images, "PNG and WebP"):
-        found["PNG, a file each"] += _png(image, levels)
+        found["PNG, a file each"] += png_bytes(image, levels)
         found["WebP, a file each"] += _webp(image)
-    sheet = _sheet(images)
-    found["PNG, in one picture"] = _png(sheet, levels)
-    if max(sheet.shape) <= WEBP_LARGEST:
-        found["WebP, in one picture"] = _webp(sheet)
+    picture = sheet(images)
+    found["PNG, in one picture"] = png_bytes(picture, levels)
+    if max(picture.shape) <= WEBP_LARGEST:
+        found["WebP, in one picture"] = _webp(picture)
     return found
 
 
-def _sheet(images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def sheet(images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """All images in a grid about as wide as high, the rest of it 0."""
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count * height / width))
@@ -52,7 +52,8 @@ def _sheet(images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return grid.reshape(rows * height, columns * width, channels)
 
 
-def _png(image: npt.NDArray[np.generic], levels: int | None) -> int:
+def png_bytes(image: npt.NDArray[np.generic], levels: int | None) -> int:
+    """The size of one optimised PNG of uint8 pixels (H, W, 1 or 3); pixels of two levels take one bit."""
     if levels == 2:
         return _size(_picture(image.astype(np.uint8) * 255).convert("1"), format="PNG", optimize=True)
     return _size(_picture(image), format="PNG", optimize=True)

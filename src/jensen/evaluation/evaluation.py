@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 from pydantic import ConfigDict, Field, SkipValidation
@@ -12,7 +12,7 @@ from jensen import processes
 from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
-from jensen.evaluation.measure import Measure, bits, measures_table
+from jensen.evaluation.measure import Measure, bits
 from jensen.evaluation.profile import NoiseProfile, noise_profile
 from jensen.evaluation.scores import Scores, at_once, examples_digest, monte_carlo_error, prepare, score, spread
 from jensen.evaluation.settings import EvaluationSettings
@@ -20,9 +20,6 @@ from jensen.model import AbstractLatentVariableModel
 from jensen.pareto import UNTRUSTED
 from jensen.progress import track
 from jensen.records import Value
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 AT_ONCE = 100  # examples whose further bounds are computed together, between two signs of progress
 IN_FLIGHT = 128  # copies of each of them that a model may make meanwhile
@@ -282,40 +279,3 @@ def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
         for bound in bounds
         if bound.weights and bound.weights.untrusted > MANY
     ]
-
-
-# ---------------------------------------------------------------------------------------------- table
-
-
-def table(evaluation: Evaluation) -> "Table":
-    """The evaluation for a terminal: nats per example and bits per dimension, each ± its standard error."""
-    title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
-    return measures_table(title, groups(evaluation), remarks(evaluation))
-
-
-def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
-    """The evaluation's rows under their headings: the bound by terms, all bounds on the same examples, the gaps."""
-    shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
-    if evaluation.bounds:
-        same = f"On the same {evaluation.bounds[0].nats.count} examples"
-        shown[same] = {bound.name: bound for bound in evaluation.bounds}
-        shown["Differences on each example"] = {gap.name: gap for gap in evaluation.gaps}
-    return shown
-
-
-def remarks(evaluation: Evaluation) -> list[str]:
-    """What is not a mean over examples, one line each: errors, effective sample sizes, diagnostics, warnings."""
-    lines = []
-    if math.isfinite(evaluation.elbo.monte_carlo_error):
-        lines.append(f"Monte-Carlo error of one example's ELBO: {evaluation.elbo.monte_carlo_error:.2g} nats")
-    for bound in evaluation.bounds:
-        if bound.weights:
-            weights = bound.weights
-            median, least = weights.median_effective_sample_size, weights.minimum_effective_sample_size
-            sizes = f"{median:.3g} of {weights.samples} (median), {least:.3g} (least)"
-            lines.append(f"{bound.name}: effective sample size {sizes}")
-            if math.isfinite(weights.untrusted):
-                many = f"above {UNTRUSTED} for {100 * weights.untrusted:.3g} % of the examples"
-                lines.append(f"{bound.name}: Pareto k {weights.median_pareto_shape:.2g} (median), {many}")
-    lines += [f"{name}: {value:.4g}" for name, value in evaluation.diagnostics.items()]
-    return lines + [f"Warning: {warning}" for warning in evaluation.warnings]

@@ -1,17 +1,13 @@
 """A mean with its standard error, in nats and in bits, and how it is written down."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from jensen.bound import Estimate
 from jensen.data.preparation import Preparation
 from jensen.records import Value
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Groups = Mapping[str, Mapping[str, "Measure"]]  # the rows of a table under their headings
 
@@ -64,24 +60,3 @@ def written(estimate: Estimate) -> str:
 def typeset(estimate: Estimate) -> str:
     """The same with a proper minus sign, for a page."""
     return written(estimate).replace("-", "−")
-
-
-def measures_table(title: str, groups: Groups, remarks: Sequence[str]) -> "Table":
-    """Measures for a terminal: nats per example and bits per dimension, each ± its standard error."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left")
-    shown.add_column("", max_width=34, overflow="fold")  # names fold where the terminal is narrow, numbers never
-    for header in ("nats per example", "bits per dimension"):
-        shown.add_column(header, no_wrap=True, min_width=max(len(header), 16))
-    for heading, rows in groups.items():
-        nats = aligned([measure.nats for measure in rows.values()])
-        in_bits = aligned([measure.bits_per_dimension for measure in rows.values()])
-        shown.add_row(Text(heading, style="bold"))
-        for name, *cells in zip(rows, nats, in_bits, strict=True):
-            shown.add_row(Text(f"  {name}"), *cells)
-        shown.add_section()
-    shown.caption = Text("\n".join(remarks), style="not dim not italic")
-    return shown

@@ -13,7 +13,7 @@ from jensen.errors import InputError
 from jensen.inference.imputer import AbstractImputer
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.settings import AbstractRecipe
-from jensen.report.families import Family as Words
+from jensen.report.words import Words
 
 if TYPE_CHECKING:
     from jensen.compression.codec import AbstractCodec

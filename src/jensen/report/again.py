@@ -1,4 +1,4 @@
-"""The end of a report: what was read, and everything that makes the run again."""
+"""The end of a report: what was read, where the numbers come from, and how to make the run again."""
 
 import json
 import shlex
@@ -7,10 +7,10 @@ from typing import Any
 
 from jensen.data.spec import DataSpec
 from jensen.evaluation.evaluation import Evaluation
-from jensen.report import page
+from jensen.report.render import Section
 
 
-def data_section(spec: DataSpec) -> str:
+def data_section(spec: DataSpec) -> Section:
     """What was read."""
     counts = ", ".join(f"{count:,} {split}" for split, count in spec.counts.items())
     classes = "none" if spec.classes is None else str(spec.classes)
@@ -18,25 +18,26 @@ def data_section(spec: DataSpec) -> str:
         classes += f": {', '.join(spec.label_names[:20])}{', ...' if len(spec.label_names) > 20 else ''}"
     levels = "floats, no levels" if spec.levels is None else f"{spec.levels} levels"
     preparation = (type(spec.preparation).__doc__ or "").partition("\n")[0]
-    return page.section(
-        "What was read",
-        page.definitions(
-            {
-                "source": spec.source,
-                "examples": counts,
-                "splits": spec.splits,
-                "shape": f"{' x '.join(map(str, spec.shape))}, read as {spec.layout}",
-                "numbers": f"{spec.dtype} from {spec.minimum:g} to {spec.maximum:g}, {levels}",
-                "classes": classes,
-                "preparation": f"{type(spec.preparation).__name__}. {preparation}",
-                "left out": f"{spec.skipped} files that could not be read" if spec.skipped else "nothing",
-                "fingerprint": spec.fingerprint,
-            }
-        ),
-    )
+    items = {
+        "source": spec.source,
+        "examples": counts,
+        "splits": spec.splits,
+        "shape": f"{' x '.join(map(str, spec.shape))}, read as {spec.layout}",
+        "numbers": f"{spec.dtype} from {spec.minimum:g} to {spec.maximum:g}, {levels}",
+        "classes": classes,
+        "preparation": f"{type(spec.preparation).__name__}. {preparation}",
+        "left out": f"{spec.skipped} files that could not be read" if spec.skipped else "nothing",
+        "fingerprint": spec.fingerprint,
+    }
+    return Section("What was read", "definitions", {"items": items})
 
 
-def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> str:
+def provenance_section(provenance: Mapping[str, str]) -> Section | None:
+    """Where the numbers come from: weights, versions, command and date."""
+    return Section("Where these numbers come from", "definitions", {"items": provenance}) if provenance else None
+
+
+def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> Section:
     """Everything the run depended on, and the commands that make it again."""
     flags = [
         f"--{name.replace('_', '-')} {value}"
@@ -47,13 +48,7 @@ def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> str:
         f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again",
         " \\\n    ".join(["jensen evaluate again", " ".join(flags)]),
     ]
-    return page.section(
-        "Again",
-        "<p>Save this as <code>recipe.toml</code>:</p>",
-        page.preformatted(toml(recipe), "columns"),
-        "<p>Then the same data, seed and version give the same numbers with:</p>",
-        page.preformatted("\n".join(commands)),
-    )
+    return Section("How to repeat it", "again", {"recipe": toml(recipe), "commands": "\n".join(commands)})
 
 
 def toml(recipe: Mapping[str, Any]) -> str:

@@ -1,11 +1,15 @@
 """The charts of a report: matplotlib figures on white, readable in greyscale, with no text that a user chose."""
 
 import io
+import logging
 import math
 import string
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +26,43 @@ WIDTH, RESOLUTION = 6.8, 180  # inches, dots per inch
 INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f4e79", "#d9822b"
 SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
+Arguments = ParamSpec("Arguments")
+Drawn = TypeVar("Drawn")
+
+
+def drawing(make: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
+    """Keeps matplotlib's remarks about fonts, caches and axes to itself: a reader of a command can do nothing about
+    them."""
+
+    @wraps(make)
+    def quiet(*args: Arguments.args, **options: Arguments.kwargs) -> Drawn:
+        with _quiet():
+            return make(*args, **options)
+
+    return quiet
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
+
+
 # ---------------------------------------------------------------------------------------------- training
 
 
+@drawing
 def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) -> "Figure | None":
-    """Training loss and the validation bound, turned over, against the step; None without any line.
+    """Training loss and the negative validation bound against the step; None without any line.
 
-    In one panel where the two are `comparable`, else one above the other.
+    Both in one panel where the loss is a bound in nats (`comparable`), else one above the other.
     """
     from matplotlib.ticker import LogLocator
 
@@ -48,7 +82,7 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) ->
         panels[-1].xaxis.set_minor_formatter("")
     panels[-1].xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
     panels[-1].set_xlabel("training step")
-    panels[-1].set_ylabel("nats per example")
+    panels[-1].set_ylabel("nats per example" if comparable or apart else "loss")
     if apart:
         panels[0].set_ylabel("loss")
     _legend(figure, panels, columns=3)
@@ -63,7 +97,7 @@ def _lines(metrics: Sequence[Mapping[str, Any]], *names: str) -> np.ndarray:
 def _draw_validation(axes: "Axes", validation: np.ndarray) -> None:
     step, bound, error = validation.T
     axes.fill_between(step, -bound - error, -bound + error, color=BLUE, alpha=0.2, linewidth=0)
-    label = "validation bound times −1, ± its standard error"
+    label = "negative validation bound ± its standard error"
     axes.plot(step, -bound, color=BLUE, linewidth=1.4, marker="o", markersize=3, label=label)
     best = step[bound.argmax()]
     axes.axvline(best, color=ORANGE, linestyle="--", linewidth=1, label=f"best step, {best:,.0f}")
@@ -80,6 +114,7 @@ def _settled(training: np.ndarray) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------------- latent space
 
 
+@drawing
 def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
     """Codes (count, latent dimensions) on their first two principal components, every label drawn as its symbol.
 
@@ -134,6 +169,7 @@ def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None
 # ---------------------------------------------------------------------------------------------- scores
 
 
+@drawing
 def histogram(bound: Tensor, mean: float) -> "Figure":
     """How many examples have which bound, with the mean."""
     from matplotlib.ticker import MaxNLocator
@@ -152,6 +188,7 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
 # ---------------------------------------------------------------------------------------------- where the bits go
 
 
+@drawing
 def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
     """Bits per dimension of each noise level per unit of log-SNR, and beside it what the terms add up to.
 
@@ -201,6 +238,7 @@ def _draw_sums(axes: "Axes", profile: NoiseProfile) -> None:
     axes.set_ylabel("bits per dimension")
 
 
+@drawing
 def rate_distortion(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
     """Bits per dimension spent against the error that is left, with nats on a second scale."""
     figure, axes = _chart(3.0)
@@ -229,6 +267,7 @@ def _also_in_nats(axes: "Axes", nats_per_bit: float, name: str) -> None:
 # ---------------------------------------------------------------------------------------------- data without a picture
 
 
+@drawing
 def marginals(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) -> "Figure":
     """Histograms of single dimensions: data (count, D) filled, samples (count, D) as an outline."""
     figure, grid = _panels(len(dimensions), 1.7)
@@ -239,6 +278,7 @@ def marginals(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) 
     return figure
 
 
+@drawing
 def scatter_matrix(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[int]) -> "Figure":
     """Every pair of `dimensions`: data (count, D) as dots, samples (count, D) as rings."""
     pairs = [(first, second) for place, second in enumerate(dimensions) for first in dimensions[:place]]
@@ -254,6 +294,7 @@ def scatter_matrix(data: np.ndarray, samples: np.ndarray, dimensions: Sequence[i
     return figure
 
 
+@drawing
 def profiles(lines: Sequence[np.ndarray], titles: Sequence[str]) -> "Figure":
     """Examples (count, D) over their dimensions: the originals as solid lines and, if given, reconstructions dashed."""
     from matplotlib.ticker import MaxNLocator
@@ -297,6 +338,7 @@ def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None
 # ---------------------------------------------------------------------------------------------- canvas
 
 
+@drawing
 def save_chart(figure: "Figure", path: Path) -> None:
     """Write a figure as a PNG of at most 256 colours, a third of what matplotlib writes; whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -332,6 +374,11 @@ def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, rows * height + 0.4), dpi=RESOLUTION, layout="constrained")
     return figure, [plain(figure.add_subplot(rows, columns, place + 1)) for place in range(count)]
+
+
+def plain_text(text: str, length: int = 24) -> str:
+    """Text that a user chose, for a chart: cut, and without what matplotlib would take for mathematics."""
+    return (text if len(text) <= length else f"{text[: length - 1]}…").replace("$", r"\$")
 
 
 def plain(axes: "Axes") -> "Axes":

@@ -1,26 +1,24 @@
-"""Several models of the same data side by side: one table, one page."""
+"""Several models of the same data side by side: a table for a terminal, and the sections of a page."""
 
 import math
-import os
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import torch
 
 from jensen.bound import Estimate
 from jensen.data.preparation import Dequantise, Levels, Standardise
 from jensen.evaluation.evaluation import Bound
-from jensen.evaluation.measure import Groups, Measure, measures_table, typeset
-from jensen.records import write_file
-from jensen.report import page
+from jensen.evaluation.measure import Groups, Measure, typeset
 from jensen.report.album import Album
-from jensen.report.bits import bits_figures
+from jensen.report.bits import bits_section
+from jensen.report.bound import yardstick_words
+from jensen.report.films import film_section
+from jensen.report.render import Section, address_from
 from jensen.report.results import Results
-from jensen.report.run_report import html_table
-from jensen.report.samples import agreement, film_figures, has_films, mean_figure, sample_figure
+from jensen.report.samples import agreement, mean_grid, real_grid, sample_grid
+from jensen.report.tables import measure_rows, measures_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,106 +97,96 @@ def _where(compared: Sequence[Results]) -> str:
     return "; ".join(dict.fromkeys(f"{r.evaluation.source}: {r.count:,} examples" for r in compared))
 
 
-# ---------------------------------------------------------------------------------------------- the page
+# ---------------------------------------------------------------------------------------------- for a page
 
 
-@torch.no_grad()
-def write_comparison(folder: Path, compared: Sequence[Results], title: str = "Comparison") -> Path:
-    """Write report.html, one page about all models in `compared`, and pictures/*.png into `folder`; gives its path.
-
-    Differences are to the first model. What `write_report` has drawn of the same `Results` is not drawn again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    albums = [Album(folder / "pictures", f"{number}-") for number in range(1, len(compared) + 1)]
-    body = [
-        _heading(title, compared),
-        _bound_section(compared),
-        _model_section(folder, compared),
-        _sample_section(compared, albums),
-        *(_own_sections(results, album) for results, album in zip(compared, albums, strict=True)),
+def comparison_sections(
+    folder: Path, compared: Sequence[Results], albums: Sequence[Album], title: str
+) -> tuple[Section, list[Section | None]]:
+    """The top of the page in `folder` about several models, and its sections."""
+    own = [
+        section
+        for results, album in zip(compared, albums, strict=True)
+        for section in (
+            film_section(results, album, f"{results.title}: from data to noise, and back"),
+            bits_section(results, album, f"{results.title}: where the bits go"),
+        )
     ]
-    path = folder / "report.html"
-    write_file(path, page.page(title, "\n".join(part for part in body if part)).encode())
-    return path
+    sections = [_bound_section(compared), _model_section(folder, compared), _sample_section(compared, albums), *own]
+    return _heading(title, compared), sections
 
 
-def _heading(title: str, compared: Sequence[Results]) -> str:
-    """What is compared, on what, and the numbers to remember."""
-    names = [f"{results.title}: bits per dimension, at most" for results in compared]
+def _heading(title: str, compared: Sequence[Results]) -> Section:
+    """What is compared, on what, the numbers to remember, and warnings."""
     numbers = {
-        name: typeset(results.evaluation.elbo.bits_per_dimension) for name, results in zip(names, compared, strict=True)
-    }
-    warnings = "".join(
-        f'<p class="warning">{escape(results.title)}: {escape(warning)}.</p>'
+        f"{results.title}: bits per dimension, at most": typeset(results.evaluation.elbo.bits_per_dimension)
         for results in compared
-        for warning in results.evaluation.warnings
+    }
+    warnings = [(f"{results.title}: {warning}", "") for results in compared for warning in results.evaluation.warnings]
+    unfinished = [f"{results.title}: training is unfinished" for results in compared if not results.finished]
+    yardsticks = next((results.yardsticks for results in compared if results.yardsticks), None)
+    return Section(
+        title,
+        "heading",
+        {
+            "title": title,
+            "lead": f"{len(compared)} models of the same data, evaluated on {_where(compared)}.",
+            "back": "",
+            "numbers": numbers,
+            "yardsticks": yardsticks and yardstick_words(yardsticks, compared[0].count),
+            "warnings": [*warnings, *((sentence, "") for sentence in unfinished)],
+            "advice": [],
+        },
     )
-    lead = f"{len(compared)} models of the same data, evaluated on {_where(compared)}."
-    top = f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>'
-    return "\n".join([top, page.key(numbers), warnings])
 
 
-def _bound_section(compared: Sequence[Results]) -> str:
-    families = {results.title: results.family for results in compared}
+def _bound_section(compared: Sequence[Results]) -> Section:
+    words = {results.title: results.words for results in compared}
     groups, missing = comparison_groups(compared)
-    caption = (
-        "Means over the examples ± one standard error of that mean, in the units of the raw data. Nats: higher is "
-        "better; bits per dimension: lower is better. Each is a bound on, or an estimate of, log p(x); that models "
-        "bound it in different ways does not matter to what a bound says, only to how tight it is. The difference is "
-        "taken example by example, so that what is hard about an example for both cancels from its error."
-    )
 
     def formula(heading: str, name: str) -> str:
-        if heading in families:
-            return families[heading].formula(name.partition(",")[0])
+        if heading in words:
+            return words[heading].formula(name.partition(",")[0])
         return "the bound of the one minus that of the other; more nats, fewer bits are better"
 
-    notes = "".join(f'<p class="warning">{escape(reason)}.</p>' for reason in missing)
-    return page.section("The bounds", html_table(groups, formula), f'<p class="small">{caption}</p>', notes)
+    values = {"groups": measure_rows(groups, formula), "warnings": [(reason, "") for reason in missing]}
+    return Section("The bounds", "comparison_bounds", values)
 
 
-def _model_section(folder: Path, compared: Sequence[Results]) -> str:
+def _model_section(folder: Path, compared: Sequence[Results]) -> Section:
+    steps = [f"{one.trained_steps:,}{'' if one.finished else ', unfinished'}" for one in compared]
     rows = {
-        "model": [results.family.name for results in compared],
-        "parameters": [f"{results.parameters:,}" for results in compared],
-        "training steps": [f"{results.steps:,}" for results in compared],
+        "model": [results.words.name for results in compared],
+        "parameters": [f"{results.exhibits.parameters:,}" for results in compared],
+        "training steps": steps,
+        "weights of step": [f"{results.weights_step:,}" for results in compared],
         "draws per example": [f"{results.evaluation.settings.draws}" for results in compared],
         "preparation": [results.evaluation.preparation for results in compared],
-        "labels that it knows": [f"{results.model.classes or 'none'}" for results in compared],
+        "labels that it knows": [f"{results.exhibits.classes or 'none'}" for results in compared],
     }
     if any(results.recognition for results in compared):
-        asked = [agreement(results) if results.recognition else "not asked" for results in compared]
-        rows["label right, by a classifier of real data"] = asked
-    rows["its own report"] = [_link(folder, results) for results in compared]
-    return page.section("The models", page.columns([escape(results.title) for results in compared], rows))
+        rows["label right, by a classifier of real data"] = [agreement(results) or "not asked" for results in compared]
+    titles = [results.title for results in compared]
+    links = [(results.title, _link(folder, results)) for results in compared]
+    return Section("The models", "models", {"titles": titles, "rows": rows, "links": links})
 
 
 def _link(folder: Path, results: Results) -> str:
-    """A relative link, so that the whole tree can be moved."""
+    """The address of a run's own report; empty where it has none."""
     target = results.folder / "report.html"
-    if not target.exists():
-        return "none"
-    address = quote(Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix())
-    return f'<a href="{escape(address)}">{escape(results.title)}</a>'
+    return address_from(folder, target) if target.exists() else ""
 
 
-def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> str:
-    """A column for each model: honest samples on top, below them means, where those are something else."""
-    parts = []
+def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> Section | None:
+    """A column for each model, samples above their means, and one of real data."""
+    columns = []
     for results, album in zip(compared, albums, strict=True):
         if results.image:
-            figures = [sample_figure(results, album)]
-            if results.family.means is not None:
-                figures.append(mean_figure(results, album))
-            parts.append(page.part(results.title, *figures))
-    return page.section("Samples", page.group("beside", parts)) if parts else ""
-
-
-def _own_sections(results: Results, album: Album) -> str:
-    """The films and the noise levels of a model that has them."""
-    parts = []
-    if has_films(results):
-        parts.append(page.section(f"{results.title}: from data to noise, and back", *film_figures(results, album)))
-    if results.evaluation.profile:
-        parts.append(page.section(f"{results.title}: where the bits go", *bits_figures(results, album)))
-    return "\n".join(parts)
+            grids = [sample_grid(results, album), mean_grid(results, album)]
+            columns.append((results.title, [grid for grid in grids if grid]))
+    if not columns:
+        return None
+    reals = (real_grid(results, album) for results, album in zip(compared, albums, strict=True) if results.image)
+    if real := next((grid for grid in reals if grid), None):
+        columns.append(("Real data", [real]))
+    return Section("Samples", "comparison_samples", {"columns": columns})

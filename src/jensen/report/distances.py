@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jensen.bound import Estimate
 from jensen.evaluation.measure import aligned
 from jensen.features.distance import Distance
-from jensen.report.charts import GREY, RESOLUTION, WIDTH
+from jensen.report.charts import GREY, RESOLUTION, WIDTH, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +60,7 @@ def _percent(estimate: Estimate | None) -> str:
     return f"{100 * estimate.mean:.1f} ± {100 * estimate.standard_error:.1f}"
 
 
+@drawing
 def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
     """Distance against the number of steps, a line for each sampler, the floor dashed; None without any steps."""
     from matplotlib.figure import Figure

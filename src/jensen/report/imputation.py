@@ -1,15 +1,13 @@
 """The calibration of imputations as a table for a terminal, as a picture, and as a section of a report."""
 
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
-from jensen.inference.calibration import Calibration, Coverage, load_calibration
-from jensen.report import page
+from jensen.inference.calibration import Calibration, Coverage
 from jensen.report.album import Album
-from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, plain
+from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, drawing, plain
+from jensen.report.render import Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,11 +50,13 @@ def remarks(found: Calibration) -> list[str]:
 # ---------------------------------------------------------------------------------------------- picture
 
 
+@drawing
 def calibration_picture(found: Calibration) -> "Figure":
     """Coverage and ranks of imputations."""
     return coverage_picture(found.coverage, found.ranks, "rank of the truth among the draws")
 
 
+@drawing
 def coverage_picture(coverage: Sequence[Coverage], ranks: Sequence[Estimate], of: str) -> "Figure":
     """Measured against nominal coverage, and the histogram `of` ranks, both ± two standard errors."""
     from matplotlib.figure import Figure
@@ -97,23 +97,17 @@ def _draw_ranks(axes: "Axes", ranks: Sequence[Estimate]) -> None:
 # ---------------------------------------------------------------------------------------------- report
 
 
-def imputation_section(folder: Path, weights: int) -> str:
-    """The section of a report about the calibration that lies in a run's folder; empty where none of these weights."""
-    found = load_calibration(folder)
-    if found is None or found.weights != weights:
-        return ""
-    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(found))
-    caption = (
-        "Left: how often central intervals hold the hidden truth; on the dashed line as often as they should. Right: "
-        "ranks of the truth among the draws, ties broken at random; on the dashed line if the draws are calibrated. "
-        "Bars are two standard errors."
-    )
-    return page.section(
+def imputation_section(found: Calibration, album: Album) -> Section:
+    """How well calibrated imputations are."""
+    picture = calibration_picture(found)
+    return Section(
         "Imputation",
-        f'<p class="small">{escape(found.source)}, {escape(found.method)}.</p>',
-        page.columns(("hold the truth, %",), {f"intervals of {name}": cells for name, cells in _rows(found).items()}),
-        f'<ul class="small">{notes}</ul>',
-        Album(folder / "pictures", "imputation-").chart(
-            "calibration", calibration_picture(found), "Coverage of intervals and ranks of the truth", caption
-        ),
+        "imputation",
+        {
+            "source": found.source,
+            "method": found.method,
+            "rows": {f"intervals of {name}": cells for name, cells in _rows(found).items()},
+            "notes": remarks(found),
+            "calibration": album.chart("calibration", picture, "Coverage of intervals and ranks of the truth"),
+        },
     )

@@ -1,17 +1,15 @@
 """Predictions as a table for a terminal, as pictures, and as a section of a report."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jensen.bound import Estimate
 from jensen.evaluation.measure import typeset
-from jensen.inference.prediction import PredictionRecord, load_predictions
-from jensen.records import write_file
-from jensen.report import page
+from jensen.inference.prediction import PredictionRecord
 from jensen.report.album import Album
-from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, plain
+from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, drawing, plain, plain_text
+from jensen.report.render import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +60,7 @@ def remarks(record: PredictionRecord) -> list[str]:
 
 
 def error_in_words(error: float) -> str:
-    """A Monte-Carlo error to two digits; of a single draw, which tells of none, that it is unknown."""
+    """A Monte-Carlo error to two digits; unknown from a single draw."""
     return f"{error:.2g}" if np.isfinite(error) else "unknown (a single draw)"
 
 
@@ -73,6 +71,7 @@ def _percent(estimate: Estimate) -> str:
 # ---------------------------------------------------------------------------------------------- pictures
 
 
+@drawing
 def calibration_chart(record: PredictionRecord) -> "Figure":
     """How often the predicted label is right against its probability, and how many examples have that one."""
     from matplotlib.figure import Figure
@@ -100,6 +99,7 @@ def calibration_chart(record: PredictionRecord) -> "Figure":
     return figure
 
 
+@drawing
 def confusion_chart(record: PredictionRecord) -> "Figure":
     """Counts of true against predicted labels, the darker the larger their share of the true label's examples."""
     from matplotlib.figure import Figure
@@ -111,8 +111,8 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
     image = axes.imshow(share, cmap="Greys", vmin=0, vmax=1)
     places = range(len(counts))
     if len(counts) <= WRITTEN_OUT:
-        axes.set_xticks(places, [_short(name) for name in record.class_names])
-        axes.set_yticks(places, [_short(name) for name in record.class_names])
+        axes.set_xticks(places, [plain_text(name, 12) for name in record.class_names])
+        axes.set_yticks(places, [plain_text(name, 12) for name in record.class_names])
         for row, column in zip(*counts.nonzero(), strict=True):
             colour = "white" if share[row, column] > 0.5 else INK
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
@@ -125,51 +125,22 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
     return figure
 
 
-def _short(name: str) -> str:
-    """A name that a user chose: cut, and without what matplotlib would take for mathematics."""
-    return (name if len(name) <= 12 else f"{name[:11]}…").replace("$", r"\$")
-
-
 # ---------------------------------------------------------------------------------------------- page
 
 
-def prediction_section(folder: Path, weights: int) -> str:
-    """The section of a report about the predictions in a run's folder; empty where there are none by these weights."""
-    record = load_predictions(folder)
-    if record is None or record.weights != weights:
-        return ""
-    return _section(record, Album(folder / "pictures", "prediction-"))
-
-
-def _section(record: PredictionRecord, album: Album) -> str:
-    notes = "".join(f"<li>{remark}</li>" for remark in remarks(record))
-    return page.section(
+def prediction_section(record: PredictionRecord, album: Album) -> Section:
+    """How good the predicted labels are."""
+    calibration, confusion = calibration_chart(record), confusion_chart(record)
+    return Section(
         "Prediction",
-        page.columns(("p(y|x) (1.4)", "always p(y)"), {name: list(cells) for name, cells in _rows(record).items()}),
-        f'<p class="small">Means over {record.examples:,} examples ± one standard error.</p>',
-        f'<ul class="small">{notes}</ul>',
-        album.chart(
-            "calibration",
-            calibration_chart(record),
-            "Share of right labels against the probability of the predicted label",
-            "Above: on the dashed line, labels predicted with probability p are right as often as p says. Below: how "
-            "many examples there are.",
-        ),
-        album.chart(
-            "confusion",
-            confusion_chart(record),
-            "Counts of true against predicted labels",
-            "How many examples of each true label (rows) got which predicted label (columns).",
-        ),
+        "predictions",
+        {
+            "rows": _rows(record),
+            "examples": f"{record.examples:,}",
+            "notes": remarks(record),
+            "calibration": album.chart(
+                "calibration", calibration, "Share of right labels against the probability of the predicted label"
+            ),
+            "confusion": album.chart("confusion", confusion, "Counts of true against predicted labels"),
+        },
     )
-
-
-def write_page(folder: Path, record: PredictionRecord, title: str) -> Path:
-    """Write predictions.html, one page that needs no network, and its pictures into `folder`; gives the page's path."""
-    from html import escape
-
-    top = f'<h1>{escape(title)}</h1>\n<p class="lead">Labels predicted for {escape(record.source)}.</p>'
-    body = "\n".join([top, _section(record, Album(folder / "pictures", "prediction-"))])
-    path = folder / "predictions.html"
-    write_file(path, page.page(f"{title}: predictions", body).encode())
-    return path

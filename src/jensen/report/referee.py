@@ -1,12 +1,11 @@
 """The referee's verdict as tables, for a terminal and for the report."""
 
 import math
-from html import escape
 from typing import TYPE_CHECKING
 
 from jensen.evaluation.measure import typeset, written
 from jensen.evaluation.referee import Account, Claim, Verdict
-from jensen.report import page
+from jensen.report.render import Section
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,31 +73,27 @@ def notes(verdict: Verdict) -> list[str]:
     return lines
 
 
-def referee_section(verdict: Verdict) -> str:
-    """The same as a section of the report."""
+def referee_section(verdict: Verdict) -> Section:
+    """The same as a section of a report."""
     accounts = (*verdict.accounts, *verdict.simulated)
-    costs = page.columns(HEADS, {account.name: [_html(cell) for cell in _cells(account)] for account in accounts})
-    claims = page.columns(
-        ("second minus first, nats", "examples", ""),
+    return Section(
+        "The referee",
+        "referee",
         {
-            f"{claim.first} {claim.relation.replace('<=', '≤')} {claim.second}": [
-                typeset(claim.nats),
-                f"{claim.nats.count:,}",
-                STATES[claim.holds],
-            ]
-            for claim in verdict.claims
+            "heads": HEADS,
+            "costs": {account.name: ["" if cell == "-" else cell for cell in _cells(account)] for account in accounts},
+            "examples": len(verdict.index),
+            "simulated": len(verdict.simulated[0].values) if verdict.simulated else 0,
+            "claims": {_order(claim): _claim_cells(claim) for claim in verdict.claims},
+            "warnings": [(warning, "") for warning in verdict.warnings],
+            "notes": notes(verdict),
         },
     )
-    caption = (
-        f"Every estimate on the same {len(verdict.index)} examples, ± one standard error over them; the cost is that "
-        "of one example, rows that went through the network being counted by a hook on it. An order is checked on all "
-        "examples, an equality on those whose importance weights can be trusted."
-    )
-    warnings = "".join(f'<p class="warning">{escape(warning)}.</p>' for warning in verdict.warnings)
-    said = "".join(f"<li>{escape(line)}</li>" for line in notes(verdict))
-    parts = (costs, f'<p class="small">{caption}</p>', claims, warnings, f'<ul class="small">{said}</ul>')
-    return page.section("The referee", *parts)
 
 
-def _html(cell: str) -> str:
-    return escape(cell.replace("-", "−") if cell != "-" else "")
+def _order(claim: Claim) -> str:
+    return f"{claim.first} {claim.relation.replace('<=', '≤')} {claim.second}"
+
+
+def _claim_cells(claim: Claim) -> list[str]:
+    return [typeset(claim.nats), f"{claim.nats.count:,}", STATES[claim.holds]]

@@ -1,17 +1,17 @@
 """Metrics of samples as a table for a terminal, and the nearest training examples as a picture."""
 
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from jensen.features.copies import Memorisation, Nearest
 from jensen.features.sample_metrics import Likeness, SampleMetrics
-from jensen.records import read_record
-from jensen.report import page
-from jensen.report.charts import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH
+from jensen.report.album import Picture
+from jensen.report.charts import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH, drawing
+from jensen.report.render import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -51,29 +51,24 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
     return shown
 
 
-def metrics_section(folder: Path, weights: int) -> str:
-    """The section of a report about the metrics of samples in a run's folder; empty where none of these weights."""
-    parts = []
-    for path in sorted(folder.glob(RECORD.format("*"))):
-        metrics = read_record(path, SampleMetrics, f"make it again: jensen features check {folder}")
-        if metrics is not None and metrics.weights == weights:
-            parts += _metrics_part(metrics, folder / PICTURE.format(path.stem.rpartition("-")[2]))
-    return page.section("Samples against data", *parts) if parts else ""
+def metrics_section(folder: Path, records: Sequence[SampleMetrics]) -> Section | None:
+    """The metrics of samples, one part for each kind of features, with the pictures in a run's folder."""
+    parts = [_part(metrics, folder / PICTURE.format(metrics.features)) for metrics in records]
+    return Section("Samples against data", "sample_metrics", {"parts": parts}) if parts else None
 
 
-def _metrics_part(metrics: SampleMetrics, picture: Path) -> list[str]:
+def _part(metrics: SampleMetrics, picture: Path) -> dict[str, Any]:
     of, found = metrics.samples, metrics.memorisation
-    title = f"{of.count:,} samples against {of.test:,} test examples; features: {metrics.features}."
     floors = {**_likeness(metrics.floor), **_memorisation(metrics.memorisation_floor)}
-    rows = {name: [*row, *floors[name]] for name, row in {**_likeness(of), **_memorisation(found)}.items()}
-    caption = f"Distances to the nearest training example, and the nearest samples. {verdict(found)}"
     alt = "Distances to the nearest training example"
-    shown = page.figure(page.image(picture, alt, "chart"), caption) if picture.exists() else ""
-    return [
-        f'<p class="small">{escape(title)} Brackets: 95 % intervals; beside them real data in the samples\' place.</p>',
-        page.columns(("samples", "p", "real data", "p"), rows),
-        shown,
-    ]
+    return {
+        "samples": f"{of.count:,}",
+        "test": f"{of.test:,}",
+        "features": metrics.features,
+        "rows": {name: [*row, *floors[name]] for name, row in {**_likeness(of), **_memorisation(found)}.items()},
+        "picture": Picture(picture, alt, "chart") if picture.exists() else None,
+        "verdict": verdict(found),
+    }
 
 
 def verdict(found: Memorisation) -> str:
@@ -113,6 +108,7 @@ def _p(value: float) -> str:
 # ---------------------------------------------------------------------------------------------- picture
 
 
+@drawing
 def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndarray, np.ndarray] | None) -> "Figure":
     """Distances to the nearest training example; below, the nearest samples over theirs, where there are pictures.
 

@@ -1,17 +1,14 @@
 """Predictions of continuous targets as a table for a terminal, as a picture, and as a section of a report."""
 
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
 from jensen.evaluation.measure import typeset
-from jensen.inference.target_prediction import Regression, TargetRecord, load_targets
-from jensen.records import write_file
-from jensen.report import page
+from jensen.inference.target_prediction import Regression, TargetRecord
 from jensen.report.album import Album
 from jensen.report.imputation import coverage_picture
 from jensen.report.predictions import error_in_words
+from jensen.report.render import Section
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,39 +74,18 @@ def remarks(record: TargetRecord) -> list[str]:
 # ---------------------------------------------------------------------------------------------- page
 
 
-def targets_section(folder: Path, weights: int) -> str:
-    """The section of a report about predicted targets in a run's folder; empty where none are by these weights."""
-    record = load_targets(folder)
-    return "" if record is None or record.weights != weights else _section(record, _album(folder))
-
-
-def _album(folder: Path) -> Album:
-    return Album(folder / "pictures", "targets-")
-
-
-def _section(record: TargetRecord, album: Album) -> str:
-    notes = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(record))
-    hidden = len(record.model.errors) - SHOWN
-    more = f" Errors of {hidden} more numbers of y are in the record." if hidden > 0 else ""
-    caption = (
-        "Left: how often central intervals of p(y|x) hold y; on the dashed line as often as they should. Right: the "
-        "probability of less than y; on the dashed line if p(y|x) is calibrated. Bars are two standard errors."
-    )
+def targets_section(record: TargetRecord, album: Album) -> Section:
+    """How good the predicted targets are."""
     picture = coverage_picture(record.model.coverage, record.model.ranks, "p(Y ≤ y | x)")
-    return page.section(
+    return Section(
         "Prediction",
-        page.columns(list(_predictors(record)), _rows(record)),
-        f'<p class="small">Means over {record.examples:,} examples ± one standard error; densities and errors in the '
-        f"units of y.{more}</p>",
-        f'<ul class="small">{notes}</ul>',
-        album.chart("calibration", picture, "Coverage of intervals and ranks of the truth", caption),
+        "target_predictions",
+        {
+            "heads": list(_predictors(record)),
+            "rows": _rows(record),
+            "examples": f"{record.examples:,}",
+            "hidden": max(len(record.model.errors) - SHOWN, 0),
+            "notes": remarks(record),
+            "calibration": album.chart("calibration", picture, "Coverage of intervals and ranks of the truth"),
+        },
     )
-
-
-def write_targets_page(folder: Path, record: TargetRecord, title: str) -> Path:
-    """Write predictions.html, one page that needs no network, and its picture into `folder`; gives the page's path."""
-    top = f'<h1>{escape(title)}</h1>\n<p class="lead">Targets predicted for {escape(record.source)}.</p>'
-    path = folder / "predictions.html"
-    body = "\n".join([top, _section(record, _album(folder))])
-    write_file(path, page.page(f"{title}: predictions", body).encode())
-    return path

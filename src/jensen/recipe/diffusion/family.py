@@ -16,8 +16,8 @@ from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.diffusion.build import build_diffusion, build_generation
 from jensen.recipe.diffusion.settings import DiffusionRecipe
+from jensen.recipe.diffusion.words import WORDS
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded
-from jensen.report.families import DIFFUSION as WORDS
 
 METHODS = {"particles": ("particles", "steps"), "replacement": ("resamplings", "steps")}
 CODED_STEPS = 100  # of the chain that compresses; each is a network call for every example

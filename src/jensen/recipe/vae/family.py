@@ -9,7 +9,7 @@ from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded, refuse
 from jensen.recipe.vae.build import build_vae
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.report.families import VAE as WORDS
+from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
 PREDICT_HIDDEN = VAESettings().predict_hidden

@@ -1,0 +1,192 @@
+"""Exhibits: everything that a page shows of a model and of its test examples, as tensors. The model is called here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from jensen.data.examples import Examples
+from jensen.data.preparation import Preparation
+from jensen.evaluation.scores import Scores, prepare, spread
+from jensen.model import AbstractLatentVariableModel, Film
+
+SAMPLES = 100  # samples of a model without labels
+CLASSES, PER_CLASS = 20, 10  # at most so many labels, and so many samples of each
+FILMED, FRAMES = 5, 10  # examples in a film, and its frames at most
+DRAWN = 500  # samples for histograms of data that are not images
+PAIRS, LOWEST, PROFILES = (
+    12,
+    12,
+    6,
+)  # reconstructed images, images of lowest bound, and of each where data are no images
+ENCODED = 250  # examples encoded together
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which exhibits are made."""
+
+    image: bool
+    """Whether the data are images: only images are shown as a grid of samples and in films."""
+    means: bool
+    """Whether the mean of a sample differs from the sample."""
+    reconstructions: bool
+    """Whether a reconstruction differs from its example."""
+    points: int
+    """Number of examples to encode; 0: none."""
+    examples: bool = True
+    """Whether to show examples of the lowest bound."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Chosen test examples: `rows` of the scores, x (count, *shape), and their reconstructions where those differ."""
+
+    rows: Int[Tensor, " count"]
+    x: Tensor
+    reconstructions: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibits:
+    """What a page shows, on the CPU. Every x is prepared, as the model sees it; a row is a row of the scores."""
+
+    parameters: int
+    """Number of the model's parameters."""
+    classes: int | None
+    """Number of labels that the model can be asked for; None: none."""
+    samples: Tensor | None = None
+    """(n, *shape), images only. With labels: PER_CLASS of label 0, of label 1, and so on; see `rows_of_labels`."""
+    sample_means: Tensor | None = None
+    """(SAMPLES, *shape): the same samples without observation noise; images only."""
+    real: Shown | None = None
+    """Examples to stand beside the samples, of the same labels where there are PER_CLASS of each; images only."""
+    noising: Film | None = None
+    """The examples `filmed` from data to noise."""
+    denoising: Film | None = None
+    """The first FILMED samples from noise to data."""
+    filmed: Tensor | None = None
+    """(FILMED): the rows of the examples in `noising`."""
+    drawn: Shown | None = None
+    """Examples for histograms, where the data are no images."""
+    drawn_samples: Tensor | None = None
+    """(count, *shape): as many samples, of the same labels where the model knows labels."""
+    pairs: Shown | None = None
+    """Examples spread evenly over the data, with their reconstructions."""
+    lowest: Shown | None = None
+    """The examples of the lowest bounds, lowest first."""
+    codes: Tensor | None = None
+    """(points, latent dimensions): the latent representations of the examples `encoded`."""
+    encoded: Tensor | None = None
+    """(points): their rows."""
+
+    @property
+    def rows_of_labels(self) -> int:
+        """Number of labels that the grid of samples shows, one row each; 0 where the model knows no labels."""
+        return min(self.classes or 0, CLASSES)
+
+
+@torch.no_grad()
+def make_exhibits(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    scores: Scores,
+    selection: Selection,
+    seed: int,
+) -> Exhibits:
+    """The exhibits of `model`; `examples` are all those that `scores.index` numbers, `seed` is that of the evaluation.
+
+    Sample i is number i of the seed's stream, and each example's noise depends on the seed and its number alone.
+    """
+    labels = None if examples.labels is None else examples.labels[scores.index]
+    source = _Source(model, examples, preparation, scores, seed)
+    made: dict[str, Any] = _generated(source, labels) if selection.image else {}
+    if not selection.image and selection.examples:
+        made |= _drawn(source, labels)
+    if selection.reconstructions:
+        rows = spread(source.count, PAIRS if selection.image else PROFILES)
+        made["pairs"] = source.shown(rows, reconstructed=True)
+    if selection.points and source.count > 1:
+        rows = spread(source.count, selection.points)
+        codes = torch.cat([source.encoded(part) for part in rows.split(ENCODED)])
+        made |= {"codes": codes, "encoded": rows}
+    if selection.examples and scores.bound.isfinite().any():
+        lowest = scores.bound.argsort()[: LOWEST if selection.image else PROFILES]
+        made["lowest"] = source.shown(lowest, reconstructed=selection.reconstructions)
+    if selection.image and selection.means:
+        made["sample_means"] = model.sample_mean(SAMPLES, seed=seed).cpu()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Exhibits(parameters=parameters, classes=model.classes, **made)
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A model and the test examples that were scored."""
+
+    model: AbstractLatentVariableModel
+    examples: Examples
+    preparation: Preparation
+    scores: Scores
+    seed: int
+
+    @property
+    def count(self) -> int:
+        return len(self.scores.index)
+
+    def x(self, rows: Tensor) -> Tensor:
+        """These examples as the model sees them, on its device."""
+        index = self.scores.index[rows]
+        return prepare(self.preparation, self.examples.x[index], index, self.seed).to(self.model.device)
+
+    def encoded(self, rows: Tensor) -> Tensor:
+        return self.model.encode(self.x(rows), seed=self.seed, index=self.scores.index[rows]).cpu()
+
+    def shown(self, rows: Tensor, *, reconstructed: bool = False) -> Shown:
+        x = self.x(rows)
+        if not reconstructed:
+            return Shown(rows, x.cpu())
+        reconstructions = self.model.reconstruct(x, seed=self.seed, index=self.scores.index[rows])
+        return Shown(rows, x.cpu(), reconstructions.cpu())
+
+
+def _generated(source: _Source, labels: Tensor | None) -> dict[str, Any]:
+    """Samples as a grid, real examples to stand beside them, and films."""
+    model, seed, filmed = source.model, source.seed, spread(source.count, FILMED)
+    shown = min(model.classes or 0, CLASSES)
+    wanted = torch.arange(shown).repeat_interleave(PER_CLASS) if shown else None
+    count = SAMPLES if wanted is None else len(wanted)
+    noising = model.noising(source.x(filmed), frames=FRAMES, seed=seed, index=source.scores.index[filmed])
+    denoising = model.denoising(FILMED, frames=FRAMES, seed=seed)
+    return {
+        "samples": model.sample(count, seed=seed, labels=wanted).cpu(),
+        "real": source.shown(_beside(source.count, labels, shown)),
+        "noising": _on_cpu(noising),
+        "denoising": _on_cpu(denoising),
+        "filmed": filmed,
+    }
+
+
+def _beside(count: int, labels: Tensor | None, shown: int) -> Tensor:
+    """The rows of real examples beside the samples: PER_CLASS of each label if there are so many, else any."""
+    if shown and labels is not None:
+        by_label = [(labels == label).nonzero().flatten() for label in range(shown)]
+        if min(len(rows) for rows in by_label) >= PER_CLASS:
+            return torch.cat([rows[spread(len(rows), PER_CLASS)] for rows in by_label])
+    return spread(count, SAMPLES)
+
+
+def _on_cpu(film: Film | None) -> Film | None:
+    if film is None:
+        return None
+    return Film(film.log_snr.cpu(), film.x.cpu(), None if film.estimate is None else film.estimate.cpu())
+
+
+def _drawn(source: _Source, labels: Tensor | None) -> dict[str, Any]:
+    """Examples for histograms, and as many samples, each with the label of its example where labels are known."""
+    rows = spread(source.count, DRAWN)
+    asked = None if source.model.classes is None or labels is None else labels[rows]
+    samples = source.model.sample(len(rows), seed=source.seed, labels=asked).cpu()
+    return {"drawn": source.shown(rows), "drawn_samples": samples}

@@ -1,0 +1,113 @@
+"""Yardsticks for bits per dimension: what simple models and PNG need for the same test examples."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.compression.others import png_bytes, sheet
+from jensen.data.examples import Examples
+from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise
+from jensen.evaluation.scores import Scores, at_once, prepare, spread
+from jensen.records import Value
+
+MEASURED, FITTED = 1000, 10_000  # test and training examples at most
+CELLS = 1 << 24  # of all histograms together, at most
+
+
+class Yardsticks(Value):
+    """Bits per dimension of the raw data; None where a yardstick does not exist for such data."""
+
+    uniform: float | None = None
+    """log2 of the number of levels: every value equally likely."""
+    independent: Estimate | None = None
+    """A model whose dimensions are independent, fitted on training examples."""
+    png: float | None = None
+    """One optimised PNG of all the measured images side by side."""
+    examples: int
+    """Number of measured test examples, spread evenly."""
+    fitted: int
+    """Number of training examples that the independent dimensions were fitted on, spread evenly."""
+
+
+def yardsticks(
+    train: Examples | None, examples: Examples, preparation: Preparation, scores: Scores, seed: int
+) -> Yardsticks:
+    """The yardsticks for the test examples in `scores`; without `train` there is no independent model.
+
+    Integers have a histogram for each dimension, floats a normal distribution. Floats have no number of levels, so
+    neither a uniform model nor a PNG; floats with missing values have no yardstick.
+    """
+    index = scores.index[spread(len(scores.index), MEASURED)]
+    fitted = torch.arange(0) if train is None else spread(len(train), FITTED)
+    counts = {"examples": len(index), "fitted": len(fitted)}
+    if isinstance(preparation, Standardise):
+        test = prepare(preparation, examples.x[index], index, seed)
+        return Yardsticks(independent=_normal(train, fitted, test, preparation, seed), **counts)
+    levels = _levels(preparation)
+    symbols = _symbols(examples, index, preparation, seed)
+    independent = None
+    if train is not None and len(fitted) and preparation.dimensions * levels <= CELLS:
+        histograms = torch.zeros(preparation.dimensions, levels, dtype=torch.float64)
+        for rows in fitted.split(at_once(len(fitted), preparation.dimensions)):
+            histograms += histogram(_symbols(train, rows, preparation, seed).flatten(1), levels)
+        independent = Estimate.of(independent_bits(symbols.flatten(1), histograms))
+    return Yardsticks(uniform=math.log2(levels), independent=independent, png=_png(symbols, levels), **counts)
+
+
+def _levels(preparation: Preparation) -> int:
+    """Number of levels that the model sees: two of binarised data."""
+    return (preparation.levels or 2) if isinstance(preparation, Levels | Dequantise) else 2
+
+
+def _symbols(examples: Examples, index: Tensor, preparation: Preparation, seed: int) -> Int[Tensor, " count *shape"]:
+    """The levels of these examples."""
+    raw = examples.x[index]
+    return (raw if isinstance(preparation, Levels | Dequantise) else prepare(preparation, raw, index, seed)).long()
+
+
+def histogram(symbols: Int[Tensor, " count dims"], levels: int) -> Float[Tensor, " dims levels"]:
+    """How often each dimension has each level, float64."""
+    dims = symbols.shape[1]
+    cells = symbols + levels * torch.arange(dims)
+    return torch.bincount(cells.flatten(), minlength=dims * levels).view(dims, levels).double()
+
+
+def independent_bits(
+    symbols: Int[Tensor, " count dims"], histograms: Float[Tensor, " dims levels"]
+) -> Float[Tensor, " count"]:
+    """Bits per dimension of each example under p(x) = prod_d p_d(x_d), where p_d smooths the histogram of dimension d.
+
+    p_d(v) = (n_d(v) + p(v)) / (n + 1) with p(v) = (Σ_d n_d(v) + 1) / (n D + L): each p_d gives the histogram of all
+    dimensions the weight of one example, so that no level has probability zero. The p_d sum to one.
+    """
+    examples = histograms.sum(1, keepdim=True)
+    shared = (histograms.sum(0) + 1) / (histograms.sum() + histograms.shape[1])
+    bits = -((histograms + shared) / (examples + 1)).log2()
+    return bits.gather(1, symbols.T).mean(0)
+
+
+def _normal(
+    train: Examples | None, fitted: Tensor, test: Tensor, preparation: Preparation, seed: int
+) -> Estimate | None:
+    """Independent normal distributions; a dimension that is constant in training keeps the preparation's scale."""
+    if train is None or len(fitted) < 2:
+        return None
+    x = prepare(preparation, train.x[fitted], fitted, seed).flatten(1).double()
+    if not (x.isfinite().all() and test.isfinite().all()):
+        return None
+    scale = x.std(0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    nats = torch.distributions.Normal(x.mean(0), scale).log_prob(test.flatten(1).double()).sum(1)
+    return Estimate.of(preparation.bits_per_dimension(nats))
+
+
+def _png(symbols: Int[Tensor, " count *shape"], levels: int) -> float | None:
+    """Bits per dimension of one PNG; None for what is no image of 8 bits and one or three channels."""
+    if symbols.ndim != 4 or symbols.shape[1] not in (1, 3) or levels > 256 or not len(symbols):
+        return None
+    images = np.moveaxis(symbols.numpy().astype(np.uint8), 1, -1)
+    return 8 * png_bytes(sheet(images), levels) / symbols.numel()

@@ -1,0 +1,23 @@
+"""What a report says of this family."""
+
+from jensen.report.words import Words
+
+WORDS = Words(
+    name="variational autoencoder",
+    formulas={
+        "ELBO": "E<sub>q</sub> log p(x, z) / q(z) ≤ log p(x) (4.4)",
+        "reconstruction": "E<sub>q</sub> log p(x|z), first term of (4.6)",
+        "rate": "−KL(q(z|x) ‖ p(z)), second term of (4.6)",
+        "optimised ELBO": "(4.4), q optimised for each example, the model fixed",
+        "L_": "log (1/K) Σ<sub>k</sub> p(x, z<sub>k</sub>) / q(z<sub>k</sub>|x) (4.9)",
+        "amortisation gap": "what the encoder loses against the best q of its family",
+        "inference gap, at least": "KL(q(z|x) ‖ p(z|x)) (4.4), log p(x) replaced by the bound (4.9)",
+        "approximation gap, at least": "what no q of the family can reach",
+    },
+    loss="the negative bound (4.8), or as the recipe's objective says",
+    samples="Honest draws: z from the prior (4.1), then x ~ p(x|z), with the noise that p(x|z) has (4.2).",
+    means="Means: z from the prior (4.1), then E[x|z].",
+    reconstructions="E[x|z] at the mean of q(z|x) (4.6)",
+    codes="the mean of q(z|x) (4.5)",
+    points=2000,
+)

@@ -1,0 +1,137 @@
+"""The bound: its terms, every further bound and their differences, as a table for a terminal and as a section."""
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jensen.evaluation.evaluation import FEW_DRAWS, MANY, Evaluation
+from jensen.evaluation.measure import Measure, typeset
+from jensen.evaluation.yardsticks import Yardsticks
+from jensen.pareto import UNTRUSTED
+from jensen.report.render import Section, address_from, back_link
+from jensen.report.results import Results
+from jensen.report.tables import measure_rows, measures_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# ---------------------------------------------------------------------------------------------- for a terminal
+
+
+def table(evaluation: Evaluation) -> "Table":
+    """The evaluation for a terminal: nats per example and bits per dimension, each ± its standard error."""
+    title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
+    warned = [f"Warning: {warning}" for warning in evaluation.warnings]
+    return measures_table(title, groups(evaluation), [*remarks(evaluation), *warned])
+
+
+def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
+    """The evaluation's rows under their headings: the bound by terms, all bounds on the same examples, the gaps."""
+    shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
+    if evaluation.bounds:
+        same = f"On the same {evaluation.bounds[0].nats.count} examples"
+        shown[same] = {bound.name: bound for bound in evaluation.bounds}
+        shown["Differences on each example"] = {gap.name: gap for gap in evaluation.gaps}
+    return shown
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """What is not a mean over examples, one line each: errors, effective sample sizes, diagnostics."""
+    lines = []
+    if math.isfinite(evaluation.elbo.monte_carlo_error):
+        lines.append(f"Monte-Carlo error of one example's ELBO: {evaluation.elbo.monte_carlo_error:.2g} nats")
+    for bound in evaluation.bounds:
+        if bound.weights:
+            weights = bound.weights
+            median, least = weights.median_effective_sample_size, weights.minimum_effective_sample_size
+            sizes = f"{median:.3g} of {weights.samples} (median), {least:.3g} (least)"
+            lines.append(f"{bound.name}: effective sample size {sizes}")
+            if math.isfinite(weights.untrusted):
+                many = f"above {UNTRUSTED} for {100 * weights.untrusted:.3g} % of the examples"
+                lines.append(f"{bound.name}: Pareto k {weights.median_pareto_shape:.2g} (median), {many}")
+    return lines + [f"{name}: {value:.4g}" for name, value in evaluation.diagnostics.items()]
+
+
+# ---------------------------------------------------------------------------------------------- for a page
+
+
+def heading(results: Results) -> Section:
+    """What was trained and evaluated, the numbers to remember, yardsticks beside them, and warnings."""
+    evaluation = results.evaluation
+    return Section(
+        results.title,
+        "heading",
+        {
+            "title": results.title,
+            "lead": _lead(results),
+            "back": _back(results),
+            "numbers": {
+                "bits per dimension, at most": typeset(evaluation.elbo.bits_per_dimension),
+                "nats per example, at least": typeset(evaluation.elbo.nats),
+                "examples": f"{evaluation.examples:,}",
+            },
+            "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
+            "warnings": [(warning, "") for warning in evaluation.warnings] + _unfinished(results),
+            "advice": advice(evaluation, results.folder),
+        },
+    )
+
+
+def _lead(results: Results) -> str:
+    exhibits, evaluation = results.exhibits, results.evaluation
+    return (
+        f"A {results.words.name} with {exhibits.parameters:,} parameters, trained for {results.trained_steps:,} steps. "
+        f"The weights of step {results.weights_step:,} were evaluated on {evaluation.source}."
+    )
+
+
+def _back(results: Results) -> str:
+    return "" if results.comparison is None else back_link(address_from(results.folder, results.comparison))
+
+
+def _unfinished(results: Results) -> list[tuple[str, str]]:
+    if results.finished:
+        return []
+    planned = results.recipe.get("training", {}).get("steps")
+    of = "" if planned is None else f" of {planned:,}"
+    sentence = f"Training is unfinished: it stopped at step {results.trained_steps:,}{of}. Continue it with"
+    return [(sentence, f"jensen resume {shlex.quote(str(results.folder))}")]
+
+
+def advice(evaluation: Evaluation, folder: Path) -> list[str]:
+    """Commands that help where importance weights cannot be trusted."""
+    run = shlex.quote(str(folder))
+    weights = [bound.weights for bound in evaluation.bounds if bound.weights]
+    commands = []
+    if any(one.median_effective_sample_size < FEW_DRAWS < one.samples for one in weights):
+        commands.append(f"jensen evaluate {run} --samples {10 * evaluation.settings.samples}")
+    if any(one.untrusted > MANY for one in weights):
+        commands.append(f"jensen evaluate {run} --referee")
+    return commands
+
+
+def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
+    """Bits per dimension of simple models on the same examples, by their names."""
+    of = "" if found.examples == count else f", {found.examples:,} of the examples"
+    independent = f"independent dimensions, fitted on {found.fitted:,} training examples{of}"
+    rows = {
+        "all values equally likely": None if found.uniform is None else f"{found.uniform:.3f}",
+        independent: None if found.independent is None else typeset(found.independent),
+        f"PNG, all images in one file{of}": None if found.png is None else f"{found.png:.3f}",
+    }
+    return {name: value for name, value in rows.items() if value is not None}
+
+
+def bound_section(results: Results) -> Section:
+    """The bound by its terms, every further bound, the gaps, and how far they can be trusted."""
+    evaluation = results.evaluation
+    return Section(
+        "The bound",
+        "bound",
+        {
+            "groups": measure_rows(groups(evaluation), lambda heading, name: results.words.formula(name)),
+            "draws": evaluation.settings.draws,
+            "notes": remarks(evaluation),
+        },
+    )

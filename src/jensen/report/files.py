@@ -1,0 +1,41 @@
+"""The files beside a report: what each is, and a link to it."""
+
+from pathlib import Path
+
+from jensen.evaluation.referee import FILE as REFEREE
+from jensen.evaluation.saved import MEANS, SCORES
+from jensen.inference.calibration import RECORD as CALIBRATION
+from jensen.inference.prediction import RECORD as PREDICTIONS
+from jensen.inference.target_prediction import RECORD as TARGETS
+from jensen.report.compression import RECORD as COMPRESSION
+from jensen.report.further import Further
+from jensen.report.render import Section, address_from
+from jensen.report.results import Results
+from jensen.report.sample_metrics import RECORD as SAMPLE_METRICS
+
+
+def file_section(results: Results, further: Further) -> Section | None:
+    """Links to the records that the report was made from, and to the tables beside them."""
+    described = {
+        MEANS: "the bounds, their errors and settings",
+        SCORES: "the bound of every example",
+        REFEREE: "every estimate of log p(x), example by example" if further.verdict else "",
+        PREDICTIONS: "how good the predicted labels are" if further.predictions else "",
+        TARGETS: "how good the predicted targets are" if further.targets else "",
+        CALIBRATION: "how well calibrated imputations are" if further.calibration else "",
+        COMPRESSION: "the length of the compressed file" if further.codelength else "",
+        "metrics.jsonl": "the log of training",
+        "recipe.json": "all settings",
+        "data.json": "what was read",
+    }
+    for one in further.sample_metrics:
+        described[SAMPLE_METRICS.format(one.features)] = f"metrics of samples; features: {one.features}"
+    described |= {path.name: "a table made by a command" for path in sorted(results.folder.glob("*.csv"))}
+    described["pictures"] = "every picture of this page as a PNG file"
+    found = [_file(results.folder / name, text) for name, text in described.items() if text]
+    files = [one for one in found if one]
+    return Section("Files", "files", {"files": files}) if files else None
+
+
+def _file(path: Path, text: str) -> tuple[str, str, str] | None:
+    return (path.name, address_from(path.parent, path), text) if path.exists() else None

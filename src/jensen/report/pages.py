@@ -1,0 +1,80 @@
+"""Whole pages as files: the report of a run, a comparison of several, and predictions for one set of examples."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from jensen.inference.prediction import PredictionRecord
+from jensen.inference.target_prediction import TargetRecord
+from jensen.records import write_file
+from jensen.report.again import data_section, provenance_section, recipe_section
+from jensen.report.album import Album
+from jensen.report.bits import bits_section
+from jensen.report.bound import bound_section, heading
+from jensen.report.comparison import comparison_sections
+from jensen.report.examples import example_section, latent_section, reconstruction_section
+from jensen.report.files import file_section
+from jensen.report.films import film_section
+from jensen.report.further import Further, further_sections
+from jensen.report.predictions import prediction_section
+from jensen.report.render import BACK, Section, address_from, back_link, write_page
+from jensen.report.results import Results
+from jensen.report.samples import sample_section
+from jensen.report.target_predictions import targets_section
+from jensen.report.training import training_section
+
+REPORT, PICTURES = "report.html", "pictures"
+NOTHING = Further()
+
+
+def write_report(results: Results, further: Further = NOTHING) -> Path:
+    """Write report.html and pictures/*.png into the run's folder; gives the page's path."""
+    album = Album(results.folder / PICTURES)
+    sections = [
+        bound_section(results),
+        training_section(results, album),
+        sample_section(results, album),
+        film_section(results, album),
+        bits_section(results, album),
+        reconstruction_section(results, album),
+        latent_section(results, album),
+        example_section(results, album),
+        *further_sections(results.folder, further),
+        data_section(results.spec),
+        provenance_section(results.provenance),
+        recipe_section(results.recipe, results.evaluation),
+        file_section(results, further),
+    ]
+    return write_page(results.folder / REPORT, results.title, heading(results), sections)
+
+
+def write_comparison(folder: Path, compared: Sequence[Results], title: str = "Comparison") -> Path:
+    """Write report.html, one page about several runs, and pictures/*.png into `folder`; gives the page's path.
+
+    Differences are to the first run. Every run's own report gets a link back to this page.
+    """
+    albums = [Album(folder / PICTURES, f"{number}-") for number in range(1, len(compared) + 1)]
+    top, sections = comparison_sections(folder, compared, albums, title)
+    path = write_page(folder / REPORT, title, top, sections)
+    for results in compared:
+        _link_back(results.folder / REPORT, path)
+    return path
+
+
+def _link_back(report: Path, comparison: Path) -> None:
+    """Add to a report the link to a comparison; a report that cannot be written stays as it is."""
+    with suppress(OSError):
+        link = back_link(address_from(report.parent, comparison))
+        text = report.read_text(encoding="utf-8")
+        if link not in text:
+            write_file(report, BACK.sub(lambda found: found[0] + link, text, count=1).encode())
+
+
+def write_predictions(folder: Path, record: PredictionRecord | TargetRecord, title: str) -> Path:
+    """Write predictions.html and its pictures into `folder`; gives the page's path."""
+    if isinstance(record, TargetRecord):
+        section, kind = targets_section(record, Album(folder / PICTURES, "targets-")), "Targets"
+    else:
+        section, kind = prediction_section(record, Album(folder / PICTURES, "prediction-")), "Labels"
+    top = Section(title, "plain_heading", {"title": title, "lead": f"{kind} predicted for {record.source}."})
+    return write_page(folder / "predictions.html", f"{title}: predictions", top, [section])
