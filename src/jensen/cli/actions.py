@@ -184,7 +184,7 @@ def evaluate_run(
     """
     from jensen.evaluation.evaluation import evaluate
 
-    evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source)
+    evaluation = evaluate(run.model, examples, run.spec.preparation, settings, source, run.step)
     return processes.on_main(lambda: _report(run, examples, evaluation, further))
 
 

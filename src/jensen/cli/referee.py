@@ -29,6 +29,7 @@ def judged(run: Run, examples: Examples, source: str, command: options.Evaluate)
         samples=command.settings.samples,
         seed=command.settings.seed,
         source=source,
+        step=run.step,
     )
     save_verdict(run.folder, verdict)
     return verdict

@@ -4,8 +4,9 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
+from jensen.evaluation.claims import Claim
 from jensen.evaluation.measure import typeset, written
-from jensen.evaluation.referee import Account, Claim, Verdict
+from jensen.evaluation.referee import Account, Verdict
 from jensen.report import page
 
 if TYPE_CHECKING:
