@@ -7,7 +7,7 @@ import torch
 from linear_vae import as_vae, random_ppca
 
 from jensen.errors import InputError
-from jensen.evaluation.referee import counted
+from jensen.evaluation.engine import counted
 from jensen.gaussian import Gaussian
 from jensen.likelihood import BernoulliLikelihood
 from jensen.model import Effort
@@ -159,7 +159,7 @@ def test_an_example_is_the_same_alone_and_in_a_batch(ppca, vae):
 def test_an_example_is_the_same_in_any_group(ppca, vae, monkeypatch):
     x = ppca.draw(5)
     together = vae.annealed_bound(x, SHORT)
-    monkeypatch.setattr("jensen.vae.referee.ELEMENTS", {"cpu": 5 * 8 * 2})  # two examples at a time
+    monkeypatch.setattr("jensen.vae.annealed.ELEMENTS", {"cpu": 5 * 8 * 2})  # two examples at a time
     torch.testing.assert_close(together.value, vae.annealed_bound(x, SHORT).value, rtol=1e-9, atol=1e-9)
 
 

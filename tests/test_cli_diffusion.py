@@ -419,7 +419,7 @@ def test_python_refuses_the_same(runs: Path, data: Path, tmp_path: Path) -> None
         with pytest.raises(jensen.InputError, match="prepare"):
             labelled.elbo(x)
         with pytest.raises(jensen.InputError, match="prepare"):
-            labelled.further_bounds(x, samples=1)
+            labelled.ode_bound(x, samples=1)
     recipe = DiffusionRecipe(data=str(data / "unlabelled.npy"), model=DiffusionSettings(widths=(4,), guidance=1.0))
     with pytest.raises(jensen.InputError, match="no labels"):
         jensen.train(recipe, tmp_path / "run")

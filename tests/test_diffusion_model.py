@@ -169,7 +169,7 @@ def test_bound_is_below_the_ode_is_log_p():
     gap = log_p - model.elbo(x, draws=8).value
     error = float(gap.std()) / math.sqrt(300)
     assert 4.4 * error < float(gap.mean()) < 2  # below log p(x) beyond a false alarm of 1e-5
-    ode = model.further_bounds(x, samples=100)["ODE"]
+    ode = model.ode_bound(x, samples=100)
     torch.testing.assert_close(ode.value, log_p, rtol=0, atol=0.05)
 
 
@@ -188,7 +188,7 @@ def test_scores_do_not_depend_on_the_batch(levels):
     index, rows = torch.arange(60) + 1000, torch.tensor([40, 2])
     whole, part = (model.elbo(x[r], draws=2, seed=3, index=index[r]) for r in (slice(None), rows))
     torch.testing.assert_close(part.value, whole.value[rows], rtol=1e-5, atol=1e-4)
-    whole, part = (model.further_bounds(x[r], samples=2, seed=3, index=index[r])["ODE"] for r in (slice(None), rows))
+    whole, part = (model.ode_bound(x[r], samples=2, seed=3, index=index[r]) for r in (slice(None), rows))
     torch.testing.assert_close(part.value, whole.value[rows], rtol=1e-3, atol=1e-3)
 
 
@@ -327,7 +327,7 @@ def test_refusals_say_what_to_do():
         (lambda: conditional.elbo(x, labels=torch.tensor([1.0, 2.0])), "torch.float32"),
         (lambda: conditional.loss(batch_at(0), step=0, noise=Noise(generator(0))), "data without labels"),
         (lambda: plain.elbo(x, draws=0), "0 draws"),
-        (lambda: plain.further_bounds(x, samples=0), "at least 1"),
+        (lambda: plain.ode_bound(x, samples=0), "at least 1"),
     ]
     for attempt, message in cases:
         with pytest.raises(InputError, match=message):

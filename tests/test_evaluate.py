@@ -4,6 +4,8 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from jensen.evaluation.saved import load_evaluation, save_evaluation
 from jensen.evaluation.scores import NUMBERS, at_once, examples_digest, score, spread
 from jensen.evaluation.settings import EvaluationSettings
 from jensen.likelihood import FixedScale, GaussianLikelihood
-from jensen.model import AbstractLatentVariableModel, Batch, Loss
+from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Loss
 from jensen.randomness import Noise, generator, normal_per_example
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.vae import VAE, AmortisedPosterior
@@ -157,7 +159,10 @@ def test_a_batch_shrinks_where_examples_are_large() -> None:
 
 
 class Sum(AbstractLatentVariableModel):
-    """A model whose bound is the sum of x, exactly, and whose further bounds lie above it by amounts of our choice."""
+    """A model whose bound is the sum of x, exactly, and whose further bounds lie above it by amounts of our choice.
+
+    Each further bound claims to be above the ELBO, except for `unordered`, which claims nothing.
+    """
 
     def __init__(self, further: dict[str, float] | None = None, spread: float = 0.0, log_weight: float = 0.0) -> None:
         super().__init__()
@@ -167,14 +172,22 @@ class Sum(AbstractLatentVariableModel):
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         return Elbo(x.sum(1), {"rate": torch.zeros(len(x))})
 
-    def further_bounds(self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None) -> dict:
-        noise = self.spread * normal_per_example(seed, index.tolist(), ()).squeeze()
-        bounds = {name: Elbo(x.sum(1) + above + noise, {}) for name, above in self.further.items()}
+    def estimators(self, effort: Effort) -> list[Estimator]:
+        (elbo,) = super().estimators(effort)
+        ordered = tuple(name for name in self.further if name != "unordered")
+        others = [Estimator(name, partial(self._above, above), ()) for name, above in self.further.items()]
         if self.log_weight:
-            log_weights = torch.zeros(samples, len(x))
-            log_weights[0] = self.log_weight
-            bounds |= {f"L_{samples}": ImportanceWeightedBound.from_log_weights(x.sum(1) + log_weights)}
-        return bounds
+            others.append(Estimator(f"L_{effort.samples}", partial(self._weighted, effort.samples), ()))
+        return [replace(elbo, at_most=ordered), *others]
+
+    def _above(self, above: float, x: Tensor, seed: int, index: Tensor) -> Elbo:
+        noise = self.spread * normal_per_example(seed, index.tolist(), ()).squeeze()
+        return Elbo(x.sum(1) + above + noise, {})
+
+    def _weighted(self, samples: int, x: Tensor, seed: int, index: Tensor) -> ImportanceWeightedBound:
+        log_weights = torch.zeros(samples, len(x))
+        log_weights[0] = self.log_weight
+        return ImportanceWeightedBound.from_log_weights(x.sum(1) + log_weights)
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         raise NotImplementedError
@@ -224,7 +237,7 @@ def test_a_bound_below_one_it_ought_to_improve_is_a_contradiction() -> None:
     assert found.warnings[0].startswith("ELBO exceeds tighter by 0.5")
     noisy = evaluate(Sum({"tighter": -0.5}, spread=9.0), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
     assert noisy.warnings == ()
-    other_model = evaluate(Sum({"ODE": -0.5}, spread=0.1), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
+    other_model = evaluate(Sum({"unordered": -0.5}, spread=0.1), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
     assert other_model.warnings == ()
 
 

@@ -1,5 +1,6 @@
-"""The contract: all that training, evaluation and serving may know of a model."""
+"""The contract: everything that training, evaluation, inference and commands may know of a model."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
+from jensen.gaussian import Gaussian
 from jensen.randomness import Noise
+
+# ---------------------------------------------------------------------------------------------- training
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,16 @@ class Batch:
     targets: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Self:
-        """Some of its examples."""
+        """The batch of the examples in these rows."""
         beside = [None if values is None else values[rows] for values in (self.labels, self.targets)]
         return type(self)(self.x[rows], self.index[rows], *beside)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a training step minimises, and the terms to log, detached, by name; nats per example.
+    """The value that a training step minimises, in nats per example, and detached terms for the log, by name.
 
-    `noted` (batch each) is what the model is to `observe` of the examples once the batch is done.
+    The model's `observe` gets `noted` (batch each) after the whole batch is done.
     """
 
     value: Tensor
@@ -44,11 +48,14 @@ class Loss:
     noted: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+# ---------------------------------------------------------------------------------------------- what a model answers
+
+
 @dataclass(frozen=True, eq=False)
 class Film:
-    """Examples on their way between data and noise: `x` (frames, n, *shape), of these `log_snr` (frames).
+    """Examples between data and noise: `x` (frames, n, *shape) at the noise levels `log_snr` (frames).
 
-    `estimate`, of the same shape, is what the model takes x_0 to be in each frame, where it is the model that goes.
+    `estimate`, of the same shape, is the model's estimate of x_0 in each frame; None where the model was not asked.
     """
 
     log_snr: Tensor
@@ -58,11 +65,11 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """p(y|x) over labels (1.4), for each example: probabilities and their logarithms (batch, classes), float64.
+    """p(y|x) over labels (1.4) for each example: probabilities and their logarithms (batch, classes), float64.
 
-    `standard_error` (batch, classes) is the Monte-Carlo error of each probability, 0 where exact, NaN of one draw;
-    `effective_sample_size` (batch) tells how many equally good draws an importance sampler's were worth, inf where
-    nothing was weighted; `evaluations` (batch) counts the network's evaluations that each example cost.
+    `standard_error` (batch, classes) is the Monte-Carlo error of each probability: 0 if exact, NaN for a single draw.
+    `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth, inf
+    without weights. `evaluations` (batch) counts the evaluations of the network per example.
     """
 
     log_probabilities: Float[Tensor, " batch classes"]
@@ -82,7 +89,7 @@ class Prediction:
 
     @classmethod
     def exact(cls, log_probabilities: Float[Tensor, " batch classes"]) -> Self:
-        """What a formula gives: no draws, no error."""
+        """A prediction by a formula: no draws, no error."""
         none = log_probabilities.new_zeros(len(log_probabilities))
         return cls(log_probabilities, torch.zeros_like(log_probabilities), none + torch.inf, none)
 
@@ -97,26 +104,69 @@ class Prediction:
         )
 
 
-@dataclass(frozen=True)
-class Effort:
-    """What the estimates that a referee compares may cost: K importance samples; chains and temperatures of annealing.
+@dataclass(frozen=True, eq=False)
+class TargetPrediction:
+    """p(y|x) over continuous y (1.4): for each example a mixture of normals, one per draw, float64.
 
-    With `temperatures_from_q` there is a second annealed estimate, from q(z|x), over so many.
+    `log_weights` (batch, draws) are normalised; `components` has batch shape (batch, draws) over y (dims).
+    `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth.
     """
 
+    log_weights: Float[Tensor, " batch draws"]
+    components: Gaussian
+    effective_sample_size: Float[Tensor, " batch"]
+
+    @property
+    def mean(self) -> Tensor:
+        """E[y|x], (batch, dims)."""
+        return (self.log_weights.exp().unsqueeze(-1) * self.components.mean).sum(1)
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Monte-Carlo error of `mean`, (batch, dims), by the delta method as in (1.4); NaN for a single draw."""
+        means, weights = self.components.mean, self.log_weights.exp().unsqueeze(-1)
+        draws = means.shape[1]
+        correction = draws / (draws - 1) if draws > 1 else math.nan
+        return (correction * (weights * (means - self.mean.unsqueeze(1))).square().sum(1)).sqrt()
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The predictions for several batches of examples as one batch."""
+        mean = torch.cat([part.components.mean for part in parts])
+        components = Gaussian(mean, torch.cat([part.components.scale for part in parts]))
+        sizes = torch.cat([part.effective_sample_size for part in parts])
+        return cls(torch.cat([part.log_weights for part in parts]), components, sizes)
+
+
+# ---------------------------------------------------------------------------------------------- estimates of log p(x)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """The cost that estimates of log p(x) may have, per example.
+
+    `draws` is the number of Monte-Carlo draws of the ELBO, None the model's default; `samples` is the number of samples
+    of estimates that need many, the K of L_K. `temperatures` and `chains` are those of annealed importance sampling
+    from the prior, `temperatures_from_q` those of a second one from q(z|x); with 0 temperatures it is left out.
+    `cross_checks` asks for the estimators too whose only use is to check another one.
+    """
+
+    draws: int | None = None
     samples: int = 1000
-    temperatures: int = 200
+    temperatures: int = 0
     chains: int = 16
     temperatures_from_q: int = 0
+    cross_checks: bool = False
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """One way to estimate log p(x), and what it claims beside the others, which are called by their names.
+    """One way to estimate log p(x), with its claims about other estimators, which it refers to by name.
 
-    `estimate` takes x, a seed and the examples' numbers. It should not exceed those in `at_most`, which are closer to
-    log p(x), and agree with those in `equal`, wherever neither is known to be unreliable. A row that goes through one
-    of `networks` is one evaluation.
+    `estimate` takes x (batch, *shape), a seed and the examples' numbers (batch). The mean of this estimate should not
+    exceed the means of those in `at_most`, and it should agree with those in `equal` on the examples where both can be
+    trusted. A claim about an estimator that is not run is not checked. `gaps` names differences, other minus this one.
+    A row that goes through one of `networks` counts as one evaluation.
     """
 
     name: str
@@ -124,6 +174,7 @@ class Estimator:
     networks: tuple[nn.Module, ...]
     at_most: tuple[str, ...] = ()
     equal: tuple[str, ...] = ()
+    gaps: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,28 +185,25 @@ class Bracket:
     upper: AnnealedEstimate
 
 
+# ---------------------------------------------------------------------------------------------- the model
+
+
 class AbstractLatentVariableModel(nn.Module, ABC):
-    """p(x) = ∫ p(x|z) p(z) dz over x of one `shape`, scored by a bound, trained by a loss, sampled by seed.
+    """p(x) = ∫ p(x|z) p(z) dz over x of one `shape`: scored by a bound, trained by a loss, sampled by a seed.
 
-    Randomness is an argument everywhere. What is drawn for example i is a pure function of (seed, index[i]), so that
-    scores and samples do not depend on how examples are batched; `index` defaults to 0..batch-1.
-
-    `classes` is the number of labels that samples can be asked for, None where they cannot. A sample's label, an
-    integer 0..classes-1, is by default its number modulo classes.
+    Randomness is an argument everywhere. The draws for example i are a pure function of (seed, index[i]), so scores
+    and samples do not depend on how examples are batched; `index` defaults to 0..batch-1.
     """
 
     shape: tuple[int, ...]
     usual_draws: int = 16
-    """Draws per example for a bound where nobody says how many: fewer where each is dear."""
+    """Default number of Monte-Carlo draws per example for the ELBO; models with expensive draws override it."""
     usual_further_examples: int = 500
-    """Examples whose further bounds are evaluated where nobody says how many."""
+    """Default number of examples on which all bounds are compared; models with expensive bounds override it."""
     usual_referee_examples: int = 100
-    """Examples for which all estimates are compared where nobody says how many."""
+    """Default number of examples for the referee; models with expensive estimates override it."""
 
-    @property
-    def classes(self) -> int | None:
-        """How many labels `sample` knows; None: none."""
-        return None
+    # -- bounds and training
 
     @abstractmethod
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
@@ -163,11 +211,51 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """What training minimises at `step`, a mean over the batch; says which weighting of the bound it is.
+        """The loss that training minimises at `step`, a mean over the batch; it says how it weights the bound.
 
-        `noise` belongs to the batch's rows, so that the loss of a batch is the mean over its parts. It changes nothing
-        in the model: what that is to remember of the examples is `Loss.noted`.
+        `noise` belongs to the batch's rows, so the loss of a batch is the mean over its parts. A loss changes nothing
+        in the model; `Loss.noted` holds what the model is to remember of the examples.
         """
+
+    def observe(self, noted: Mapping[str, Tensor]) -> None:
+        """Take note of `Loss.noted` of a whole batch, once per training step."""
+
+    def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
+        """`loss`, so that wrappers that replace `forward` (data parallel, compile) see the training step."""
+        return self.loss(batch, step=step, noise=noise)
+
+    def estimators(self, effort: Effort) -> Sequence[Estimator]:
+        """Every way in which this model can estimate log p(x) at this effort, cheapest first; the ELBO is the first."""
+        draws = effort.draws or self.usual_draws
+        return [Estimator("ELBO", lambda x, seed, index: self.elbo(x, draws=draws, seed=seed, index=index), ())]
+
+    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
+        """log p(x) of the samples first..first+n-1 from both sides; None without an exact draw of z given x."""
+        return None
+
+    @property
+    def bound_evaluations(self) -> int | None:
+        """Evaluations of the network for one example's ELBO with the default draws; None if they are not compared."""
+        return None
+
+    def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
+        """Plain numbers for the report, by name, such as active units or variances at their floor."""
+        return {}
+
+    # -- samples and codes
+
+    @property
+    def classes(self) -> int | None:
+        """The number of labels that samples can be asked for; None without.
+
+        Labels are integers 0..classes-1. The default label of sample i is i modulo classes.
+        """
+        return None
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks through which `sample` goes: a row through one of them is one evaluation."""
+        return ()
 
     @abstractmethod
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
@@ -188,57 +276,48 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
         """x encoded and decoded again: the mean of p(x|z), shape (batch, *shape)."""
 
-    @property
-    def predicted_classes(self) -> int | None:
-        """How many labels `predict` is about; None: it knows none."""
-        return None
-
-    def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) over labels (1.4), by `draws` draws per example, None: as many as the model finds enough.
-
-        Raises `InputError` where the model was not trained on labels.
-        """
-        raise InputError("the model was trained without labels, so there is no p(y|x); train one on labelled data")
-
-    def further_bounds(
-        self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
-    ) -> dict[str, Elbo | ImportanceWeightedBound]:
-        """Every other estimate of log p(x) this model can make, by name, each with `value` and `standard_error`.
-
-        `samples` is the number of Monte-Carlo samples per example where an estimate needs them.
-        """
-        return {}
-
-    def estimators(self, effort: Effort) -> Sequence[Estimator]:
-        """Every way this model has to estimate log p(x), cheapest first; a referee runs them on the same examples."""
-        return [Estimator("ELBO", lambda x, seed, index: self.elbo(x, draws=16, seed=seed, index=index), ())]
-
-    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
-        """log p(x) of the samples first..first+n-1 from both sides; None where there is no exact draw of z given x."""
-        return None
-
-    def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
-        """Plain numbers worth a line in a report, by name: active units, variances at their floor."""
-        return {}
-
     def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film | None:
-        """x from the data to the noise in at most `frames` frames; None where no latent variable is a noisy x."""
+        """x from the data to the noise in at most `frames` frames; None if the latent variables are no noisy x."""
         return None
 
     def denoising(
         self, n: int, *, frames: int, seed: int = 0, first: int = 0, labels: Tensor | None = None
     ) -> Film | None:
-        """The way from the noise to `sample(n)`, with the estimates on it; None where there is no such way."""
+        """The way from the noise to `sample(n)`, with the model's estimates on it; None if there is no such way."""
         return None
 
-    def observe(self, noted: Mapping[str, Tensor]) -> None:
-        """Take note of what the losses of a whole batch left in `Loss.noted`, once per training step."""
+    # -- predictions
 
-    def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
-        """`loss`, so that wrappers that replace `forward` (data parallel, compile) see the training step."""
-        return self.loss(batch, step=step, noise=noise)
+    @property
+    def predicted_classes(self) -> int | None:
+        """The number of labels that `predict` chooses from; None if the model was trained without labels."""
+        return None
+
+    def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
+        """p(y|x) over labels (1.4), by `draws` draws per example; None is the model's default.
+
+        Raises `InputError` for a model that was trained without labels.
+        """
+        raise InputError("the model was trained without labels, so there is no p(y|x); train one on labelled data")
+
+    @property
+    def predicted_targets(self) -> int | None:
+        """The dimensions of the continuous y that `predict_targets` predicts; None if it predicts none."""
+        return None
+
+    def predict_targets(
+        self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None
+    ) -> TargetPrediction:
+        """p(y|x) over continuous y (1.4), by `draws` draws per example; None is the model's default.
+
+        Raises `InputError` for a model that was trained without continuous targets.
+        """
+        raise InputError(
+            "the model was trained without continuous targets, so there is no p(y|x) of them; train one on data with "
+            "targets"
+        )
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return next(self.parameters()).device

@@ -146,7 +146,7 @@ def evaluate(
     with processes.together():
         examples = run.examples(data, split)
     source = run.source(data, split)
-    found = measure(run.model, examples, run.spec.preparation, settings or EvaluationSettings(), source)
+    found = measure(run.model, examples, run.spec.preparation, settings or EvaluationSettings(), source, run.step)
     return Evaluated(run, examples, found)
 
 

@@ -39,4 +39,5 @@ def referee(
         samples=samples,
         seed=seed,
         source=run.source(data, split),
+        step=run.step,
     )

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.bound import Elbo
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.bayes import Race, predict_by_bounds
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
@@ -23,7 +23,7 @@ from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
 from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
-from jensen.diffusion.weighting import AbstractDenoisingObjective
+from jensen.diffusion.weighting import AbstractChain, AbstractDenoisingObjective
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Prediction
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
@@ -72,7 +72,7 @@ class Generation:
     guide: AbstractDenoiser | None = None
 
 
-class DiffusionModel(AbstractLatentVariableModel):
+class DiffusionModel(AbstractChain, AbstractLatentVariableModel):
     """p(x_{0:T}) = p(x_T) Π_t p_theta(x_{t-1}|x_t) (5.9) by one denoiser, trained by `objective`.
 
     A denoiser with classes makes it class-conditional. Then training labels are dropped with probability
@@ -121,6 +121,12 @@ class DiffusionModel(AbstractLatentVariableModel):
     def classes(self) -> int | None:
         """Of the denoiser."""
         return self.denoiser.classes
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The denoiser, and the guide of its samples if it has one."""
+        guide = self.generation.guide
+        return (self.denoiser,) if guide is None else (self.denoiser, guide)
 
     # -- training
 
@@ -179,7 +185,7 @@ class DiffusionModel(AbstractLatentVariableModel):
         s, t = bound.log_snr[1:-1], bound.log_snr[2:]
         return torch.exp(t) * torch.expm1(s - t) * self.errors(t)
 
-    def further_bounds(
+    def ode_bound(
         self,
         x: Tensor,
         *,
@@ -187,12 +193,15 @@ class DiffusionModel(AbstractLatentVariableModel):
         seed: int = 0,
         index: Tensor | None = None,
         labels: Tensor | None = None,
-    ) -> dict[str, Elbo | ImportanceWeightedBound]:
-        """`ODE`: log p(x) by the probability-flow ODE, with at most `probes` of the `samples` asked for."""
+    ) -> Elbo:
+        """log p(x), or log p(x|labels), by the probability-flow ODE (5.20), in nats.
+
+        It takes `samples` probes or draws of the dequantisation, but at most the `probes` of its `Scoring`.
+        """
         self._refuse_others(x)
         scoring = self.scoring
         default = PlainDensity() if scoring.levels is None else ChainDequantisation()
-        found = flow_bound(
+        return flow_bound(
             self.bound(),
             x,
             scoring.dequantisation or default,
@@ -202,28 +211,28 @@ class DiffusionModel(AbstractLatentVariableModel):
             index=index,
             labels=self._checked(labels, len(x)),
         )
-        return {"ODE": found}
 
     def estimators(self, effort: Effort) -> list[Estimator]:
-        """The bound estimated and in all its terms, which agree, and the ODE, which is of another model: no order."""
-        networks = (self.denoiser,)
+        """The bound by some of its terms and the ODE; with cross-checks also the bound by all of its terms.
+
+        The two bounds agree. The ODE has no order: its log p(x) is that of the flow, which is another model.
+        """
+        networks, draws = (self.denoiser,), effort.draws or self.usual_draws
+
+        def estimated(x: Tensor, seed: int, index: Tensor) -> Elbo:
+            return self.elbo(x, draws=draws, seed=seed, index=index)
 
         def every_term(x: Tensor, seed: int, index: Tensor) -> Elbo:
             bound = self.bound()
             every = Strata.every_step(bound.steps)
             return estimate_bound(bound, x, every, draws=1, seed=seed, index=index).elbo()
 
-        def estimated(x: Tensor, seed: int, index: Tensor) -> Elbo:
-            return self.elbo(x, draws=self.usual_draws, seed=seed, index=index)
+        def by_flow(x: Tensor, seed: int, index: Tensor) -> Elbo:
+            return self.ode_bound(x, samples=effort.samples, seed=seed, index=index)
 
-        def by_flow(x: Tensor, seed: int, index: Tensor) -> Elbo | ImportanceWeightedBound:
-            return self.further_bounds(x, samples=effort.samples, seed=seed, index=index)["ODE"]
-
-        return [
-            Estimator("ELBO", estimated, networks, equal=("ELBO, all terms",)),
-            Estimator("ELBO, all terms", every_term, networks),
-            Estimator("ODE", by_flow, networks),
-        ]
+        checks = [Estimator("ELBO, all terms", every_term, networks)] if effort.cross_checks else []
+        elbo = Estimator("ELBO", estimated, networks, equal=("ELBO, all terms",))
+        return [elbo, *checks, Estimator("ODE", by_flow, networks)]
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
@@ -245,7 +254,7 @@ class DiffusionModel(AbstractLatentVariableModel):
 
     @property
     def bound_evaluations(self) -> int:
-        """Calls of the network for one example's usual bound: what the cost of `predict` is compared with."""
+        """Evaluations of the denoiser for one example's ELBO with the default draws."""
         return self.usual_draws * (self._strata(self.bound()).count + 1)
 
     @torch.no_grad()

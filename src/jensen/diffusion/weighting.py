@@ -13,23 +13,20 @@ itself. A `times` object says how t is drawn; it divides by its density, so it c
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jensen.diffusion.bound import squared_error
+from jensen.diffusion.bound import DiffusionBound, squared_error
+from jensen.diffusion.denoiser import AbstractDenoiser
 from jensen.diffusion.process import marginal
 from jensen.diffusion.schedule import AbstractSchedule
 from jensen.errors import InputError
 from jensen.gaussian import normal_log_density
 from jensen.model import Loss
 from jensen.randomness import Noise
-
-if TYPE_CHECKING:
-    from jensen.diffusion.model import DiffusionModel
 
 # ---------------------------------------------------------------------------------------------- times
 
@@ -224,13 +221,24 @@ class LogNormalNoise(AbstractSchedule):
 # ---------------------------------------------------------------------------------------------- objectives
 
 
+class AbstractChain(ABC):
+    """All that an objective uses of the model that it trains: a denoiser, its schedule and their bound."""
+
+    denoiser: AbstractDenoiser
+    schedule: AbstractSchedule
+
+    @abstractmethod
+    def bound(self) -> DiffusionBound:
+        """(5.11) with the model's chain, differentiable."""
+
+
 class AbstractDenoisingObjective(nn.Module, ABC):
     """A loss for a diffusion model: nats or weighted squares per example, to be minimised, at `times` of its choice."""
 
     times: AbstractTimes
 
     @abstractmethod
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
+    def forward(self, model: AbstractChain, x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         """The loss of x0 (batch, *shape) with labels (batch) or None, some of them dropped already."""
 
 
@@ -251,7 +259,7 @@ class WeightedObjective(AbstractDenoisingObjective):
         super().__init__()
         self.weighting, self.times, self.steps, self.noise = weighting, times or LowDiscrepancyTimes(), steps, noise
 
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
+    def forward(self, model: AbstractChain, x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         times = self.times(len(x0), noise)
         log_snr, slope = self._noise_levels(times, self.noise or model.schedule)
         eps = noise.normal(x0.shape, x0.dtype)
@@ -281,7 +289,7 @@ class BoundObjective(AbstractDenoisingObjective):
         super().__init__()
         self.times = times or LossAwareTimes()
 
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
+    def forward(self, model: AbstractChain, x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         bound = model.bound()
         times = self.times(len(x0), noise)
         step = step_of(times.u, bound.steps)
@@ -307,7 +315,7 @@ class HybridObjective(AbstractDenoisingObjective):
         _check_positive("hybrid objective", share=share)
         self.share, self.times = share, times or LowDiscrepancyTimes()
 
-    def forward(self, model: "DiffusionModel", x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
+    def forward(self, model: AbstractChain, x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         bound = model.bound()
         bound = replace(bound, log_snr=bound.log_snr.detach())  # `BoundObjective` alone trains a schedule
         times = self.times(len(x0), noise)

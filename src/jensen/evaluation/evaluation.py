@@ -1,33 +1,29 @@
 """What a test set says of a model: bounds, terms and gaps as means with standard errors, and where they contradict."""
 
 import math
+import time
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated
 
-import torch
 from pydantic import ConfigDict, Field, SkipValidation
 from torch import Tensor
 
-from jensen import processes
-from jensen.bound import Elbo, Estimate, ImportanceWeightedBound
+from jensen.bound import Estimate
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
+from jensen.evaluation.claims import check_claims, contradictions
+from jensen.evaluation.engine import Column, run_estimators
 from jensen.evaluation.measure import Measure, bits
 from jensen.evaluation.profile import NoiseProfile, noise_profile
-from jensen.evaluation.scores import Scores, at_once, examples_digest, monte_carlo_error, prepare, score, spread
+from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, score, spread
 from jensen.evaluation.settings import EvaluationSettings
-from jensen.model import AbstractLatentVariableModel
+from jensen.model import AbstractLatentVariableModel, Effort, Estimator
 from jensen.pareto import UNTRUSTED
-from jensen.progress import track
+from jensen.provenance import Provenance, provenance
 from jensen.records import Value
 
-AT_ONCE = 100  # examples whose further bounds are computed together, between two signs of progress
-IN_FLIGHT = 128  # copies of each of them that a model may make meanwhile
 DIAGNOSED = 2000  # examples at most for the diagnostics, which see them all at once
-ENOUGH = 10  # examples
-CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
-NEGLIGIBLE = 0.05  # nats; an optimised q is left a few hundredths short of its optimum
-UNORDERED = {"ODE"}  # the flow is another model than the chain: its log p(x) may be below the chain's bound
 MANY = 0.1  # of the examples: a share above it makes a warning
 FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error unreliable
 
@@ -92,6 +88,8 @@ class Evaluation(Value):
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
     """Contradictions, and numbers not to be trusted, in words."""
+    provenance: Provenance
+    """The weights, software and command that gave these numbers."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
     """Every example's. They are not in the JSON but in scores.npz, see `save_evaluation`."""
 
@@ -105,33 +103,40 @@ def evaluate(
     preparation: Preparation,
     settings: EvaluationSettings,
     source: str,
+    step: int | None = None,
 ) -> Evaluation:
     """The ELBO over `examples` term by term, every further bound the model has, their gaps, the model's diagnostics.
 
     `source` says in words which data these are. A pure function of its arguments, whatever the batch size.
     """
+    began = time.perf_counter()
     settings = settings.completed(model.usual_draws, model.usual_further_examples)
     rows = spread(len(examples), settings.examples)
     draws, seed, size = settings.draws or model.usual_draws, settings.seed, settings.batch_size
     scores = score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
-    few = rows[spread(len(rows), settings.further_examples)]
-    further = _further_bounds(model, examples, preparation, settings, few)
-    gaps = _gaps(further, preparation)
-    bounds = tuple(_bound(name, column, preparation) for name, column in further.items())
-    elbo = _bound("ELBO", {"value": scores.bound, "standard_error": scores.standard_error}, preparation)
+    few, effort = rows[spread(len(rows), settings.further_examples)], Effort(draws=draws, samples=settings.samples)
+    estimators, columns = model.estimators(effort), {}
+    if len(estimators) > 1:
+        columns = run_estimators(model, examples, preparation, effort, few, seed=seed, batch_size=size)
+    bounds = tuple(
+        _bound(name, column.value, column.standard_error, column.details, preparation)
+        for name, column in columns.items()
+    )
+    claims = check_claims(estimators, columns, preparation) if columns else ()
     return Evaluation(
         source=source,
         examples_digest=examples_digest(examples),
         examples=len(rows),
         preparation=preparation.__class__.__name__,
         settings=settings,
-        elbo=elbo,
+        elbo=_bound("ELBO", scores.bound, scores.standard_error, {}, preparation),
         terms={name: _term(name, values, preparation) for name, values in scores.terms.items()},
         profile=None if scores.profile is None else noise_profile(scores.profile, preparation),
         bounds=bounds,
-        gaps=gaps,
+        gaps=_gaps(estimators, columns, preparation) if columns else (),
         diagnostics=_diagnostics(model, examples, preparation, settings.seed, rows),
-        warnings=(*_not_finite(scores.bound), *_contradictions(gaps, elbo), *_unreliable(bounds)),
+        warnings=(*_not_finite(scores.bound), *contradictions(claims), *_unreliable(bounds)),
+        provenance=provenance(model, step, began),
         scores=scores,
     )
 
@@ -144,65 +149,23 @@ def _diagnostics(
     return model.diagnostics(x, seed=seed, index=rows)
 
 
-Column = dict[str, Tensor]  # a bound's quantities by name, each (count)
-
-
-def _further_bounds(
-    model: AbstractLatentVariableModel,
-    examples: Examples,
-    preparation: Preparation,
-    settings: EvaluationSettings,
-    rows: Tensor,
-) -> dict[str, Column]:
-    """The ELBO and the model's further bounds by name, on the very same x, so that differences are paired."""
-    size = at_once(min(AT_ONCE, settings.batch_size), IN_FLIGHT * preparation.dimensions)
-    mine: list[Column] = []  # a batch's columns by "bound/quantity"
-    with processes.together():
-        for index in track(processes.share(rows.split(size)), "further bounds"):
-            x = prepare(preparation, examples.x[index], index, settings.seed).to(model.device)
-            found = model.further_bounds(x, samples=settings.samples, seed=settings.seed, index=index)
-            if not found:
-                break
-            elbo = model.elbo(x, draws=settings.draws or model.usual_draws, seed=settings.seed, index=index)
-            bounds = {"ELBO": elbo, **found}.items()
-            mine.append({f"{name}/{key}": values for name, b in bounds for key, values in _column(b).items()})
-    parts = processes.gathered(mine)
-    columns: dict[str, Column] = {}
-    for key in parts[0] if parts else ():
-        name, quantity = key.rsplit("/", 1)
-        columns.setdefault(name, {})[quantity] = torch.cat([part[key] for part in parts])
-    return columns
-
-
-def _column(bound: Elbo | ImportanceWeightedBound) -> Column:
-    column = {"value": bound.value, "standard_error": monte_carlo_error(bound)}
-    if isinstance(bound, ImportanceWeightedBound):
-        column |= {
-            "samples": torch.full_like(bound.value, bound.draws),
-            "effective_sample_size": bound.effective_sample_size,
-            "jensen_gap": bound.jensen_gap,
-            "pareto_shape": bound.pareto_shape,
-        }
-    return {name: values.detach().cpu().double() for name, values in column.items()}
-
-
-def _bound(name: str, column: Column, preparation: Preparation) -> Bound:
+def _bound(name: str, value: Tensor, error: Tensor, details: Mapping[str, Tensor], preparation: Preparation) -> Bound:
     weights = None
-    if "samples" in column:
-        sizes = column["effective_sample_size"]
+    if "samples" in details:
+        sizes = details["effective_sample_size"]
         weights = Weights(
-            samples=int(column["samples"][0]),
+            samples=int(details["samples"][0]),
             median_effective_sample_size=sizes.median().item(),
             minimum_effective_sample_size=sizes.min().item(),
-            jensen_gap=Estimate.of(column["jensen_gap"]),
-            median_pareto_shape=column["pareto_shape"].median().item(),
-            untrusted=_share(column["pareto_shape"], UNTRUSTED),
+            jensen_gap=Estimate.of(details["jensen_gap"]),
+            median_pareto_shape=details["pareto_shape"].median().item(),
+            untrusted=_share(details["pareto_shape"], UNTRUSTED),
         )
     return Bound(
         name=name,
-        nats=Estimate.of(column["value"]),
-        bits_per_dimension=Estimate.of(preparation.bits_per_dimension(column["value"])),
-        monte_carlo_error=column["standard_error"].mean().item(),
+        nats=Estimate.of(value),
+        bits_per_dimension=Estimate.of(preparation.bits_per_dimension(value)),
+        monte_carlo_error=error.mean().item(),
         weights=weights,
     )
 
@@ -217,32 +180,22 @@ def _term(name: str, values: Tensor, preparation: Preparation) -> Measure:
     return Measure(nats=Estimate.of(values), bits_per_dimension=Estimate.of(cost))
 
 
-def _gaps(further: dict[str, Column], preparation: Preparation) -> tuple[Gap, ...]:
+def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column], preparation: Preparation) -> tuple[Gap, ...]:
     """Every bound minus the ELBO, and minus the one before it, example by example."""
-    names = list(further)
-    pairs = dict.fromkeys([*((names[0], better) for better in names[1:]), *pairwise(names)])
+    elbo, *others = estimators
     gaps = []
-    for worse, better in pairs:
-        difference = further[better]["value"] - further[worse]["value"]
+    for worse, better in [*((elbo, other) for other in others), *pairwise(others)]:
+        difference = columns[better.name].value - columns[worse.name].value
         gaps.append(
             Gap(
-                name=_gap_name(worse, better),
-                better=better,
-                worse=worse,
+                name=worse.gaps.get(better.name, f"{better.name} - {worse.name}"),
+                better=better.name,
+                worse=worse.name,
                 nats=Estimate.of(difference),
                 bits_per_dimension=Estimate.of(bits(difference, preparation)),
             )
         )
     return tuple(gaps)
-
-
-def _gap_name(worse: str, better: str) -> str:
-    """Inference gap = approximation gap + amortisation gap (Cremer et al. 2018), log p(x) replaced by L_K below it."""
-    names = {("ELBO", "optimised ELBO"): "amortisation gap"}
-    if better.startswith("L_"):
-        names["ELBO", better] = "inference gap, at least"
-        names["optimised ELBO", better] = "approximation gap, at least"
-    return names.get((worse, better), f"{better} - {worse}")
 
 
 # ---------------------------------------------------------------------------------------------- warnings
@@ -251,18 +204,6 @@ def _gap_name(worse: str, better: str) -> str:
 def _not_finite(bound: Tensor) -> list[str]:
     bad = int((~bound.isfinite()).sum())
     return [f"the ELBO of {bad} of {len(bound)} examples is not finite, so neither is the mean"] if bad else []
-
-
-def _contradictions(gaps: tuple[Gap, ...], elbo: Bound) -> list[str]:
-    allowed = NEGLIGIBLE + 1e-5 * abs(elbo.nats.mean)  # the latter for float32
-    return [
-        f"{gap.worse} exceeds {gap.better} by {-gap.nats.mean:.3g} ± {gap.nats.standard_error:.2g} nats, more than "
-        f"{CONTRADICTION:.0f} standard errors, though {gap.better} should be closer to log p(x)"
-        for gap in gaps
-        if gap.nats.count >= ENOUGH  # for the standard error of a few differences to mean something
-        and UNORDERED.isdisjoint({gap.better, gap.worse})
-        and -gap.nats.mean > max(CONTRADICTION * gap.nats.standard_error, allowed)
-    ]
 
 
 def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:

@@ -145,17 +145,15 @@ class Reference:
         return cls(classifier, preparation, of_test, frechet(of_train, of_test), chosen.labels)
 
 
-def measure(
-    model: AbstractLatentVariableModel, networks: Sequence[nn.Module], reference: Reference, cell: Cell
-) -> Distance:
-    """Draw the cell's samples and compare them; `networks` are the parts whose evaluations are counted.
+def measure(model: AbstractLatentVariableModel, reference: Reference, cell: Cell) -> Distance:
+    """Draw the cell's samples by the model and compare them; the evaluations of its networks are counted.
 
     Several processes share the drawing; the seconds are those of all.
     """
     labels = None if model.classes is None else reference.labels
     mine: list[dict[str, Tensor]] = []
     seconds = 0.0
-    with processes.together(), _rows_counted(networks) as rows_seen:
+    with processes.together(), _rows_counted(model.networks) as rows_seen:
         for rows in track(processes.share(torch.arange(cell.n).split(AT_ONCE)), str(cell)):
             began = time.perf_counter()
             asked = None if labels is None else labels[rows]

@@ -25,9 +25,9 @@ from jensen.gaussian import MultivariateGaussian
 from jensen.inference.calibration import LEVELS, MOST_BINS, Coverage, clustered_share
 from jensen.inference.prediction import AT_ONCE
 from jensen.mixture import Mixture
+from jensen.model import AbstractLatentVariableModel, TargetPrediction
 from jensen.progress import track
 from jensen.records import Value, read_record, write_file
-from jensen.vae import VAE, TargetPrediction
 
 RECORD = "target-predictions.json"
 ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # of the intervals, as quantiles
@@ -56,7 +56,7 @@ class TargetPredictions:
 
 
 def predict_target_examples(
-    model: VAE,
+    model: AbstractLatentVariableModel,
     examples: Examples,
     preparation: Preparation,
     scaling: TargetScaling,
@@ -81,6 +81,12 @@ def predict_target_examples(
     return _joined(parts)
 
 
+def mixture_of(found: TargetPrediction) -> Mixture:
+    """p(y|x) as a mixture for each example, (batch, draws) components."""
+    components = MultivariateGaussian(found.components.mean, found.components.scale.diag_embed())
+    return Mixture(found.log_weights, components)
+
+
 def in_raw_units(found: Mixture, scaling: TargetScaling) -> Mixture:
     """p(y|x) from p(t|x), y = shift + scale t: the components' means and factors, so that densities follow."""
     parts = found.components
@@ -89,7 +95,7 @@ def in_raw_units(found: Mixture, scaling: TargetScaling) -> Mixture:
 
 
 def _kept(index: Tensor, found: TargetPrediction, scaling: TargetScaling, y: Tensor | None) -> TargetPredictions:
-    law = in_raw_units(found.distribution, scaling)
+    law = in_raw_units(mixture_of(found), scaling)
     scale = law.mean.new_tensor(scaling.scale)
     u = law.mean.new_tensor(ENDS).reshape(-1, 1, 1).expand(-1, *law.mean.shape)
     known: list[Tensor | None] = [None, None, None]

@@ -17,11 +17,11 @@ RIDGE = 1e-6  # added to the variances by EM, as scikit-learn does, so that no c
 
 
 class GaussianMixture(AbstractLatentVariableModel):
-    """p(x, z) = w_z N(x | m_z, L_z L_z^T), z = 1..K, in float64; x of one `shape`, flattened within.
+    """p(x, z) = w_z N(x | m_z, L_z L_z^T), z = 1..K, in float64; x of one `shape` is flattened.
 
-    With `label_probabilities` (K, classes), p(y|z), it is p(x, y) = Σ_z p(x, z) p(y|z) over labels y as well: a row of
-    zeros and one is a component of one class. With `target_dims` the mixture is over (x, y), and the last `target_dims`
-    coordinates are the continuous y. Raises `InputError` where the shapes do not fit, or for both kinds of y.
+    `label_probabilities` (K, classes), p(y|z), add labels: p(x, y) = Σ_z p(x, z) p(y|z). A row of zeros with a single
+    one is a component of one class. With `target_dims` the mixture is over (x, y), and the last `target_dims`
+    coordinates are the continuous y. Raises `InputError` if the shapes do not fit, or for both kinds of y.
     """
 
     log_weights: Tensor
@@ -65,8 +65,9 @@ class GaussianMixture(AbstractLatentVariableModel):
     ) -> "GaussianMixture":
         """Maximum likelihood by scikit-learn's EM, from examples x (N, *shape).
 
-        With labels (N), `components` for each class, whose share of the examples is p(y); with targets (N, dims), the
-        mixture is over (x, y). Raises `InputError` for fewer examples, of a class, than components.
+        With labels (N) there are `components` for each class, and p(y) is the class's share of the examples. With
+        targets (N, dims) the mixture is over (x, y). Raises `InputError` for fewer examples, of a class, than
+        components.
         """
         rows = x.detach().cpu().double().flatten(1)
         if labels is None:
@@ -93,27 +94,27 @@ class GaussianMixture(AbstractLatentVariableModel):
 
     @property
     def classes(self) -> int | None:
-        """How many labels there are; None without."""
+        """The number of labels; None without."""
         return self._classes
 
     @property
     def predicted_classes(self) -> int | None:
-        """The same."""
+        """The number of labels; None without."""
         return self._classes
 
     @property
     def device(self) -> torch.device:
-        """Where the mixture lives; it has no trained parameters."""
+        """The device of its buffers, since it has no trained parameters."""
         return self.means.device
 
     @property
     def joint(self) -> Mixture:
-        """Over (x, y) where y is continuous, else over x."""
+        """The mixture over (x, y) if y is continuous, else over x."""
         return Mixture(self.log_weights, MultivariateGaussian(self.means, self.cholesky))
 
     @property
     def marginal(self) -> Mixture:
-        """Over x, flattened."""
+        """The mixture over x, flattened."""
         return self.joint.marginal(range(math.prod(self.shape))) if self.target_dims else self.joint
 
     def log_prob(self, x: Tensor, *, labels: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
@@ -138,9 +139,9 @@ class GaussianMixture(AbstractLatentVariableModel):
     def condition(self, x: Tensor, observed: Tensor) -> Mixture:
         """p(missing|observed), exact: a mixture for each example x (batch, *shape), over the missing entries in order.
 
-        `observed` (*shape) is True where x is known, the same for all examples; what x holds elsewhere, nan included,
-        is not looked at. Nothing observed gives p(x). Raises `InputError` for a mask of another shape or type, and
-        where nothing is missing.
+        `observed` (*shape) is True where x is known, the same for all examples; the other values of x, NaN included,
+        are ignored. If nothing is observed it is p(x). Raises `InputError` for a mask of another shape or type, and
+        if nothing is missing.
         """
         if observed.dtype != torch.bool or observed.shape != self.shape or bool(observed.all()):
             raise InputError(
@@ -161,10 +162,10 @@ class GaussianMixture(AbstractLatentVariableModel):
         return Prediction.exact((log_posterior.unsqueeze(-1) + table).logsumexp(-2))
 
     @torch.no_grad()
-    def predict_targets(self, x: Tensor) -> Mixture:
-        """p(y|x) of the continuous y (1.4), exact: a mixture for each example."""
+    def target_distribution(self, x: Tensor) -> Mixture:
+        """p(y|x) of the continuous y (1.4), exact: a mixture for each example. Raises `InputError` without targets."""
         if not self.target_dims:
-            raise InputError("asked for targets of a mixture that was made without; make it with target_dims")
+            raise InputError("the mixture has no targets; make it with target_dims")
         return self.joint.condition(range(math.prod(self.shape)), self._rows(x))
 
     # -- the contract
@@ -176,7 +177,7 @@ class GaussianMixture(AbstractLatentVariableModel):
         return Elbo(value, {}, torch.zeros_like(value))
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """-(1/B) Σ_j log p(x_j), exact. It has no parameters that a gradient could move: see `fit`."""
+        """-(1/B) Σ_j log p(x_j), exact. A mixture has no parameters for a gradient: use `fit`."""
         return Loss(-self.log_prob(batch.x).mean())
 
     @torch.no_grad()
@@ -187,7 +188,7 @@ class GaussianMixture(AbstractLatentVariableModel):
 
     @torch.no_grad()
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """The same samples' m_z."""
+        """m_z of the same samples."""
         chosen = self._prior(n, first, labels).choose(self._uniform(n, seed, first)[:, 0])
         return self.marginal.components.mean[chosen].unflatten(1, self.shape)
 
@@ -205,7 +206,7 @@ class GaussianMixture(AbstractLatentVariableModel):
         return uniform_per_example(seed, range(first, first + n), (math.prod(self.shape) + 1,)).to(self.device)
 
     def _prior(self, n: int, first: int, labels: Tensor | None) -> Mixture:
-        """p(x), or p(x|label), for each of n samples."""
+        """p(x), or p(x|label), of each of n samples."""
         marginal, log_weights = self.marginal, self.log_weights.expand(n, -1)
         if labels is None and self.classes is not None:
             labels = torch.arange(first, first + n, device=self.device) % self.classes
@@ -220,7 +221,7 @@ class GaussianMixture(AbstractLatentVariableModel):
 
     def _label_table(self) -> Tensor:
         if self.classes is None:
-            raise InputError("asked for labels of a mixture that was made without; make it with label_probabilities")
+            raise InputError("the mixture has no labels; make it with label_probabilities")
         return self.label_log_probabilities
 
     def _checked(self, labels: Tensor, count: int) -> Tensor:

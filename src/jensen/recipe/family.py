@@ -2,10 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from torch import nn
 
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
@@ -59,11 +57,10 @@ class Sampling(Generic[M]):
     """A model that samples as wished, and how that is: what is recorded beside a measure of its samples.
 
     `sampler`, `steps` and `guidance` are None for a model that has no such choice; `guide` is the SHA-256 of the
-    guide's weights. `networks` are the modules whose evaluations a sample costs.
+    guide's weights.
     """
 
     model: M
-    networks: tuple[nn.Module, ...] = field(default=())
     sampler: str | None = None
     steps: int | None = None
     guidance: float | None = None

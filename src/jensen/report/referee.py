@@ -3,8 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
+from jensen.evaluation.claims import Claim
 from jensen.evaluation.measure import typeset, written
-from jensen.evaluation.referee import Account, Claim, Verdict
+from jensen.evaluation.referee import Account, Verdict
 from jensen.report.render import Section
 
 if TYPE_CHECKING:

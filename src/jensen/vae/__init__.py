@@ -1,4 +1,7 @@
-"""The variational autoencoder (section 4), in reading order: posterior, objective, target, predict, model."""
+"""The variational autoencoder (section 4 of the lecture).
+
+In reading order: posterior, missing, target, objective, predict, annealing, annealed, model.
+"""
 
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.model import VAE
@@ -9,7 +12,6 @@ from jensen.vae.objective import (
     ImportanceWeightedObjective,
 )
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, PerDatapointPosterior, optimise_posterior
-from jensen.vae.predict import TargetPrediction
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 __all__ = [
@@ -25,6 +27,5 @@ __all__ = [
     "LabelTarget",
     "PartlyObserved",
     "PerDatapointPosterior",
-    "TargetPrediction",
     "optimise_posterior",
 ]

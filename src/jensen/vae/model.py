@@ -11,29 +11,37 @@ from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.likelihood import AbstractLikelihood, Observation
-from jensen.model import AbstractLatentVariableModel, Batch, Bracket, Effort, Estimator, Loss, Prediction
+from jensen.model import (
+    AbstractLatentVariableModel,
+    Batch,
+    Bracket,
+    Effort,
+    Estimator,
+    Loss,
+    Prediction,
+    TargetPrediction,
+)
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example, uniform_per_example
-from jensen.vae.annealing import Annealing
+from jensen.vae.annealed import annealed_bound, annealed_bracket
+from jensen.vae.annealing import Annealing, FromPosterior
 from jensen.vae.missing import PartlyObserved
-from jensen.vae.objective import AbstractVAEObjective, ElboObjective
+from jensen.vae.objective import AbstractJoint, AbstractVAEObjective, ElboObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
-from jensen.vae.predict import TargetPrediction, predict_labels, predict_targets
-from jensen.vae.referee import annealed_bound, bracket, estimators
+from jensen.vae.predict import predict_labels, predict_targets
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 Target = TypeVar("Target", bound=AbstractTarget)
-PREDICTION_DRAWS = 1000  # usual for p(y|x):
-
+PREDICTION_DRAWS = 1000  # default number for p(y|x)
 BLOCK = 100  # draws whose noise is generated together; part of what (seed, index) means, so not an option
-ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # of x, decoded together: what a CPU's caches hold, what fills a GPU
+ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # of x, decoded together: they fit a CPU's caches, and fill a GPU
 
 
-class VAE(AbstractLatentVariableModel):
+class VAE(AbstractJoint, AbstractLatentVariableModel):
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
-    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is how long q is
-    optimised, theta fixed, for examples that a per-datapoint posterior has not seen in training. With a `target` it is
-    the joint model p(x, y, z) = p(z) p(x|z) p(y|z): the loss is then about log p(x, y), `elbo` still about log p(x).
+    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is the number of steps by
+    which q is optimised, theta fixed, for examples that a per-datapoint posterior has not seen in training. A `target`
+    makes the joint model p(x, y, z) = p(z) p(x|z) p(y|z): its loss bounds log p(x, y), while `elbo` bounds log p(x).
     """
 
     def __init__(
@@ -67,14 +75,14 @@ class VAE(AbstractLatentVariableModel):
         return 0.0 if self.target is None else self.target.log_prob(z, batch)
 
     def infer(self, x: Tensor) -> Gaussian:
-        """q(z) for any x: the encoder's, or, per-datapoint, optimised here with theta fixed."""
+        """q(z) for any x: that of the encoder, or without one a q that is optimised here, theta fixed."""
         start = self.posterior.initial(x)
         return start if isinstance(self.posterior, AmortisedPosterior) else self.optimise(x, start)
 
     def partly_observed(self) -> "VAE":
-        """This model, its weights shared, for x with missing values: bounds and q are those of the observed ones.
+        """This model for x with missing values, sharing its weights: its bounds and q use the observed values only.
 
-        A missing value is NaN in x. A draw of x still has every dimension.
+        A missing value is NaN in x. Samples of x still have every dimension.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
@@ -86,7 +94,7 @@ class VAE(AbstractLatentVariableModel):
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
 
-        By the gradient through z alone (Roeder et al. 2017), whose noise vanishes where q is the posterior.
+        The gradient goes through z alone (Roeder et al. 2017): its noise vanishes where q is the posterior.
         """
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
@@ -98,7 +106,7 @@ class VAE(AbstractLatentVariableModel):
     # -- the contract
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The objective's loss; see its docstring for the weighting of the bound it is."""
+        """The objective's loss; the objective's docstring says how it weights the bound."""
         return self.objective(self, batch, step, noise)
 
     @torch.no_grad()
@@ -115,7 +123,7 @@ class VAE(AbstractLatentVariableModel):
     def importance_weighted_bound(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:
-        """L_K (4.9), K = `samples`, one value per example. In chunks: memory does not grow with K."""
+        """L_K (4.9), K = `samples`, one value per example, computed in chunks: memory does not grow with K."""
         return self.importance_weighted_bound_of(self.infer(x), x, samples=samples, seed=seed, index=index)
 
     @torch.no_grad()
@@ -127,18 +135,87 @@ class VAE(AbstractLatentVariableModel):
             [_importance_bound(draws, samples) for draws in self._weighted_draws(q, x, samples, seed, index)]
         )
 
+    def annealed_bound(
+        self, x: Tensor, annealing: Annealing | None = None, *, seed: int = 0, index: Tensor | None = None
+    ) -> AnnealedEstimate:
+        """log p(x) by annealed importance sampling, a stochastic lower bound, one value per example."""
+        how, numbers = annealing or Annealing(), _numbers(x, index)
+        return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
+
+    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket:
+        """log p(x) of samples by annealed importance sampling forwards, and backwards from the z they were made of."""
+        annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
+        x, exact = self.sample(n, seed=seed, first=first), self.prior_draws(n, seed=seed, first=first)
+        q = self._proposal(x)
+        return annealed_bracket(self.log_joint, q, x, exact, annealing, seed=seed, numbers=numbers)
+
+    def estimators(self, effort: Effort) -> Sequence[Estimator]:
+        """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
+
+        Inference gap = approximation gap + amortisation gap (Cremer et al. 2018), with L_K in the place of log p(x),
+        which it is below. That L_K exceeds the optimised ELBO, of another q, is no theorem and no claim.
+        """
+        draws, networks = effort.draws or self.usual_draws, self._networks
+        importance = f"L_{effort.samples}"
+
+        def encoder(x: Tensor, seed: int, index: Tensor) -> Elbo:
+            return self.elbo(x, draws=draws, seed=seed, index=index)
+
+        def optimised(x: Tensor, seed: int, index: Tensor) -> Elbo:
+            return self.elbo_of(self.optimise(x, self._proposal(x)), x, draws=draws, seed=seed, index=index)
+
+        def weighted(x: Tensor, seed: int, index: Tensor) -> ImportanceWeightedBound:
+            q = self._proposal(x)
+            return self.importance_weighted_bound_of(q, x, samples=effort.samples, seed=seed, index=index)
+
+        above = "optimised ELBO", importance, "AIS"
+        gaps = {"optimised ELBO": "amortisation gap", importance: "inference gap, at least"}
+        gap = {importance: "approximation gap, at least"}
+        return [
+            Estimator("ELBO", encoder, networks, at_most=above, gaps=gaps),
+            Estimator("optimised ELBO", optimised, networks, at_most=("AIS",), gaps=gap),
+            Estimator(importance, weighted, networks, at_most=("AIS",), equal=("AIS",)),
+            *self._annealed_estimators(effort),
+        ]
+
+    def _annealed_estimators(self, effort: Effort) -> list[Estimator]:
+        def estimator(name: str, annealing: Annealing, equal: tuple[str, ...] = ()) -> Estimator:
+            def annealed(x: Tensor, seed: int, index: Tensor) -> AnnealedEstimate:
+                return self.annealed_bound(x, annealing, seed=seed, index=index)
+
+            return Estimator(name, annealed, self._networks, equal=equal)
+
+        found = []
+        if effort.temperatures:
+            found.append(estimator("AIS", Annealing(effort.temperatures, effort.chains)))
+        if effort.temperatures_from_q:
+            from_q = Annealing(effort.temperatures_from_q, effort.chains, start=FromPosterior())
+            found.append(estimator("AIS from q", from_q, equal=("AIS",)))
+        return found
+
+    @property
+    def _networks(self) -> tuple[nn.Module, ...]:
+        """The networks that an estimate of log p(x) evaluates."""
+        posterior = self.posterior
+        return (self.decoder, posterior.encoder) if isinstance(posterior, AmortisedPosterior) else (self.decoder,)
+
+    @torch.no_grad()
+    def _proposal(self, x: Tensor) -> Gaussian:
+        q = self.infer(x)
+        return Gaussian(q.mean.detach(), q.scale.detach().expand_as(q.mean))
+
     # -- p(y|x)
 
     @property
     def predicted_classes(self) -> int | None:
-        """Of the target, where it is labels."""
+        """The number of labels of the target; None without labels."""
         return self.target.classes if isinstance(self.target, LabelTarget) else None
 
     @torch.no_grad()
     def joint_elbo(self, batch: Batch, *, draws: int = 1, seed: int = 0) -> Elbo:
         """The bound on log p(x, y) with q(z|x): E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), in nats.
 
-        `reconstruction` is that of x and y. Raises `InputError` for a model or a batch without y.
+        Its `reconstruction` is E_q [log p(x|z) + log p(y|z)]. Raises `InputError` for a model or a batch without y.
         """
         q, x = self.infer(batch.x), batch.x
         z = q.mean + q.scale * self._noise(x, draws, seed, batch.index.tolist())
@@ -153,11 +230,16 @@ class VAE(AbstractLatentVariableModel):
         groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
         return Prediction.concatenate([predict_labels(target, group) for group in groups])
 
+    @property
+    def predicted_targets(self) -> int | None:
+        """The dimensions of the continuous target; None without one."""
+        return self.target.dimensions if isinstance(self.target, ContinuousTarget) else None
+
     @torch.no_grad()
     def predict_targets(
         self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None
     ) -> TargetPrediction:
-        """p(y|x) over continuous y (1.4), in the same way: a mixture of `draws` normals for each example."""
+        """p(y|x) over continuous y (1.4), by the same weighted draws: a mixture of `draws` normals per example."""
         target = self._target(ContinuousTarget)
         groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
         return TargetPrediction.concatenate([predict_targets(target, group) for group in groups])
@@ -172,7 +254,7 @@ class VAE(AbstractLatentVariableModel):
     def _weighted_draws(
         self, q: Gaussian, x: Tensor, samples: int, seed: int, index: Tensor | None
     ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-        """For each group of examples the chunks of its draws z ~ q (draws, group, latent_dims), with log w (4.9)."""
+        """For each group of examples: chunks of its draws z ~ q (draws, group, latent_dims), each with log w (4.9)."""
         numbers = _numbers(x, index)
         rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)
         group = max(1, rows // min(BLOCK, samples))  # examples
@@ -190,16 +272,21 @@ class VAE(AbstractLatentVariableModel):
 
     # -- samples and codes
 
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The decoder."""
+        return (self.decoder,)
+
     @torch.no_grad()
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """Ancestral: z ~ p(z), x ~ p(x|z). Knows no labels."""
+        """Ancestral samples: z ~ p(z), x ~ p(x|z). Raises `InputError` for labels."""
         _refuse(labels)
         u = uniform_per_example(seed, range(first, first + n), self.shape, 1).to(self.device)
         return self._decode_prior(n, seed, first).quantile(u)
 
     @torch.no_grad()
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """z ~ p(z), then E[x|z]. Knows no labels."""
+        """z ~ p(z), then E[x|z]. Raises `InputError` for labels."""
         _refuse(labels)
         return self._decode_prior(n, seed, first).mean
 
@@ -214,34 +301,6 @@ class VAE(AbstractLatentVariableModel):
         return self.decode(self.encode(x)).mean
 
     @torch.no_grad()
-    def further_bounds(
-        self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
-    ) -> dict[str, Elbo | ImportanceWeightedBound]:
-        """The bound with q optimised per example from where `infer` leaves it, and L_K with K = `samples`.
-
-        Optimised minus encoder bound is the amortisation gap (Cremer et al. 2018).
-        """
-        q = self.infer(x)
-        return {
-            "optimised ELBO": self.elbo_of(self.optimise(x, q), x, draws=16, seed=seed, index=index),
-            f"L_{samples}": self.importance_weighted_bound_of(q, x, samples=samples, seed=seed, index=index),
-        }
-
-    def annealed_bound(
-        self, x: Tensor, annealing: Annealing | None = None, *, seed: int = 0, index: Tensor | None = None
-    ) -> AnnealedEstimate:
-        """log p(x) by annealed importance sampling, a stochastic lower bound."""
-        return annealed_bound(self, x, annealing or Annealing(), seed=seed, numbers=_numbers(x, index))
-
-    def estimators(self, effort: Effort) -> Sequence[Estimator]:
-        """ELBO, optimised ELBO, L_K and annealed importance sampling."""
-        return estimators(self, effort)
-
-    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket:
-        """log p(x) of samples by annealed importance sampling forwards, and backwards from the z they were made of."""
-        return bracket(self, n, Annealing(effort.temperatures, effort.chains), seed=seed, first=first)
-
-    @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
         """Active units: latent dimensions whose posterior mean varies by more than 0.01 over x (Burda et al. 2016)."""
         mean = self.encode(x)
@@ -252,7 +311,7 @@ class VAE(AbstractLatentVariableModel):
         return found | self.likelihood.diagnostics(self._decoder_output(mean))
 
     def _decoder_output(self, z: Tensor) -> Tensor:
-        """(*batch, outputs, *shape), in the precision of z, also where autocast runs the decoder in another."""
+        """The decoder's output (*batch, outputs, *shape), in the precision of z even under autocast."""
         output = self.decoder(z.flatten(0, -2)).to(z.dtype)
         return output.reshape(*z.shape[:-1], *output.shape[1:])
 
@@ -267,13 +326,13 @@ class VAE(AbstractLatentVariableModel):
         return self.decode(self.prior_draws(n, seed=seed, first=first))
 
     def prior_draws(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
-        """The z that `sample` decodes to the samples first..first+n-1, (n, latent_dims)."""
+        """The z that `sample` decodes into the samples first..first+n-1, (n, latent_dims)."""
         z = normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
         return z.to(next(self.parameters()))
 
 
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
-    """Which example each row of x is."""
+    """The number of the example in each row of x."""
     return range(len(x)) if index is None else index.tolist()
 
 
@@ -288,9 +347,9 @@ def _importance_bound(draws: Iterator[tuple[Tensor, Tensor]], samples: int) -> I
 
 def _untrained(of: str) -> str:
     kind = "target" if of == "continuous targets" else "label"
-    return f"the model was trained without {of}, so it has no p(y|x) of them; try: jensen train vae --predict {kind}"
+    return f"the model was trained without {of}, so it cannot predict them; try: jensen train vae --predict {kind}"
 
 
 def _refuse(labels: Tensor | None) -> None:
     if labels is not None:
-        raise InputError("got labels for a variational autoencoder, which knows none; leave the labels out")
+        raise InputError("got labels, but a variational autoencoder samples without labels; leave the labels out")

@@ -1,30 +1,47 @@
-"""What a VAE is trained on: the ELBO or L_K, with the options that `elbo` never sees."""
+"""The losses that train a VAE: the ELBO or L_K, with options that `VAE.elbo` never uses."""
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from jensen.bound import log_mean_exp
 from jensen.errors import InputError
 from jensen.gaussian import standard_normal_kl
+from jensen.likelihood import Observation
 from jensen.model import Batch, Loss
 from jensen.randomness import Noise
+from jensen.vae.posterior import AbstractPosterior
 
-if TYPE_CHECKING:
-    from jensen.vae.model import VAE
+
+class AbstractJoint(ABC):
+    """All that an objective uses of the model that it trains: p(x, y, z) and its posterior's q(z)."""
+
+    posterior: AbstractPosterior
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Observation:
+        """p(x|z) for z (*batch, latent_dims) (4.2)."""
+
+    @abstractmethod
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z), (draws, batch)."""
+
+    @abstractmethod
+    def log_target(self, batch: Batch, z: Tensor) -> Tensor | float:
+        """log p(y|z), (*draws, batch); 0 without a target."""
 
 
 class AbstractVAEObjective(ABC):
-    """A loss for a VAE: nats per example, to be minimised; of a joint model it is about log p(x, y).
+    """A loss for a VAE, to be minimised, in nats per example. With a target it bounds log p(x, y), without log p(x).
 
-    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), and so for L_K.
+    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
     """
 
     @abstractmethod
-    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss: ...
+    def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
+        """The loss of a batch at training step `step`, a mean over its examples."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +49,10 @@ class ElboObjective(AbstractVAEObjective):
     """(4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j], one z per example.
 
     `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
-    `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15);
-    that is no mean over examples, so such a batch cannot go through in parts.
-    With both at zero the loss is the negative ELBO; otherwise it is another weighting of the same terms. Raises
-    `InputError` where one of them is negative, and for a part of a batch with free bits.
+    `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
+    That is no mean over examples, so a batch with free bits cannot be computed in parts.
+    With both at zero the loss is the negative ELBO; otherwise it weights the same terms differently. Raises
+    `InputError` if one of them is negative, and for a part of a batch with free bits.
     """
 
     warmup_steps: int = 0
@@ -48,11 +65,11 @@ class ElboObjective(AbstractVAEObjective):
                 "expected both >= 0; give 0 to switch one off"
             )
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
+    def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         if self.free_bits and noise.count not in (None, len(batch.x)):
             raise InputError(
-                f"free_bits is about the mean of a whole batch, of {noise.count} examples, of which {len(batch.x)} "
-                "would fit into memory; make the model or training.batch_size smaller, or leave free_bits at 0"
+                f"free_bits is about the mean of a whole batch, here {noise.count} examples, and only {len(batch.x)} "
+                "fit into memory; make the model or training.batch_size smaller, or leave free_bits at 0"
             )
         q = vae.posterior(batch.x, batch.index)
         z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
@@ -73,7 +90,7 @@ class ElboObjective(AbstractVAEObjective):
 class ImportanceWeightedObjective(AbstractVAEObjective):
     """-(1/B) Σ_j L_K(x_j) (4.9), the plain reparameterised gradient (Burda et al. 2016, eq. 13).
 
-    `samples` is K; raises `InputError` where it is below 1.
+    `samples` is K; raises `InputError` below 1.
     """
 
     samples: int
@@ -81,7 +98,7 @@ class ImportanceWeightedObjective(AbstractVAEObjective):
     def __post_init__(self) -> None:
         _check_samples(self.samples)
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
+    def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.moved(noise.normal((self.samples, *q.shape), q.mean.dtype, dim=1))
         log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.log_prob(z)
@@ -90,12 +107,13 @@ class ImportanceWeightedObjective(AbstractVAEObjective):
 
 @dataclass(frozen=True)
 class DoublyReparameterisedObjective(AbstractVAEObjective):
-    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8): unbiased, and without
-    noise where q is the posterior; far from it, noisier than the plain one.
+    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8): unbiased.
 
-    theta: Σ_k w̃_k grad log w_k;  q: Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q), w̃_k the normalised weights, where log w
-    depends on q only through z. K = 1 is "sticking the landing" (Roeder et al. 2017). The loss's value is -L_K.
-    `samples` is K; raises `InputError` where it is below 1.
+    It has no noise if q is the posterior, and more noise than the plain gradient if q is far from it.
+    theta: Σ_k w̃_k grad log w_k;  q: Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q) with normalised weights w̃_k and
+    the derivative of log w_k through z_k alone. K = 1 is "sticking the landing" (Roeder et al. 2017). The value of the
+    loss is -L_K.
+    `samples` is K; raises `InputError` below 1.
     """
 
     samples: int
@@ -103,7 +121,7 @@ class DoublyReparameterisedObjective(AbstractVAEObjective):
     def __post_init__(self) -> None:
         _check_samples(self.samples)
 
-    def __call__(self, vae: "VAE", batch: Batch, step: int, noise: Noise) -> Loss:
+    def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
         z = q.moved(noise.normal((self.samples, *q.shape), q.mean.dtype, dim=1))
         log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.detach().log_prob(z)

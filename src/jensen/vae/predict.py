@@ -1,21 +1,20 @@
 """p(y|x) by self-normalised importance sampling (1.4): numerator and denominator by the same draws from q(z|x).
 
 p(y|x) = ∫ p(y|z) p(x, z) dz / ∫ p(x, z) dz ≈ Σ_k w_k p(y|z_k) / Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) as in (4.9): the
-ratio's bias falls like 1/K, its error like 1/sqrt(K), which is `standard_error`, by the delta method (Owen 2013,
-section 9.2). Both are about the effective sample size rather than K, and mean nothing where that is near one.
+ratio's bias falls like 1/K, its error like 1/sqrt(K). `standard_error` is that error by the delta method (Owen 2013,
+section 9.2). In place of K both have the effective sample size, and neither can be trusted when it is near one.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from jensen.gaussian import MultivariateGaussian
-from jensen.mixture import Mixture
-from jensen.model import Prediction
+from jensen.gaussian import Gaussian
+from jensen.model import Prediction, TargetPrediction
 from jensen.vae.target import ContinuousTarget, LabelTarget
 
 Draws = Iterable[tuple[Tensor, Tensor]]  # chunks of z (draws, batch, latent_dims) and log w (draws, batch)
@@ -34,7 +33,7 @@ class _Sums:
 
     @classmethod
     def of(cls, log_w: Tensor, log_p: Tensor) -> Self:
-        """Of one chunk: log w (draws, batch), log p(y|z) (draws, batch, classes)."""
+        """The sums over one chunk: log w (draws, batch), log p(y|z) (draws, batch, classes)."""
         w, p = log_w.double().unsqueeze(-1), log_p.double()
         terms = w, 2 * w, w + p, 2 * w + p, 2 * (w + p)
         return cls(len(w), *(term.logsumexp(0) for term in terms))
@@ -54,13 +53,13 @@ class _Sums:
         p, scale = log_p.exp(), -2 * self.w
         variance = (self.wwpp + scale).exp() - 2 * p * (self.wwp + scale).exp() + p.square() * (self.ww + scale).exp()
         size = torch.exp(2 * self.w - self.ww)[:, 0]
-        correction = self.draws / (self.draws - 1) if self.draws > 1 else math.nan  # one draw tells of no error
+        correction = self.draws / (self.draws - 1) if self.draws > 1 else math.nan  # NaN: one draw has no spread
         error = (correction * variance.clamp(min=0)).sqrt()
         return Prediction(log_p, error, size, torch.full_like(size, self.draws))
 
 
 def predict_labels(target: LabelTarget, draws: Draws) -> Prediction:
-    """p(y|x) of every label from weighted draws of z, a chunk in memory at a time."""
+    """p(y|x) of every label from weighted draws of z, with one chunk at a time in memory."""
     total: _Sums | None = None
     for z, log_weights in draws:
         part = _Sums.of(log_weights, target(z))
@@ -69,36 +68,8 @@ def predict_labels(target: LabelTarget, draws: Draws) -> Prediction:
     return total.prediction()
 
 
-@dataclass(frozen=True, eq=False)
-class TargetPrediction:
-    """p(y|x) over continuous y: a mixture of one normal per draw, for each example, and what the draws are worth."""
-
-    distribution: Mixture
-    effective_sample_size: Tensor
-
-    @property
-    def standard_error(self) -> Tensor:
-        """Of the distribution's mean, (batch, dims), as in (1.4) by the delta method; NaN of a single draw."""
-        means, weights = self.distribution.components.mean, self.distribution.weights.unsqueeze(-1)
-        draws = means.shape[1]
-        correction = draws / (draws - 1) if draws > 1 else math.nan
-        deviation = means - self.distribution.mean.unsqueeze(1)
-        return (correction * (weights * deviation).square().sum(1)).sqrt()
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Several batches of examples as one."""
-        mixtures = [part.distribution for part in parts]
-        components = MultivariateGaussian(
-            torch.cat([one.components.mean for one in mixtures]),
-            torch.cat([one.components.cholesky for one in mixtures]),
-        )
-        sizes = torch.cat([part.effective_sample_size for part in parts])
-        return cls(Mixture(torch.cat([one.log_weights for one in mixtures]), components), sizes)
-
-
 def predict_targets(target: ContinuousTarget, draws: Draws) -> TargetPrediction:
-    """p(y|x) of continuous y from weighted draws of z; what is kept of each draw is its p(y|z)."""
+    """p(y|x) of continuous y from weighted draws of z: a mixture of the draws' p(y|z)."""
     log_weights, means, scales = [], [], []
     for z, log_w in draws:
         law = target(z)
@@ -106,6 +77,5 @@ def predict_targets(target: ContinuousTarget, draws: Draws) -> TargetPrediction:
         means.append(law.mean.double())
         scales.append(law.scale.double().expand(law.shape))
     normalised = torch.cat(log_weights).log_softmax(0)
-    factors = torch.cat(scales).transpose(0, 1).diag_embed()
-    components = MultivariateGaussian(torch.cat(means).transpose(0, 1), factors)
-    return TargetPrediction(Mixture(normalised.mT, components), 1 / normalised.exp().square().sum(0))
+    components = Gaussian(torch.cat(means).transpose(0, 1), torch.cat(scales).transpose(0, 1))
+    return TargetPrediction(normalised.mT, components, 1 / normalised.exp().square().sum(0))

@@ -1,7 +1,8 @@
 """p(y|z): labels and continuous targets as further observed variables, independent of x given z.
 
-p(x, y, z) = p(z) p(x|z) p(y|z), each with its own likelihood. What q(z|x) bounds then is log p(x, y), by (3.1) and for
-any q: E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). As q looks at x alone it is also the proposal for p(y|x).
+The model is p(x, y, z) = p(z) p(x|z) p(y|z), x and y each with its own likelihood. By (3.1), for any q(z|x),
+log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). Because q sees x alone, it is also the proposal for
+p(y|x).
 """
 
 from abc import ABC, abstractmethod
@@ -15,11 +16,11 @@ from jensen.model import Batch
 
 
 class AbstractTarget(nn.Module, ABC):
-    """p(y|z), beside p(x|z)."""
+    """p(y|z), a second likelihood beside p(x|z)."""
 
     @abstractmethod
     def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
-        """log p(y|z) in nats for z (*draws, batch, latent_dims): (*draws, batch). `InputError` where y is missing."""
+        """log p(y|z) in nats for z (*draws, batch, latent_dims): (*draws, batch). Raises `InputError` without y."""
 
 
 class LabelTarget(AbstractTarget):
@@ -35,9 +36,13 @@ class LabelTarget(AbstractTarget):
         return output.reshape(*z.shape[:-1], self.classes).log_softmax(-1)
 
     def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
+        """log p(y|z) of the batch's labels; raises `InputError` for a batch without labels."""
         labels = batch.labels
         if labels is None:
-            raise InputError("a model of labels got data without labels: give labelled data, or predict none")
+            raise InputError(
+                "the model predicts labels and got data without labels: give labelled data, or train a model with "
+                "--predict none"
+            )
         return self(z).gather(-1, labels.expand(z.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
@@ -48,16 +53,22 @@ class ContinuousTarget(AbstractTarget):
         super().__init__()
         self.network, self.likelihood = network, likelihood
 
+    @property
+    def dimensions(self) -> int:
+        """The number of dimensions of y."""
+        return self.likelihood.shape[0]
+
     def forward(self, z: Tensor) -> Gaussian:
         """p(y|z) for z (*batch, latent_dims)."""
         output = self.network(z.flatten(0, -2)).to(z.dtype)
         return self.likelihood(output.reshape(*z.shape[:-1], *output.shape[1:]))
 
     def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
+        """log p(y|z) of the batch's targets; raises `InputError` for a batch without targets of this shape."""
         targets = batch.targets
         if targets is None or targets.shape[1:] != self.likelihood.shape:
             raise InputError(
-                f"a model of targets of shape {self.likelihood.shape} got "
+                f"the model predicts targets of shape {self.likelihood.shape}, but the data have "
                 f"{'none' if targets is None else tuple(targets.shape[1:])}: give one row of targets per example"
             )
         return self(z).log_prob(targets)

@@ -54,10 +54,8 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
         wished = copy.copy(model)  # shares the weights
         wished.generation = generation
         next(wished.trajectory(1))  # refuses too many steps, and guidance without labels, before any work is done
-        networks = (model.denoiser, *([generation.guide] if generation.guide else []))
         return Sampling(
             wished,
-            networks,
             sampler=settings.sampler,
             steps=settings.sampling_steps,
             guidance=settings.guidance,

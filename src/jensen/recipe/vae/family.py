@@ -65,7 +65,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
     def sampling(self, model: VAE, recipe: VAERecipe, wish: SamplingWish) -> Sampling[VAE]:
         """Ancestral sampling, without any choice."""
         refuse(wish, recipe.family)
-        return Sampling(model, (model.decoder,))
+        return Sampling(model)
 
     def imputer(self, wish: ImputationWish) -> AbstractImputer:
         """`gibbs`, which is asymptotically exact, or `importance`."""

@@ -1,0 +1,83 @@
+"""Claims: what the estimates of log p(x) should be to each other, checked by their differences on each example."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.data.preparation import Preparation
+from jensen.evaluation.engine import Column
+from jensen.evaluation.measure import Measure, bits
+from jensen.model import Estimator
+
+ENOUGH = 10  # examples: for the standard error of a few differences to mean something
+CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
+NEGLIGIBLE = 0.05  # nats; an optimised q is left a few hundredths short of its optimum
+
+Relation = Literal["<=", "="]
+Named = tuple[str, Column]
+
+
+class Claim(Measure):
+    """A relation that should hold between two estimates, and the mean of their difference, second minus first."""
+
+    first: str
+    relation: Relation
+    second: str
+    holds: bool | None
+    """None with fewer than ten examples, which decide nothing."""
+
+
+def check_claims(
+    estimators: Sequence[Estimator], columns: Mapping[str, Column], preparation: Preparation
+) -> tuple[Claim, ...]:
+    """Every claim of an estimator about another one that was run too."""
+    claims = []
+    for one in estimators:
+        first = one.name, columns[one.name]
+        pairs: list[tuple[Relation, str]] = [("<=", name) for name in one.at_most]
+        pairs += [("=", name) for name in one.equal]
+        claims += [check(first, how, (name, columns[name]), preparation) for how, name in pairs if name in columns]
+    return tuple(claims)
+
+
+def check(first: Named, relation: Relation, second: Named, preparation: Preparation) -> Claim:
+    """One claim: an order is checked on all examples, an equality on those where both estimates can be trusted.
+
+    The logarithm of an average with the standard error s lies too low by s²/2 on average, so two equal estimates may
+    differ by that much.
+    """
+    (name, low), (other, high) = first, second
+    rows = (low.trusted & high.trusted) if relation == "=" else torch.ones_like(low.trusted)
+    difference = (high.value - low.value)[rows]
+    found, holds = _measured(difference, preparation), None
+    if len(difference) >= ENOUGH:
+        bias = torch.maximum(low.bias[rows], high.bias[rows]).mean().item()
+        allowed = NEGLIGIBLE + 1e-5 * abs(low.value.mean().item())  # the latter for float32
+        limit = max(CONTRADICTION * found.nats.standard_error, allowed + (bias if relation == "=" else 0.0))
+        holds = bool((abs(found.nats.mean) if relation == "=" else -found.nats.mean) <= limit)
+    return Claim(first=name, relation=relation, second=other, holds=holds, **dict(found))
+
+
+def _measured(difference: Tensor, preparation: Preparation) -> Measure:
+    if not len(difference):
+        nothing = Estimate(float("nan"), float("nan"), 0)
+        return Measure(nats=nothing, bits_per_dimension=nothing)
+    return Measure(nats=Estimate.of(difference), bits_per_dimension=Estimate.of(bits(difference, preparation)))
+
+
+def contradictions(claims: Sequence[Claim]) -> tuple[str, ...]:
+    """The claims that do not hold, in words."""
+    return tuple(_contradiction(claim) for claim in claims if claim.holds is False)
+
+
+def _contradiction(claim: Claim) -> str:
+    found = f"{abs(claim.nats.mean):.3g} ± {claim.nats.standard_error:.2g} nats, more than {CONTRADICTION:.0f} standard"
+    if claim.relation == "<=":
+        return f"{claim.first} exceeds {claim.second} by {found} errors, though it should be below it"
+    return (
+        f"{claim.first} and {claim.second} differ by {found} errors on the {claim.nats.count} examples where both can "
+        "be trusted, though they should agree"
+    )

@@ -1,0 +1,186 @@
+"""The engine: every estimator of a model on the same prepared examples, batch by batch, with its cost counted.
+
+`evaluate` and `referee` are two views of the columns that it gives. A batch is computed as it would be alone, so
+neither the number of examples nor that of processes changes a value.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from jensen import processes
+from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
+from jensen.data.examples import Examples
+from jensen.data.preparation import Preparation
+from jensen.evaluation.scores import at_once, monte_carlo_error, prepare
+from jensen.model import AbstractLatentVariableModel, Effort, Estimator
+from jensen.pareto import UNTRUSTED
+from jensen.progress import track
+
+AT_ONCE = 100  # examples in a batch, at most
+IN_FLIGHT = 128  # copies of each of them that a model may make meanwhile
+COST = "cost"
+
+Found = Elbo | ImportanceWeightedBound | AnnealedEstimate
+
+# ---------------------------------------------------------------------------------------------- cost
+
+
+@dataclass
+class Cost:
+    """Rows that went through networks, how many of them with a gradient, and seconds."""
+
+    rows: float = 0
+    gradients: float = 0
+    seconds: float = 0.0
+
+    def see(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        """A forward hook."""
+        rows = len(arguments[0])
+        self.rows += rows
+        self.gradients += rows * torch.is_grad_enabled()
+
+
+@contextmanager
+def counted(networks: Sequence[nn.Module]) -> Iterator[Cost]:
+    """Within, every row through one of `networks` is counted; afterwards the seconds are known."""
+    cost, began = Cost(), time.perf_counter()
+    hooks = [network.register_forward_hook(cost.see) for network in networks]
+    try:
+        yield cost
+    finally:
+        for hook in hooks:
+            hook.remove()
+        cost.seconds = time.perf_counter() - began
+
+
+# ---------------------------------------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One estimator's results, one row per example: tensors (count) on the CPU, float64 except `trusted`.
+
+    `bias` is the expected distance of the value below the estimator's limit: error² / 2 for the logarithm of an
+    average, else 0. `details` are further numbers per example by name, such as the effective sample size.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    bias: Tensor
+    trusted: Tensor
+    details: Mapping[str, Tensor]
+    cost: Cost
+
+    @classmethod
+    def of(cls, found: Found, cost: Cost | None = None) -> Self:
+        """The column of one batch's estimate."""
+        numbers = {name: _wide(values) for name, values in _numbers(found).items()}
+        return cls(**_fields(numbers), trusted=trusted(found).cpu(), cost=cost or Cost())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The column of consecutive batches; their costs add up."""
+        fields = ("value", "standard_error", "bias", "trusted")
+        columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
+        details = {name: torch.cat([part.details[name] for part in parts]) for name in parts[0].details}
+        rows, gradients, seconds = (sum(getattr(part.cost, each) for part in parts) for each in vars(Cost()))
+        return cls(**columns, details=details, cost=Cost(rows, gradients, seconds))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as tensors by name, which processes can send to each other; `from_tensors` is the way back."""
+        numbers = {"value": self.value, "standard_error": self.standard_error, "bias": self.bias, **self.details}
+        cost = torch.tensor([self.cost.rows, self.cost.gradients, self.cost.seconds], dtype=torch.float64)
+        return {**numbers, "trusted": self.trusted, COST: cost}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The column that `tensors` took apart."""
+        rest = dict(tensors)
+        cost, believed = Cost(*rest.pop(COST).tolist()), rest.pop("trusted")
+        return cls(**_fields(rest), trusted=believed, cost=cost)
+
+
+def trusted(found: Found) -> Tensor:
+    """Whether each value and its error can be trusted as an estimate of what it estimates, (batch), bool.
+
+    An average of importance weights can be unless their tail has a Pareto shape above 0.7.
+    """
+    if isinstance(found, ImportanceWeightedBound):
+        return found.pareto_shape <= UNTRUSTED
+    return torch.ones_like(found.value, dtype=torch.bool)
+
+
+def _numbers(found: Found) -> dict[str, Tensor]:
+    error = found.standard_error if isinstance(found, AnnealedEstimate) else monte_carlo_error(found)
+    numbers = {"value": found.value, "standard_error": error, "bias": torch.zeros_like(found.value)}
+    if isinstance(found, Elbo):
+        return numbers
+    numbers |= {"bias": _wide(error).square().nan_to_num(0.0) / 2, "effective_sample_size": found.effective_sample_size}
+    if isinstance(found, AnnealedEstimate):
+        return {**numbers, "acceptance": found.acceptance}
+    samples = torch.full_like(found.value, found.draws)
+    return {**numbers, "samples": samples, "jensen_gap": found.jensen_gap, "pareto_shape": found.pareto_shape}
+
+
+def _fields(numbers: Mapping[str, Tensor]) -> dict[str, Any]:
+    rest = dict(numbers)
+    return {**{name: rest.pop(name) for name in ("value", "standard_error", "bias")}, "details": rest}
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.detach().cpu().double()
+
+
+# ---------------------------------------------------------------------------------------------- the run
+
+
+def run_estimators(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    effort: Effort,
+    index: Tensor,
+    *,
+    seed: int,
+    batch_size: int = AT_ONCE,
+) -> dict[str, Column]:
+    """Every estimator of the model on the examples with the numbers `index`, a column each by name, cheapest first.
+
+    All estimators see the very same x, so that their differences are paired. Several processes share the batches.
+    """
+    estimators = model.estimators(effort)
+    size = at_once(min(AT_ONCE, batch_size), IN_FLIGHT * preparation.dimensions)
+    mine = []
+    with processes.together():
+        for rows in processes.share(index.split(size)):
+            x = prepare(preparation, examples.x[rows], rows, seed).to(model.device)
+            mine.append(_batch(estimators, x, seed, rows))
+    parts = processes.gathered(mine)
+    return {one.name: Column.joined([_part(columns, one.name) for columns in parts]) for one in estimators}
+
+
+def _batch(estimators: Sequence[Estimator], x: Tensor, seed: int, index: Tensor) -> dict[str, Tensor]:
+    """All columns of one batch, their tensors by "estimator/tensor"."""
+    found: dict[str, Tensor] = {}
+    for one in track(estimators, "estimates of log p(x)"):
+        with counted(one.networks) as cost:
+            estimate = one.estimate(x, seed, index)
+        found |= {f"{one.name}/{name}": values for name, values in Column.of(estimate, cost).tensors().items()}
+    return found
+
+
+def _part(columns: Mapping[str, Tensor], name: str) -> Column:
+    start = f"{name}/"
+    return Column.from_tensors({k.removeprefix(start): v for k, v in columns.items() if k.startswith(start)})
+
+
+def root_mean_square(errors: Tensor) -> float:
+    """The typical Monte-Carlo error of one example; NaN if no example has one."""
+    return errors.square().mean().sqrt().item() if len(errors) else math.nan

@@ -1,0 +1,59 @@
+"""Annealed importance sampling of any number of examples: in groups, so that memory does not grow with their number."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.bound import AnnealedEstimate
+from jensen.gaussian import Gaussian
+from jensen.model import Bracket
+from jensen.progress import track
+from jensen.vae.annealing import CHAINS, Annealing, annealed_estimate, reverse_estimate
+
+ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 26}  # of x, decoded together
+LogJoint = Callable[[Tensor, Tensor], Tensor]  # log p(x, z) of x (batch, *shape), z (draws, batch, latent_dims)
+
+
+def annealed_bound(
+    log_joint: LogJoint,
+    q: Gaussian,
+    x: Float[Tensor, "batch ..."],
+    annealing: Annealing,
+    *,
+    seed: int,
+    numbers: Sequence[int],
+) -> AnnealedEstimate:
+    """log p(x) from below, q (batch, latent_dims) being the proposal for each x; `numbers` are the examples'."""
+    parts = []
+    for rows in track(_groups(x, annealing), "annealed importance sampling"):
+        own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])
+        parts.append(annealed_estimate(own, some, annealing, seed=seed, numbers=numbers[rows]))
+    return AnnealedEstimate.concatenate(parts)
+
+
+def annealed_bracket(
+    log_joint: LogJoint,
+    q: Gaussian,
+    x: Float[Tensor, "batch ..."],
+    exact: Float[Tensor, " batch latent_dims"],
+    annealing: Annealing,
+    *,
+    seed: int,
+    numbers: Sequence[int],
+) -> Bracket:
+    """log p(x) from below and, by chains that start at `exact`, the very z that each x was drawn with, from above."""
+    lower, upper = [], []
+    for rows in track(_groups(x, annealing), "annealing in both directions"):
+        own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])
+        lower.append(annealed_estimate(own, some, annealing, seed=seed, numbers=numbers[rows]))
+        upper.append(reverse_estimate(own, some, exact[rows], annealing, seed=seed, numbers=numbers[rows]))
+    return Bracket(AnnealedEstimate.concatenate(lower), AnnealedEstimate.concatenate(upper))
+
+
+def _groups(x: Tensor, annealing: Annealing) -> list[slice]:
+    rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(x.shape[1:])
+    group = max(1, rows // min(CHAINS, annealing.chains))
+    return [slice(start, start + group) for start in range(0, len(x), group)]
