@@ -49,7 +49,7 @@ train_vae = train_diffusion = train
 
 def resume(command: options.Resume) -> None:
     """Continue the run, then say what was reached."""
-    _print_trained(jensen.resume(command.run, command.stream))
+    _print_trained(jensen.resume(command.run, command.stream, command.data))
 
 
 def open_run(folder: Path) -> Run:
@@ -299,8 +299,9 @@ def _write_scores(run: Run, examples: Examples, scores: "Scores", out: Path) -> 
 
 
 def info(command: options.Info) -> None:
-    """Print what the run is."""
+    """Print what the run is; record the new place of its data where one is given."""
     run = open_run(command.run)
+    run = run if command.data is None else run.with_data(command.data)
     spec, recipe = run.spec, run.recipe
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     counts = ", ".join(f"{count} {name}" for name, count in spec.counts.items())

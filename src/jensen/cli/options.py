@@ -55,7 +55,7 @@ class AbstractTrain(_Command):
     out: Path | None = None
     """The new folder of the run. Default: runs/ and the name of the config file, or of the family."""
     config: Path | None = None
-    """A TOML file of any of the fields below; flags win over it."""
+    """A TOML file of any of the fields below, or the recipe.json of a run; flags win over it."""
     recipe: Recipe
 
 
@@ -78,6 +78,8 @@ class Resume(_Command):
     """The folder of the run."""
     stream: Streaming | None = None
     """Whether to leave the examples on disk, which changes no number. Default: as the run was begun."""
+    data: str | None = None
+    """The new place of the run's own data, where they have moved; it is checked and recorded."""
 
 
 class Sample(_Command):
@@ -278,6 +280,8 @@ class Info(_Command):
 
     run: RunFolder
     """The folder of the run."""
+    data: str | None = None
+    """The new place of the run's own data, where they have moved; it is checked and recorded."""
 
 
 class DataCheck(_Command):

@@ -13,25 +13,18 @@ from jensen.errors import InputError, within_memory
 from jensen.model import AbstractLatentVariableModel
 from jensen.randomness import Stream, derived_seed
 from jensen.recipe.diffusion import build_diffusion
-from jensen.recipe.settings import DiffusionRecipe, Recipe, VAERecipe, VAESettings
+from jensen.recipe.idle import refuse_idle_settings
+from jensen.recipe.settings import DiffusionRecipe, Recipe, VAERecipe
 from jensen.recipe.vae import build_vae
-
-PREDICT_HIDDEN = VAESettings().predict_hidden
 
 
 def load_dataset(recipe: Recipe) -> Dataset:
     """The recipe's data, prepared for its likelihood.
 
-    Warns of targets that a diffusion model does not learn. Raises `InputError` for settings of a target that is not
-    asked for.
+    Warns of targets that a diffusion model does not learn. Raises `InputError` for a setting that cannot act.
     """
-    model = recipe.model
-    if isinstance(model, VAESettings) and model.predict == "none" and model.predict_hidden != PREDICT_HIDDEN:
-        raise InputError(
-            f"predict_hidden {' '.join(map(str, model.predict_hidden))} without predict: there is nothing to predict; "
-            "give --predict label or target, or leave it out"
-        )
-    dataset = load_data(recipe.data, recipe.read, preparation_for(recipe))
+    dataset = load_data(recipe.source, recipe.read, preparation_for(recipe))
+    refuse_idle_settings(recipe, dataset.spec)
     if dataset.spec.targets and isinstance(recipe, DiffusionRecipe):
         warnings.warn(
             f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "
