@@ -68,7 +68,7 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
     try:
         reading = read(source, options, problems.append)
         check_options(reading, options, problems.append)
-        refuse_empty_examples(reading, options, problems.append)
+        refuse_empty_examples(source, reading, options, problems.append)
         unread = bool(problems)
         check_fractions(options)
         rows = split_rows(reading, options)

@@ -31,7 +31,7 @@ def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: Prep
     check_fractions(options)
     reading = read(source, options, refuse_at_once)
     check_options(reading, options, refuse_at_once)
-    refuse_empty_examples(reading, options, refuse_at_once)
+    refuse_empty_examples(source, reading, options, refuse_at_once)
     rows = split_rows(reading, options)
     return _dataset(specify(source, options, reading, rows, preparation), reading, rows)
 
@@ -109,7 +109,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     except InputError as error:
         raise InputError(_advice_of_run(str(error))) from None
     if not missing:
-        refuse_empty_examples(reading, options, refuse_at_once)
+        refuse_empty_examples(source, reading, options, refuse_at_once)
     for what, given, expected in (
         ("shape", reading.values.shape[1:], spec.shape),
         ("dtype", reading.values.dtype.name, spec.dtype),
@@ -137,11 +137,12 @@ def _advice_of_run(problem: str) -> str:
     return problem.replace("; give --", "; convert it, or train with --").replace(" give --", " train with --")
 
 
-def refuse_empty_examples(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
+def refuse_empty_examples(source: Source, reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
     """Refuses an example of missing values only: nothing can be learned from it."""
     empty = reading.survey.first_empty
     if options.missing and empty is not None:
-        refuse(f"{reading.names(empty)}: this example has no value at all, only NaN; remove it from the data")
+        name = f"{source_name(source)}: {reading.names(empty)}"
+        refuse(f"{name} has no value at all, only NaN; remove it from the data")
 
 
 def recorded_source(source: Source) -> str:

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.recipe.settings import DiffusionSettings, Recipe, VAESettings
-from jensen.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,7 @@ def refuse_idle_settings(recipe: Recipe, spec: DataSpec) -> None:
     _refuse(recipe.training, _TRAINING, spec)
 
 
-def _refuse(
-    settings: VAESettings | DiffusionSettings | TrainingSettings, rules: Iterable[_Rule], spec: DataSpec
-) -> None:
+def _refuse(settings: BaseModel, rules: Iterable[_Rule], spec: DataSpec) -> None:
     fields = type(settings).model_fields
     for rule in rules:
         for name in rule.names:

@@ -29,6 +29,11 @@ def is_idx_name(path: Path) -> bool:
     return NAME.search(path.name) is not None
 
 
+def is_idx_start(start: bytes) -> bool:
+    """Whether a file begins as IDX does, or is gzipped: then its content decides."""
+    return start[:2] == b"\x1f\x8b" or (start[:2] == b"\0\0" and start[2:3] in map(bytes, ([code] for code in TYPES)))
+
+
 def read_idx(path: Path) -> np.ndarray:
     """The array of one IDX file in the dtype that its header names.
 
@@ -129,8 +134,9 @@ def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> 
     found = {split: part for split in splits if (part := _part(split, chosen, options, refuse)) is not None}
     if not found:
         raise InputError(f"{paths[0].parent}: none of its IDX files of images can be read; mend them")
-    names = numbered_rows([(chosen[split, "images"].name, len(part.values)) for split, part in found.items()])
-    return replace(assemble("idx", list(found.values()), options, refuse), names=names)
+    reading = assemble("idx", list(found.values()), options, refuse)
+    counts = [(chosen[split, "images"].name, len(part.values)) for split, part in found.items()]
+    return replace(reading, names=numbered_rows(counts))
 
 
 def _part(split: str, chosen: dict[tuple[str, str], Path], options: ReadOptions, refuse: Refuse) -> Part | None:

@@ -47,10 +47,7 @@ _FORMATS: tuple[tuple[int, bytes, str, str], ...] = (  # where, bytes, what, adv
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"PK", "a zip archive", _UNPACK),
     (0, b"\x1f\x8b", "a gzip archive", _UNPACK),
-    *(
-        (0, b"\x80" + bytes([protocol]), "a Python pickle, which is never loaded", _TO_NUMPY)
-        for protocol in range(2, 6)
-    ),
+    *((0, bytes([0x80, protocol]), "a Python pickle, which is never loaded", _TO_NUMPY) for protocol in range(2, 6)),
 )
 
 
@@ -79,7 +76,7 @@ def identify_file(path: Path) -> tuple[str, str] | None:
 def described(start: bytes) -> str:
     """What a file is that begins with `start`, in words; its first bytes where its format is not known."""
     found = identify(start)
-    return f"is {found[0]}" if found else f"begins with bytes {start[:6].hex(' ')}"
+    return f"is {found[0]}" if found else f"begins with bytes {start[:4].hex(' ')}"
 
 
 def _is_text(start: bytes) -> bool:

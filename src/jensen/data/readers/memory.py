@@ -48,8 +48,9 @@ def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
         )
         for name, beside in chosen
     ]
-    names = numbered_rows([(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)])
-    return replace(assemble("arrays in memory", parts, options, refuse), names=names)
+    reading = assemble("arrays in memory", parts, options, refuse)
+    counts = [(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)]
+    return replace(reading, names=numbered_rows(counts))
 
 
 def _array(name: str, given: Any) -> np.ndarray:

@@ -50,8 +50,8 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
             members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
             if not members:
                 raise InputError(
-                    f"{path}: is a zip archive that holds no NumPy arrays, {_members(archive)}; unpack it and name what "
-                    "is in it, or write an .npz with numpy.savez"
+                    f"{path}: is a zip archive that holds no NumPy arrays, {_members(archive)}; unpack it and name "
+                    "what is in it, or write an .npz with numpy.savez"
                 )
             chosen = choose_arrays(list(members), options, str(path))
             values = {name: _values(archive, members[name], path, options) for name, _ in chosen}
@@ -64,8 +64,8 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         Part(f"{path}: {name}", values[name], labels[beside] if beside else None, split_of(name))
         for name, beside in chosen
     ]
-    names = numbered_rows([(name, len(values[name])) for name, _ in chosen])
-    return replace(assemble("arrays", parts, options, refuse), names=names)
+    reading = assemble("arrays", parts, options, refuse)
+    return replace(reading, names=numbered_rows([(name, len(values[name])) for name, _ in chosen]))
 
 
 def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options: ReadOptions) -> Values:

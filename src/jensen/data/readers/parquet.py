@@ -194,7 +194,7 @@ def _unpacker() -> Any:
 
 
 def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: Path) -> str:
-    """The column that --array names; by default the only one of images or lists, or the only one with a name for data."""
+    """The column that --array names; by default the only one of images or lists, or with a name for data."""
     usable = [field.name for field in schema if _holds_images(field.type) or _holds_lists(field.type)]
     if options.array is not None:
         if options.array not in usable:

@@ -6,7 +6,7 @@ from jensen.data.options import DEFAULTS, ReadOptions
 from jensen.data.readers import parquet
 from jensen.data.readers.columns import FILE_MAGIC
 from jensen.data.readers.digits import read_digits
-from jensen.data.readers.idx import is_idx_name, read_idx_file, read_idx_folder
+from jensen.data.readers.idx import is_idx_name, is_idx_start, read_idx_file, read_idx_folder
 from jensen.data.readers.image_folder import SUFFIXES, read_images
 from jensen.data.readers.kinds import ENOUGH, identify
 from jensen.data.readers.memory import MEMORY, Source, read_arrays
@@ -145,8 +145,7 @@ def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     if start.startswith(b"PK"):
         return read_npz_file(path, options, refuse)
     kind = identify(start)
-    gzipped = start.startswith(b"\x1f\x8b")
-    if gzipped or is_idx_name(path) or (kind is None and start.startswith(b"\0\0")):
+    if is_idx_name(path) or is_idx_start(start) or (kind is None and start.startswith(b"\0\0")):
         return read_idx_file(path, options, refuse)
     if path.suffix.lower() in SUFFIXES:
         raise InputError(f"{path}: is a single image; name the folder that holds the images")
