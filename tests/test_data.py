@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
-from data_files import byte_images, saved
+from data_files import byte_images, refused, saved
 from scipy import stats
 from sklearn.datasets import load_digits
 
 from jensen.data.check import check
+from jensen.data.examples import Examples
 from jensen.data.load import load_again, load_data, load_split, read_examples
 from jensen.data.options import ReadOptions
 from jensen.data.readers.reading import Reading
@@ -252,3 +254,100 @@ def test_imports_are_light(module, absent):
     program = f"import sys, {module}; print([name for name in {absent.split()!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    ("arrays", "names"),
+    [
+        ({"x": byte_images(20)}, [f"row {row}" for row in range(20)]),
+        (
+            {"x_train": byte_images(12), "x_test": byte_images(8)},
+            [*(f"x_train row {row}" for row in range(12)), *(f"x_test row {row}" for row in range(8))],
+        ),
+    ],
+)
+def test_examples_are_named_by_the_rows_of_their_source(tmp_path, arrays, names):
+    source = saved(tmp_path / "x.npz", **arrays)
+    data, values = load_data(source), np.concatenate(list(arrays.values()))
+    found = []
+    for examples in (data.train, data.validation, data.test):
+        found += list(examples.names)
+        for row, name in enumerate(examples.names):
+            np.testing.assert_array_equal(examples.x[row, 0], values[names.index(name)])
+    assert sorted(found) == sorted(names)
+    assert list(read_examples(source, data.spec).names) == names
+
+
+def test_names_follow_every_selection_and_cost_nothing(tmp_path):
+    """A million names are made only where they are asked for; a mask, a slice and a permutation keep them."""
+    examples = Examples(torch.arange(1_000_000))
+    start = time.perf_counter()
+    some = examples[torch.arange(999_999, -1, -3)][10:20].to(torch.device("cpu"))
+    odd = examples[(torch.arange(1_000_000) % 2).bool()]
+    assert time.perf_counter() - start < 1
+    assert [some.names[row] for row in range(10)] == [f"row {value}" for value in some.x.tolist()]
+    assert (len(odd.names), odd.names[7], odd.names[-1]) == (500_000, "row 15", "row 999999")
+    with pytest.raises(IndexError):
+        some.names[10]
+
+
+# ---------------------------------------------------------------------------------------------- doubts
+
+
+def test_a_check_notes_labels_without_training_examples(tmp_path):
+    pairs = {"x_train": byte_images(40), "x_test": byte_images(20, 1)}
+    labels = {"y_train": np.array(["cat", "dog"] * 20), "y_test": np.array(["eel", "cat", "fox", "dog"] * 5)}
+    report = check(saved(tmp_path / "x.npz", **pairs, **labels))
+    assert report.good
+    (note,) = (note for note in report.notes if "no training example" in note)
+    assert note.startswith("no training example has the label eel, fox: ")
+    assert report.spec.label_counts[2:] == (0, 0)
+    assert not any("no training example" in note for note in check("digits").notes)
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_a_check_counts_test_examples_that_are_training_examples(tmp_path, stream):
+    """Five test images equal training images, one of them twice; the validation images equal none."""
+    train, test = byte_images(40), byte_images(20, 1)
+    test[[3, 7, 8, 11, 19]] = train[[5, 5, 0, 39, 2]]
+    pairs = {"x_train": train, "x_val": byte_images(9, 2), "x_test": test}
+    notes = check(saved(tmp_path / "x.npz", **pairs), ReadOptions(stream=stream)).notes
+    (note,) = (note for note in notes if "are also training examples" in note)
+    assert note.startswith(
+        "5 of 20 test examples are also training examples, such as x_test row 3, which equals x_train row 5: "
+    )
+
+
+def test_a_hundred_equal_images_are_not_passed_over_in_silence(tmp_path):
+    source = saved(tmp_path / "x.npy", x=np.repeat(byte_images(1), 100, axis=0))
+    notes = "\n".join(check(source).notes)
+    assert "10 of 10 validation examples are also training examples" in notes
+    assert "10 of 10 test examples are also training examples" in notes
+
+
+def test_digits_repeat_no_image():
+    """scikit-learn's digits have no image twice: compared as byte strings."""
+    images = [image.tobytes() for image in load_digits().images]
+    assert len(set(images)) == len(images)
+    assert not any("are also training examples" in note for note in check("digits").notes)
+
+
+def test_an_example_without_values_may_be_imputed_but_not_learned_from(tmp_path):
+    values = np.random.default_rng(0).normal(size=(30, 3))
+    spec = load_data(saved(tmp_path / "x.npy", x=values)).spec
+    values[4] = np.nan
+    other = saved(tmp_path / "y.npy", x=values)
+    assert read_examples(other, spec, missing=True).x[4].isnan().all()
+    line = refused(other, "row 4 has no value at all, only NaN; remove it from the data", missing=True)
+    assert line.startswith(str(other))
+
+
+def test_names_of_the_chapter_are_what_they_say():
+    import jensen.data
+
+    for name in jensen.data.__all__:
+        assert getattr(jensen.data, name) is getattr(jensen.data, name)
+        assert not isinstance(getattr(jensen.data, name), type(jensen.data))

@@ -39,7 +39,8 @@ def test_an_array_of_every_dtype_comes_back(tmp_path, dtype, kept, levels, endin
     values = (byte_images(shape=(3,)) % (2 if dtype == "bool" else 251)).astype(dtype)
     reading = read_all(saved(tmp_path / f"x.{ending}", x=values))
     np.testing.assert_array_equal(reading.values, values.astype(kept))
-    assert (reading.values.dtype, reading.levels, reading.layout, reading.kind) == (kept, levels, "vector", "array")
+    kind = "array" if ending == "npy" else "arrays"
+    assert (reading.values.dtype, reading.levels, reading.layout, reading.kind) == (kept, levels, "vector", kind)
 
 
 def test_wider_integers_become_the_smallest_dtype_that_holds_them(tmp_path):
@@ -125,9 +126,12 @@ def test_train_and_test_pairs_of_an_npz(tmp_path, names):
 
 def test_a_supplied_validation_split_is_kept(tmp_path):
     path = saved(tmp_path / "x.npz", train_x=byte_images(20), val_x=byte_images(5, 1), test_x=byte_images(6, 2))
-    data = load_data(str(path), ReadOptions(validation_fraction=0.5, test_fraction=0.4))
+    data = load_data(str(path))
     assert data.spec.counts == {"train": 20, "validation": 5, "test": 6}
     assert data.spec.splits == "test: as supplied; validation: as supplied"
+    refused(path, "--validation-fraction: DATA brings its own validation examples", validation_fraction=0.5)
+    refused(path, "--test-fraction: DATA brings its own test examples", test_fraction=0.4)
+    refused(path, "--split-seed 3: no split is drawn", split_seed=3)
 
 
 def test_labels_may_be_strings(tmp_path):
@@ -203,8 +207,8 @@ def floats(**at: float) -> np.ndarray:
         (byte_images(), {"levels": 17}, r"but with 17 levels the highest is 16"),
         (byte_images(), {"levels": 1}, "--levels 1: must be from 2"),
         (floats(), {"levels": 4}, "--levels 4 is for integers"),
-        (byte_images(), {"size": (4, 4)}, "--size is for images and image table but DATA is array"),
-        (byte_images(), {"skip_bad": True}, "--skip-bad is for images"),
+        (byte_images(), {"size": (4, 4)}, "--size is for a folder of images and a table of images but DATA is "),
+        (byte_images(), {"skip_bad": True}, "--skip-bad is for a folder of images"),
     ],
 )
 @pytest.mark.parametrize("ending", ["npy", "npz"])
@@ -303,8 +307,8 @@ def test_damaged_archives_are_refused(tmp_path):
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 255
     refused(written(tmp_path / "damaged.npz", bytes(damaged)), "Bad CRC-32")
-    refused(written(tmp_path / "empty.npz", zipped()), "--array as one of none")
-    refused(written(tmp_path / "text.npz", b"hello, world"), "does not begin as a .npz file does")
+    refused(written(tmp_path / "empty.npz", zipped()), "holds no NumPy arrays, and nothing else; unpack it")
+    refused(written(tmp_path / "text.npz", b"hello, world"), "is text .*; write it again with numpy")
 
 
 def test_a_pickle_is_never_run(tmp_path):
@@ -337,12 +341,15 @@ def test_what_is_no_data_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".hidden").touch()
     refused(tmp_path / "empty", "is an empty folder")
-    refused(written(tmp_path / "table.csv", b"a,b\n1,2\n"), "unknown kind")
-    refused(written(tmp_path / "nothing.bin", b""), "unknown kind")
+    refused(written(tmp_path / "table.csv", b"a,b\n1,2\n"), "is text .CSV, JSON or the like.; load it and write its")
+    refused(written(tmp_path / "nothing.bin", b""), "is an empty file; write it again")
+    refused(
+        written(tmp_path / "noise.bin", b"\xfe\x01\x02\xff" * 9), "of an unknown kind, beginning with bytes fe 01 02"
+    )
     refused(written(tmp_path / "one.png", b"\x89PNG"), "single image; name the folder")
     (tmp_path / "texts").mkdir()
     written(tmp_path / "texts" / "a.txt", b"a")
-    refused(tmp_path / "texts", "holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only .txt")
+    refused(tmp_path / "texts", "holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only .txt; a.txt is text")
     refused("/dev/null", "neither a file nor a folder")
 
 
@@ -354,3 +361,13 @@ def test_a_check_names_all_problems_at_once(tmp_path):
     text = "\n".join(report.lines())
     for expected in ("NaN", "7 labels", "--size", "--levels", "--validation-fraction 2", "result       "):
         assert expected in text
+
+
+@pytest.mark.parametrize("option", [{"labels": "y"}, {"array": "x"}])
+def test_names_of_arrays_are_refused_for_a_single_array(tmp_path, option):
+    source = saved(tmp_path / "x.npy", x=byte_images())
+    refused(source, rf"--{next(iter(option))} is for named arrays \(.npz\), .* but DATA is a single array", **option)
+
+
+def test_a_npz_of_labels_only_asks_for_examples(tmp_path):
+    refused(saved(tmp_path / "x.npz", y=np.arange(9)), "holds only labels, 'y'; add the examples, named x")

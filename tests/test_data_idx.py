@@ -126,10 +126,10 @@ def test_idx_folders_that_do_not_fit_together_are_refused(tmp_path):
     write(mnist_like(tmp_path / "d") / "train-digits-images-idx3-ubyte", IDX)
     refused(tmp_path / "d", "both hold train images")
     write(mnist_like(tmp_path / "e") / "images-idx3-ubyte", IDX)
-    refused(tmp_path / "e", "not named train or test")
+    refused(tmp_path / "e", "has neither train nor test in its name")
     for path in mnist_like(tmp_path / "f").glob("*images*"):
         path.unlink()
-    refused(tmp_path / "f", "no IDX images")
+    refused(tmp_path / "f", "files of labels but none of images")
     labels = idx_bytes(np.zeros((20, 2), np.uint8))
     (mnist_like(tmp_path / "g", train_labels_idx1_ubyte=labels) / "t10k-labels-idx1-ubyte").unlink()
     (tmp_path / "g" / "t10k-images-idx3-ubyte").unlink()
@@ -151,3 +151,15 @@ def test_idx_bytes_give_an_array_or_an_input_error(tmp_path, content, start):
     path = tmp_path / "any-idx1-ubyte"
     path.write_bytes(start + content)
     assert_read_or_refused(path)
+
+
+def test_images_of_idx_folders_are_named_by_file_and_row(tmp_path):
+    data = load_data(mnist_like(tmp_path / "m"))
+    assert data.test.names[3] == "t10k-images-idx3-ubyte row 3"
+    assert {name.rpartition(" row ")[0] for name in data.train.names} == {"train-images-idx3-ubyte"}
+
+
+def test_a_gzipped_file_of_another_kind_is_named(tmp_path):
+    for name, content, what in (("a.csv.gz", b"a,b\n1,2\n", "text"), ("a.tiff.gz", b"II*\0rest", "a TIFF image")):
+        (tmp_path / name).write_bytes(gzip.compress(content))
+        refused(tmp_path / name, f"unpacked, it is {what}.*, which is not IDX")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data_files import read_all, refused
 from PIL import Image
 
@@ -322,7 +323,7 @@ def test_a_check_names_every_bad_image(tmp_path):
     Image.fromarray(pixels(3, 3)).save(tmp_path / "006.png")
     Image.fromarray(COLOUR).save(tmp_path / "007.png")
     problems = "\n".join(check(str(tmp_path)).problems)
-    for name in ("004.png: cannot", "005.png: cannot", "scan.gif: is not", "006.png: is 3x3", "007.png: is 8-bit RGB"):
+    for name in ("004.png: cannot", "005.png: cannot", "scan.gif: is text", "006.png: is 3x3", "007.png: is 8-bit RGB"):
         assert name in problems
 
 
@@ -383,8 +384,29 @@ def test_a_file_of_another_kind_among_images(tmp_path):
     assert reading.skipped == 0
     assert "passed over, being no images: labels.csv and 1 more" in reading.notes
     Image.fromarray(GREY).save(tmp_path / "scan.tiff")
-    refused(tmp_path, "scan.tiff: is not a PNG, JPEG or WebP image; mend or remove it, or give --skip-bad")
+    refused(tmp_path, "scan.tiff: is a TIFF image, not PNG, JPEG or WebP; mend or remove it, or give --skip-bad")
     assert read_all(tmp_path, skip_bad=True).skipped == 1
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_examples_are_named_by_their_files(tmp_path, stream):
+    """The named file holds the example, in every split, also where bad files are left out."""
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        many(tmp_path / label, prefix=label)
+    (tmp_path / "cat" / "cat003.png").write_bytes(b"nothing")
+    data = load_data(tmp_path, ReadOptions(skip_bad=True, stream=stream))
+    seen = []
+    for examples in (data.train, data.validation, data.test, data.train[torch.tensor([4, 2])], data.test[1:]):
+        for number, name in enumerate(examples.names):
+            assert examples.names[number] == name
+            np.testing.assert_array_equal(
+                np.asarray(Image.open(tmp_path / name)), examples.x[number : number + 1][0, 0]
+            )
+        seen += list(examples.names)
+    assert len(set(seen)) == 23
+    assert "dog/dog003.png" in seen
+    assert read_examples(tmp_path, data.spec).names[4] == "cat/cat005.png"
 
 
 @pytest.mark.parametrize("option", [{"levels": 4}, {"layout": "hw"}, {"array": "x"}, {"labels": "y"}])

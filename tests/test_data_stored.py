@@ -419,6 +419,31 @@ def test_columns_splits_and_names_of_a_table(tmp_path):
 
 
 @needs_datasets
+@pytest.mark.parametrize("stream", ["never", "always"])
+@pytest.mark.parametrize("array", ["image", "vector"])
+def test_examples_of_tables_are_named_by_shard_and_row(tmp_path, array, stream):
+    """Every named row of the shard holds the example, in memory and unpacked on disk."""
+    source = parquet_shards(tmp_path)
+    data = load_data(source, ReadOptions(array=array, stream=stream))
+    files = {path.relative_to(source).as_posix(): parquet.read_table(path) for path in source.rglob("*.parquet")}
+    for examples in (data.train, data.validation, data.test):
+        for number in range(0, len(examples), 3):
+            shard, _, row = examples.names[number].partition(" row ")
+            cell = files[shard].column(array)[int(row)].as_py()
+            if array == "vector":
+                expected = np.array(cell, np.float32)
+            else:
+                expected = np.moveaxis(np.asarray(Image.open(io.BytesIO(cell["bytes"]))), -1, 0)
+            np.testing.assert_array_equal(examples.x[number : number + 1][0].numpy(), expected)
+
+
+@needs_datasets
+def test_rows_of_a_single_table_are_named_by_number(tmp_path):
+    reading = read_all(arrow_file(tmp_path))
+    assert [reading.names(row) for row in (0, 17)] == ["row 0", "row 17"]
+
+
+@needs_datasets
 def test_floats_beside_a_table_are_targets(tmp_path):
     columns = {"x": byte_images(COUNT, shape=(7,)).tolist(), "target": FLOATS[:, 0]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
@@ -439,15 +464,15 @@ def written_table(path: Path, **columns) -> Path:
         ({"a": [[1, 2]] * 9, "b": [[3, 4]] * 9}, {}, "which column holds the examples. give --array as one of 'a'"),
         ({"a": [[1, 2]] * 9}, {"array": "z"}, "no column 'z' of images or lists of numbers; --array may be 'a'"),
         ({"a": [1] * 9, "b": ["word"] * 9}, {}, "no column of images or lists of numbers, only 'a', 'b'"),
-        ({"x": [[1, 2]] * 9, "y": [1] * 9, "label": [1] * 9}, {}, "which column labels them. give --labels"),
-        ({"x": [[1, 2]] * 9}, {"labels": "z"}, "has no column 'z'; --labels may be none"),
+        ({"x": [[1, 2]] * 9, "y": [1] * 9, "label": [1] * 9}, {}, "which column holds the labels. give --labels"),
+        ({"x": [[1, 2]] * 9}, {"labels": "z"}, "has no column 'z' beside 'x'; leave --labels out"),
         ({"x": [[1, 2], [1]] * 9}, {}, "'x' holds lists of 1 to 2 numbers; all must be as long"),
         ({"x": [[1, 2], None] * 9}, {}, "'x' is empty in 9 rows; leave such rows out"),
         ({"x": [[1, 2], [1, None]] * 9}, {}, "'x' has empty entries; leave such rows out"),
         ({"x": [[1, 2]] * 9, "y": [1, 2, None] * 3}, {}, "'y' is empty in 3 rows"),
         ({"x": [[1, 2]] * 9, "y": [1, 2, -3] * 3}, {}, "labels of .* go from -3 to 2"),
         ({"image": [b"no image"] * 9}, {}, "'image' of row 0: cannot be decoded"),
-        ({"x": [[1, 2]] * 9}, {"size": (3, 3)}, "--size is for images"),
+        ({"x": [[1, 2]] * 9}, {"size": (3, 3)}, "--size is for a folder of images"),
         ({"x": [[[1.0, np.inf]]] * 9}, {}, "9 of its 18 values are NaN, infinite"),
     ],
 )  # fmt: skip

@@ -431,8 +431,8 @@ def test_mistakes_are_one_line_and_lose_nothing(runs, tmp_path, capsys) -> None:
     for name, more, says in (
         ("plain", [], "was trained without labels, so it has no p(y|x); train on labelled data, with --predict"),
         ("unconditional", [], "train on labelled data, without --no-conditional"),
-        ("joint", ["--data", str(tmp_path / "new.npz")], "label 11 (1 such) was never seen in training"),
-        ("joint", ["--data", str(tmp_path / "named.npz")], "label cat (1 such) was never seen in training"),
+        ("joint", ["--data", str(tmp_path / "new.npz")], "label 11 (1 such) is not a class of the run"),
+        ("joint", ["--data", str(tmp_path / "named.npz")], "label cat (1 such) is not a class of the run"),
         ("joint", ["--data", str(tmp_path / "shape.npz")], "has shape (1, 4, 8) but the run was trained on shape"),
         ("joint", ["--draws", "1"], "greater than or equal to 2"),
     ):

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from jensen import processes
 from jensen.data.examples import Dataset, Examples
 from jensen.data.load import load_again, load_split, read_examples
 from jensen.data.options import Split, Streaming
+from jensen.data.readers.memory import Source, source_name
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
@@ -60,6 +61,8 @@ class Run:
     spec: DataSpec
     model: AbstractLatentVariableModel
     checkpoint: Path
+    data: Source | None = None
+    """The run's own data where they were given in memory; None: where `spec.source` says."""
 
     @property
     def family(self) -> AbstractFamily[Any, Any]:
@@ -89,22 +92,39 @@ class Run:
     @cached_property
     def dataset(self) -> Dataset:
         """The data that the run was trained on, read again; `InputError` if they have changed."""
-        return load_again(self.spec)
+        return load_again(self.spec, source=self.data)
 
     def examples(
-        self, data: Any = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
+        self, data: Source | None = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
     ) -> Examples:
-        """All examples of `data` read under the run's rules, or, by default, a split of the run's own data.
+        """All examples of `data` read under the run's rules; by default a split of the run's own data.
 
-        `only_known_y` and `missing` are about `data` alone, see `jensen.data.load.read_examples`.
+        `data` is a path, `digits`, an array or tensor, or a dict of them. `only_known_y` and `missing` are about `data`
+        alone, see `jensen.data.load.read_examples`.
         """
         if data is None:
-            return load_split(self.spec, split)
+            return load_split(self.spec, split, self.data)
         return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
+
+    def with_data(self, source: Source) -> "Run":
+        """The run with its own data at `source`: at a new path, which is recorded, or in memory.
+
+        Raises `InputError` where the fingerprint says that they are other data.
+        """
+        spec = load_again(self.spec, source=source).spec
+        if isinstance(source, str | Path):
+            _write_json(self.folder / DATA, spec)
+            return replace(self, spec=spec, data=None)
+        return replace(self, data=source)
+
+    @property
+    def unseen_labels(self) -> tuple[int, ...]:
+        """The labels that no training example has: the model has learned nothing about them."""
+        return tuple(label for label, count in enumerate(self.spec.label_counts or ()) if not count)
 
     def source(self, data: Any = None, split: Split = "test") -> str:
         """What `examples` of the same arguments are, in words."""
-        return f"{self.spec.source}, {split} split" if data is None else str(data)
+        return f"{self.spec.source}, {split} split" if data is None else source_name(data)
 
 
 def train(recipe: AbstractRecipe, out: str | Path) -> Run:
@@ -123,15 +143,17 @@ def train(recipe: AbstractRecipe, out: str | Path) -> Run:
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with _alone(folder, recipe):
         processes.on_main(lambda: _establish(folder, recipe, dataset.spec))
-        return _continue(folder, recipe, state, dataset)
+        _continue(folder, recipe, state, dataset)
+        with processes.together():
+            return replace(load(folder), data=_in_memory(recipe.source))
 
 
-def resume(folder: str | Path, stream: Streaming | None = None) -> Run:
+def resume(folder: str | Path, stream: Streaming | None = None, data: Source | None = None) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
 
     Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
     the run. Bit for bit on as many processes as before; on others but for rounding. `stream` says anew whether the data
-    stay on disk, which changes no number.
+    stay on disk, which changes no number. `data` is where the run's own data are now, as of `Run.with_data`.
     """
     processes.join()
     folder = Path(folder)
@@ -139,7 +161,9 @@ def resume(folder: str | Path, stream: Streaming | None = None) -> Run:
         recipe, spec = recipe_of(folder), _read_spec(folder)
     with _alone(folder, recipe):
         with processes.together():
-            dataset = load_again(spec, stream)
+            dataset = load_again(spec, stream, data)
+        if isinstance(data, str | Path):
+            processes.on_main(lambda: _write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
         saved = checkpoints(folder / CHECKPOINTS)
         if saved:
@@ -147,15 +171,17 @@ def resume(folder: str | Path, stream: Streaming | None = None) -> Run:
                 good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
             processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
         processes.agree("the steps to go on from", str(state.step))
-        if state.converged or state.step >= recipe.training.steps:
-            return load(folder)
-        return _continue(folder, recipe, state, dataset)
+        if not (state.converged or state.step >= recipe.training.steps):
+            _continue(folder, recipe, state, dataset)
+        with processes.together():
+            return replace(load(folder), data=_in_memory(data))
 
 
-def load(folder: str | Path) -> Run:
+def load(folder: str | Path, data: Source | None = None) -> Run:
     """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder.
 
-    Where the best checkpoint is damaged the last good one is used, with a warning.
+    Where the best checkpoint is damaged the last good one is used, with a warning. `data` are the run's own data, where
+    they were in memory or have moved: as of `Run.with_data`.
     """
     folder = Path(folder)
     recipe, spec = recipe_of(folder), _read_spec(folder)
@@ -165,7 +191,8 @@ def load(folder: str | Path) -> Run:
     model = build_model(recipe, spec)
     others = [path for path in reversed(checkpoints(folder / CHECKPOINTS)) if path != best]
     best, _ = first_good([best, *others], lambda path: load_weights(path, model))
-    return Run(folder, recipe, spec, model.eval(), best)
+    run = Run(folder, recipe, spec, model.eval(), best)
+    return run if data is None else run.with_data(data)
 
 
 def opened(folder: str | Path) -> Run:
@@ -202,13 +229,16 @@ def _check_shares(recipe: AbstractRecipe, device: torch.device) -> None:
     family_of(recipe).check_processes(recipe, count, device.type)
 
 
-def _continue(folder: Path, recipe: AbstractRecipe, state: TrainingState, dataset: Dataset) -> Run:
+def _in_memory(data: Source | None) -> Source | None:
+    """The data if they are arrays; None where the run's folder says where they are."""
+    return None if isinstance(data, str | Path) else data
+
+
+def _continue(folder: Path, recipe: AbstractRecipe, state: TrainingState, dataset: Dataset) -> None:
     with _interruptible() as interrupted, _threads(recipe.training.threads):
         fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
         if interrupted():
             raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
-    with processes.together():
-        return load(folder)
 
 
 # ---------------------------------------------------------------------------------------------- the folder

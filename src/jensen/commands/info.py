@@ -13,12 +13,16 @@ class Info(Command):
 
     run: RunFolder
     """The folder of the run."""
+    data: str | None = None
+    """The new place of the run's own data, if they have moved; it is checked and recorded."""
 
     def execute(self) -> None:
         """Print what the run is."""
         from jensen.run import opened
 
-        for name, value in info(opened(self.run)).items():
+        run = opened(self.run)
+        run = run if self.data is None else run.with_data(self.data)
+        for name, value in info(run).items():
             print(f"{name:<13} {value}")
 
 

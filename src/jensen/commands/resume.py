@@ -14,6 +14,8 @@ class Resume(Command):
 
     run: RunFolder
     """The folder of the run."""
+    data: str | None = None
+    """The new place of the run's own data, if they have moved; it is checked and recorded."""
     stream: Streaming | None = None
     """Whether to leave the examples on disk, which changes no number. Default: as the run was begun."""
 
@@ -21,4 +23,4 @@ class Resume(Command):
         """Continue the run, then say what was reached."""
         from jensen.run import resume
 
-        print("\n".join(reached(resume(self.run, self.stream))))
+        print("\n".join(reached(resume(self.run, self.stream, self.data))))

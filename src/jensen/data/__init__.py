@@ -1,32 +1,33 @@
-"""Data: formats in, tensors and a `DataSpec` out. This chapter knows no probability.
+"""Data: many formats in, tensors and a `DataSpec` out. This chapter knows no probability.
 
-Reading order: `options` (what may be said), `read` (which reader), `digits`, `idx`, `arrays`, `images`, `table` (the
-readers), `layout`, `decode`, `pictures` and `columns` (their rules), `stored` and `survey` (data larger than memory),
-`split`, `preparation` and `choose` (raw numbers to model input), `spec`, `load`, `report`, `grid`. Names are imported
-when first used, so that `jensen.data.options` stays light.
+Reading order: `options` (how to read), `readers` (one file a format), `stored` and `survey` (data larger than memory),
+`splits`, `preparation`, `choose` and `target_scaling` (from raw numbers to model input), `spec`, `examples`, `load`,
+`check`, `mask`, `grid`. A name is imported when it is first used, so that `jensen.data.options` imports no torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jensen.data.check import Report, check
-    from jensen.data.examples import Dataset, Examples
+    from jensen.data.check import Report
+    from jensen.data.examples import Dataset, Examples, Names
     from jensen.data.grid import save_grid, save_image
     from jensen.data.load import load_again, load_data, load_split, read_examples
     from jensen.data.options import PreparationName, ReadOptions
     from jensen.data.preparation import Preparation
+    from jensen.data.readers.memory import Source
     from jensen.data.spec import DataSpec
 
 __all__ = [
     "DataSpec",
     "Dataset",
     "Examples",
+    "Names",
     "Preparation",
     "PreparationName",
     "ReadOptions",
     "Report",
-    "check",
+    "Source",
     "load_again",
     "load_data",
     "load_split",
@@ -39,11 +40,12 @@ _HOME = {
     "DataSpec": "spec",
     "Dataset": "examples",
     "Examples": "examples",
+    "Names": "examples",
     "Preparation": "preparation",
     "PreparationName": "options",
     "ReadOptions": "options",
-    "Report": "report",
-    "check": "report",
+    "Report": "check",
+    "Source": "readers.memory",
     "load_again": "load",
     "load_data": "load",
     "load_split": "load",

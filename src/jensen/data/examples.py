@@ -1,32 +1,65 @@
 """Examples and data sets: tensors beside the specification that explains them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from jensen.data.readers.reading import RowName, row_name
 from jensen.data.spec import DataSpec
 from jensen.data.stored import Stored
 
 
+@dataclass(frozen=True, eq=False)
+class Names:
+    """The name of each example, made when it is asked for: where to find the example in its source.
+
+    `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image below its folder.
+    """
+
+    name: RowName
+    """The name of a row of the source."""
+
+    rows: Tensor
+    """The row of the source that each example is, (N,) int64."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> str:
+        return self.name(int(self.rows[number]))
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.name, self.rows.tolist())
+
+
+_BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Raw examples x (N, *shape), uint8, uint16 or float32, and their labels (N,) int64 if there are any.
+    """Raw examples x (N, *shape), uint8, uint16 or float32, with labels or continuous targets where there are any.
 
-    Or their continuous targets (N, dims), float32, in the units of the training examples' spread: `DataSpec.targets`.
-    Where x is `Stored` it lies on disk, as it does in parts of the examples; `x[rows]` is in memory.
+    Labels are (N,) int64. Targets are (N, dims) float32, in the units of `DataSpec.targets`. `names[i]` says where
+    example i is from; the default counts rows. A `Stored` x lies on disk, also in a selection of the examples:
+    `examples[rows].x` is on disk, `examples.x[rows]` in memory.
     """
 
     x: Tensor | Stored
     labels: Tensor | None = None
     targets: Tensor | None = None
+    names: Names = _BY_ROW
+
+    def __post_init__(self) -> None:
+        if self.names is _BY_ROW:  # the default needs x
+            object.__setattr__(self, "names", Names(row_name, torch.arange(len(self.x), device=self.x.device)))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def to(self, device: torch.device) -> "Examples":
-        """The same examples on `device`, but for x on disk, which stays there."""
+        """The same examples on `device`; an x on disk stays there."""
         return self._with(self.x.to(device), lambda tensor: tensor.to(device))
 
     def __getitem__(self, rows: Tensor | slice) -> "Examples":
@@ -34,7 +67,8 @@ class Examples:
         return self._with(x, lambda tensor: tensor[rows])
 
     def _with(self, x: Tensor | Stored, change: Callable[[Tensor], Tensor]) -> "Examples":
-        return Examples(x, *(None if tensor is None else change(tensor) for tensor in (self.labels, self.targets)))
+        labels, targets = (None if tensor is None else change(tensor) for tensor in (self.labels, self.targets))
+        return Examples(x, labels, targets, Names(self.names.name, change(self.names.rows)))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
-"""DATA in, tensors and a specification out."""
+"""From DATA to tensors and their specification."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -8,10 +10,11 @@ import numpy as np
 import torch
 
 from jensen.data.choose import choose_preparation, refuse_outside_unit
-from jensen.data.examples import Dataset, Examples
+from jensen.data.examples import Dataset, Examples, Names
 from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streaming
+from jensen.data.readers.memory import MEMORY, Source, source_name
 from jensen.data.readers.read import DIGITS, check_options, read
-from jensen.data.readers.reading import SPLITS, Reading, refuse_at_once
+from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
 from jensen.data.spec import DataSpec
 from jensen.data.splits import check_fractions, describe_split, split_rows
 from jensen.data.stored import in_memory_or_stored, selected
@@ -19,59 +22,94 @@ from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
 
 
-def load_data(source: str | Path, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
+def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
     """The training, validation and test examples of `source` and the specification that a run records.
 
-    `preparation` None: dequantise integers, standardise floats. Raises InputError for whatever cannot be used.
+    `source` is a path, `digits`, an array or tensor, or a dict of them with the keys of an .npz. `preparation` None:
+    dequantise integers, standardise floats. Raises InputError for data that cannot be used.
     """
     check_fractions(options)
     reading = read(source, options, refuse_at_once)
     check_options(reading, options, refuse_at_once)
+    refuse_empty_examples(source, reading, options, refuse_at_once)
     rows = split_rows(reading, options)
     return _dataset(specify(source, options, reading, rows, preparation), reading, rows)
 
 
-def load_again(spec: DataSpec, stream: Streaming | None = None) -> Dataset:
-    """The very data that a run saw, in memory or on disk as then, or as `stream` says.
+def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source | None = None) -> Dataset:
+    """The data that a run was trained on, found again by their fingerprint.
 
-    Raises InputError if the source no longer holds them, or for `stream` where they cannot be on disk.
+    `source` is where they are now, where they have moved or were in memory; the returned specification names it.
+    `stream` says anew whether they stay on disk. Raises InputError if the source holds other data, or for `stream`
+    where they cannot stay on disk.
     """
     options = spec.options if stream is None else spec.options.model_copy(update={"stream": stream})
-    reading = read(spec.source, options, refuse_at_once)
+    with _explained_if_moved(spec, source):
+        reading = read(spec.source if source is None else source, options, refuse_at_once)
     if stream is not None:
         check_options(reading, options, refuse_at_once)
     found = fingerprint(reading)
     if found != spec.fingerprint:
+        given = spec.source if source is None else source_name(source)
+        what = "the data have changed since the run" if source is None else "these are not the data of the run"
         raise InputError(
-            f"{spec.source}: the data have changed since the run (fingerprint {found}, then {spec.fingerprint}); "
-            "restore them, or name the data to use"
+            f"{given}: {what} (fingerprint {found}, that of the run is {spec.fingerprint}); restore them, or name the "
+            "data to use"
         )
+    if source is not None:
+        spec = spec.model_copy(update={"source": recorded_source(source), "kind": reading.kind})
     return _dataset(spec, reading, split_rows(reading, spec.options))
 
 
-def load_split(spec: DataSpec, split: Literal["train", "validation", "test"]) -> Examples:
-    """One split of the very data that a run saw. Raises InputError if they have changed or the split is empty."""
-    examples = getattr(load_again(spec), split)
+@contextmanager
+def _explained_if_moved(spec: DataSpec, source: Source | None) -> Iterator[None]:
+    """Within, an InputError about a run's own data that are not where they were says how to give their new place."""
+    try:
+        yield
+    except InputError as error:
+        if source is not None or spec.source == DIGITS or (spec.source != MEMORY and Path(spec.source).exists()):
+            raise
+        if spec.source == MEMORY:
+            raise InputError(
+                "the run's own data were arrays in memory; give them again, as in jensen.load(RUN, data=...), or write "
+                "them with numpy.savez and name the file: jensen info RUN --data FILE"
+            ) from error
+        raise InputError(
+            f"{spec.source}: the run's own data are no longer there; restore them, or say where they are now: "
+            "jensen info RUN --data PLACE"
+        ) from error
+
+
+def load_split(spec: DataSpec, split: Literal["train", "validation", "test"], source: Source | None = None) -> Examples:
+    """One split of the data that a run was trained on; `source` as of `load_again`.
+
+    Raises InputError if the data have changed or the split is empty.
+    """
+    examples = getattr(load_again(spec, source=source), split)
     if not len(examples):
         raise InputError(f"{spec.source}: the run's {split} split is empty; name the data to use")
     return examples
 
 
-def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
+def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
     """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
 
-    Labels are numbered as in the run, and None where they are not all its classes; targets are in its units, and None
-    where they are not as many numbers. Raises InputError where shape, dtype or levels differ from the run's, and, if
-    asked for `only_known_y`, for a label that is no class of the run and for other targets. NaN in x are refused unless
-    the run was trained with some, or `missing` is asked for.
+    Labels are numbered as in the run, and None where one of them is not a class of the run. Targets are in the units of
+    the run, and None where they have another number of dimensions. NaN in x are refused unless the run was trained with
+    missing values or `missing` is True; only the latter allows examples without any value. Raises InputError where
+    shape, dtype or levels differ from the run's and, with `only_known_y`, for labels and targets that the run does not
+    know.
     """
-    missing = missing or spec.options.missing
-    stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # other files than the run's
-    options = spec.options.model_copy(update={"levels": spec.levels, "missing": missing, "stream": stream})
+    stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # the run's own files only
+    changes = {"levels": spec.levels, "missing": missing or spec.options.missing, "stream": stream}
+    options = spec.options.model_copy(update=changes)
+    name = source_name(source)
     try:
         reading = read(source, options, refuse_at_once)
     except InputError as error:
         raise InputError(_advice_of_run(str(error))) from None
+    if not missing:
+        refuse_empty_examples(source, reading, options, refuse_at_once)
     for what, given, expected in (
         ("shape", reading.values.shape[1:], spec.shape),
         ("dtype", reading.values.dtype.name, spec.dtype),
@@ -79,19 +117,19 @@ def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = Fa
     ):
         if given != expected:
             raise InputError(
-                f"{source}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
+                f"{name}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
             )
     if spec.levels is None and spec.preparation.kind in ("threshold", "static", "dynamic"):
-        refuse_outside_unit(reading.survey, f"{source}: the run's preparation {spec.preparation.kind}")
+        refuse_outside_unit(reading.survey, f"{name}: the run's preparation {spec.preparation.kind}")
     labels = _labels_of_run(reading, spec)
     targets = reading.targets if _dimensions(reading) == (spec.targets and spec.targets.dimensions) else None
     if only_known_y:
-        _refuse_other_y(source, reading, spec, labels)
+        _refuse_other_y(name, reading, spec, labels)
     return _examples(replace(reading, labels=labels, targets=targets), np.arange(len(reading.values)), spec)
 
 
 def _advice_of_run(problem: str) -> str:
-    """How data are read is said when a run is trained: what reads them under its rules has no such flags.
+    """Replaces advice to give a flag: the rules of reading are fixed when a run is trained.
 
     >>> _advice_of_run("a.png: is grey; give --colour rgb")
     'a.png: is grey; convert it, or train with --colour rgb'
@@ -99,8 +137,22 @@ def _advice_of_run(problem: str) -> str:
     return problem.replace("; give --", "; convert it, or train with --").replace(" give --", " train with --")
 
 
+def refuse_empty_examples(source: Source, reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
+    """Refuses an example of missing values only: nothing can be learned from it."""
+    empty = reading.survey.first_empty
+    if options.missing and empty is not None:
+        name = f"{source_name(source)}: {reading.names(empty)}"
+        refuse(f"{name} has no value at all, only NaN; remove it from the data")
+
+
+def recorded_source(source: Source) -> str:
+    """How a `DataSpec` names a source: the absolute path, `digits`, or `memory`."""
+    in_words = not isinstance(source, str | Path) or source == DIGITS
+    return source_name(source) if in_words else str(Path(source_name(source)).resolve())
+
+
 def specify(
-    source: str | Path,
+    source: Source,
     options: ReadOptions,
     reading: Reading,
     rows: dict[str, np.ndarray],
@@ -108,7 +160,7 @@ def specify(
 ) -> DataSpec:
     """The specification of a reading and its splits."""
     return DataSpec(
-        source=DIGITS if source == DIGITS else str(Path(source).resolve()),
+        source=recorded_source(source),
         kind=reading.kind,
         options=options,
         layout=reading.layout,
@@ -131,7 +183,7 @@ def specify(
 
 
 def fingerprint(reading: Reading) -> str:
-    """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels, supplied splits and, if any, targets."""
+    """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels, supplied splits and targets."""
     beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
         beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
@@ -143,11 +195,11 @@ def _label_counts(labels: np.ndarray | None, rows: np.ndarray) -> tuple[int, ...
 
 
 def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:
-    """The labels numbered as the run numbers its classes; None unless every one of them is a class of the run."""
+    """The labels numbered as the run numbers its classes; None where one of them is not a class of the run."""
     if reading.labels is None or spec.classes is None:
         return None
     named = any(not name.isdecimal() for name in spec.label_names or ())
-    if named and not reading.label_names:  # a number says which of the names
+    if named and not reading.label_names:  # then the labels are positions in the names
         return reading.labels if reading.labels.max() < spec.classes else None
     known = spec.label_names or _numbers(spec.classes)
     found = reading.label_names or _numbers(int(reading.labels.max()) + 1)
@@ -160,30 +212,30 @@ def _dimensions(reading: Reading) -> int | None:
     return None if reading.targets is None else reading.targets.shape[1]
 
 
-def _refuse_other_y(source: str | Path, reading: Reading, spec: DataSpec, labels: np.ndarray | None) -> None:
-    """Raises InputError for labels or targets, `labels` being those that the run knows, unlike the run's."""
+def _refuse_other_y(name: str, reading: Reading, spec: DataSpec, labels: np.ndarray | None) -> None:
+    """Raises InputError for labels or targets that the run does not know; `labels` are numbered as in the run."""
     given, expected = _dimensions(reading), spec.targets and spec.targets.dimensions
     if expected and reading.labels is not None:
         raise InputError(
-            f"{source}: has labels but the run was trained on continuous targets; convert them to floats, or leave "
+            f"{name}: has labels but the run was trained on continuous targets; convert them to floats, or leave "
             "them out"
         )
     if given and spec.classes is not None:
         raise InputError(
-            f"{source}: has targets, which are floats, but the run was trained on labels; convert them to integers, or "
+            f"{name}: has targets, which are floats, but the run was trained on labels; convert them to integers, or "
             "leave them out"
         )
     if given and expected and given != expected:
         raise InputError(
-            f"{source}: has targets of {given} numbers but the run was trained on targets of {expected}; give as many, "
+            f"{name}: has targets of {given} numbers but the run was trained on targets of {expected}; give as many, "
             "or leave them out"
         )
     if labels is None and reading.labels is not None:
-        raise InputError(f"{source}: {_unknown_label(reading, spec)}; leave such examples, or all labels, out")
+        raise InputError(f"{name}: {_unknown_label(reading, spec)}; leave such examples, or all labels, out")
 
 
 def _unknown_label(reading: Reading, spec: DataSpec) -> str:
-    """The first label that is no class of the run, and which are."""
+    """The first label that is not a class of the run, and the labels that are."""
     if spec.classes is None:
         return "has labels, but the run was trained on data without any"
     known = spec.label_names or _numbers(spec.classes)
@@ -191,7 +243,7 @@ def _unknown_label(reading: Reading, spec: DataSpec) -> str:
     found = reading.label_names or _numbers(int(reading.labels.max()) + 1)
     unknown = [name for name in found if name not in known]
     shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-    return f"label {unknown[0]} ({len(unknown)} such) was never seen in training, which knew {shown}"
+    return f"label {unknown[0]} ({len(unknown)} such) is not a class of the run; its classes are {shown}"
 
 
 def _numbers(count: int) -> tuple[str, ...]:
@@ -207,4 +259,5 @@ def _examples(reading: Reading, rows: np.ndarray, spec: DataSpec) -> Examples:
     targets = None
     if reading.targets is not None and spec.targets is not None:
         targets = torch.from_numpy(spec.targets(reading.targets[rows]))
-    return Examples(in_memory_or_stored(selected(reading.values, rows)), labels, targets)
+    names = Names(reading.names, torch.from_numpy(rows))
+    return Examples(in_memory_or_stored(selected(reading.values, rows)), labels, targets, names)

@@ -1,18 +1,21 @@
 """Masks: which entries of an example are observed, from a file or by the name of a pattern.
 
-| MASK          | observed                                                                                        |
-|---------------|-------------------------------------------------------------------------------------------------|
-| `half:left`   | all but the left half; also right, and of images top and bottom                                 |
-| `centre`      | images: all but a box of half their height and width in the middle                              |
-| `random:0.5`  | each pixel (all its channels) or number with probability 1 - 0.5, drawn for every example anew  |
-| a PNG         | images: where it is black; white is missing, as in programs that paint in                       |
-| .npy, .npz    | where it is True, or 1: the shape of an example, or one for each; of images (height, width) too |
+A mask may hide a whole example: what is imputed is then a draw from p(x).
+
+| MASK         | observed                                                                                         |
+|--------------|--------------------------------------------------------------------------------------------------|
+| `half:left`  | all but the left half; also right, and of images top and bottom                                  |
+| `centre`     | images: all but a box of half their height and width in the middle                               |
+| `random:0.5` | each pixel (all its channels) or number with probability 1 - 0.5, independently for each example |
+| a PNG        | images: the black pixels; white ones are missing, as in programs for inpainting                  |
+| .npy, .npz   | entries that are True or 1; of the shape of one example, or of all; images: (height, width) too  |
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from jensen.data.options import ReadOptions
 from jensen.data.readers.image import decode_image
@@ -25,18 +28,22 @@ EXPECTED = (
     "MASK is half:left, half:right, half:top, half:bottom, centre, random:0.5, a PNG of the size of the images, or an "
     ".npy or .npz of booleans"
 )
-OPAQUE = 255  # of 8 bits: white, too
-HIDING = 0  # a stream beside that of the imputations
+OPAQUE = 255  # of 8 bits; as a colour it is white
+HIDING = 0  # the draws of a mask are independent of those of the imputations
 
 
-def read_mask(mask: str, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0) -> np.ndarray:
-    """bool (len(rows), *shape), True where observed, of the examples numbered `rows` out of `total`.
+def read_mask(
+    mask: str | np.ndarray | Tensor, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
+) -> np.ndarray:
+    """Which entries are observed, bool (len(rows), *shape), of the examples numbered `rows` among `total`.
 
-    Raises `InputError` for what is no mask, or one of another shape than the examples or of another number of them.
+    `mask` is a pattern, a file, or an array in memory. Raises `InputError` for an unknown pattern, and for a file or an
+    array that is no mask of the shape of the examples.
     """
+    if not isinstance(mask, str):
+        return _of_rows(_fitted("mask", np.asarray(mask), spec, total), rows, total)
     if Path(mask).suffix.lower() in (".png", ".npy", ".npz"):
-        found = _from_file(Path(mask), spec, total)
-        return found[list(rows)] if len(found) > 1 or total == 1 else found.repeat(len(rows), 0)
+        return _of_rows(_from_file(Path(mask), spec, total), rows, total)
     name, _, detail = mask.partition(":")
     if name == "random":
         return _random(mask, detail, spec, rows, seed)
@@ -80,12 +87,22 @@ def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: i
 
 
 def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
-    """(1 or total, *shape)."""
+    """The mask of a file, (1 or total, *shape)."""
     if not path.is_file():
         raise InputError(f"--mask {path}: no such file; {EXPECTED}")
     values = _picture(path, spec) if path.suffix.lower() == ".png" else _array(path)
+    return _fitted(f"--mask {path}", values, spec, total)
+
+
+def _of_rows(found: np.ndarray, rows: Sequence[int], total: int) -> np.ndarray:
+    """A mask for each of `rows`, from masks (1 or total, *shape)."""
+    return found[list(rows)] if len(found) > 1 or total == 1 else found.repeat(len(rows), 0)
+
+
+def _fitted(name: str, values: np.ndarray, spec: DataSpec, total: int) -> np.ndarray:
+    """The mask as (1 or total, *shape)."""
     if values.dtype.kind not in "biu" or values.size == 0 or not ((values == 0) | (values == 1)).all():
-        raise InputError(f"--mask {path}: holds {values.dtype}; expected booleans, True where observed: convert it")
+        raise InputError(f"{name}: holds {values.dtype}; expected booleans, True where observed: convert it")
     values = values.astype(bool)
     plain = {spec.shape, spec.shape[-2:]} if spec.layout == "image" else {spec.shape}
     if values.shape in plain:
@@ -94,19 +111,19 @@ def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
         lead = values.reshape(total, *[1] * (len(spec.shape) - values.ndim + 1), *values.shape[1:])
         return np.broadcast_to(lead, (total, *spec.shape))
     raise InputError(
-        f"--mask {path}: has shape {values.shape}; expected that of an example, {spec.shape}, or of all {total}, "
-        f"{(total, *spec.shape)}; make it of the size of the data"
+        f"{name}: has shape {values.shape}; expected that of an example, {spec.shape}, or of all {total}, "
+        f"{(total, *spec.shape)}; give it the shape of the data"
     )
 
 
 def _picture(path: Path, spec: DataSpec) -> np.ndarray:
     if spec.layout != "image":
-        raise InputError(f"--mask {path}: examples of shape {spec.shape} are no images; give an .npy of booleans")
+        raise InputError(f"--mask {path}: examples of shape {spec.shape} are not images; give an .npy of booleans")
     picture = decode_image(path, ReadOptions(colour="rgba"))
     if picture.shape[1:] != spec.shape[-2:]:
         raise InputError(
             f"--mask {path}: is {picture.shape[1]} high and {picture.shape[2]} wide, the images are "
-            f"{spec.shape[-2]} high and {spec.shape[-1]} wide; make it of their size"
+            f"{spec.shape[-2]} high and {spec.shape[-1]} wide; give it their size"
         )
     *colours, opacity = picture
     if (opacity < OPAQUE).any() or any((colour != colours[0]).any() for colour in colours):
@@ -121,11 +138,11 @@ def _array(path: Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             name = "mask" if "mask" in file.files else file.files[0] if len(file.files) == 1 else None
             if name is None:
-                raise InputError(f"--mask {path}: which of its arrays is the mask? name it mask")
+                raise InputError(f"--mask {path}: holds several arrays or none; name the array of the mask mask")
             return np.asarray(file[name])
     except InputError:
         raise
-    except Exception as error:  # NumPy and zipfile fail in many ways, all of them the file's
+    except Exception as error:  # NumPy and zipfile raise many kinds of error, all caused by the file
         raise InputError(
             f"--mask {path}: cannot be read ({' '.join(str(error).split())}); write it with numpy"
         ) from error

@@ -1,4 +1,4 @@
-"""Training, validation and test examples: disjoint, complete, and a pure function of a seed and a number."""
+"""Training, validation and test examples: disjoint, complete, and a pure function of a seed and the row numbers."""
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from jensen.randomness import Stream, generator
 
 
 def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
-    """The rows of each split, ascending: as the source supplies them, the rest cut from its training examples.
+    """The rows of each split, in ascending order.
 
-    Raises InputError where a split that was asked for would be empty.
+    Splits that the source supplies are kept; the others are drawn from its training examples. Raises InputError where a
+    split with a fraction above 0 would be empty.
     """
     supplied = reading.supplied if reading.supplied is not None else np.zeros(len(reading.values), np.int8)
     rows = {name: np.flatnonzero(supplied == code) for code, name in enumerate(SPLITS)}
@@ -34,7 +35,7 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
 
 
 def describe_split(reading: Reading, options: ReadOptions) -> str:
-    """One line that says how the splits of `split_rows` were made."""
+    """How `split_rows` made the splits, in one line."""
     supplied = set() if reading.supplied is None else {SPLITS[code] for code in np.unique(reading.supplied)}
     ways = []
     for name in ("test", "validation"):
@@ -47,7 +48,7 @@ def describe_split(reading: Reading, options: ReadOptions) -> str:
 
 
 def check_fractions(options: ReadOptions) -> None:
-    """Raises InputError unless both fractions are in [0, 1), their sum below 1, and the seed is not negative."""
+    """Raises InputError unless both fractions are in [0, 1), their sum is below 1 and the seed is at least 0."""
     validation, test = options.validation_fraction, options.test_fraction
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise InputError(

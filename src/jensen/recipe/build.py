@@ -9,18 +9,19 @@ from jensen.errors import within_memory
 from jensen.model import AbstractLatentVariableModel
 from jensen.randomness import Stream, derived_seed
 from jensen.recipe.families import family_of
+from jensen.recipe.idle import refuse_idle_settings
 from jensen.recipe.settings import AbstractRecipe
 
 
 def load_dataset(recipe: AbstractRecipe) -> Dataset:
     """The recipe's data, prepared for its likelihood.
 
-    Warns of what the model does not learn from them. Raises `InputError` for settings that cannot act.
+    Warns of what the model does not learn from them. Raises `InputError` for a setting that cannot act.
     """
     family = family_of(recipe)
-    family.check(recipe, None)
-    dataset = load_data(recipe.data, recipe.read, lambda levels: family.preparation(recipe, levels))
-    family.check(recipe, dataset.spec)
+    dataset = load_data(recipe.source, recipe.read, lambda levels: family.preparation(recipe, levels))
+    refuse_idle_settings(recipe, family.idle_rules, dataset.spec)
+    family.check_data(recipe, dataset.spec)
     return dataset
 
 

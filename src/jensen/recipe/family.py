@@ -10,6 +10,7 @@ from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.inference.imputer import AbstractImputer
 from jensen.model import AbstractLatentVariableModel
+from jensen.recipe.idle import Rule
 from jensen.recipe.settings import AbstractRecipe
 from jensen.report.words import Words
 
@@ -74,6 +75,8 @@ class AbstractFamily(ABC, Generic[R, M]):
     """What a report says of it."""
     conditional_advice: str
     """How to train a model of this family that predicts labels: what stands behind `jensen train FAMILY`."""
+    idle_rules: tuple[Rule, ...] = ()
+    """When settings of the model cannot act."""
     anneals: bool = False
     """Whether log p(x) of its models can be estimated by annealed importance sampling."""
 
@@ -90,11 +93,8 @@ class AbstractFamily(ABC, Generic[R, M]):
     def build(self, recipe: R, spec: DataSpec) -> M:
         """The model for data like `spec`; its layers draw their weights from torch's global generator."""
 
-    def check(self, recipe: R, spec: DataSpec | None) -> None:
-        """Raises `InputError` for settings that cannot act; warns of what the model does not learn from the data.
-
-        It is called with `spec` None before the data are read.
-        """
+    def check_data(self, recipe: R, spec: DataSpec) -> None:
+        """Warns of what the model does not learn from the data."""
 
     def check_processes(self, recipe: R, count: int, device: str) -> None:
         """Raises `InputError` for a recipe that `count` processes on devices of this type cannot train together."""

@@ -1,21 +1,32 @@
 """The fields of a recipe: typed, validated, explained in one line when wrong. Imports no torch."""
 
+import json
 import tomllib
 from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     NonNegativeInt,
+    PrivateAttr,
     ValidationError,
+    model_validator,
 )
 
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
 from jensen.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from jensen.data.readers.memory import Source
+else:
+    Source = str  # the type of the flag, and of the field once `AbstractRecipe._with_arrays` has taken arrays out
 
 LONGEST = 300  # letters of what was given that are repeated
 MOST = 1 << 24
@@ -23,12 +34,19 @@ Size = Annotated[int, Field(gt=0, le=MOST)]
 """What is counted in a model: no product of two overflows."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Arrays in memory; two are equal only if they are the same object, for arrays have no single answer to ==."""
+
+    source: "Source"
+
+
 class AbstractRecipe(BaseModel, ABC):
     """What to read, what to build, how to train: everything a run depends on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: str = "digits"
+    data: Source = "digits"
     """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
     seed: NonNegativeInt = 0
     """The seed of everything random."""
@@ -40,21 +58,70 @@ class AbstractRecipe(BaseModel, ABC):
     """Which family of models it is for."""
     model: BaseModel
     """The model."""
+    _arrays: "_Held | None" = PrivateAttr(None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_arrays(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Keeps arrays beside the fields, whose `data` is then "memory": JSON holds no arrays."""
+        given = values.get("data", "") if isinstance(values, Mapping) else ""
+        if isinstance(given, str):
+            return validate(values)
+        if isinstance(given, Path):
+            return validate({**values, "data": str(given)})
+        recipe = validate({**values, "data": "memory"})
+        recipe._arrays = _Held(given)
+        return recipe
+
+    @property
+    def source(self) -> "Source":
+        """The data themselves: arrays where they were given, else the path that `data` names."""
+        return self.data if self._arrays is None else self._arrays.source
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """A recipe of this family from a TOML file: top-level fields, then tables [read], [model] and [training]."""
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"config {path} cannot be read ({error.strerror}); give a TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"config {path} is not TOML ({error}); mend it there") from error
+        """A recipe of this family from a TOML file, or from the recipe.json of a run.
+
+        TOML has the fields of the recipe at the top, then tables [read], [model] and [training].
+        """
+        family = cls.model_fields["family"].default
+        values = _read_config(path)
+        if (other := values.get("family", family)) != family and isinstance(other, str):
+            raise InputError(f"config {path} is a recipe of family {other}; use it by: jensen train {other}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            family = cls.model_fields["family"].default
-            raise InputError(f"config {path}: {explain(error)}; see jensen train {family} --help") from error
+            said = _place(error, type(cls.model_fields["model"].default)) or explain(error)
+            raise InputError(f"config {path}: {said}; see jensen train {family} --help") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.lstrip().startswith("{"):
+            return tomllib.loads(text)
+        values: dict[str, Any] = json.loads(text)
+        values.pop("format", None)  # recipe.json has one
+        return values
+    except OSError as error:
+        raise InputError(f"config {path} cannot be read ({error.strerror}); give a TOML file") from error
+    except (ValueError, RecursionError) as error:  # of either language, and of text that is not UTF-8
+        raise InputError(f"config {path} is neither TOML nor JSON ({error}); mend it there") from error
+
+
+def _place(error: ValidationError, model: type[BaseModel]) -> str | None:
+    """The table that an unknown field belongs to, in one line; None where the first error is another one."""
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return None
+    *table, field = map(str, first["loc"])
+    fields: dict[str, Any] = {"read": ReadOptions, "training": TrainingSettings, "model": model}
+    homes = [name for name, settings in fields.items() if field in settings.model_fields]
+    homes = [home for home in homes if [home] != table]
+    if not homes:
+        return None
+    where = f"in the table [{'.'.join(table)}]" if table else "at the top"
+    return f"field {_short(field)} {where} belongs to the table [{homes[0]}]; write it below a line [{homes[0]}]"
 
 
 def explain(error: ValidationError) -> str:

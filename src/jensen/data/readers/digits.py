@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits: 8x8, values 0 to 16, nothing to download."""
+"""scikit-learn's 1,797 handwritten digits: 8x8 pixels, values 0 to 16, part of the package."""
 
 import numpy as np
 

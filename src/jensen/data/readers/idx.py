@@ -5,14 +5,16 @@ import math
 import re
 import struct
 import zlib
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
 from jensen.data.options import ReadOptions
+from jensen.data.readers.kinds import ENOUGH, described
 from jensen.data.readers.layout import Part, assemble
-from jensen.data.readers.reading import Reading, Refuse, refuse_bomb
+from jensen.data.readers.reading import Reading, Refuse, numbered_rows, refuse_bomb
 from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 
@@ -25,6 +27,11 @@ CHUNK = 1 << 24
 def is_idx_name(path: Path) -> bool:
     """Whether a file is named as IDX files are: `train-images-idx3-ubyte.gz`, `images.idx`."""
     return NAME.search(path.name) is not None
+
+
+def is_idx_start(start: bytes) -> bool:
+    """Whether a file begins as IDX does, or is gzipped: then its content decides."""
+    return start[:2] == b"\x1f\x8b" or (start[:2] == b"\0\0" and start[2:3] in map(bytes, ([code] for code in TYPES)))
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -50,9 +57,10 @@ def read_idx(path: Path) -> np.ndarray:
 def _header(stream: gzip.GzipFile | BufferedReader, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES:
+        what = described(magic + stream.read(ENOUGH))
         raise InputError(
-            f"{path}: begins with bytes {magic.hex(' ')}, which is not IDX; expected 00 00, a type "
-            f"({', '.join(f'{code:02x}' for code in TYPES)}) and a rank"
+            f"{path}: {f'unpacked, it {what}' if isinstance(stream, gzip.GzipFile) else what}, which is not IDX; "
+            f"expected bytes 00 00, a type ({', '.join(f'{code:02x}' for code in TYPES)}) and a rank"
         )
     rank = magic[3]
     if not 1 <= rank <= HIGHEST_RANK:
@@ -81,7 +89,7 @@ def read_idx_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 
 def _values(path: Path, options: ReadOptions) -> Values:
-    """The array of an IDX file, or its rows where it is to stay on disk."""
+    """The array of an IDX file, or its rows where the examples stay on disk."""
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
         if options.streams(path.stat().st_size) and readable_by_rows(
@@ -105,7 +113,7 @@ def _refuse_length(path: Path, shape: tuple[int, ...], expected: int, held: int)
 
 
 def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of a folder's IDX files: images and labels, train and t10k (or test), matched by their names."""
+    """The examples of the IDX files in a folder; names tell images from labels, and train from t10k or test."""
     chosen: dict[tuple[str, str], Path] = {}
     for path in _without_twins(paths):
         key = (_split_of(path), "labels" if {"label", "labels"} & _words(path) else "images")
@@ -117,15 +125,18 @@ def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> 
         chosen[key] = path
     splits = [split for split in ("train", "test", "") if (split, "images") in chosen]
     if not splits:
-        raise InputError(f"{paths[0].parent}: holds IDX labels but no IDX images; add the images")
+        raise InputError(f"{paths[0].parent}: holds IDX files of labels but none of images; add the images")
     if "" in splits and len(splits) > 1:
         raise InputError(
-            f"{chosen['', 'images']}: not named train or test beside others that are; give one file or rename it"
+            f"{chosen['', 'images']}: has neither train nor test in its name, and other files have; rename it, or give "
+            "a single file"
         )
-    parts = [part for split in splits if (part := _part(split, chosen, options, refuse)) is not None]
-    if not parts:
-        raise InputError(f"{paths[0].parent}: none of its IDX images can be read")
-    return assemble("idx", parts, options, refuse)
+    found = {split: part for split in splits if (part := _part(split, chosen, options, refuse)) is not None}
+    if not found:
+        raise InputError(f"{paths[0].parent}: none of its IDX files of images can be read; mend them")
+    reading = assemble("idx", list(found.values()), options, refuse)
+    counts = [(chosen[split, "images"].name, len(part.values)) for split, part in found.items()]
+    return replace(reading, names=numbered_rows(counts))
 
 
 def _part(split: str, chosen: dict[tuple[str, str], Path], options: ReadOptions, refuse: Refuse) -> Part | None:
@@ -144,7 +155,7 @@ def _part(split: str, chosen: dict[tuple[str, str], Path], options: ReadOptions,
 
 
 def _without_twins(paths: list[Path]) -> list[Path]:
-    """Without the gzipped files whose unpacked twin lies beside them."""
+    """The paths in order, without gzipped files that are beside their unpacked form."""
     names = {path.name for path in paths}
     return [path for path in sorted(paths) if not (path.suffix == ".gz" and path.stem in names)]
 

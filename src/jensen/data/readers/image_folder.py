@@ -1,4 +1,4 @@
-"""Folders of PNG, JPEG and WebP images: class folders become labels, and the order is that of the names."""
+"""Folders of PNG, JPEG and WebP images: class folders become labels, and examples are in the order of their names."""
 
 import mimetypes
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from jensen.data.options import ReadOptions
 from jensen.data.readers.encoded import PictureFiles, gather
+from jensen.data.readers.kinds import identify_file
 from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
 from jensen.errors import InputError
 
@@ -14,18 +15,17 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The images among `paths`, all below `folder`, in the order of their names relative to it.
+    """The images among `paths`, all of them below `folder`, in the order of their names relative to it.
 
-    An image that cannot be used is refused, or left out and counted under `skip_bad`. Files that are no images (notes,
+    An image that cannot be used is refused, or left out and counted under `skip_bad`. Files of other kinds (notes,
     tables) are passed over and named in a note.
     """
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not images:
-        kinds = ", ".join(sorted({path.suffix or path.name for path in paths})[:5])
-        raise InputError(f"{folder}: holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only {kinds}; name another")
+        raise _no_images(folder, paths)
     others = [path for path in paths if path.suffix.lower() not in SUFFIXES]
     strange = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
-    strangers = [f"{path}: is not a PNG, JPEG or WebP image" for path in strange]
+    strangers = [f"{path}: is {_format(path)}, not PNG, JPEG or WebP" for path in strange]
     found = gather(PictureFiles(images), options, refuse, str(folder), strangers)
     kept = [images[number] for number in found.kept]
     labels, names, supplied, note = labels_from_folders([path.relative_to(folder).parts for path in kept])
@@ -40,16 +40,17 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
         supplied,
         len(found.left_out),
         (note, *_passed_over(sorted(set(others) - set(strange))), *found.notes),
+        names=lambda row: str(kept[row].relative_to(folder)),
     )
 
 
 def labels_from_folders(
     parts: list[tuple[str, ...]],
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None, str]:
-    """Labels, their names and supplied splits from the relative paths of images; and the rule that decided, in words.
+    """Labels, their names and the supplied splits from the relative paths of images, and the rule that decided.
 
-    Folders train and test (or validation) at the top are splits. Then the first folder is the class, where every
-    image lies in one.
+    Folders train and test (or validation) at the top are splits. The next folder is the class, where every image lies
+    in one.
     """
     tops = {path[0].lower() for path in parts if len(path) > 1}
     supplied, note = None, "no supplied splits"
@@ -63,6 +64,19 @@ def labels_from_folders(
         return None, None, supplied, f"{note}; no labels: {reason}"
     names, ranks = np.unique([path[0] for path in parts], return_inverse=True)
     return ranks.astype(np.int64), tuple(str(name) for name in names), supplied, f"{note}; labels are the class folders"
+
+
+def _format(path: Path) -> str:
+    kind = identify_file(path)
+    return kind[0] if kind else "an image in another format"
+
+
+def _no_images(folder: Path, paths: list[Path]) -> InputError:
+    """That no file of a folder is of a kind that is read, and what the first file is."""
+    kind = identify_file(paths[0])
+    endings = ", ".join(sorted({path.suffix or path.name for path in paths})[:5])
+    advice = f"{paths[0].relative_to(folder)} is {kind[0]}: {kind[1]}" if kind else "name another folder"
+    return InputError(f"{folder}: holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only {endings}; {advice}")
 
 
 def _passed_over(paths: list[Path]) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
 def _refuse_unusable(
     found: Survey, values: Values, levels: int | None, name: str, options: ReadOptions, refuse: Refuse
 ) -> None:
-    """Refuses integers beyond the levels, infinite values, NaN that are not missing ones, examples of NaN alone."""
+    """Refuses integers beyond the levels, infinite values, and NaN where they do not stand for missing values."""
     if levels is not None:
         if found.maximum >= levels:
             refuse(
@@ -168,8 +168,6 @@ def _refuse_unusable(
             )
         return
     missing = options.missing
-    if missing and found.first_empty is not None:
-        refuse(f"{name}: example {found.first_empty} has no value at all, only NaN; leave it out")
     if bad := found.infinite + (0 if missing else found.missing):
         first = min(filter(None, (found.first_infinite, None if missing else found.first_missing)))
         refuse(

@@ -1,7 +1,7 @@
 """Parquet and Arrow by Hugging Face `datasets`: which shards belong together, which column is x, which is y.
 
-Nothing is downloaded, and no code from the data is run. Parquet is unpacked into Arrow once, in the cache of `datasets`
-(`HF_DATASETS_CACHE`), where its examples are to stay on disk; otherwise it is read into memory and nothing is written.
+Nothing is downloaded, and no code from the data is run. Where the examples stay on disk, Parquet is unpacked into Arrow
+once, in the cache of `datasets` (`HF_DATASETS_CACHE`). Otherwise it is read into memory, and nothing is written.
 """
 
 import glob
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen.data.options import ReadOptions
+from jensen.data.readers.array_names import DATA_NAMES, LABEL_NAMES, listed
 from jensen.data.readers.columns import (
     PictureColumn,
     Shard,
@@ -30,8 +31,7 @@ from jensen.data.readers.columns import (
 )
 from jensen.data.readers.encoded import gather
 from jensen.data.readers.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
-from jensen.data.readers.numpy_files import DATA_NAMES, LABEL_NAMES, listed
-from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
+from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse, numbered_rows
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 SUFFIXES = (".parquet", ".arrow")
-PASSED_OVER = ("cache-", "tmp")  # what `datasets` leaves beside its shards
+PASSED_OVER = ("cache-", "tmp")  # files that `datasets` leaves beside its shards
 
 
 def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of Parquet or Arrow shards, all below `source` or it alone, in the order of their names."""
+    """The examples of Parquet or Arrow shards in the order of their names; `source` is their folder or the only one."""
     shards = [path for path in paths if path == source or not path.name.startswith(PASSED_OVER)]
     if not shards:
         raise InputError(f"{source}: holds only files that datasets leaves behind, {paths[0].name}; name its data")
@@ -62,17 +62,22 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     for split, files in opened.items():
         if not any(map(len, files)):
             raise InputError(f"{source}: has no rows{f' of {split}' if split else ''}; leave such files out")
+    kept = None  # all rows
     if _holds_images(schema.field(x).type):
-        reading = _pictures(source, opened, x, y, options, refuse)
+        reading, kept = _pictures(source, opened, x, y, options, refuse)
     else:
         parts = [_numbers(source, split, files, x, y) for split, files in opened.items()]
         reading = assemble("table", parts, options, refuse)
     others = [name for name in schema.names if name not in wanted]
     note = f"x is column {x!r}, y is {f'column {y!r}' if y else 'none'}; left out: {listed(others)}"
     unpacked = [str(files[0].path.parent) for files in opened.values() if files[0].path not in shards]
-    told = [f"Parquet is unpacked in {', '.join(unpacked)}, which may be removed after use"] if unpacked else []
+    where = [f"Parquet is unpacked in {', '.join(unpacked)}, which may be removed after use"] if unpacked else []
+    rows = numbered_rows(_rows_by_shard(source, splits, opened))
     return replace(
-        reading, notes=(note, *told, *reading.notes), label_names=_class_names(reading, features.get(y or ""))
+        reading,
+        notes=(note, *where, *reading.notes),
+        label_names=_class_names(reading, features.get(y or "")),
+        names=rows if kept is None else lambda row: rows(int(kept[row])),
     )
 
 
@@ -80,7 +85,7 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
 
 
 def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
-    """The columns' Arrow types and, where `datasets` wrote the file, what it says of them."""
+    """The Arrow types of the columns and, where `datasets` wrote the file, its description of them."""
     try:
         import datasets
         import pyarrow
@@ -104,7 +109,7 @@ def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
 
 
 def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]]:
-    """The shards by the split that a word of their name, or of a folder's, says; all under None where none says any."""
+    """The shards by split, which a word in the name of the file or its folder gives; under None where no name does."""
     found: dict[str | None, list[Path]] = {}
     for path in shards:
         relative = path.relative_to(source) if path != source else Path(path.name)
@@ -114,8 +119,8 @@ def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]
     if None in found and len(found) > 1:
         others = listed(split for split in SPLITS if split in found)
         raise InputError(
-            f"{found[None][0]}: is of no split, beside others of {others}; name it train-... too, or name one file as "
-            "DATA"
+            f"{found[None][0]}: its name gives no split, and the names of other files give {others}; name it train-... "
+            "too, or give a single file as DATA"
         )
     if len(found) == 1 or "train" not in found:
         return {None: list(shards)}
@@ -123,7 +128,7 @@ def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]
 
 
 def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> list[Shard]:
-    """The shards; Parquet that is to stay on disk as the Arrow files that it is unpacked into, if it has any row."""
+    """The shards, opened. Parquet whose examples stay on disk is opened as the Arrow files that it is unpacked into."""
     if streams and is_parquet(paths[0]):
         held = [path for path in paths if _metadata(path).num_rows]
         paths = _unpacked(held, columns) if held else paths
@@ -131,7 +136,7 @@ def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> lis
 
 
 def _bytes(path: Path) -> int:
-    """Of a shard's columns in memory, roughly."""
+    """The bytes that the columns of a shard take in memory, roughly."""
     if not is_parquet(path):
         return path.stat().st_size
     return encoded_bytes(_metadata(path))
@@ -147,29 +152,29 @@ def _metadata(path: Path) -> "parquet.FileMetaData":
 
 
 def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
-    """The Arrow files in the cache of `datasets`; unpacked anew where a Parquet file has another time of change."""
+    """The Arrow files in the cache of `datasets`; a Parquet file that has changed since is unpacked again."""
     import datasets
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it would log comes as an error too
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs is also raised as an error
     try:
-        names = [glob.escape(str(path)) for path in paths]  # they are taken for patterns
+        names = [glob.escape(str(path)) for path in paths]  # datasets reads names as patterns
         builder = _unpacker()(dataset_name="parquet", data_files=names, columns=list(columns))
         builder.download_and_prepare()
         unpacked = builder.as_dataset("train")
-    except Exception as error:  # datasets wraps what went wrong in errors of its own
+    except Exception as error:  # datasets wraps every error in one of its own
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         where = datasets.config.HF_DATASETS_CACHE
         raise InputError(
-            f"{paths[0].parent}: cannot be unpacked into {where} ({reason}); mend the files, or name another place by "
-            "HF_DATASETS_CACHE"
+            f"{paths[0].parent}: cannot be unpacked into {where} ({reason}); mend the files, or set HF_DATASETS_CACHE "
+            "to another place"
         ) from error
     return [Path(file["filename"]) for file in unpacked.cache_files]
 
 
 def _unpacker() -> Any:
-    """What `datasets` unpacks Parquet with, but some MiB at a time: its own takes a group of rows, which may be all."""
+    """The Parquet builder of `datasets`, but some MiB at a time: the original holds a whole row group in memory."""
     import pyarrow
     from datasets.packaged_modules.parquet.parquet import Parquet
 
@@ -189,14 +194,12 @@ def _unpacker() -> Any:
 
 
 def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: Path) -> str:
-    """The column that --array names; else the only one of images or lists, or the only one with a name for data."""
+    """The column that --array names; by default the only one of images or lists, or with a name for data."""
     usable = [field.name for field in schema if _holds_images(field.type) or _holds_lists(field.type)]
     if options.array is not None:
         if options.array not in usable:
-            raise InputError(
-                f"{source}: has no column {options.array!r} of images or lists of numbers; --array may be "
-                f"{listed(usable)}"
-            )
+            advice = f"--array may be {listed(usable)}" if usable else "put the numbers of an example into one list"
+            raise InputError(f"{source}: has no column {options.array!r} of images or lists of numbers; {advice}")
         return options.array
     usable = [name for name in usable if name != options.labels]
     if not usable:
@@ -214,11 +217,12 @@ def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: 
 def _column_of_labels(
     schema: "pyarrow.Schema", features: dict[str, Any], x: str, options: ReadOptions, source: Path
 ) -> str | None:
-    """The column that --labels names; else the only one of class labels, or the only one with a name for labels."""
+    """The column that --labels names; by default the only one of class labels, or with a name for labels."""
     others = [name for name in schema.names if name != x]
     if options.labels is not None:
         if options.labels not in others:
-            raise InputError(f"{source}: has no column {options.labels!r}; --labels may be {listed(others)}")
+            advice = f"--labels may be {listed(others)}" if others else "leave --labels out"
+            raise InputError(f"{source}: has no column {options.labels!r} beside {x!r}; {advice}")
         return options.labels
     classes = [name for name in others if type(features[name]).__name__ == "ClassLabel"]
     named = [name for name in others if name.lower() in LABEL_NAMES]
@@ -226,7 +230,7 @@ def _column_of_labels(
         if len(choice) == 1:
             return choice[0]
     if classes or named:
-        raise InputError(f"{source}: which column labels them? give --labels as one of {listed(classes or named)}")
+        raise InputError(f"{source}: which column holds the labels? give --labels as one of {listed(classes or named)}")
     return None
 
 
@@ -286,7 +290,8 @@ def _numbers(source: Path, split: str | None, shards: Sequence[Shard], x: str, y
 
 def _pictures(
     source: Path, opened: dict[str | None, list[Shard]], x: str, y: str | None, options: ReadOptions, refuse: Refuse
-) -> Reading:
+) -> tuple[Reading, np.ndarray]:
+    """The reading of a column of images, and the numbers of the rows that are kept."""
     shards = [shard for files in opened.values() for shard in files]
     found = gather(PictureColumn(shards, x), options, refuse, str(source))
     beside = _beside(shards, y)
@@ -297,7 +302,7 @@ def _pictures(
     except InputError as error:
         refuse(str(error))
     supplied = supplied_splits([(split, sum(map(len, files))) for split, files in opened.items()])
-    return Reading(
+    reading = Reading(
         "image table",
         "image",
         found.values,
@@ -310,6 +315,20 @@ def _pictures(
         found.notes if targets is None else (CONTINUOUS, *found.notes),
         targets,
     )
+    return reading, found.kept
+
+
+def _rows_by_shard(
+    source: Path, splits: dict[str | None, list[Path]], opened: dict[str | None, list[Shard]]
+) -> list[tuple[str, int]]:
+    """The name of every shard, relative to the source, and its number of rows, in the order of the reading."""
+    counts = []
+    for split, paths in splits.items():
+        unpacked = is_parquet(paths[0])  # then the files that are open may be other ones, in the cache of `datasets`
+        rows = [_metadata(path).num_rows for path in paths] if unpacked else [len(shard) for shard in opened[split]]
+        names = [str(path.relative_to(source)) if path != source else path.name for path in paths]
+        counts += list(zip(names, rows, strict=True))
+    return counts
 
 
 def _named(source: Path, split: str | None, column: str) -> str:

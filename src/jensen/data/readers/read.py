@@ -1,4 +1,4 @@
-"""Which reader DATA is for: `digits`, a file by its first bytes, a folder by the names in it."""
+"""Which reader takes DATA: a file is recognised by its first bytes, a folder by the names in it."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ from jensen.data.options import DEFAULTS, ReadOptions
 from jensen.data.readers import parquet
 from jensen.data.readers.columns import FILE_MAGIC
 from jensen.data.readers.digits import read_digits
-from jensen.data.readers.idx import is_idx_name, read_idx_file, read_idx_folder
+from jensen.data.readers.idx import is_idx_name, is_idx_start, read_idx_file, read_idx_folder
 from jensen.data.readers.image_folder import SUFFIXES, read_images
+from jensen.data.readers.kinds import ENOUGH, identify
+from jensen.data.readers.memory import MEMORY, Source, read_arrays
 from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
-from jensen.data.readers.reading import Kind, Reading, Refuse
+from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
 from jensen.errors import InputError
 
 DIGITS = "digits"
@@ -18,23 +20,47 @@ EXPECTED = (
     "a .parquet or .arrow file or a folder of them, or a folder of PNG, JPEG or WebP images"
 )
 
-_APPLIES: dict[str, tuple[Kind, ...]] = {
-    "size": ("images", "image table"),
-    "colour": ("images", "image table"),
-    "skip_bad": ("images", "image table"),
-    "layout": ("idx", "array", "table"),
-    "levels": ("idx", "array", "table"),
-    "array": ("array", "table", "image table"),
-    "labels": ("array", "table", "image table"),
-    "missing": ("array", "table"),
-    "stream": ("idx", "array", "images", "table", "image table"),
+_WORDS: dict[Kind, str] = {
+    "digits": "digits",
+    "idx": "IDX",
+    "array": "a single array (.npy)",
+    "arrays": "named arrays (.npz)",
+    "array in memory": "a single array in memory",
+    "arrays in memory": "a dict of arrays",
+    "images": "a folder of images",
+    "table": "a table of numbers",
+    "image table": "a table of images",
 }
 
+_IMAGES: tuple[Kind, ...] = ("images", "image table")
+_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "table", "image table")
+_ARRAYS: tuple[Kind, ...] = ("array", "array in memory", "arrays", "arrays in memory", "table")
 
-def read(source: str | Path, options: ReadOptions, refuse: Refuse) -> Reading:
-    """All examples of `source`. Raises InputError, or tells `refuse` where reading can go on."""
+_HEEDED_BY: dict[str, tuple[Kind, ...]] = {
+    "size": _IMAGES,
+    "colour": _IMAGES,
+    "skip_bad": _IMAGES,
+    "layout": ("idx", *_ARRAYS),
+    "levels": ("idx", *_ARRAYS),
+    "array": _NAMED,
+    "labels": _NAMED,
+    "missing": _ARRAYS,
+    "stream": ("idx", "array", "arrays", "table", *_IMAGES),
+}
+"""The kinds of source that change anything for an option of reading; the options of splits are not among them."""
+
+
+def read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
+    """All examples of `source`. Raises InputError, or calls `refuse` where reading can continue."""
+    if not isinstance(source, str | Path):
+        return read_arrays(source, options, refuse)
     if source == DIGITS:
         return read_digits()
+    if source == MEMORY:
+        raise InputError(
+            "memory: these data were arrays in memory, which no file holds; give the arrays themselves as data, from "
+            "Python, or write them with numpy.savez and give the file (a folder of that name is ./memory)"
+        )
     path = Path(source)
     try:
         if path.is_dir():
@@ -51,19 +77,37 @@ def read(source: str | Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
-    """Refuses an option that these data cannot heed."""
-    for name, kinds in _APPLIES.items():
-        if reading.kind not in kinds and getattr(options, name) != getattr(DEFAULTS, name):
-            others = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if len(kinds) > 1 else kinds[0]
-            refuse(f"--{name.replace('_', '-')} is for {others} but DATA is {reading.kind}; leave it out")
-    if reading.levels is not None and options.missing and reading.kind in _APPLIES["missing"]:
+    """Refuses every option that changes nothing for these data."""
+    given = {name for name in type(options).model_fields if getattr(options, name) != getattr(DEFAULTS, name)}
+    for name, kinds in _HEEDED_BY.items():
+        if name in given and reading.kind not in kinds:
+            *first, last = (_WORDS[kind] for kind in kinds)
+            refuse(
+                f"{_flag(name)} is for {', '.join(first)} and {last} but DATA is {_WORDS[reading.kind]}; leave it out"
+            )
+    if reading.levels is not None and options.missing and reading.kind in _HEEDED_BY["missing"]:
         refuse("--missing is for floats, where NaN are missing, but the data are integers; convert them to float32")
+    _check_options_of_splits(reading, options, given, refuse)
     if reading.levels is None and options.levels is not None:
         refuse(f"--levels {options.levels} is for integers but the data are floats; leave it out or convert the data")
 
 
+def _check_options_of_splits(reading: Reading, options: ReadOptions, given: set[str], refuse: Refuse) -> None:
+    supplied = set() if reading.supplied is None else {SPLITS[code] for code in set(reading.supplied.tolist())}
+    for split in supplied - {"train"}:
+        if f"{split}_fraction" in given:
+            refuse(f"--{split}-fraction: DATA brings its own {split} examples; leave it out")
+    fractions = {"validation": options.validation_fraction, "test": options.test_fraction}
+    if "split_seed" in given and not any(fraction for split, fraction in fractions.items() if split not in supplied):
+        refuse(f"--split-seed {options.split_seed}: no split is drawn from these data; leave it out")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def visible_files(folder: Path) -> list[Path]:
-    """The files below `folder`, links followed, nothing hidden, in the order of their relative names."""
+    """The files below `folder` in the order of their relative names; links are followed, hidden names left out."""
     files: list[Path] = []
     seen: set[Path] = set()
     waiting = [folder]
@@ -93,17 +137,21 @@ def _read_folder(folder: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     with path.open("rb") as stream:
-        start = stream.read(6)
+        start = stream.read(ENOUGH)
     if start.startswith((b"PAR1", FILE_MAGIC)) or path.suffix in parquet.SUFFIXES:
         return parquet.read_table(path, [path], options, refuse)
-    if start == b"\x93NUMPY":
+    if start.startswith(b"\x93NUMPY"):
         return read_npy_file(path, options, refuse)
     if start.startswith(b"PK"):
         return read_npz_file(path, options, refuse)
-    if start.startswith((b"\0\0", b"\x1f\x8b")) or is_idx_name(path):
+    kind = identify(start)
+    if is_idx_name(path) or is_idx_start(start) or (kind is None and start.startswith(b"\0\0")):
         return read_idx_file(path, options, refuse)
     if path.suffix.lower() in SUFFIXES:
         raise InputError(f"{path}: is a single image; name the folder that holds the images")
     if path.suffix.lower() in (".npy", ".npz"):
-        raise InputError(f"{path}: does not begin as a {path.suffix.lower()} file does; write it again with numpy")
-    raise InputError(f"{path}: is a file of an unknown kind; {EXPECTED}")
+        begins = f"is {kind[0]}" if kind else f"does not begin as a {path.suffix.lower()} file does"
+        raise InputError(f"{path}: {begins}; write it again with numpy")
+    if kind is None:
+        raise InputError(f"{path}: is a file of an unknown kind, beginning with bytes {start[:6].hex(' ')}; {EXPECTED}")
+    raise InputError(f"{path}: is {kind[0]}; {kind[1]} ({EXPECTED})")

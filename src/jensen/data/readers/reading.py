@@ -1,8 +1,10 @@
 """What every reader returns, and how a reader refuses."""
 
 import os
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -11,40 +13,73 @@ from jensen.data.stored import Values
 from jensen.data.survey import Survey
 from jensen.errors import InputError
 
-Kind = Literal["digits", "idx", "array", "images", "table", "image table"]
+Kind = Literal[
+    "digits", "idx", "array", "arrays", "array in memory", "arrays in memory", "images", "table", "image table"
+]
+"""What a source is: `array` is a single one without a name (.npy), `arrays` have names (.npz)."""
+
 Layout = Literal["image", "vector", "array"]
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-"""What folders and arrays of a split are called."""
+"""Words in the names of folders and arrays, and the split that each stands for."""
 
 Refuse = Callable[[str], None]
-"""Takes the one line that says what is wrong. When loading it raises InputError; when checking it takes note and
-returns, so that the reader goes on to the next problem."""
+"""Takes one line that says what is wrong. When data are loaded it raises InputError; when they are checked it notes the
+line and returns, so that the reader continues to the next problem."""
+
+RowName = Callable[[int], str]
+"""The name of a row of a source: what a person looks for to find the example again."""
 
 
 def refuse_at_once(problem: str) -> NoReturn:
-    """The `Refuse` of loading: raises InputError."""
+    """Raises InputError: the `Refuse` of loading."""
     raise InputError(problem)
 
 
 def refuse_bomb(name: str, size: int) -> None:
-    """Raises InputError before `size` bytes are unpacked that memory cannot hold: twice, since they are split."""
+    """Raises InputError where memory cannot hold `size` unpacked bytes twice, which splitting them takes."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 2 * size > memory:
         raise InputError(
-            f"{name}: would take {size / 2**30:,.1f} GiB unpacked, of which this machine's memory, "
-            f"{memory / 2**30:,.1f} GiB, does not hold two copies; unpack it on disk if it is what it should be"
+            f"{name}: would take {size / 2**30:,.1f} GiB unpacked, and this machine's memory of "
+            f"{memory / 2**30:,.1f} GiB does not hold two copies; if the file is sound, unpack it on disk"
         )
+
+
+def row_name(row: int) -> str:
+    """The name of a row of a source that is a single array.
+
+    >>> row_name(17)
+    'row 17'
+    """
+    return f"row {row}"
+
+
+def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
+    """Names of the rows of several parts, each given with its number of rows; of a single part as by `row_name`.
+
+    >>> numbered_rows([("x_train", 100), ("x_test", 20)])(103)
+    'x_test row 3'
+    """
+    if len(parts) == 1:
+        return row_name
+    starts = list(accumulate((count for _, count in parts), initial=0))
+
+    def name(row: int) -> str:
+        part = bisect_right(starts, row) - 1
+        return f"{parts[part][0]} {row_name(row - starts[part])}"
+
+    return name
 
 
 @dataclass(frozen=True)
 class Reading:
     """All examples of a source in its own order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16 or float32, in memory or on disk; `labels` is (N,) int64; `targets`
-    is (N, dims) float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the split that
-    the source itself puts each example in.
+    `values` is (N, *shape) of dtype uint8, uint16 or float32, in memory or on disk. `labels` is (N,) int64 and
+    `targets` is (N, dims) float64; a source has one of them at most. `supplied` is (N,) int8: the position in `SPLITS`
+    of the split that the source gives each example. `names` gives the name of each row.
     """
 
     kind: Kind
@@ -58,3 +93,4 @@ class Reading:
     skipped: int = 0
     notes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
+    names: RowName = row_name

@@ -15,6 +15,7 @@ from jensen.errors import InputError
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.diffusion.build import build_diffusion, build_generation
+from jensen.recipe.diffusion.idle import RULES
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.diffusion.words import WORDS
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded
@@ -28,6 +29,7 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
 
     words = WORDS
     conditional_advice = "without --no-conditional"
+    idle_rules = RULES
 
     def preparation(self, recipe: DiffusionRecipe, levels: int | None) -> PreparationName:
         """Integers on the grid of their levels, floats standardised."""
@@ -36,9 +38,9 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
     def build(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionModel:
         return build_diffusion(recipe.model, spec)
 
-    def check(self, recipe: DiffusionRecipe, spec: DataSpec | None) -> None:
+    def check_data(self, recipe: DiffusionRecipe, spec: DataSpec) -> None:
         """Warns of continuous targets, which the model does not learn."""
-        if spec is not None and spec.targets:
+        if spec.targets:
             warnings.warn(
                 f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "
                 "to predict them: jensen train vae --predict target",

@@ -8,11 +8,11 @@ from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGi
 from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded, refuse
 from jensen.recipe.vae.build import build_vae
-from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.idle import RULES
+from jensen.recipe.vae.settings import VAERecipe
 from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
-PREDICT_HIDDEN = VAESettings().predict_hidden
 METHODS = {"gibbs": ("sweeps", "samples"), "importance": ("samples",)}
 
 
@@ -21,6 +21,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
 
     words = WORDS
     conditional_advice = "with --predict label"
+    idle_rules = RULES
     anneals = True
 
     def preparation(self, recipe: VAERecipe, levels: int | None) -> PreparationName:
@@ -40,15 +41,6 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
 
     def build(self, recipe: VAERecipe, spec: DataSpec) -> VAE:
         return build_vae(recipe.model, spec)
-
-    def check(self, recipe: VAERecipe, spec: DataSpec | None) -> None:
-        """Raises `InputError` for the hidden layers of a target that is not asked for."""
-        model = recipe.model
-        if model.predict == "none" and model.predict_hidden != PREDICT_HIDDEN:
-            raise InputError(
-                f"predict_hidden {' '.join(map(str, model.predict_hidden))} without predict: there is nothing to "
-                "predict; give --predict label or target, or leave it out"
-            )
 
     def check_processes(self, recipe: VAERecipe, count: int, device: str) -> None:
         """Free bits see a whole batch; the sparse gradients of a table of posteriors are averaged on CPUs alone."""

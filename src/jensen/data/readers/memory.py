@@ -1,0 +1,79 @@
+"""Arrays in memory: read by the same rules as .npy and .npz files."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jensen.data.options import ReadOptions
+from jensen.data.readers.array_names import choose_arrays, split_of
+from jensen.data.readers.layout import Part, assemble
+from jensen.data.readers.numpy_files import refuse_unusable_array
+from jensen.data.readers.reading import Reading, Refuse, numbered_rows
+from jensen.errors import InputError
+
+Array = np.ndarray | Tensor
+Source = str | Path | Array | Mapping[str, Array]
+"""DATA: a path or `digits`, or in memory one array, or a dict of arrays with the keys of an .npz."""
+
+MEMORY = "memory"
+"""What a recipe and a `DataSpec` say in place of a path."""
+
+
+def source_name(source: Source) -> str:
+    """What messages and records call DATA: the path as given, `digits`, or `memory`."""
+    return str(source) if isinstance(source, str | Path) else MEMORY
+
+
+def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
+    """The examples of one array or tensor, or of a dict of them as an .npz holds.
+
+    Raises InputError for anything else. Arrays are not copied: they must not change while a run uses them.
+    """
+    if not isinstance(source, Mapping):
+        return assemble("array in memory", [Part(MEMORY, _array(MEMORY, source))], options, refuse)
+    if strange := [name for name in source if not isinstance(name, str)]:
+        raise InputError(f"{MEMORY}: has the key {strange[0]!r}; expected strings such as x and y")
+    chosen = choose_arrays(list(source), options, MEMORY)
+    parts = [
+        Part(
+            f"{MEMORY}: {name}",
+            _array(f"{MEMORY}: {name}", source[name]),
+            _array(f"{MEMORY}: {beside}", source[beside]) if beside else None,
+            split_of(name),
+        )
+        for name, beside in chosen
+    ]
+    reading = assemble("arrays in memory", parts, options, refuse)
+    counts = [(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)]
+    return replace(reading, names=numbered_rows(counts))
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    """A NumPy array that shares memory with what was given, where that is possible."""
+    if isinstance(given, Tensor):
+        array = _from_tensor(name, given)
+    elif isinstance(given, np.ma.MaskedArray):
+        raise InputError(f"{name}: is a masked array; fill it, with NaN where values are missing (missing=True)")
+    elif isinstance(given, np.ndarray):
+        array = np.asarray(given)
+    else:
+        raise InputError(
+            f"{name}: is of type {type(given).__name__}; expected a path, a NumPy array, a tensor or a dict of arrays: "
+            "convert it with numpy.asarray"
+        )
+    refuse_unusable_array(name, array.shape, array.dtype, "Python objects")
+    return array
+
+
+def _from_tensor(name: str, tensor: Tensor) -> np.ndarray:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise InputError(f"{name}: is a sparse, quantised or meta tensor; convert it to a dense one of plain numbers")
+    known_to_numpy = tensor.dtype in (torch.float16, torch.float32, torch.float64)
+    if tensor.is_floating_point() and not known_to_numpy:  # bfloat16 and shorter: float32 holds them exactly
+        tensor = tensor.float()
+    return tensor.numpy(force=True)

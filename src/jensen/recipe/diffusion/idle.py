@@ -1,0 +1,37 @@
+"""Settings of a diffusion model that cannot act beside others, or on the data."""
+
+from jensen.data.spec import DataSpec
+from jensen.recipe.diffusion.settings import DiffusionSettings
+from jensen.recipe.idle import Rule
+
+
+def _network(settings: DiffusionSettings, spec: DataSpec) -> str:
+    """The network that auto stands for, as `build_diffusion` chooses it."""
+    return settings.network if settings.network != "auto" else "mlp" if len(spec.shape) < 2 else "unet"
+
+
+RULES = (
+    Rule(
+        ("widths", "blocks", "attention", "octaves"),
+        lambda s, spec: _network(s, spec) == "unet",
+        "acts with network unet only",
+    ),
+    Rule(("patch",), lambda s, spec: _network(s, spec) != "mlp", "acts with network unet or transformer only"),
+    Rule(("width", "depth"), lambda s, spec: _network(s, spec) != "unet", "acts with network transformer or mlp only"),
+    Rule(
+        ("log_snr_range",),
+        lambda s, _: s.noise_schedule in ("linear-log-snr", "learned"),
+        "acts with noise_schedule linear-log-snr or learned only",
+    ),
+    Rule(
+        ("sigma_data",),
+        lambda s, _: "edm" in (s.parameterisation, s.objective),
+        "acts with parameterisation edm or objective edm only",
+    ),
+    Rule(("noise_mean", "noise_deviation"), lambda s, _: s.objective == "edm", "acts with objective edm only"),
+    Rule(
+        ("label_dropout", "guidance"),
+        lambda s, spec: s.conditional and spec.classes is not None,
+        "acts on a model of labels, and this one has none; give labelled data, without --no-conditional",
+    ),
+)

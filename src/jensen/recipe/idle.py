@@ -1,0 +1,64 @@
+"""Settings that cannot act beside others, or on the data: they are refused, so that none is ever silently ignored."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.recipe.settings import AbstractRecipe
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Settings that change nothing unless `acts` is true of their table and the data."""
+
+    names: tuple[str, ...]
+    acts: Callable[[Any, DataSpec], bool]
+    advice: str
+    """When they act, and what to do."""
+
+
+_TRAINING = (
+    Rule(("milestones", "decay"), lambda s, _: s.schedule == "staircase", "acts with schedule staircase only"),
+    Rule(("decay",), lambda s, _: bool(s.milestones), "acts at milestones, and there are none; give milestones"),
+    Rule(("rollbacks",), lambda s, _: s.on_divergence == "rollback", "acts with on_divergence rollback only"),
+    Rule(
+        ("patience", "validate_every", "validation_examples"),
+        lambda _, spec: spec.counts["validation"] > 0,
+        "acts on validation examples, and there are none; give --validation-fraction",
+    ),
+    Rule(
+        ("micro_batch_size",),
+        lambda s, _: s.micro_batch_size <= s.batch_size,
+        "is larger than batch_size; give at most batch_size",
+    ),
+)
+
+
+def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: DataSpec) -> None:
+    """Raises `InputError` for the first setting, other than its default, that changes nothing for these data.
+
+    `rules` are those of the family's settings.
+
+    >>> from jensen.data.load import load_data
+    >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings
+    >>> from jensen.recipe.vae.idle import RULES
+    >>> refuse_idle_settings(VAERecipe(model=VAESettings(channels=(8,))), RULES, load_data("digits").spec)
+    Traceback (most recent call last):
+    jensen.errors.InputError: channels 8: acts with network convolutional only; leave it out
+    """
+    _refuse(recipe.model, rules, spec)
+    _refuse(recipe.training, _TRAINING, spec)
+
+
+def _refuse(settings: BaseModel, rules: Iterable[Rule], spec: DataSpec) -> None:
+    fields = type(settings).model_fields
+    for rule in rules:
+        for name in rule.names:
+            value = getattr(settings, name)
+            if value != fields[name].default and not rule.acts(settings, spec):
+                given = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                raise InputError(f"{name} {given or 'of no layer'}: {rule.advice}; leave it out")
