@@ -51,7 +51,7 @@ def provenance(model: "nn.Module", step: int | None, began: float) -> Provenance
     return Provenance(
         step=step,
         weights=weights_digest(model),
-        jensen=import_module("jensen").__version__,
+        jensen=jensen_version(),
         torch=torch.__version__,
         python=platform.python_version(),
         device=f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type,
@@ -61,6 +61,11 @@ def provenance(model: "nn.Module", step: int | None, began: float) -> Provenance
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - began,
     )
+
+
+def jensen_version() -> str:
+    """The version of jensen."""
+    return str(import_module("jensen").__version__)
 
 
 def weights_digest(model: "nn.Module") -> str:

@@ -2,15 +2,18 @@
 
 recipe.json      what was asked for           checkpoints/   weights and optimiser state
 data.json        what was read                metrics.jsonl  a line per logging window, and tensorboard/
+history.json     changes of the training
 samples/         a grid of samples now and then   .lock          held while it is trained
 """
 
+import hashlib
 import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -28,11 +31,12 @@ from jensen.data.readers.memory import Source, source_name
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
+from jensen.provenance import jensen_version, weights_digest
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.families import family_of, read_recipe
 from jensen.recipe.family import AbstractFamily
 from jensen.recipe.settings import AbstractRecipe, explain
-from jensen.records import write_file
+from jensen.records import Value, read_record, write_file, write_record
 from jensen.training.checkpoint import (
     best_checkpoint,
     checkpoints,
@@ -50,6 +54,7 @@ from jensen.training.state import TrainingState
 
 FORMAT = 1
 RECIPE, DATA, CHECKPOINTS, LOCK = "recipe.json", "data.json", "checkpoints", ".lock"
+HISTORY = "history.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,11 @@ class Run:
     def step(self) -> int:
         """The training step that the weights are from."""
         return step_of(self.checkpoint)
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the weights, see `jensen.provenance.weights_digest`: what a record of the run must carry."""
+        return weights_digest(self.model)
 
     @property
     def trained_steps(self) -> int:
@@ -148,29 +158,46 @@ def train(recipe: AbstractRecipe, out: str | Path) -> Run:
             return replace(load(folder), data=_in_memory(recipe.source))
 
 
-def resume(folder: str | Path, stream: Streaming | None = None, data: Source | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    stream: Streaming | None = None,
+    data: Source | None = None,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
 
     Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
-    the run. Bit for bit on as many processes as before; on others but for rounding. `stream` says anew whether the data
-    stay on disk, which changes no number. `data` is where the run's own data are now, as of `Run.with_data`.
+    the run, and for a recipe.json that was edited. Bit for bit on as many processes as before; on others but for
+    rounding. `stream` says anew whether the data stay on disk, which changes no number. `data` is where the run's own
+    data are now, as of `Run.with_data`. `steps` and `learning_rate` change the recipe from here on, which the run's
+    history.json records.
     """
     processes.join()
     folder = Path(folder)
     with processes.together():
         recipe, spec = recipe_of(folder), _read_spec(folder)
+    changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
     with _alone(folder, recipe):
+        if changes:
+            processes.on_main(lambda: _change_training(folder, recipe, changes))
+            with processes.together():
+                recipe = recipe_of(folder)
         with processes.together():
             dataset = load_again(spec, stream, data)
         if isinstance(data, str | Path):
             processes.on_main(lambda: _write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
+        state.earlier_recipes = tuple(change.recipe for change in read_history(folder))
         saved = checkpoints(folder / CHECKPOINTS)
         if saved:
             with processes.together():
                 good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
             processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
         processes.agree("the steps to go on from", str(state.step))
+        if changes:  # a training that had converged goes on
+            state.converged, state.stale_validations = False, 0
         if not (state.converged or state.step >= recipe.training.steps):
             _continue(folder, recipe, state, dataset)
         with processes.together():
@@ -214,7 +241,9 @@ def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
     if recipe.training.sharding != "none":
         within = processes.count() if recipe.training.sharding == "full" else processes.on_this_machine()
         processes.shard(model, device.type, within)
-    return TrainingState.start(model, recipe.training)
+    state = TrainingState.start(model, recipe.training)
+    state.recipe = _digest(recipe)
+    return state
 
 
 def _check_shares(recipe: AbstractRecipe, device: torch.device) -> None:
@@ -285,6 +314,65 @@ def _establish(folder: Path, recipe: AbstractRecipe, spec: DataSpec) -> None:
         if not (folder / RECIPE).exists():
             (folder / DATA).unlink(missing_ok=True)  # so that the same command can be given again
         raise
+
+
+class Change(Value):
+    """A change of the training of a run: what it was until then."""
+
+    recipe: str
+    """The digest of the recipe until then."""
+    step: int
+    """The last step that was trained by it."""
+    before: dict[str, float]
+    after: dict[str, float]
+    """The settings that changed, by name."""
+    date: str
+    """ISO 8601, UTC."""
+    jensen: str
+    """The version that made the change."""
+
+
+class History(Value):
+    """history.json: every change of the training, oldest first."""
+
+    changes: tuple[Change, ...] = ()
+
+
+def read_history(folder: Path) -> tuple[Change, ...]:
+    """The changes of a run's training; none where it was trained by one recipe throughout."""
+    found = read_record(folder / HISTORY, History, "restore it from a copy")
+    return found.changes if found else ()
+
+
+def _change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> None:
+    """Rewrite recipe.json with other settings of the training, and record what it was before.
+
+    Raises `InputError` for fewer steps than have been trained.
+    """
+    saved = checkpoints(folder / CHECKPOINTS)
+    done = step_of(saved[-1]) if saved else 0
+    if changes.get("steps", done + 1) <= done:
+        raise InputError(f"--steps {changes['steps']}: {folder} has been trained for {done} steps; give more")
+    changed = {**recipe.training.model_dump(), **changes}
+    values = {**recipe.model_dump(mode="json"), "training": changed}
+    new = read_recipe(values, f"jensen resume {folder}")
+    before = {name: float(getattr(recipe.training, name)) for name in changes}
+    change = Change(
+        recipe=_digest(recipe),
+        step=done,
+        before=before,
+        after={name: float(value) for name, value in changes.items()},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        jensen=jensen_version(),
+    )
+    # History first: a crash in between leaves the old recipe, whose digest is accepted either way
+    write_record(folder / HISTORY, History(changes=(*read_history(folder), change)))
+    _write_json(folder / RECIPE, new)
+
+
+def _digest(recipe: AbstractRecipe) -> str:
+    """SHA-256 of a recipe, but for where its data are."""
+    return hashlib.sha256(recipe.model_dump_json(exclude={"data"}).encode()).hexdigest()
 
 
 def _write_json(path: Path, content: BaseModel) -> None:

@@ -78,4 +78,4 @@ def _evaluated(run: "Run", title: str) -> "Results":
             f"{run.folder} was evaluated on {evaluation.source}, not on its own test examples; "
             f"make that with: jensen evaluate {run.folder}"
         )
-    return Evaluated(run, examples, evaluation).shown(title, compared=True)
+    return Evaluated(run, examples, evaluation, run.folder).shown(title, compared=True)

@@ -28,6 +28,9 @@ class Evaluate(OfExamples):
 
     run: RunFolder
     """The folder of the run."""
+    out: Path | None = None
+    """The new folder for an evaluation of other examples than the run's own test examples. Default: a folder below
+    evaluations/ in the run, called by the split or the data. The run's own folder holds that of its test examples."""
     settings: EvaluationSettings = EvaluationSettings()
     referee: bool = False
     """Compare every estimate of log p(x) on the same few examples, with what each costs: referee.json."""
@@ -42,6 +45,7 @@ class Evaluate(OfExamples):
 
         with processes.together():
             run = opened(self.run)
+            folder = self._folder(run)
             further_records(run.folder, run.step)  # first, so that a damaged record costs no evaluation
             if not self.referee and self.comparison != RefereeSettings():
                 changed = self.comparison.model_dump(exclude_defaults=True)
@@ -56,19 +60,33 @@ class Evaluate(OfExamples):
 
         verdict = processes.on_main(judged)
         found = evaluate(run, self.data, split=self.part, settings=self.settings)
-        processes.on_main(lambda: _show(replace(found, verdict=verdict)))
+        processes.on_main(lambda: _show(replace(found, verdict=verdict), folder))
+
+    def _folder(self, run: "Run") -> Path:
+        """Where the evaluation goes. Raises `InputError` for a folder that holds something else."""
+        from jensen.evaluation.saved import load_evaluation
+        from jensen.records import refuse_filled_folder
+
+        folder = self.out or evaluation_folder(run, self.data, self.part)
+        if self.out is not None:
+            refuse_filled_folder(folder)
+            return folder
+        own, source = folder == run.folder, run.source(self.data, self.part)
+        if not own and folder.exists() and load_evaluation(folder).source != source:
+            raise InputError(f"{folder} holds an evaluation of other data; give a new folder by --out")
+        return folder
 
 
-def _show(found: "Evaluated") -> None:
+def _show(found: "Evaluated", folder: Path) -> None:
     from rich.console import Console
 
-    page = found.save()
+    page = found.save(folder)
     Console().print(found.table())
     if found.verdict:
         from jensen.report.referee import verdict_table
 
         Console().print(verdict_table(found.verdict))
-    print(f"{found.run.folder / 'evaluation.json'} and {page} written")
+    print(f"{folder / 'evaluation.json'} and {page} written")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +96,8 @@ class Evaluated:
     run: "Run"
     examples: "Examples"
     evaluation: "Evaluation"
+    folder: Path
+    """Where it is saved by default."""
     verdict: "Verdict | None" = None
 
     def table(self) -> Any:
@@ -86,18 +106,23 @@ class Evaluated:
 
         return table(self.evaluation)
 
-    def save(self) -> Path:
-        """Write evaluation.json, scores.npz, report.html and its pictures into the run; gives the page's path."""
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Write evaluation.json, scores.npz, report.html and its pictures into a folder; gives the page's path.
+
+        By default that is the run's own folder for its test examples, else one below evaluations/ in it.
+        """
         from jensen.evaluation.referee import save_verdict
         from jensen.evaluation.saved import save_evaluation
-        from jensen.report.further import further_records
+        from jensen.report.further import Further, further_records
         from jensen.report.pages import write_report
 
+        folder = Path(folder) if folder else self.folder
+        folder.mkdir(parents=True, exist_ok=True)
         if self.verdict:
-            save_verdict(self.run.folder, self.verdict)
-        save_evaluation(self.run.folder, self.evaluation)
-        further = replace(further_records(self.run.folder, self.run.step), verdict=self.verdict)
-        return write_report(self.results, further)
+            save_verdict(folder, self.verdict)
+        save_evaluation(folder, self.evaluation)
+        further = further_records(self.run.folder, self.run.step) if folder == self.run.folder else Further()
+        return write_report(replace(self.results, folder=folder), replace(further, verdict=self.verdict))
 
     @cached_property
     def results(self) -> "Results":
@@ -117,7 +142,7 @@ class Evaluated:
         labels = self.examples.labels
         return Results(
             title=title,
-            folder=run.folder,
+            folder=self.folder,
             words=run.family.words,
             recipe=run.recipe.model_dump(mode="json"),
             spec=run.spec,
@@ -128,6 +153,7 @@ class Evaluated:
             weights_step=run.step,
             finished=run.finished,
             labels=None if labels is None else labels[scores.index],
+            names=self.examples.names.__getitem__,
             recognition=_recognition(run, seed),
             yardsticks=yardsticks(_training(run), self.examples, run.spec.preparation, scores, seed),
         )
@@ -147,7 +173,16 @@ def evaluate(
         examples = run.examples(data, split)
     source = run.source(data, split)
     found = measure(run.model, examples, run.spec.preparation, settings or EvaluationSettings(), source, run.step)
-    return Evaluated(run, examples, found)
+    return Evaluated(run, examples, found, evaluation_folder(run, data, split))
+
+
+def evaluation_folder(run: "Run", data: Any, split: Split) -> Path:
+    """Where an evaluation is saved by default: what the run's own folder holds is about its test examples alone."""
+    if data is None:
+        return run.folder if split == "test" else run.folder / "evaluations" / split
+    from jensen.data.readers.memory import source_name
+
+    return run.folder / "evaluations" / (Path(source_name(data)).stem or "data")
 
 
 def _training(run: "Run") -> "Examples | None":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from jensen.data.examples import Examples
+    from jensen.data.examples import Examples, Names
     from jensen.inference.calibration import Calibration
     from jensen.inference.imputer import Imputation
     from jensen.recipe.family import ImputationWish
@@ -106,12 +106,14 @@ def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None
 class Imputed:
     """Draws from p(x_missing | x_observed) of some examples, whose numbers are `rows` (count).
 
+    `names` are where they are found in their source.
     `observed` (count, *shape) are the entries that were given, `known` those whose value the data hold. `x` are the
     prepared examples, `found` the prepared draws.
     """
 
     run: "Run"
     rows: "Tensor"
+    names: "Names"
     raw: "Tensor"
     x: "Tensor"
     observed: "Tensor"
@@ -157,6 +159,7 @@ class Imputed:
             "mean": wide.mean(0).astype(np.float32),
             "sd": deviation.astype(np.float32),
             "example": self.rows.numpy(),
+            "name": np.array(list(self.names)),
         }
         write_arrays(folder / "imputations.npz", arrays, compressed=True)
         if self.run.spec.layout == "image":
@@ -233,7 +236,9 @@ def impute(
     if not drawn.draws.isfinite().all():
         raise InputError(f"{run.folder}: draws are not finite; try other --steps")
     said = mask if isinstance(mask, str) else "NaN" if mask is None else "an array"
-    return Imputed(run, rows, raw, x, observed, known, drawn, run.source(data, split), said, str(imputer), seed)
+    return Imputed(
+        run, rows, found[rows].names, raw, x, observed, known, drawn, run.source(data, split), said, str(imputer), seed
+    )
 
 
 def _masks(

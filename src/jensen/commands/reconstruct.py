@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from jensen.data.examples import Names
     from jensen.data.spec import DataSpec
     from jensen.run import Run
 
@@ -40,8 +41,9 @@ class Reconstruct(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """Examples and their reconstructions, each (n, *shape), as the model sees them, on the CPU."""
+    """Examples, their names and their reconstructions, each (n, *shape), as the model sees them, on the CPU."""
 
+    names: "Names"
     prepared: "Tensor"
     prepared_reconstruction: "Tensor"
     spec: "DataSpec"
@@ -58,6 +60,7 @@ class Reconstructions:
 
     def save(self, out: str | Path) -> None:
         """Write an .npz, or pictures: the examples, then their reconstructions, in a grid each below the other."""
+        import numpy as np
         import torch
 
         from jensen.commands.pictures import save_pictures
@@ -65,7 +68,8 @@ class Reconstructions:
 
         out = Path(out)
         if out.suffix == ".npz":
-            write_arrays(out, {"x": self.x, "reconstruction": self.reconstruction})
+            names = np.array(list(self.names))
+            write_arrays(out, {"x": self.x, "reconstruction": self.reconstruction, "name": names})
         else:
             both = torch.cat([self.prepared, self.prepared_reconstruction])
             save_pictures(out, both, self.spec, columns=len(self.prepared))
@@ -77,4 +81,4 @@ def reconstruct(run: "Run", data: Any = None, *, split: Split = "test", examples
 
     shown = run.examples(data, split)[:examples]
     x = run.spec.preparation(shown.x[:], Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
-    return Reconstructions(x.cpu(), run.model.reconstruct(x).cpu(), run.spec)
+    return Reconstructions(shown.names, x.cpu(), run.model.reconstruct(x).cpu(), run.spec)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from jensen.data.examples import Names
     from jensen.evaluation.scores import Scores
     from jensen.run import Run
 
@@ -48,9 +49,10 @@ class Score(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of some examples, their labels (count) or None, and the names of the labels."""
+    """The scores of some examples, their names, their labels (count) or None, and the names of the labels."""
 
     scores: "Scores"
+    names: "Names"
     labels: "Tensor | None"
     label_names: "Sequence[str] | None"
 
@@ -73,14 +75,21 @@ class Scored:
         """Write a CSV with a row per example."""
         from jensen.records import write_csv
 
-        names = self.label_names
-        labels = [] if self.labels is None else [names[n] if names else n for n in self.labels.tolist()]
+        known = self.label_names
+        labels = [] if self.labels is None else [known[n] if known else n for n in self.labels.tolist()]
         rows = zip(self.bound.tolist(), self.standard_error.tolist(), self.bits_per_dimension.tolist(), strict=True)
         table = [
-            [number, *(f"{value:.6g}" for value in values), *([labels[number]] if labels else [])]
+            [number, self.names[number], *(f"{value:.6g}" for value in values), *([labels[number]] if labels else [])]
             for number, values in enumerate(rows)
         ]
-        header = ["example", "bound_nats", "standard_error_nats", "bits_per_dim", *(["label"] if labels else [])]
+        header = [
+            "example",
+            "name",
+            "bound_nats",
+            "standard_error_nats",
+            "bits_per_dim",
+            *(["label"] if labels else []),
+        ]
         write_csv(Path(out), header, table)
 
 
@@ -96,4 +105,4 @@ def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | N
         examples = run.examples(data, split)
     draws = draws or run.model.usual_draws
     scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed)
-    return Scored(scores, examples.labels, run.spec.label_names)
+    return Scored(scores, examples.names, examples.labels, run.spec.label_names)

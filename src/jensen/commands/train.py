@@ -54,7 +54,9 @@ def reached(run: "Run") -> list[str]:
     if bounds:
         value, error = bounds[-1]["validation_bound"], bounds[-1]["validation_standard_error"]
         bound = f", validation bound {value:.3f} ± {error:.3f} nats per example"
-    return [
-        f"{run.folder}: best weights are those of step {run.step}{bound}",
-        f"Next: jensen evaluate {run.folder}",
-    ]
+    lines = [f"{run.folder}: best weights are those of step {run.step}{bound}"]
+    validated = [line["step"] for line in run.metrics if "validation_bound" in line]
+    if len(validated) > 1 and run.step == validated[-1]:
+        more = f"jensen resume {run.folder} --steps {2 * run.trained_steps}"
+        lines.append(f"The validation bound was still rising at the last step: train longer with: {more}")
+    return [*lines, f"Next: jensen evaluate {run.folder}"]

@@ -70,6 +70,8 @@ class Record(BaseModel):
     left_out: list[LeftOut] = []
     micro_batch_size: int | None = Field(None, ge=1)
     scaler: Scaler | None = None
+    recipe: str = ""
+    """The digest of the run's recipe."""
     optimisers: list[list[dict[str, Any]]]
     """The options of each optimiser's groups, for the reader: those of the recipe are used."""
     optimiser_numbers: dict[Annotated[str, Field(pattern=r"^\d+/\d+/\w+$")], int | float]
@@ -148,6 +150,7 @@ def _record(
         left_out=state.left_out,
         micro_batch_size=state.micro_batch_size,
         scaler=Scaler(**state.scaler.state_dict()) if state.scaler else None,
+        recipe=state.recipe,
         optimisers=groups,
         optimiser_numbers=numbers,
         sha256={name: _sum(content) for name, content in contents.items()},
@@ -280,6 +283,11 @@ def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
 def load_checkpoint(path: Path, state: TrainingState) -> None:
     """Put everything a checkpoint holds back into `state`, which was made by the same recipe."""
     record = _read_record(path)
+    if state.recipe and record.recipe not in (state.recipe, *state.earlier_recipes):
+        raise InputError(
+            f"{path} was trained by another recipe than recipe.json is now: restore recipe.json; steps and learning "
+            "rate are changed by: jensen resume RUN --steps N --learning-rate X"
+        )
     tensors, moments = _read_tensors(path, MODEL), _read_tensors(path, OPTIMISER)
     averaged = any(name.startswith(EMA) for name in tensors)
     if len(record.optimisers) != len(state.optimisers) or averaged != (state.ema is not None):

@@ -43,6 +43,8 @@ class TrainingState:
     scaler: torch.amp.GradScaler | None = None  # of float16's gradients
     dense: list[nn.Parameter] = field(default_factory=list)
     tables: list[nn.Parameter] = field(default_factory=list)
+    recipe: str = ""  # the digest of the recipe that is trained by; empty outside of a run
+    earlier_recipes: tuple[str, ...] = ()  # those of the recipes that the run was trained by before
 
     @classmethod
     def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
