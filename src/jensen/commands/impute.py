@@ -106,8 +106,7 @@ def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None
 class Imputed:
     """Draws from p(x_missing | x_observed) of some examples, whose numbers are `rows` (count).
 
-    `names` are where they are found in their source.
-    `observed` (count, *shape) are the entries that were given, `known` those whose value the data hold. `x` are the
+    `names` says where each example is found in its source. `observed` (count, *shape) are the entries that were given, `known` those whose value the data hold. `x` are the
     prepared examples, `found` the prepared draws.
     """
 
