@@ -106,8 +106,8 @@ def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None
 class Imputed:
     """Draws from p(x_missing | x_observed) of some examples, whose numbers are `rows` (count).
 
-    `names` says where each example is found in its source. `observed` (count, *shape) are the entries that were given, `known` those whose value the data hold. `x` are the
-    prepared examples, `found` the prepared draws.
+    `names` says where each example is found in its source. `observed` (count, *shape) are the entries that were given,
+    `known` those whose value the data hold. `x` are the prepared examples, `found` the prepared draws.
     """
 
     run: "Run"

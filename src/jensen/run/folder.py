@@ -1,0 +1,171 @@
+"""The folder of a run: which files it holds, who may write them, and what they say."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from jensen import processes
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.provenance import jensen_version
+from jensen.recipe.families import read_recipe
+from jensen.recipe.settings import AbstractRecipe, explain
+from jensen.records import Value, read_record, write_file, write_record
+from jensen.training.checkpoint import checkpoints, is_finished, step_of
+
+FORMAT = 1
+RECIPE, DATA, CHECKPOINTS, LOCK = "recipe.json", "data.json", "checkpoints", ".lock"
+HISTORY = "history.json"
+
+
+@contextmanager
+def alone(folder: Path, recipe: AbstractRecipe) -> Iterator[None]:
+    """Within, nobody else trains the run; the lock goes with the process that holds it, however that ends.
+
+    A finished run needs none, so that it may lie in a folder that can only be read.
+    """
+    lock = FileLock(folder / LOCK)
+
+    def acquire() -> None:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise InputError(f"{folder} is being trained by another process; wait for it, or stop it first") from error
+        except OSError:
+            if not is_finished(folder / CHECKPOINTS, recipe.training.steps):
+                raise
+
+    processes.on_main(acquire)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
+        run = (folder / RECIPE).exists()
+        held, further = ("a run", ", or continue with: jensen resume") if run else ("something", "")
+        raise InputError(f"--out {folder} holds {held} already; give a new folder{further}")
+
+
+def establish(folder: Path, recipe: AbstractRecipe, spec: DataSpec) -> None:
+    """Make the folder that of a run, which it is from the moment that the recipe is there."""
+    check_new(folder)
+    try:
+        write_json(folder / DATA, spec)
+        write_json(folder / RECIPE, recipe)
+    except BaseException:
+        if not (folder / RECIPE).exists():
+            (folder / DATA).unlink(missing_ok=True)  # so that the same command can be given again
+        raise
+
+
+class Change(Value):
+    """A change of the training of a run: what it was until then."""
+
+    recipe: str
+    """The digest of the recipe until then."""
+    step: int
+    """The last step that was trained by it."""
+    before: dict[str, float]
+    after: dict[str, float]
+    """The settings that changed, by name."""
+    date: str
+    """ISO 8601, UTC."""
+    jensen: str
+    """The version that made the change."""
+
+
+class History(Value):
+    """history.json: every change of the training, oldest first."""
+
+    changes: tuple[Change, ...] = ()
+
+
+def read_history(folder: Path) -> tuple[Change, ...]:
+    """The changes of a run's training; none where it was trained by one recipe throughout."""
+    found = read_record(folder / HISTORY, History, "restore it from a copy")
+    return found.changes if found else ()
+
+
+def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> None:
+    """Rewrite recipe.json with other settings of the training, and record what it was before.
+
+    Raises `InputError` for fewer steps than have been trained.
+    """
+    saved = checkpoints(folder / CHECKPOINTS)
+    done = step_of(saved[-1]) if saved else 0
+    if changes.get("steps", done + 1) <= done:
+        raise InputError(f"--steps {changes['steps']}: {folder} has been trained for {done} steps; give more")
+    changed = {**recipe.training.model_dump(), **changes}
+    values = {**recipe.model_dump(mode="json"), "training": changed}
+    new = read_recipe(values, f"jensen resume {folder}")
+    before = {name: float(getattr(recipe.training, name)) for name in changes}
+    change = Change(
+        recipe=recipe_digest(recipe),
+        step=done,
+        before=before,
+        after={name: float(value) for name, value in changes.items()},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        jensen=jensen_version(),
+    )
+    # History first: a crash in between leaves the old recipe, whose digest is accepted either way
+    write_record(folder / HISTORY, History(changes=(*read_history(folder), change)))
+    write_json(folder / RECIPE, new)
+
+
+def recipe_digest(recipe: AbstractRecipe) -> str:
+    """SHA-256 of a recipe, but for where its data are."""
+    return hashlib.sha256(recipe.model_dump_json(exclude={"data"}).encode()).hexdigest()
+
+
+def write_json(path: Path, content: BaseModel) -> None:
+    write_file(path, json.dumps({"format": FORMAT, **content.model_dump(mode="json")}, indent=1).encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a run: there is no such folder; give the folder of a trained run")
+    try:
+        values = json.loads(path.read_text())
+        written = int(values.pop("format"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path.parent} is not a run: it has no {path.name}; give the folder of a trained run"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it from a copy") from error
+    if written > FORMAT:
+        raise InputError(f"{path} has format {written}, this jensen reads up to {FORMAT}; install a newer jensen")
+    return values
+
+
+def recipe_of(folder: Path) -> AbstractRecipe:
+    """The recipe that the run in `folder` was made by.
+
+    Raises InputError for links out of the run, through which files elsewhere would be read or replaced.
+    """
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise InputError(
+                    f"{path} is a link that leads out of the run; put there what it leads to, or remove it"
+                )
+    return read_recipe(_read_json(folder / RECIPE), str(folder / RECIPE))
+
+
+def read_spec(folder: Path) -> DataSpec:
+    try:
+        return DataSpec.model_validate(_read_json(folder / DATA))
+    except ValidationError as error:
+        raise InputError(f"{folder / DATA}: {explain(error)}") from error

@@ -1,0 +1,131 @@
+"""A run as a value: the model with its best weights, and everything that made it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jensen.data.examples import Dataset, Examples
+from jensen.data.load import load_again, load_split, read_examples
+from jensen.data.options import Split
+from jensen.data.readers.memory import Source, source_name
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.model import AbstractLatentVariableModel
+from jensen.provenance import weights_digest
+from jensen.recipe.build import build_model
+from jensen.recipe.families import family_of
+from jensen.recipe.family import AbstractFamily
+from jensen.recipe.settings import AbstractRecipe
+from jensen.run.folder import CHECKPOINTS, DATA, read_spec, recipe_of, write_json
+from jensen.training.checkpoint import best_checkpoint, checkpoints, first_good, is_finished, load_weights, step_of
+from jensen.training.log import read_lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with everything that made it."""
+
+    folder: Path
+    recipe: AbstractRecipe
+    spec: DataSpec
+    model: AbstractLatentVariableModel
+    checkpoint: Path
+    data: Source | None = None
+    """The run's own data where they were given in memory; None: where `spec.source` says."""
+
+    @property
+    def family(self) -> AbstractFamily[Any, Any]:
+        """What the run's family of models provides beside the model."""
+        return family_of(self.recipe)
+
+    @property
+    def step(self) -> int:
+        """The training step that the weights are from."""
+        return step_of(self.checkpoint)
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the weights, see `jensen.provenance.weights_digest`: what a record of the run must carry."""
+        return weights_digest(self.model)
+
+    @property
+    def trained_steps(self) -> int:
+        """The number of training steps that were made and saved."""
+        return step_of(checkpoints(self.folder / CHECKPOINTS)[-1])
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its planned end, or stopped early by its own rule."""
+        return is_finished(self.folder / CHECKPOINTS, self.recipe.training.steps)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return read_lines(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the run was trained on, read again; `InputError` if they have changed."""
+        return load_again(self.spec, source=self.data)
+
+    def examples(
+        self, data: Source | None = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
+    ) -> Examples:
+        """All examples of `data` read under the run's rules; by default a split of the run's own data.
+
+        `data` is a path, `digits`, an array or tensor, or a dict of them. `only_known_y` and `missing` are about `data`
+        alone, see `jensen.data.load.read_examples`.
+        """
+        if data is None:
+            return load_split(self.spec, split, self.data)
+        return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
+
+    def with_data(self, source: Source) -> "Run":
+        """The run with its own data at `source`: at a new path, which is recorded, or in memory.
+
+        Raises `InputError` where the fingerprint says that they are other data.
+        """
+        spec = load_again(self.spec, source=source).spec
+        if isinstance(source, str | Path):
+            write_json(self.folder / DATA, spec)
+            return replace(self, spec=spec, data=None)
+        return replace(self, data=source)
+
+    @property
+    def unseen_labels(self) -> tuple[int, ...]:
+        """The labels that no training example has: the model has learned nothing about them."""
+        return tuple(label for label, count in enumerate(self.spec.label_counts or ()) if not count)
+
+    def source(self, data: Any = None, split: Split = "test") -> str:
+        """What `examples` of the same arguments are, in words."""
+        return f"{self.spec.source}, {split} split" if data is None else source_name(data)
+
+
+def load(folder: str | Path, data: Source | None = None) -> Run:
+    """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder.
+
+    Where the best checkpoint is damaged the last good one is used, with a warning. `data` are the run's own data, where
+    they were in memory or have moved: as of `Run.with_data`.
+    """
+    folder = Path(folder)
+    recipe, spec = recipe_of(folder), read_spec(folder)
+    best = best_checkpoint(folder / CHECKPOINTS)
+    if best is None:
+        raise InputError(f"{folder} holds no checkpoint yet; train it further with: jensen resume {folder}")
+    model = build_model(recipe, spec)
+    others = [path for path in reversed(checkpoints(folder / CHECKPOINTS)) if path != best]
+    best, _ = first_good([best, *others], lambda path: load_weights(path, model))
+    run = Run(folder, recipe, spec, model.eval(), best)
+    return run if data is None else run.with_data(data)
+
+
+def opened(folder: str | Path) -> Run:
+    """`load`, on the GPU where there is one; on the CPU with as many threads as the training had."""
+    run = load(folder)
+    torch.set_num_threads(run.recipe.training.threads)
+    if torch.cuda.is_available() and run.recipe.training.device != "cpu":
+        run.model.to("cuda")
+    return run

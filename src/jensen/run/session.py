@@ -1,0 +1,183 @@
+"""Train a run, and go on with one that was interrupted."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from jensen import processes
+from jensen.data.examples import Dataset
+from jensen.data.load import load_again
+from jensen.data.options import Streaming
+from jensen.data.readers.memory import Source
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.families import family_of
+from jensen.recipe.settings import AbstractRecipe
+from jensen.run.folder import (
+    CHECKPOINTS,
+    DATA,
+    alone,
+    change_training,
+    check_new,
+    establish,
+    read_history,
+    read_spec,
+    recipe_digest,
+    recipe_of,
+    write_json,
+)
+from jensen.run.run import Run, load
+from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint, set_aside
+from jensen.training.fit import fit
+from jensen.training.loop import accelerator_for
+from jensen.training.state import TrainingState
+
+
+def train(recipe: AbstractRecipe, out: str | Path) -> Run:
+    """Train by `recipe` into the new folder `out`; gives the run with its best weights.
+
+    Raises `InputError` before anything is written where the recipe, the data or `out` cannot be used. Ctrl-C and
+    SIGTERM finish the step, write a checkpoint and raise KeyboardInterrupt. Processes that torchrun started train the
+    run together.
+    """
+    processes.join()
+    folder = Path(out)
+    processes.on_main(lambda: check_new(folder))
+    with processes.together():
+        dataset = load_dataset(recipe)
+    state = _start(recipe, dataset.spec)
+    processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+    with alone(folder, recipe):
+        processes.on_main(lambda: establish(folder, recipe, dataset.spec))
+        _continue(folder, recipe, state, dataset)
+        with processes.together():
+            return replace(load(folder), data=_in_memory(recipe.source))
+
+
+def resume(
+    folder: str | Path,
+    stream: Streaming | None = None,
+    data: Source | None = None,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+) -> Run:
+    """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
+
+    Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
+    the run, and for a recipe.json that was edited. Bit for bit on as many processes as before; on others but for
+    rounding. `stream` says anew whether the data stay on disk, which changes no number. `data` is where the run's own
+    data are now, as of `Run.with_data`. `steps` and `learning_rate` change the recipe from here on, which the run's
+    history.json records.
+    """
+    processes.join()
+    folder = Path(folder)
+    with processes.together():
+        recipe, spec = recipe_of(folder), read_spec(folder)
+    changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
+    with alone(folder, recipe):
+        if changes:
+            processes.on_main(lambda: change_training(folder, recipe, changes))
+            with processes.together():
+                recipe = recipe_of(folder)
+        with processes.together():
+            dataset = load_again(spec, stream, data)
+        if isinstance(data, str | Path):
+            processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
+        state = _start(recipe, spec)
+        state.earlier_recipes = tuple(change.recipe for change in read_history(folder))
+        saved = checkpoints(folder / CHECKPOINTS)
+        if saved:
+            with processes.together():
+                good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
+            processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
+        processes.agree("the steps to go on from", str(state.step))
+        if changes:  # a training that had converged goes on
+            state.converged, state.stale_validations = False, 0
+        if not (state.converged or state.step >= recipe.training.steps):
+            _continue(folder, recipe, state, dataset)
+        with processes.together():
+            return replace(load(folder), data=_in_memory(data))
+
+
+def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
+    """Nothing trained yet, on the device that training is for; `InputError` where this machine has no such device."""
+    processes.agree("the data's fingerprints", spec.fingerprint)
+    with processes.together():
+        device = accelerator_for(recipe.training).device
+        _check_shares(recipe, device)
+        model = build_model(recipe, spec).to(device)
+    if recipe.training.sharding != "none":
+        within = processes.count() if recipe.training.sharding == "full" else processes.on_this_machine()
+        processes.shard(model, device.type, within)
+    state = TrainingState.start(model, recipe.training)
+    state.recipe = recipe_digest(recipe)
+    return state
+
+
+def _check_shares(recipe: AbstractRecipe, device: torch.device) -> None:
+    """Raises `InputError` for a recipe that cannot be trained by as many processes as there are."""
+    training, count = recipe.training, processes.count()
+    if training.batch_size % count:
+        nearest = max(1, round(training.batch_size / count)) * count
+        raise InputError(
+            f"batch_size {training.batch_size} on {count} processes: expected a multiple of {count}, equal parts for "
+            f"all; give {nearest}, or start as many processes as divide it"
+        )
+    family_of(recipe).check_processes(recipe, count, device.type)
+
+
+def _in_memory(data: Source | None) -> Source | None:
+    """The data if they are arrays; None where the run's folder says where they are."""
+    return None if isinstance(data, str | Path) else data
+
+
+def _continue(folder: Path, recipe: AbstractRecipe, state: TrainingState, dataset: Dataset) -> None:
+    with _interruptible() as interrupted, _threads(recipe.training.threads):
+        fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
+        if interrupted():
+            raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Within, torch computes with `count` CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C or SIGTERM is only noted; the second interrupts at once. Main thread only.
+
+    Of several processes none stops by itself: what one has noted all learn when they ask, and torchrun, which passes
+    on what it gets, so that Ctrl-C comes twice, ends at last whoever does not listen.
+    """
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted and processes.count() == 1:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: whoever owns it decides
+        pass
+    try:
+        yield lambda: processes.anywhere(bool(noted))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,56 @@
+"""Changes of a run after its training began: only by `resume`, and recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import jensen
+from jensen.cli import main
+from jensen.recipe.vae.settings import VAESettings
+from jensen.run.folder import read_history
+
+SMALL = VAESettings(latent_dims=2, hidden=(8,))
+
+
+def a_recipe(steps: int) -> jensen.VAERecipe:
+    training = {"steps": steps, "batch_size": 16, "validate_every": 10, "checkpoint_every": 10, "schedule": "constant"}
+    return jensen.VAERecipe(model=SMALL, training=training)
+
+
+def test_a_recipe_that_was_edited_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    jensen.train(a_recipe(20), folder)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe["training"]["steps"], recipe["training"]["learning_rate"] = 40, 0.01
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    assert main(["resume", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "was trained by another recipe" in said
+    assert said.count("\n") == 1
+
+
+def test_more_steps_are_trained_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """20 steps, then 20 more, are 40 steps: the learning rate of a constant schedule does not know the end."""
+    straight = jensen.train(a_recipe(40), tmp_path / "straight")
+    jensen.train(a_recipe(20), tmp_path / "run")
+    assert main(["resume", str(tmp_path / "run"), "--steps", "40"]) == 0
+    run = jensen.load(tmp_path / "run")
+    assert run.recipe == straight.recipe
+    assert run.trained_steps == 40
+    weights = zip(run.model.parameters(), straight.model.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+    (change,) = read_history(run.folder)
+    assert (change.step, change.before, change.after) == (20, {"steps": 20.0}, {"steps": 40.0})
+    assert main(["resume", str(run.folder), "--steps", "30"]) == 2
+    assert "has been trained for 40 steps; give more" in capsys.readouterr().err
+    assert main(["resume", str(run.folder), "--steps", "50", "--learning-rate", "0.0005"]) == 0
+    assert [sorted(change.after) for change in read_history(run.folder)] == [["steps"], ["learning_rate", "steps"]]
+    assert jensen.load(run.folder).recipe.training.learning_rate == 0.0005
+
+
+def test_a_bound_that_still_rises_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "vae", "--steps", "40", "--validate-every", "10", "--out", str(tmp_path / "run")]
+    assert main([*words, "--hidden", "8", "--learning-rate", "0.01"]) == 0
+    assert f"still rising at the last step: train longer with: jensen resume {tmp_path}" in capsys.readouterr().out
