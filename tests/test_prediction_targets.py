@@ -259,7 +259,7 @@ def test_a_wrong_y_is_one_line_and_nothing_is_written(place: Path, tmp_path: Pat
         ([*train, "none.npz", "--predict", "label"], "has no labels; give labelled data, or predict none"),
         ([*train, "labels.npz", "--predict", "target"], "has no continuous targets, but labels; predict label"),
         ([*train, "none.npz", "--predict", "target"], "has no continuous targets; give a y of floats"),
-        ([*train, "floats.npz", "--predict-hidden", "9"], "without predict: this recipe predicts nothing"),
+        ([*train, "floats.npz", "--predict-hidden", "9"], "without predict: there is nothing to predict"),
     ):
         named = [str(tmp_path / word) if word.endswith(".npz") else word for word in words]
         target = out.with_suffix(".csv") if words[0] == "predict" else out
@@ -275,7 +275,7 @@ def test_diffusion_says_that_it_learns_no_targets(tmp_path: Path, capsys) -> Non
     np.savez(tmp_path / "d.npz", x=TEST_X[:40], y=TEST_Y[:40])
     words = ["--steps", "2", "--width", "8", "--depth", "1", "--batch-size", "4", "--validation-examples", "2"]
     assert main(["train", "diffusion", "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "run"), *words]) == 0
-    assert "has continuous targets; a diffusion model ignores them" in capsys.readouterr().err
+    assert "has continuous targets, which a diffusion model does not learn" in capsys.readouterr().err
     assert jensen.load(tmp_path / "run").model.classes is None  # and says no more of it
 
 

@@ -1,7 +1,7 @@
-"""The bound as a codelength: lossless compression by bits-back with ANS, into files with checksums.
+"""The bound as a codelength: lossless compression by bits-back with ANS, and files that can be trusted.
 
-`codec_for` returns a model's codec. `encode` pushes examples through it onto a stack, and `decode` pops them again.
-`pack` and `unpack` convert a stack to a file and back. docs/compression.md describes determinism and file format.
+`codec_for` gives a model's codec; `encode` pushes examples through it onto a stack, `decode` pops them again; `pack`
+and `unpack` make a file of that. Determinism and format are described in docs/compression.md.
 """
 
 from jensen.compression.archive import Header, Machine, data_digest, model_digest, pack, read, runs, unpack
@@ -16,7 +16,7 @@ from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.vae import VAE
 
-STEPS = 100  # default number of steps of a diffusion model's chain
+STEPS = 100  # of a chain, where nobody says how many
 
 __all__ = [
     "COLUMNS",
@@ -45,10 +45,9 @@ __all__ = [
 
 
 def codec_for(model: AbstractLatentVariableModel, steps: int | None = None) -> AbstractCodec:
-    """The codec of a model; `steps` is the length of a diffusion model's chain, by default 100.
+    """The codec of a model; `steps` of the chain of a diffusion model, by default 100.
 
-    Raises `InputError` for a model of densities instead of probabilities, for a number of steps that its schedule does
-    not have, and if the package `constriction` is not installed.
+    Raises `InputError` for a model that gives x a density, for steps that it has not, and without `constriction`.
     """
     constriction()
     if isinstance(model, DiffusionModel):
@@ -56,5 +55,5 @@ def codec_for(model: AbstractLatentVariableModel, steps: int | None = None) -> A
     if not isinstance(model, VAE):
         raise InputError(f"a {type(model).__name__} cannot compress; give a run of a VAE or a diffusion model")
     if steps is not None:
-        raise InputError("--steps is for diffusion models, but this is a variational autoencoder; leave it out")
+        raise InputError("--steps is for diffusion models, and this is a variational autoencoder; leave it out")
     return VAECodec(model)

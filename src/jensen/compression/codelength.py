@@ -1,4 +1,4 @@
-"""The length of a compressed file in comparison: with the bound, and with other formats; a record and a table."""
+"""How long a file came out, and what that is compared with: values that go into a JSON file, and a table."""
 
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ class Codelength(BaseModel):
 
 
 def codelength_table(found: Codelength) -> "Table":
-    """A table with rows for the file, its parts, and every other format."""
+    """A row for the file, for what it is made of, and for every other format."""
     from rich import box
     from rich.table import Table
 
@@ -71,13 +71,13 @@ def codelength_table(found: Codelength) -> "Table":
 
 
 def codelength_title(found: Codelength) -> str:
-    """The title of the table: the examples, and the length of the chain if there is one."""
+    """What was compressed, and by how long a chain."""
     chain = "" if found.steps is None else f", chain of {found.steps} steps"
     return f"{found.examples:,} examples of {found.source}{chain}"
 
 
 def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Rows of `COLUMNS` by name: first for the file and its parts, second for every other format."""
+    """A row of `COLUMNS` for the file and each of its parts, and one for every other format."""
     excess = found.stack_bits - found.initial_bits - found.bound_bits
     parts = {
         "the file": 8.0 * found.file_bytes,

@@ -1,4 +1,4 @@
-"""Build the data and the model of a recipe."""
+"""From a recipe to data and model."""
 
 import warnings
 from collections.abc import Callable
@@ -22,30 +22,27 @@ PREDICT_HIDDEN = VAESettings().predict_hidden
 def load_dataset(recipe: Recipe) -> Dataset:
     """The recipe's data, prepared for its likelihood.
 
-    Warns if the data have continuous targets, which a diffusion model ignores. Raises `InputError` for settings of a
-    target predictor in a recipe that predicts nothing.
+    Warns of targets that a diffusion model does not learn. Raises `InputError` for settings of a target that is not
+    asked for.
     """
     model = recipe.model
     if isinstance(model, VAESettings) and model.predict == "none" and model.predict_hidden != PREDICT_HIDDEN:
         raise InputError(
-            f"predict_hidden {' '.join(map(str, model.predict_hidden))} without predict: this recipe predicts nothing; "
+            f"predict_hidden {' '.join(map(str, model.predict_hidden))} without predict: there is nothing to predict; "
             "give --predict label or target, or leave it out"
         )
     dataset = load_data(recipe.data, recipe.read, preparation_for(recipe))
     if dataset.spec.targets and isinstance(recipe, DiffusionRecipe):
         warnings.warn(
-            f"{recipe.data} has continuous targets; a diffusion model ignores them and learns only p(x); "
-            "to predict targets, use: jensen train vae --predict target",
+            f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "
+            "to predict them: jensen train vae --predict target",
             stacklevel=2,
         )
     return dataset
 
 
 def preparation_for(recipe: Recipe) -> Callable[[int | None], PreparationName]:
-    """A function from the data's number of levels (None: floats) to the preparation of x for the recipe's model.
-
-    `jensen.data.preparation` describes the preparations.
-    """
+    """How the model wants its x, given the data's number of levels (None: floats); see `jensen.data.preparation`."""
     likelihood = recipe.model.likelihood if isinstance(recipe, VAERecipe) else "auto"
 
     def choose(levels: int | None) -> PreparationName:
@@ -57,7 +54,7 @@ def preparation_for(recipe: Recipe) -> Callable[[int | None], PreparationName]:
             return "levels"
         if likelihood != "auto":
             raise InputError(
-                f"likelihood {likelihood} is for integers, but the data are floats; choose likelihood gaussian"
+                f"likelihood {likelihood} is for integers and the data are floats; choose likelihood gaussian"
             )
         return "standardise"
 
@@ -65,14 +62,14 @@ def preparation_for(recipe: Recipe) -> Callable[[int | None], PreparationName]:
 
 
 def build_model(recipe: Recipe, spec: DataSpec) -> AbstractLatentVariableModel:
-    """The recipe's model for data like `spec`, on the CPU; its initial weights depend only on the recipe's seed.
+    """The recipe's model for data like `spec`, on the CPU, initialised from the recipe's seed alone.
 
-    Raises `InputError` if the model does not fit into memory.
+    Raises `InputError` where memory does not hold it.
     """
     sizes = f" for a {recipe.family} of the recipe's sizes and examples of shape {spec.shape}"
     with (
         within_memory("choose smaller sizes, or smaller examples", sizes),
-        torch.random.fork_rng(devices=[]),  # layers draw their initial weights from torch's global generator
+        torch.random.fork_rng(devices=[]),  # layers initialise themselves from torch's global generator
     ):
         torch.manual_seed(derived_seed(recipe.seed, Stream.INITIALISATION))
         if isinstance(recipe, VAERecipe):
