@@ -1,4 +1,4 @@
-# One command each; set-up is done when it is missing or pyproject.toml or constraints.txt has changed.
+# Every target is one command. Set-up runs first if .venv is missing, or if pyproject.toml or constraints.txt changed.
 PYTHON ?= python3
 WORKERS ?= 2
 RUN ?= runs/demo
@@ -18,57 +18,57 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: $(DEVELOPMENT) ## create .venv with everything needed to run and to develop
+setup: $(DEVELOPMENT) ## create .venv with everything for running and developing
 
-demo: $(RUNTIME) ## train, evaluate and sample a small model on data that comes along: runs/demo
+demo: $(RUNTIME) ## train, evaluate and sample a small model on the included digits: runs/demo
 	$(BIN)/jensen demo --out $(RUN)
 
-test: lint ## everything CI runs: lint, types, import law, tests and doctests
+test: lint ## run all checks of CI: lint, types, import law, tests and doctests
 	$(PYTEST) --durations 15
 
-lint: $(DEVELOPMENT) ## ruff, mypy and the import law
+lint: $(DEVELOPMENT) ## run ruff, mypy and the check of the import law
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(DEVELOPMENT) ## let ruff put the code in order
+format: $(DEVELOPMENT) ## format the code and fix lint with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test-slow: $(DEVELOPMENT) ## the tests that take minutes
+test-slow: $(DEVELOPMENT) ## run the tests that take minutes
 	$(PYTEST) -m slow --durations 15
 
-chaos: $(DEVELOPMENT) ## kill trainings 225 times with SIGKILL and compare what they end with (minutes)
+chaos: $(DEVELOPMENT) ## kill trainings 225 times with SIGKILL and compare the final results (minutes)
 	$(PYTEST) -m slow tests/test_survival.py --durations 5
 
-distributed: $(DEVELOPMENT) ## torchrun, accelerate launch, sharding, three processes, two hosts in network namespaces (minutes)
+distributed: $(DEVELOPMENT) ## test torchrun, accelerate launch, sharding, three processes, two hosts in network namespaces (minutes)
 	$(PYTEST) -m "slow or not slow" tests/test_processes.py tests/test_distributed.py --durations 5
 
-fuzz: $(DEVELOPMENT) ## damaged and hostile files, configurations and words: 10,000 cases, others every time (half an hour)
+fuzz: $(DEVELOPMENT) ## test 10,000 new random cases of damaged and hostile files, configurations and arguments (half an hour)
 	FUZZ_CASES=830 $(PYTEST) tests/test_fuzz.py --durations 5
 
-benchmarks: $(BENCHMARKS) ## print every table of benchmarks/ (long)
+benchmarks: $(BENCHMARKS) ## run all of benchmarks/ and print their tables (long)
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
 
-clean: ## remove .venv and caches; runs/ stays
+clean: ## remove .venv and caches, but keep runs/
 	rm -rf $(VENV) build dist src/*.egg-info .*_cache .hypothesis
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jensen needs Python 3.11 or newer, $(PYTHON) is %d.%d: say make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jensen needs Python 3.11 or newer, $(PYTHON) is %d.%d; run make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "Installing what jensen runs on into $(VENV): minutes the first time"
+	@echo "Installing the dependencies of jensen into $(VENV); the first time takes minutes"
 	@$(PIP) --editable .
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME)
-	@echo "Installing the tools of development into $(VENV)"
+	@echo "Installing the development tools into $(VENV)"
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
 $(BENCHMARKS): $(RUNTIME)
-	@echo "Installing the peers that benchmarks compare with into $(VENV)"
+	@echo "Installing the libraries for comparison in benchmarks into $(VENV)"
 	@$(PIP) --editable '.[benchmarks]'
 	@touch $@

@@ -441,7 +441,7 @@ def test_damaged_and_foreign_files_write_nothing(
         assert "truncated or altered" in _refused([*words, str(runs["vae"])], capsys)
     for foreign in (b"", b"PK\3\4 something else"):
         file.write_bytes(foreign)
-        assert "not a file of jensen compress" in _refused([*words, str(runs["vae"])], capsys)
+        assert "not a file made by jensen compress" in _refused([*words, str(runs["vae"])], capsys)
     file.unlink()
     assert "cannot be read" in _refused([*words, str(runs["vae"])], capsys)
     assert not out.exists()

@@ -288,7 +288,7 @@ def test_events_may_have_any_shape_and_networks_inside_f_stay_untouched():
         (lambda x: x.sum(-1) / 0.0, "f is not finite at step 1:"),
         (lambda x: x.sum(-1) + math.inf, "f is not finite at step 1:"),
         (lambda x: (0.0 * x).sqrt().sum(-1), "f is finite but its gradient is not at step 1:"),
-        (lambda x: x.sum(), r"f gave a tensor of shape \(\), differentiable, for x of shape \(64, 3\)"),
+        (lambda x: x.sum(), r"f returned a tensor of shape \(\), differentiable, for x of shape \(64, 3\)"),
         (lambda x: x.sum(-1, keepdim=True), r"shape \(64, 1\)"),
         (lambda x: x.detach().sum(-1), "not differentiable"),
     ],

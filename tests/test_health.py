@@ -90,7 +90,7 @@ def _assert_same_end(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("deviation", "first", "last", "told"),
     [
-        (OVERFLOW, POISONED, POISONED, r"step 53: gradient_norm is inf.*; back to step 50, to leave out step 53"),
+        (OVERFLOW, POISONED, POISONED, r"step 53: gradient_norm is inf.*; going back to step 50 to leave out step 53"),
         (EXPLOSION, 51, 55, r"steps 51 to 55: the mean loss is .* more than 100 times .* leave out steps 51 to 55"),
     ],
 )
@@ -152,7 +152,7 @@ def test_it_stops_after_so_many_rollbacks(tmp_path: Path, poisoned: Path) -> Non
     recipe = _recipe(poisoned, 1.0, learning_rate=1e30, on_divergence="rollback", rollbacks=2, schedule="constant")
     with (
         pytest.warns(UserWarning, match=r"rollback \d of at most 2"),
-        pytest.raises(InputError, match=r"rolled back 2 times, as training\.rollbacks allows"),
+        pytest.raises(InputError, match=r"rolled back 2 times, the limit of training\.rollbacks"),
     ):
         _fit(tmp_path, recipe)
     for path in checkpoints(tmp_path / "checkpoints"):

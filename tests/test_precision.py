@@ -127,7 +127,7 @@ def test_precision_that_a_cpu_emulates_is_refused(precision: str, tmp_path: Path
     command = [sys.executable, "-m", "jensen", *words]
     told = subprocess.run(command, env=older, capture_output=True, text=True, timeout=100, check=False)
     assert told.returncode == 2
-    assert f"precision {precision}: this CPU emulates it" in told.stderr.splitlines()[-1]
+    assert f"precision {precision}: this CPU only emulates it" in told.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 

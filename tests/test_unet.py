@@ -117,7 +117,7 @@ def test_parameters_are_those_of_the_layers_named():
     [
         ({"shape": (5,)}, "MLP"),
         ({"shape": (1, 8, 8), "attention": (2,)}, "attention at levels"),
-        ({"shape": (1, 8, 8), "widths": ()}, "a width for every level"),
+        ({"shape": (1, 8, 8), "widths": ()}, "at least one width"),
         ({"shape": (1, 8, 8), "patch": 0}, "patches of 0 pixels"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`jensen` and `python -m jensen`: the command line."""
+"""Entry point of the commands `jensen` and `python -m jensen`."""
 
 import os
 import signal
@@ -11,8 +11,12 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the command that the words name; Ctrl-C while this is imported is one line, as later."""
-    waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nobody asked for it to be ignored
+    """Run the command line and return its exit status.
+
+    Ctrl-C during the imports prints one line and exits with status 130, like Ctrl-C at any later time.
+    """
+    # False where the parent process has SIGINT ignored, as a shell does for background jobs: then leave it ignored
+    waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if waits:
         signal.signal(signal.SIGINT, _end)
     from jensen import cli
@@ -23,7 +27,11 @@ def main() -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """At once: an exception amid an import may come out as another one, and nothing has begun yet."""
+    """Exit at once.
+
+    An exception raised inside an import may surface as a different exception. At this point no work has begun, so there
+    is nothing to clean up.
+    """
     if processes.is_main():
         print("jensen: interrupted", file=sys.stderr, flush=True)
     os._exit(INTERRUPTED)

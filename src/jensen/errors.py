@@ -1,19 +1,21 @@
-"""Errors that are for the reader: what was given, what was expected, what to do."""
+"""Errors for the user: each message says what was given, what was expected and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used.
+    """The user's input cannot be used.
 
-    The message is one line that says what was given, what was expected and what to do. It is raised where the
-    input enters; the command line prints it and exits with status 2, never with a traceback.
+    The message is one line: what was given, what was expected, what to do. The error is raised where the input enters.
+    The command line prints the message and exits with status 2, without a traceback.
     """
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out: Python's, a CPU allocator's, oneDNN's (in its way) or a GPU's."""
+    """Whether `error` reports that memory ran out: in Python, in a CPU allocator, in oneDNN or on a GPU."""
+    # For the CPU, PyTorch raises a plain RuntimeError; only its text tells this error from others. "could not create a
+    # primitive" is oneDNN's message.
     said = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in said)
@@ -22,7 +24,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def within_memory(advice: str, of: str = "") -> Iterator[None]:
-    """Within, memory that runs out is an `InputError`: not enough memory `of` what, and the `advice`."""
+    """Turn an out-of-memory error inside the block into an `InputError`: "not enough memory{of}; {advice}"."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

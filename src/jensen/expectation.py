@@ -1,15 +1,15 @@
-"""2. Stochastic optimisation: min over (mu, Sigma) of E_{N(x | mu, Sigma)} f(x) (2.1), with an entropy term or without.
+"""2. Stochastic optimisation: min over (mu, Sigma) of E_{N(x | mu, Sigma)} f(x) (2.1), with or without an entropy term.
 
-The loop is (2.3) with the gradients (2.2). Its iterates never rest, so what counts is their average over a window of
-steps. The averages of successive windows are compared on the *same* random numbers: most of the noise cancels, and the
-closer the two averages, the smaller the standard error of the gain from one to the next. Then
+The loop is (2.3) with the gradients (2.2). Its iterates never come to rest, so the result is their average over a
+window of steps. The gain from one average to the next is measured on the *same* random numbers. Most of the noise then
+cancels: the closer the two averages, the smaller the standard error of the gain. The gain decides how to go on:
 
-- while a window gains significantly more than `tolerance`, the next one is like it;
-- otherwise the next one is twice as long, and where noise hides any gain it starts from the average at half the
-  learning rate;
-- **converged** means two windows in a row, the second twice as long, both with a gain within `tolerance`, two standard
-  errors included, and then no significant gain or so clearly a fading one that the gains still to come, summed as a
-  geometric series, are within `tolerance` too.
+- Gain significantly above `tolerance`: the next window has the same length.
+- Otherwise: the next window is twice as long. If the gain is not even significantly above zero, the search continues
+  from the average with half the learning rate.
+- **Converged**: the gains of two windows in a row, the second twice as long as the first, are within `tolerance`,
+  including two standard errors. In addition, the last gain is not significant, or the gains shrink so fast that all
+  future gains, summed as a geometric series, are also within `tolerance`.
 """
 
 import math
@@ -30,12 +30,12 @@ ADAM = partial(torch.optim.Adam, lr=0.05, betas=(0.9, 0.99))
 
 @dataclass(frozen=True)
 class Search:
-    """How to search.
+    """Settings of the search.
 
-    `optimiser` makes a torch optimiser of parameters measured in standard deviations of the start, so that its learning
-    rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps,
-    `tolerance` a gain that no longer matters, in the units of f, and `max_steps` where to give up.
-    Raises `InputError` for numbers with which nothing can be compared.
+    `optimiser` makes a torch optimiser. Its parameters are measured in standard deviations of the start, so its
+    learning rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps, `tolerance`
+    the largest gain that does not matter, in units of f, and `max_steps` the limit on the number of steps.
+    Raises `InputError` for a batch size below 2, a window or limit below 1, or a tolerance that is not positive.
     """
 
     optimiser: Callable[[list[Tensor]], torch.optim.Optimizer] = ADAM
@@ -54,7 +54,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of (2.3): the loss, the length of its gradient in mu (2.2), and the standard errors over the B draws."""
+    """One step of (2.3): the loss and the norm of its gradient in mu (2.2), with standard errors over the B draws."""
 
     loss: float
     standard_error: float
@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Window:
-    """A window of steps: the loss at its average iterate, and the gain over the average before on the same draws."""
+    """A window of steps: the loss at its average iterate, and the gain over the previous average on the same draws."""
 
     steps: int
     learning_rate: float
@@ -74,27 +74,27 @@ class Window:
     gain_standard_error: float
 
     def gains_more_than(self, amount: float) -> bool:
-        """Whether the gain exceeds `amount` by two standard errors."""
+        """Whether the gain exceeds `amount` by more than two standard errors."""
         return self.gain - 2 * self.gain_standard_error > amount
 
     def within(self, tolerance: float) -> bool:
-        """Whether the gain, be it positive or negative, is within `tolerance` with two standard errors to spare."""
+        """Whether |gain| plus two standard errors is at most `tolerance`."""
         return abs(self.gain) + 2 * self.gain_standard_error <= tolerance
 
 
 @dataclass(frozen=True)
 class History:
-    """Every step and every window, in order, for plotting."""
+    """All steps and all windows in order, for plotting."""
 
     steps: list[Step]
     windows: list[Window]
 
     def settled(self, tolerance: float) -> bool:
-        """The criterion of convergence: see the head of the chapter."""
+        """Whether the search has converged, by the criterion at the top of this module."""
         if len(self.windows) < 2:
             return False
         before, last = self.windows[-2:]
-        # With r = last.gain / before.gain the gains to come add up to last.gain * r / (1 - r).
+        # With r = last.gain / before.gain, the future gains add up to last.gain * r / (1 - r).
         fading = last.gain**2 <= tolerance * (before.gain - last.gain)
         small = before.within(tolerance) and last.within(tolerance)
         return small and last.steps == 2 * before.steps and (fading or not last.gains_more_than(0.0))
@@ -102,7 +102,7 @@ class History:
 
 @dataclass(frozen=True)
 class Minimum(Generic[Family]):
-    """What was found: the average of the last window, how it went, whether it converged, and after how many steps."""
+    """The result of a search: the average of the last window, the history, convergence, and the number of steps."""
 
     distribution: Family
     history: History
@@ -119,12 +119,12 @@ def minimise_expectation(
 ) -> Minimum[Family]:
     """Minimise E_{N(x | mu, Sigma)} f(x) - temperature * H[N(mu, Sigma)] over mu and Sigma (2.1), from `start`.
 
-    `f` maps (B, *event) to (B,), row by row, differentiably. `start` has no batch dimensions; the result is of its
-    type: diagonal covariance from a `Gaussian`, full from a `MultivariateGaussian`. The search runs where the start is
-    N(0, I), mu = mu_0 + L_0 m and L = L_0 diag(e^l) (I + N) with N strictly lower triangular: L is a valid factor
-    whatever (m, l, N), and the start sets the length of a step. Reaching `search.max_steps` is no error: `converged`
-    says. Raises `InputError` where f is not such a function, and where it or its gradient is not finite, naming the
-    step.
+    `f` maps (B, *event) to (B,), each row by itself, and is differentiable. `start` has no batch dimensions, and the
+    result has its type: a `Gaussian` has a diagonal covariance, a `MultivariateGaussian` a full one. The parameters are
+    m, l and a strictly lower triangular N, with mu = mu_0 + L_0 m and L = L_0 diag(e^l) (I + N). So L is a valid factor
+    for all their values, and the start sets the unit of a step. A search that reaches `search.max_steps` returns
+    `converged` = False. Raises `InputError` if f is not such a function, or if f or its gradient is not finite; the
+    message names the step.
 
     >>> f, start = lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,))
     >>> found = minimise_expectation(f, start, torch.Generator().manual_seed(0), 1.0, Search(tolerance=0.01))
@@ -149,7 +149,7 @@ def minimise_expectation(
 
 
 class _Run:
-    """The state of a search: parameters and their optimiser, the last average, the length of a window, the history."""
+    """The state of a search: the parameters, their optimiser, the last average, the window length, the history."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class _Run:
         self.history = History([], [])
 
     def window(self) -> Window:
-        """Take the steps of one window, average its iterates, compare with the average before."""
+        """Take the steps of one window, average its iterates, and compare the average with the previous one."""
         steps = min(self.steps_per_window, self.search.max_steps - len(self.history.steps))
         total = torch.zeros_like(self.averaged_parameters)
         for _ in range(steps):
@@ -181,7 +181,7 @@ class _Run:
         return self.history.windows[-1]
 
     def anneal(self) -> None:
-        """Go on from the average, at half the learning rate."""
+        """Continue from the average with half the learning rate."""
         with torch.no_grad():
             self.parameters.copy_(self.averaged_parameters)
         for group in self.optimiser.param_groups:
@@ -190,7 +190,7 @@ class _Run:
     def _distribution(self, parameters: Tensor) -> Gaussian | MultivariateGaussian:
         """mu = mu_0 + L_0 m, L = L_0 diag(e^l) (I + N): a valid factor for every value of the parameters (2.3)."""
         start, shift = self.start, parameters[0]
-        smallest = math.log(torch.finfo(shift.dtype).tiny) / 2  # e^l stays above zero, also times L_0
+        smallest = math.log(torch.finfo(shift.dtype).tiny) / 2  # keeps e^l, and e^l times L_0, above zero
         scale = parameters[1].clamp(min=smallest).exp()
         if isinstance(start, Gaussian):
             return Gaussian(start.mean + start.scale * shift, start.scale * scale, start.event_dims)
@@ -219,17 +219,17 @@ class _Run:
         if values.shape != x.shape[:1] or not values.requires_grad:
             smooth = "differentiable" if values.requires_grad else "not differentiable"
             raise InputError(
-                f"f gave a tensor of shape {tuple(values.shape)}, {smooth}, for x of shape "
+                f"f returned a tensor of shape {tuple(values.shape)}, {smooth}, for x of shape "
                 f"{tuple(x.shape)}: give one differentiable value per row, shape ({len(x)},)."
             )
         return values.detach(), torch.autograd.grad(values.sum(), x)[0]
 
     @torch.no_grad()
     def _compare(self, before: Gaussian | MultivariateGaussian, steps: int) -> Window:
-        """The loss at the average of this window and at the one before, on a quarter as many draws as it had."""
+        """The loss at this window's average, and the gain over the one `before`, on a quarter of a window's draws."""
         losses, gains = [], []
         for _ in range(max(2, steps // 4)):
-            state = self.generator.get_state()
+            state = self.generator.get_state()  # both averages get the same random numbers
             values_before = self.f(before.rsample(self.generator, (self.search.batch_size,)))
             self.generator.set_state(state)
             losses.append(self.f(self.average.rsample(self.generator, (self.search.batch_size,))))
@@ -244,7 +244,7 @@ def _summary(losses: Tensor, gradients: Tensor) -> Step:
     rows, count = gradients.flatten(1), math.sqrt(len(gradients))
     noise = rows.var(0).sum().sqrt() / count
     moments = torch.stack([losses.mean(), losses.std() / count, rows.mean(0).norm(), noise])
-    return Step(*moments.tolist())  # one wait for the device
+    return Step(*moments.tolist())  # one transfer: the device is waited for once
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -1,9 +1,9 @@
-"""1. Probability: normal densities, diagonal (1.7) and full (1.6), draws from them (1.8), and the linear model (5.5).
+"""1. Probability: diagonal (1.7) and full (1.6) normal densities, sampling (1.8), and the linear Gaussian model (5.5).
 
-The free functions carry the maths, elementwise; the classes say which dimensions are one event and sum term by term, so
-that a scale shared by many examples or dimensions costs no pass over all of them. Everything is in nats.
-Only shapes are checked on construction: looking at values would make a GPU wait on every call. Where values come from a
-user, as in `MultivariateGaussian.from_covariance`, they are checked.
+The free functions compute elementwise. The classes define which dimensions form one event, and sum term by term: a
+scale that many examples or dimensions share is never expanded for its logarithm. All densities are in nats.
+Constructors check shapes but not values, because reading values would make a GPU wait at every call.
+`MultivariateGaussian.from_covariance`, whose values come from a user, checks them as well.
 """
 
 import math
@@ -40,7 +40,7 @@ def normal_kl(
 ) -> Float[Tensor, "..."]:
     """KL(N(mean, scale²) || N(other_mean, other_scale²)), elementwise with broadcasting, in nats.
 
-    It is (4.6) after standardising by the second distribution, and keeps its relative accuracy where the two are close.
+    This is (4.6) after standardising by the second distribution. It stays accurate when the two are close.
     """
     return standard_normal_kl((mean - other_mean) / other_scale, scale / other_scale)
 
@@ -48,8 +48,8 @@ def normal_kl(
 def standard_normal_kl(mean: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]) -> Float[Tensor, "..."]:
     """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, broadcasting, in nats.
 
-    Written in d = scale - 1, as scale² - 1 = d² + 2d: near scale = 1 the subtraction is exact and what is left of the
-    cancellation is d - log scale, so the error is of the order of d times the machine epsilon, not epsilon itself.
+    The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction is exact, and only
+    d - log scale still cancels. So the error is of the order of d times the machine epsilon, not epsilon itself.
 
     >>> standard_normal_kl(torch.tensor(1.0), torch.tensor(1.0))
     tensor(0.5000)
@@ -63,7 +63,7 @@ def _scale_kl(scale: Tensor) -> Tensor:
 
 
 def _sum_event(values: Tensor, event: Sequence[int]) -> Tensor:
-    """The sum over the trailing event dimensions, each counted in full where `values` only broadcasts to it."""
+    """The sum over the trailing event dimensions; a dimension to which `values` only broadcasts counts in full."""
     if not event:
         return values  # sum(dim=()) would sum everything
     batch = values.shape[: max(values.ndim - len(event), 0)]
@@ -72,10 +72,10 @@ def _sum_event(values: Tensor, event: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """N(x | mean, diag(scale²)) (1.7): independent normals, the last `event_dims` dimensions being one event.
+    """N(x | mean, diag(scale²)) (1.7): independent normals; the last `event_dims` dimensions form one event.
 
-    `mean` and `scale` (the standard deviation, > 0, not checked) broadcast against each other; every method counts each
-    dimension of the *broadcast* shape, so a scale of shape (batch, 1, 1, 1) serves images. Raises `InputError` where
+    `mean` and `scale` (the standard deviation, > 0, not checked) broadcast against each other. Every method counts each
+    dimension of the *broadcast* shape, so a scale of shape (batch, 1, 1, 1) works for images. Raises `InputError` if
     the shapes do not broadcast or have fewer than `event_dims` dimensions.
 
     >>> Gaussian(torch.zeros(5, 3, 8, 8), torch.ones(5, 1, 1, 1), event_dims=3).entropy() / (3 * 8 * 8)
@@ -104,7 +104,7 @@ class Gaussian:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "Gaussian":
-        """N(0, I) (4.1) of the given shape, in no memory: both parameters are one number, expanded.
+        """N(0, I) (4.1) of the given shape. Both parameters are one number, expanded, and take no memory.
 
         >>> Gaussian.standard((7, 2)).log_prob(torch.zeros(2)).shape
         torch.Size([7])
@@ -131,45 +131,45 @@ class Gaussian:
         return self.scale.square()
 
     def detach(self) -> "Gaussian":
-        """The same distribution, through which no gradient flows to the parameters."""
+        """The same distribution, without gradients to its parameters."""
         return Gaussian(self.mean.detach(), self.scale.detach(), self.event_dims)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log N(x | mean, diag(scale²)) (1.7) in nats; x broadcasts against (*batch, *event); gives the batch shape."""
+        """log N(x | mean, diag(scale²)) (1.7) in nats, of the batch shape; x broadcasts against (*batch, *event)."""
         standardised = (x - self.mean) / self.scale
         event = standardised.shape[standardised.ndim - self.event_dims :]
         squares, log_scale = _sum_event(standardised.square(), event), _sum_event(self.scale.log(), event)
         return -0.5 * squares - (log_scale + math.prod(event) * LOG_SQRT_TWO_PI)  # Σ of (1.5)
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
-        """log N(x_d | mean_d, scale_d²) (1.5) in nats, elementwise: its sum over the event is `log_prob`."""
+        """log N(x_d | mean_d, scale_d²) (1.5) in nats, elementwise; the sum over an event is `log_prob`."""
         return normal_log_density(x, self.mean, self.scale)
 
     def rsample(self, generator: torch.Generator | None = None, sample_shape: Sequence[int] = ()) -> Tensor:
-        """mean + scale ⊙ eps, eps ~ N(0, I) (1.8), (4.7): shape (*sample_shape, *batch, *event), differentiable.
+        """mean + scale ⊙ eps, eps ~ N(0, I) (1.8), (4.7): differentiable, of shape (*sample_shape, *batch, *event).
 
-        Without a `generator` (which must live on the device of the mean) it draws from torch's global one.
+        `generator` must be on the device of the mean; None means torch's global generator.
         """
         shape = (*sample_shape, *self.shape)
         return self.moved(torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device))
 
     def moved(self, eps: Tensor) -> Tensor:
-        """mean + scale ⊙ eps (1.8), (4.7): a draw where eps ~ N(0, I); eps broadcasts against the mean."""
+        """mean + scale ⊙ eps (1.8), (4.7): a draw if eps ~ N(0, I); eps broadcasts against the mean."""
         return torch.addcmul(self.mean, self.scale, eps)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """mean + scale ⊙ Phi^{-1}(u): each dimension's inverse distribution function, a draw where u ~ U(0, 1)."""
+        """mean + scale ⊙ Phi^{-1}(u), each dimension's inverse distribution function: a draw if u ~ U(0, 1)."""
         return self.mean + self.scale * torch.special.ndtri(u).to(self.mean.dtype)
 
     def entropy(self) -> Tensor:
-        """Σ log scale + ½ D log(2 pi e) in nats, D counting the broadcast event; returns the batch shape."""
+        """Σ log scale + ½ D log(2 pi e) in nats, of the batch shape; D counts the dimensions of the broadcast event."""
         log_scale = _sum_event(self.scale.log(), self.event_shape)
         return (log_scale + math.prod(self.event_shape) * (0.5 + LOG_SQRT_TWO_PI)).expand(self.batch_shape)
 
     def kl(self, other: "Gaussian") -> Tensor:
-        """KL(self || other) in nats, exact; the two broadcast; returns the batch shape.
+        """KL(self || other) in nats, exact, of the batch shape; the two distributions broadcast.
 
-        Raises `InputError` where they disagree on how many dimensions are one event.
+        Raises `InputError` if their `event_dims` differ.
         """
         if self.event_dims != other.event_dims:
             raise InputError(
@@ -182,18 +182,18 @@ class Gaussian:
         return 0.5 * squares + _sum_event(_scale_kl(self.scale / other.scale), event)  # Σ of `normal_kl`
 
     def kl_to_standard(self) -> Tensor:
-        """KL(self || N(0, I)) = ½ Σ (mean² + scale² - 1 - log scale²) (4.6) in nats; returns the batch shape."""
+        """KL(self || N(0, I)) = ½ Σ (mean² + scale² - 1 - log scale²) (4.6) in nats, of the batch shape."""
         event = self.event_shape
         return 0.5 * _sum_event(self.mean.square(), event) + _sum_event(_scale_kl(self.scale), event)  # (4.6)
 
 
 @dataclass(frozen=True, eq=False)
 class MultivariateGaussian:
-    """N(x | mean, L L^T) (1.6), by its Cholesky factor: never an explicit inverse, never a determinant.
+    """N(x | mean, L L^T) (1.6), given by its Cholesky factor L: no explicit inverse, no determinant.
 
-    `mean` (..., d); `cholesky` = L (..., d, d), lower triangular with zeros above and a positive diagonal (values are
-    not checked); the batch dimensions broadcast, so many means may share one factor. From a covariance:
-    `from_covariance`. Raises `InputError` where the shapes do not fit.
+    `mean` is (..., d); `cholesky` = L is (..., d, d), lower triangular with zeros above a positive diagonal (values are
+    not checked). The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a
+    covariance matrix. Raises `InputError` if the shapes do not fit.
     """
 
     mean: Tensor
@@ -212,7 +212,8 @@ class MultivariateGaussian:
     def from_covariance(cls, mean: Tensor, covariance: Tensor) -> "MultivariateGaussian":
         """N(mean, covariance) for mean (..., d) and covariance (..., d, d), symmetric positive definite.
 
-        Raises `InputError` that says which of finite, symmetric and positive definite the covariance is not.
+        Raises `InputError` if the covariance is not finite, not symmetric or not positive definite; the message says
+        which.
 
         >>> MultivariateGaussian.from_covariance(torch.zeros(2), torch.tensor([[4.0, 2.0], [2.0, 2.0]])).cholesky
         tensor([[2., 0.],
@@ -226,13 +227,13 @@ class MultivariateGaussian:
         if asymmetry > 8 * torch.finfo(values.dtype).eps * float(values.abs().max()):
             raise InputError(
                 f"The covariance is not symmetric, mirrored entries differ by up to {asymmetry:.3g}: "
-                "give (C + C^T) / 2 if that is rounding."
+                "give (C + C^T) / 2 if this is rounding error."
             )
         cholesky, failed_at = torch.linalg.cholesky_ex(covariance)
         if bool(failed_at.any()):
             raise InputError(
-                f"The covariance is not positive definite, which shows in its leading {int(failed_at.max())} rows and "
-                "columns: drop linearly dependent dimensions or add a small multiple of the identity."
+                f"The covariance is not positive definite, nor is the block of its first {int(failed_at.max())} rows "
+                "and columns: drop linearly dependent dimensions or add a small multiple of the identity."
             )
         return cls(mean, cholesky)
 
@@ -251,18 +252,18 @@ class MultivariateGaussian:
         return self.cholesky @ self.cholesky.mT
 
     def detach(self) -> "MultivariateGaussian":
-        """The same distribution, through which no gradient flows to the parameters."""
+        """The same distribution, without gradients to its parameters."""
         return MultivariateGaussian(self.mean.detach(), self.cholesky.detach())
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log N(x | mean, L L^T) (1.6) in nats: x (..., d) broadcasts against the batch; returns the batch shape."""
+        """log N(x | mean, L L^T) (1.6) in nats, of the batch shape; x (..., d) broadcasts against the batch."""
         squares = _solve_factor(self.cholesky, x - self.mean).square().sum(-1)
         return -0.5 * squares - (self._half_log_determinant() + self.mean.shape[-1] * LOG_SQRT_TWO_PI)  # (1.6)
 
     def rsample(self, generator: torch.Generator | None = None, sample_shape: Sequence[int] = ()) -> Tensor:
-        """mean + L z, z ~ N(0, I) (1.8): shape (*sample_shape, *batch, d), differentiable.
+        """mean + L z, z ~ N(0, I) (1.8): differentiable, of shape (*sample_shape, *batch, d).
 
-        Without a `generator` (which must live on the device of the mean) it draws from torch's global one.
+        `generator` must be on the device of the mean; None means torch's global generator.
         """
         shape = (*sample_shape, *self.shape)
         z = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
@@ -270,14 +271,14 @@ class MultivariateGaussian:
         return self.mean + _from_rows(rows, z.shape)  # (1.8)
 
     def entropy(self) -> Tensor:
-        """½ log det(2 pi e Sigma) = Σ log L_ii + ½ d log(2 pi e) in nats; returns the batch shape."""
+        """½ log det(2 pi e Sigma) = Σ log L_ii + ½ d log(2 pi e) in nats, of the batch shape."""
         entropy = self._half_log_determinant() + self.mean.shape[-1] * (0.5 + LOG_SQRT_TWO_PI)
         return entropy.expand(self.batch_shape)
 
     def kl(self, other: "MultivariateGaussian") -> Tensor:
-        """KL(self || other) in nats, exact; batches broadcast; returns the batch shape.
+        """KL(self || other) in nats, exact, of the batch shape; the batch dimensions broadcast.
 
-        Standardised by `other`, the mean is m and the factor M: Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½ Σ_{i>j} M_ij².
+        With mean m and factor M after standardising by `other`: Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½ Σ_{i>j} M_ij².
         """
         mean = _solve_factor(other.cholesky, self.mean - other.mean)
         factor = torch.linalg.solve_triangular(other.cholesky, self.cholesky, upper=False)
@@ -285,7 +286,7 @@ class MultivariateGaussian:
         return standard_normal_kl(mean, diagonal).sum(-1) + 0.5 * factor.tril(-1).square().sum((-2, -1))
 
     def marginal(self, indices: Sequence[int]) -> "MultivariateGaussian":
-        """The distribution of x[indices] (1.3), in the order given, which must not repeat (else `InputError`)."""
+        """The distribution of x[indices] (1.3), in the given order; `InputError` for repeated or wrong indices."""
         chosen, rest = self._split(indices)
         return MultivariateGaussian(
             self.mean[..., chosen], self._reordered_factor(chosen + rest)[..., : len(chosen), : len(chosen)]
@@ -294,10 +295,10 @@ class MultivariateGaussian:
     def condition(self, indices: Sequence[int], values: Tensor) -> "MultivariateGaussian":
         """The distribution of the other coordinates, in their order, given x[indices] = values (1.2).
 
-        `values` (..., len(indices)) may carry a batch: the results share one factor. With the known coordinates b
-        first the factor is [[L_bb, 0], [L_ab, L_aa]], so the mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and the
-        factor L_aa: nothing is subtracted, it cannot lose positive definiteness. Raises `InputError` for unusable
-        indices or values whose last dimension does not match them.
+        `values` (..., len(indices)) may have batch dimensions; all results share one factor. With the known coordinates
+        b in front the factor is [[L_bb, 0], [L_ab, L_aa]]. So the mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and
+        the factor is L_aa. No matrices are subtracted, so the result stays positive definite. Raises `InputError` for
+        repeated or wrong indices, and if the last dimension of `values` does not match them.
         """
         known, rest = self._split(indices)
         if values.ndim == 0 or values.shape[-1] != len(known):
@@ -325,8 +326,9 @@ class MultivariateGaussian:
         return chosen, [index for index in range(dimensions) if index not in set(chosen)]
 
     def _reordered_factor(self, order: list[int]) -> Tensor:
-        """The factor of the reordered coordinates: L[order] = R^T Q^T gives Sigma_order = R^T R, nothing squared."""
+        """The factor of the reordered coordinates, without squaring: L[order] = R^T Q^T gives Sigma_order = R^T R."""
         upper = torch.linalg.qr(self.cholesky[..., order, :].mT).R
+        # QR leaves the signs of R's rows open; a Cholesky factor has a positive diagonal
         signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper.dtype)
         return (signs.unsqueeze(-1) * upper).mT
 
@@ -335,8 +337,8 @@ class MultivariateGaussian:
 class LinearGaussian:
     """The linear Gaussian model (5.5): x ~ N(mu, Sigma), y = A x + e, e ~ N(b, Gamma) independent of x.
 
-    `prior` is N(mu, Sigma), `matrix` A (m, d), `noise` N(b, Gamma). The mean of the prior may carry a batch, the
-    matrices may not. Raises `InputError` where the shapes do not fit.
+    `prior` is N(mu, Sigma), `matrix` is A (m, d), and `noise` is N(b, Gamma). The mean of the prior may have batch
+    dimensions, the matrices may not. Raises `InputError` if the shapes do not fit.
 
     >>> two = MultivariateGaussian(torch.zeros(1), torch.eye(1))
     >>> LinearGaussian(two, torch.ones(1, 1), two).posterior(torch.tensor([3.0])).mean
@@ -370,7 +372,7 @@ class LinearGaussian:
         return self.joint().marginal(self._indices_of_y())
 
     def posterior(self, y: Tensor) -> MultivariateGaussian:
-        """The distribution of x given y (..., m), exact (5.5); a batch of y shares one factor."""
+        """The exact distribution of x given y (..., m) (5.5); all examples of a batch of y share one factor."""
         return self.joint().condition(self._indices_of_y(), y)
 
     def _indices_of_y(self) -> range:
@@ -379,7 +381,7 @@ class LinearGaussian:
 
 
 def _broadcast(*shapes: Sequence[int]) -> torch.Size:
-    """What torch.broadcast_shapes says, which is slower and imports hundreds of modules when first called."""
+    """The result of torch.broadcast_shapes, which is slower and imports hundreds of modules at its first call."""
     return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
 
 
@@ -394,7 +396,7 @@ def _check_broadcast(owner: str, name: str, shape: Sequence[int], other_name: st
 
 
 def _as_rows(vectors: Tensor, matrices: Tensor) -> Tensor:
-    """Vectors (*sample, *batch, d) as rows (*batch, samples, d): one product per matrix (*batch, :, :), none copied."""
+    """Vectors (*sample, *batch, d) as rows (*batch, samples, d), so that a product needs no copies of its matrix."""
     shape = _broadcast(vectors.shape[:-1], matrices.shape[:-2])
     sample, batch = shape[: len(shape) - matrices.ndim + 2], shape[len(shape) - matrices.ndim + 2 :]
     rows = vectors.expand(*shape, vectors.shape[-1]).reshape(math.prod(sample), *batch, vectors.shape[-1])
@@ -406,7 +408,7 @@ def _from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _solve_factor(cholesky: Tensor, vectors: Tensor) -> Tensor:
-    """L^{-1} v for vectors (..., d) by triangular solves, the batch dimensions broadcasting."""
+    """L^{-1} v for vectors (..., d) by triangular solves; the batch dimensions broadcast."""
     batch = _broadcast(vectors.shape[:-1], cholesky.shape[:-2])
     rows = torch.linalg.solve_triangular(cholesky.mT, _as_rows(vectors, cholesky), upper=True, left=False)
     return _from_rows(rows, (*batch, vectors.shape[-1]))

@@ -1,8 +1,9 @@
-"""Likelihood: a decoder's output becomes a distribution p(x|z) over x at once (4.2).
+"""Likelihood: turns a decoder's output into a distribution p(x|z) over x (4.2).
 
-Two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution; it owns what
-is learned beside the network (a shared variance, say). A *distribution* scores x, has a mean, and maps uniform noise
-to a sample by its quantile function, so that a sample is a pure function of its noise:
+There are two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution; it
+owns the learned parameters outside the network, such as a shared variance. A *distribution* has a log-density, a mean
+and a quantile function. The quantile function maps uniform noise to a sample, so a sample is a pure function of its
+noise:
 
 | likelihood              | x                               | distribution                                   |
 |-------------------------|---------------------------------|------------------------------------------------|
@@ -11,8 +12,8 @@ to a sample by its quantile function, so that a sample is a pure function of its
 | `DiscretisedLikelihood` | L levels on the grid of [-1, 1] | `DiscretisedGaussian` or `DiscretisedLogistic` |
 | `CategoricalLikelihood` | L levels on the grid of [-1, 1] | `Categorical`                                  |
 
-The grid of L levels is -1 + 2k / (L - 1), k = 0..L-1. Values of x are not checked: looking would make a GPU wait.
-`jensen.vae.missing` makes of any likelihood that of the observed dimensions alone.
+The grid of L levels is -1 + 2k / (L - 1), k = 0..L-1. Values of x are not checked: reading them would make a GPU wait.
+`jensen.vae.missing` restricts any likelihood to the observed dimensions.
 """
 
 import math
@@ -30,14 +31,14 @@ from jensen.errors import InputError
 from jensen.gaussian import LOG_SQRT_TWO_PI, Gaussian
 
 SQRT_HALF = math.sqrt(0.5)
-OUTERMOST = 1e12  # where the outer bins end: as good as infinity for any scale, and no nan in a gradient
+OUTERMOST = 1e12  # outer edge of the outer bins: works like infinity for any scale, without nan in gradients
 
 # ---------------------------------------------------------------------------------------------- distributions
 
 
 @runtime_checkable
 class Observation(Protocol):
-    """A distribution over x; the trailing `event_dims` dimensions are one x, the others are batch."""
+    """A distribution over x; the trailing `event_dims` dimensions form one x, the others are the batch."""
 
     @property
     def mean(self) -> Tensor:
@@ -47,10 +48,10 @@ class Observation(Protocol):
         """log p(x) in nats, shape (*batch); x may lack leading batch dimensions."""
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
-        """log p(x_d) in nats, shape (*batch, *shape): its sum over the dimensions of x is `log_prob`."""
+        """log p(x_d) in nats, shape (*batch, *shape); the sum over the dimensions of x is `log_prob`."""
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The inverse distribution function of each dimension: a sample where u ~ U(0, 1) has the shape of x."""
+        """The inverse distribution function of each dimension: a sample of x if u ~ U(0, 1), u of the shape of x."""
 
 
 def _sum_event(values: Tensor, event_dims: int) -> Tensor:
@@ -88,9 +89,10 @@ class Bernoulli:
 
 @dataclass(frozen=True, eq=False)
 class _Discretised(ABC):
-    """A continuous law of (location, scale) on L levels: a level has the mass of its bin.
+    """A continuous law of given location and scale, discretised to L levels: a level's probability is its bin's mass.
 
-    The bin of x is x ± 1 / (L - 1), the outer bins reach to infinity. Subclasses give the law at location 0, scale 1.
+    The bin of x is x ± 1 / (L - 1); the two outer bins extend to infinity. Subclasses define the standard law, with
+    location 0 and scale 1.
     """
 
     location: Tensor
@@ -99,15 +101,15 @@ class _Discretised(ABC):
     event_dims: int
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Σ_d log of the mass of x_d's bin, in nats; x on the grid (elsewhere the nearest level counts)."""
+        """Σ_d log of the mass of x_d's bin, in nats; x off the grid counts as the nearest level."""
         return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
         """The terms of `log_prob`."""
         last = self.levels - 1
         level = ((x + 1) * (last / 2)).round()
-        # Edges from the level, not from x: the upper edge of a bin is then bit for bit the lower edge of the next.
-        # threshold(a, b, c) is a where a > b, else c, in a fifth of the time of `where`.
+        # The edges are computed from the level and not from x, so that the upper edge of a bin equals the lower edge
+        # of the next one bit for bit. threshold(a, b, c) = (a if a > b else c) takes a fifth of the time of `where`.
         lower = F.threshold((2 * level - 1) / last - 1, -1, -OUTERMOST)
         upper = -F.threshold(1 - (2 * level + 1) / last, -1, -OUTERMOST)
         width = F.threshold(upper - lower, OUTERMOST / 2, 2 / last)
@@ -116,14 +118,14 @@ class _Discretised(ABC):
 
     @property
     def mean(self) -> Tensor:
-        """E of the law clamped to [-1, 1]: E[x] to within half a level, far closer where the scale exceeds a level."""
+        """E of the law clamped to [-1, 1]: E[x] within half a level, and much closer for scales above a level."""
         # clamp(y) = -1 + ∫_{-1}^{1} [y > t] dt, so E clamp(y) = -1 + ∫_{-1}^{1} (1 - F(t)) dt
         above_lowest, above_highest = (self.location + 1) / self.scale, (self.location - 1) / self.scale
         area = self._cdf_integral(above_lowest) - self._cdf_integral(above_highest)
         return (self.scale * area - 1).clamp(-1, 1)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The level nearest to the law's quantile of u."""
+        """The level nearest to the quantile of u under the continuous law."""
         value = self.location + self.scale * self._standard_quantile(u)
         level = ((value.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round()
         return (level * (2 / (self.levels - 1)) - 1).to(self.location.dtype)
@@ -178,25 +180,26 @@ class DiscretisedLogistic(_Discretised):
 def log_normal_interval(
     lower: Float[Tensor, "*#shape"], upper: Float[Tensor, "*#shape"], width: Float[Tensor, "*#shape"]
 ) -> Float[Tensor, "..."]:
-    """log (Phi(upper) - Phi(lower)) in nats, to working precision even far in the tails, and so is its gradient.
+    """log (Phi(upper) - Phi(lower)) in nats; value and gradient are accurate even far in the tails.
 
-    lower < upper; `width` is upper - lower, to its own full precision. By `erfcx`, as the gradient of torch's
-    `log_ndtr` is lost to rounding in the tail. Each branch gets harmless numbers where another one is chosen: nan
-    times zero is nan.
+    Requires lower < upper. `width` is upper - lower, computed without cancellation. The tails use `erfcx`, because
+    rounding destroys the gradient of torch's `log_ndtr` there.
     """
+    # Every branch is computed for all elements, then one is chosen. Elements outside a branch get harmless inputs:
+    # an unchosen nan would still reach the gradient, because nan times zero is nan.
     middle = (lower + upper) / 2
-    balance = (2000 * torch.finfo(width.dtype).eps) ** 0.2  # there the series' error meets the rounding of the rest
+    balance = (2000 * torch.finfo(width.dtype).eps) ** 0.2  # both branches have this error here
     narrow = width * middle.abs().clamp(min=1) < balance
     one_sided = ~narrow & ((lower >= 0) | (upper <= 0))
     two_sided = ~narrow & ~one_sided
-    # Narrow: w phi(m) (1 + w² (m² - 1) / 24 + O(w⁴ m⁴ / 1920)), the midpoint rule and its first correction
+    # Narrow interval: w phi(m) (1 + w² (m² - 1) / 24 + O(w⁴ m⁴ / 1920)), the midpoint rule and its first correction
     squared = torch.where(narrow, middle, 0).square()
     density = width.log() - 0.5 * squared - LOG_SQRT_TWO_PI
     density = density + torch.log1p(torch.where(narrow, width.square() * (squared - 1) / 24, 0))
-    # On both sides of 0: a sum of two positive terms
+    # Interval around 0: a sum of two positive terms
     above, below = torch.where(two_sided, upper, 1), torch.where(two_sided, lower, -1)
     across = torch.log(0.5 * (torch.erf(above * SQRT_HALF) - torch.erf(below * SQRT_HALF)))
-    # On one side: ½ exp(-near²/2) (erfcx(near/√2) - exp(-(far² - near²)/2) erfcx(far/√2)), where far² - near² = 2 |m| w
+    # One side: ½ exp(-near²/2) (erfcx(near/√2) - exp(-(far² - near²)/2) erfcx(far/√2)), where far² - near² = 2 |m| w
     near = torch.where(one_sided, torch.minimum(lower.abs(), upper.abs()), 1)
     far = torch.where(one_sided, torch.maximum(lower.abs(), upper.abs()), 2)
     erfcx_near, erfcx_far = torch.special.erfcx(near * SQRT_HALF), torch.special.erfcx(far * SQRT_HALF)
@@ -252,7 +255,7 @@ class Categorical:
 
 
 def floored_scale(raw: Float[Tensor, "*dims"], floor: float) -> Float[Tensor, "*dims"]:
-    """floor + exp(raw): exp(raw) far above the floor, never below it.
+    """floor + exp(raw): a scale that is about exp(raw) far above the floor, and never below the floor.
 
     The gradient of its logarithm lies between 0 and 1.
 
@@ -263,18 +266,18 @@ def floored_scale(raw: Float[Tensor, "*dims"], floor: float) -> Float[Tensor, "*
 
 
 class AbstractScale(nn.Module, ABC):
-    """Where the scale (standard deviation) of p(x|z) comes from; `outputs` extra decoder channels feed it."""
+    """The source of the scale (standard deviation) of p(x|z); it uses `outputs` extra decoder channels."""
 
     outputs: int
     floor: float
 
     @abstractmethod
     def forward(self, raw: Tensor | None) -> Tensor:
-        """The scale, broadcastable to x; `raw` is the decoder's extra channel, None where `outputs` is 0."""
+        """The scale, broadcastable to x; `raw` is the decoder's extra channel, or None if `outputs` is 0."""
 
 
 class LearnedScale(AbstractScale):
-    """A function of z, one scale per (x, z): floor + exp(the decoder's second channel)."""
+    """A scale that depends on z, one per dimension of x: floor + exp(second channel of the decoder)."""
 
     outputs = 1
 
@@ -288,7 +291,10 @@ class LearnedScale(AbstractScale):
 
 
 class FreeScale(AbstractScale):
-    """Free parameters, `initial` above the floor at first: of shape `shape`, one per dimension; of (), one for all."""
+    """A scale of free parameters: one per dimension if `shape` is that of x, one for all dimensions if it is ().
+
+    The initial scale is `floor` + `initial`.
+    """
 
     outputs = 0
 
@@ -302,7 +308,7 @@ class FreeScale(AbstractScale):
 
 
 class FixedScale(AbstractScale):
-    """A given constant, never learned."""
+    """A constant scale, not learned."""
 
     outputs = 0
 
@@ -328,19 +334,19 @@ class AbstractLikelihood(nn.Module, ABC):
     """Turns decoder output (*batch, outputs, *shape) into a distribution over x (*batch, *shape) (4.2)."""
 
     shape: tuple[int, ...]
-    outputs: int  # how many numbers the decoder must give per dimension of x
+    outputs: int  # decoder outputs per dimension of x
 
     @abstractmethod
     def forward(self, output: Tensor) -> Observation:
-        """p(x|z) from the decoder's output for z."""
+        """p(x|z), given the decoder's output for z."""
 
     def diagnostics(self, output: Tensor) -> dict[str, float]:
-        """Plain numbers worth a line in a report, by name, over the decoder's output for many z."""
+        """Named numbers for the report, computed from the decoder's output for many z."""
         return {}
 
 
 class _ScaledLikelihood(AbstractLikelihood):
-    """What the likelihoods with a location and a scale share: the decoder's first channel is the location."""
+    """Base of the likelihoods with a location and a scale; the decoder's first channel is the location."""
 
     def __init__(self, shape: Sequence[int], scale: AbstractScale) -> None:
         super().__init__()
@@ -363,10 +369,10 @@ class _ScaledLikelihood(AbstractLikelihood):
 
 
 class GaussianLikelihood(_ScaledLikelihood):
-    """p(x|z) = N(x | mean(z), diag scale²), the scale where `scale` says (4.2).
+    """p(x|z) = N(x | mean(z), diag scale²), where the scale comes from `scale` (4.2).
 
-    The scale's floor keeps constant pixels from driving the density to infinity; tie it to the data's resolution
-    (a bin of width w that holds uniform noise has standard deviation w / sqrt(12)).
+    The scale needs a floor, or constant pixels drive the density to infinity. Derive the floor from the data's
+    resolution: uniform noise in a bin of width w has standard deviation w / sqrt(12).
     """
 
     def forward(self, output: Tensor) -> Gaussian:
@@ -374,7 +380,7 @@ class GaussianLikelihood(_ScaledLikelihood):
 
 
 class BernoulliLikelihood(AbstractLikelihood):
-    """p(x|z) = prod_d Bernoulli(x_d | sigmoid(logit_d(z))) on binary data."""
+    """p(x|z) = prod_d Bernoulli(x_d | sigmoid(logit_d(z))), for binary data."""
 
     outputs = 1
 
@@ -387,7 +393,7 @@ class BernoulliLikelihood(AbstractLikelihood):
 
 
 class DiscretisedLikelihood(_ScaledLikelihood):
-    """The mass that a law (`DiscretisedGaussian` or `DiscretisedLogistic`) gives to each of L levels: true bits/dim."""
+    """p(x|z) on L levels by `law`, a discretised Gaussian or logistic distribution: bounds are true bits/dim."""
 
     def __init__(
         self,
@@ -398,7 +404,9 @@ class DiscretisedLikelihood(_ScaledLikelihood):
     ) -> None:
         super().__init__(shape, scale)
         if not 2 <= levels <= 2**16:
-            raise InputError(f"discretised likelihood over {levels} levels: expected 2 to 65536; use a Gaussian one")
+            raise InputError(
+                f"discretised likelihood over {levels} levels: expected 2 to 65536; use a Gaussian likelihood"
+            )
         self.levels, self.law = levels, law
 
     def forward(self, output: Tensor) -> DiscretisedGaussian | DiscretisedLogistic:
@@ -406,7 +414,7 @@ class DiscretisedLikelihood(_ScaledLikelihood):
 
 
 class CategoricalLikelihood(AbstractLikelihood):
-    """One free probability per level and dimension; needs no order among the levels."""
+    """A free probability for every level and dimension; the levels need no order."""
 
     def __init__(self, shape: Sequence[int], levels: int) -> None:
         super().__init__()

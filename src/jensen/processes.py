@@ -1,7 +1,7 @@
-"""Several processes at one task: which one this is, what is its share, what all of them know afterwards.
+"""Several processes at work on one task: their ranks, their shares of the work, and the exchange of results.
 
-torchrun and `accelerate launch` start them, PyTorch connects them. Where there is one process, nothing here waits,
-copies or imports torch. What crosses the network are tensors, as safetensors: nothing is unpickled.
+torchrun or `accelerate launch` starts the processes, and PyTorch connects them. With a single process, nothing here
+waits, copies or imports torch. Only tensors in the safetensors format cross the network: nothing is unpickled.
 """
 
 import os
@@ -22,40 +22,42 @@ Value = TypeVar("Value")
 Columns = Mapping[str, "Tensor"]
 
 MAIN = 0
-PATIENCE = timedelta(hours=2)  # for what the main process does alone, too; one that dies is noticed at once
+# Time limit of every wait. It must cover what the main process does alone; a process that dies is noticed at once
+PATIENCE = timedelta(hours=2)
 _alone = ContextVar("alone", default=False)
 
 
 class OtherProcessError(InputError):
-    """What one process was refused, for all the others to stop as well; that one says so."""
+    """Another process failed, so this one stops as well. The failed process reports the error itself."""
 
 
 # ---------------------------------------------------------------------------------------------- who this is
 
 
 def join() -> None:
-    """Connect with the processes that were started with this one; nothing where there are none, or where it is done."""
+    """Connect with the other processes of this launch; do nothing if there are none or the connection exists."""
     if not _several():
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported: each process would warn
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it on import; without it each process warns
     import torch
     from torch import distributed
 
     if distributed.is_initialized():
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would take all cores; recipes say how many threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Accelerate would use all cores; the recipe sets the threads
     backend = "gloo"
-    if torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE") or 1):  # one for each
+    if torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE") or 1):  # a GPU per process
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK") or 0))
         backend = "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, timeout=PATIENCE)
 
 
 def leave(status: int) -> None:
-    """End this program with `status`, at once, where there are several processes; alone, do nothing.
+    """Exit the program at once with `status` if there are several processes; do nothing for a single process.
 
-    PyTorch's threads that carry messages must not meet an interpreter that is being taken down: it ends a thread that
-    asks for it, for which C++ aborts the process, now and then, after all went well (pytorch/pytorch#179291, #190489).
+    A normal exit is unsafe while PyTorch's communication threads run. An interpreter that shuts down ends every thread
+    that asks for its lock, and then C++ sometimes aborts the process although all work succeeded
+    (pytorch/pytorch#179291, #190489).
     """
     if count() == 1:
         return
@@ -63,14 +65,14 @@ def leave(status: int) -> None:
         from torch import distributed
 
         distributed.destroy_process_group()
-    with suppress(OSError):  # a reader that has gone
+    with suppress(OSError):  # the reader of a pipe may have gone
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes; 1 inside `on_main`."""
     if not _several() or _alone.get():
         return 1
     from torch import distributed
@@ -79,7 +81,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The number of this process, counted from 0."""
     if count() == 1:
         return MAIN
     from torch import distributed
@@ -88,17 +90,17 @@ def rank() -> int:
 
 
 def on_this_machine() -> int:
-    """How many of them share this one's machine."""
+    """The number of processes on this machine."""
     return min(count(), int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and speaks; also before it has joined the others."""
+    """Whether this process writes the files and prints the messages; valid before `join`, too."""
     return not _several() or int(os.environ["RANK"]) == MAIN
 
 
 def _several() -> bool:
-    """Whether torchrun or `accelerate launch` started more than one."""
+    """Whether torchrun or `accelerate launch` started more than one process."""
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
@@ -106,18 +108,18 @@ def _several() -> bool:
 
 
 def own_rows(size: int) -> slice:
-    """The rows of a batch of `size` that are this process's: the rank-th of equal parts."""
+    """This process's rows of a batch of `size` examples: the rank-th of `count()` equal parts."""
     part = size // count()
     return slice(rank() * part, (rank() + 1) * part)
 
 
 def share(parts: Sequence[Part]) -> Sequence[Part]:
-    """Every count-th of `parts`, from the rank-th on: what this process works on before `gathered`."""
+    """This process's share of `parts`: every count-th one, beginning with the rank-th. `gathered` collects results."""
     return parts[rank() :: count()]
 
 
 def gathered(mine: Sequence[Columns]) -> list[Columns]:
-    """What all processes made of their `share`, in the order of the parts; tensors of others come to the CPU."""
+    """The results of all processes for their `share`, in the order of the parts; others' tensors are on the CPU."""
     if count() == 1:
         return list(mine)
     from safetensors.torch import load, save
@@ -129,31 +131,31 @@ def gathered(mine: Sequence[Columns]) -> list[Columns]:
     }
     found: dict[int, dict[str, Tensor]] = {}
     for owner, content in enumerate(_exchanged(save(flat))):
-        for key, tensor in sorted(load(content).items(), key=lambda item: item[0]):  # safetensors keeps no order
+        for key, tensor in sorted(load(content).items(), key=lambda item: item[0]):  # safetensors loses the order
             place, _, name = key.split("/", 2)
             found.setdefault(int(place) * count() + owner, {})[name] = tensor
     return [found[place] for place in sorted(found)]
 
 
 def _exchanged(content: bytes) -> list[bytes]:
-    """What each process gives, by rank."""
+    """The `content` of every process, in the order of their ranks."""
     import torch
     from torch import distributed
 
     sizes = [torch.empty(1, dtype=torch.int64) for _ in range(count())]
     distributed.all_gather(sizes, torch.tensor([len(content)]))
     longest = max(int(size) for size in sizes)
-    padded = torch.frombuffer(bytearray(content.ljust(longest + 1)), dtype=torch.uint8)  # never of no bytes at all
+    padded = torch.frombuffer(bytearray(content.ljust(longest + 1)), dtype=torch.uint8)  # frombuffer refuses 0 bytes
     found = [torch.empty_like(padded) for _ in sizes]
     distributed.all_gather(found, padded)
     return [values.numpy().tobytes()[: int(size)] for values, size in zip(found, sizes, strict=True)]
 
 
-# ---------------------------------------------------------------------------------------------- what they agree on
+# ---------------------------------------------------------------------------------------------- agreement
 
 
 def anywhere(flag: bool) -> bool:
-    """Whether it is true in any process."""
+    """Whether `flag` is true in any process."""
     if count() == 1:
         return flag
     import torch
@@ -166,9 +168,10 @@ def anywhere(flag: bool) -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Within, each process works by itself; what one of them refuses, or cannot write, ends all of them.
+    """Run the block in each process independently; an `InputError` or `OSError` in one of them stops all of them.
 
-    They wait for each other at the end. The first that failed raises its own error, the others `OtherProcessError`.
+    The processes wait for each other at the end of the block. The failed process of lowest rank raises its own error,
+    all others raise `OtherProcessError`.
     """
     if count() == 1:
         yield
@@ -178,8 +181,8 @@ def together() -> Iterator[None]:
         yield
     except (InputError, OSError) as found:
         error = found
-    told = b"" if error is None or isinstance(error, OtherProcessError) else str(error).encode() or b"failed"
-    complaints = _exchanged(told)
+    complaint = b"" if error is None or isinstance(error, OtherProcessError) else str(error).encode() or b"failed"
+    complaints = _exchanged(complaint)
     first = next((number for number, text in enumerate(complaints) if text), None)
     if first is not None:
         if error is not None and first == rank():
@@ -190,7 +193,7 @@ def together() -> Iterator[None]:
 
 
 def on_main(action: Callable[[], Value]) -> Value | None:
-    """What `action` gives in the main process, where it has no company; the others wait and get None."""
+    """Run `action` in the main process, as if it were the only one, and return its result; the others wait for None."""
     with together():
         if rank() != MAIN:
             return None
@@ -202,7 +205,7 @@ def on_main(action: Callable[[], Value]) -> Value | None:
 
 
 def says_another_ended(error: BaseException) -> bool:
-    """Whether it is what PyTorch raises where it waited for a process that is no more."""
+    """Whether `error` is the one that PyTorch raises when it waits for a process that has ended."""
     if count() == 1:
         return False
     from torch import distributed
@@ -211,24 +214,24 @@ def says_another_ended(error: BaseException) -> bool:
 
 
 def agree(what: str, value: str) -> None:
-    """Raises `InputError` unless all processes have the same value, as they have where they read the same files."""
+    """Raise `InputError` unless all processes have the same `value`; it differs if they read different files."""
     if count() == 1:
         return
     with together():
         found = [text.decode() for text in _exchanged(value.encode())]
         if len(set(found)) > 1:
             shown = ", ".join(dict.fromkeys(found))
-            raise InputError(f"{what} differ between processes ({shown}); let all machines see the same files")
+            raise InputError(f"{what} differ between processes ({shown}); give all machines the same files")
 
 
 # ---------------------------------------------------------------------------------------------- sharded tensors
 
 
 def shard(model: "nn.Module", device: str, within: int) -> None:
-    """Spread the weights over each `within` processes, each block of the model by itself (FSDP2); alone, do nothing.
+    """Spread the weights over groups of `within` processes, block by block (FSDP2); do nothing for a single process.
 
-    The blocks are what is in a `ModuleList`. Raises `InputError` for a weight that is a single number, and where the
-    processes are no multiple of `within`.
+    A block is an element of a `ModuleList`. Raises `InputError` for a weight that is a single number, and if the number
+    of processes is not a multiple of `within`.
     """
     if count() == 1:
         return
@@ -239,22 +242,24 @@ def shard(model: "nn.Module", device: str, within: int) -> None:
     with together():
         for name, parameter in model.named_parameters():
             if not parameter.ndim:
-                raise InputError(f"sharding: the weight {name} is a single number, which has no parts; choose none")
+                raise InputError(
+                    f"sharding: the weight {name} is a single number, which cannot be split; choose sharding none"
+                )
         if count() % within:
-            raise InputError(f"sharding hybrid: {count()} processes, {within} here; start as many on every machine")
+            raise InputError(f"sharding hybrid: {count()} processes, {within} here; start {within} on every machine")
     if within == count():
         mesh = init_device_mesh(device, (within,))
-    else:  # the same on every machine, spread over its processes
+    else:  # hybrid: every machine holds all weights, spread over its processes
         mesh = init_device_mesh(device, (count() // within, within), mesh_dim_names=("machine", "process"))
     blocks = [child for module in model.modules() if isinstance(module, nn.ModuleList) for child in module]
-    for block in reversed(blocks):
+    for block in reversed(blocks):  # FSDP2 wants inner modules before the modules that contain them
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
 @contextmanager
 def unsharded(model: "nn.Module") -> Iterator[None]:
-    """Within, every process holds all weights, so that each may compute what it likes; then only its own part again."""
+    """Inside the block, every process holds all weights and may compute independently; afterwards only its own part."""
     if count() == 1:
         yield
         return
@@ -269,11 +274,11 @@ def unsharded(model: "nn.Module") -> Iterator[None]:
     finally:
         for unit in units:
             unit.reshard()
-            unit.set_reshard_after_forward(unit is not model, recurse=False)
+            unit.set_reshard_after_forward(unit is not model, recurse=False)  # FSDP2's default
 
 
 def whole(tensor: "Tensor") -> "Tensor":
-    """All of a tensor of which each process may hold a part; all processes ask for it together."""
+    """The full tensor, where each process may hold only a part; all processes must call this together."""
     if count() == 1:
         return tensor
     from torch.distributed.tensor import DTensor
@@ -282,7 +287,7 @@ def whole(tensor: "Tensor") -> "Tensor":
 
 
 def own_part(tensor: "Tensor", like: "Tensor") -> "Tensor":
-    """Of a tensor that every process holds the part that is this one's, if `like` is spread over them."""
+    """This process's part of a full `tensor` if `like` is spread over the processes, else the tensor itself."""
     if count() == 1:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -293,7 +298,7 @@ def own_part(tensor: "Tensor", like: "Tensor") -> "Tensor":
 
 
 def stored(tensor: "Tensor") -> "Tensor":
-    """What this process holds of a tensor, in place."""
+    """The part of a tensor that this process holds, without a copy."""
     if count() == 1:
         return tensor
     from torch.distributed.tensor import DTensor

@@ -1,4 +1,4 @@
-"""How far the work has come, on standard error: a bar on a terminal, now and then a plain line elsewhere."""
+"""Progress of long work, on standard error: a bar on a terminal, an occasional plain line elsewhere."""
 
 import math
 import sys
@@ -12,15 +12,15 @@ from jensen.processes import is_main
 
 Item = TypeVar("Item")
 
-QUIET_SECONDS = 2.0  # work that is over before then shows nothing
-REDRAW_SECONDS = 0.1  # between two states of the bar
-LINE_SECONDS = 30.0  # between two lines where there is no terminal
+QUIET_SECONDS = 2.0  # shorter work shows nothing
+REDRAW_SECONDS = 0.1  # between two redraws of the bar
+LINE_SECONDS = 30.0  # between two plain lines
 
 
 def track(iterable: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """The items of `iterable`, one by one, with a progress bar on standard error while they are worked through.
+    """Yield the items of `iterable` and show a progress bar on standard error meanwhile.
 
-    `total` is the number of items where `iterable` cannot tell it. Nothing is shown during the first two seconds.
+    `total` is the number of items, for an `iterable` without a length. Nothing is shown during the first two seconds.
 
     >>> sum(track(range(5), "adding"))
     10
@@ -34,12 +34,12 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None) 
 
 
 class Progress:
-    """A report of work that counts itself: `update(done, text)` says how much is done, and more worth reading.
+    """A display of progress: the caller reports by `update(done, text)` how much is done, and any text beside it.
 
-    On a terminal it is a bar that goes away at the end; elsewhere a plain line every 30 seconds and one at the end.
-    Either begins after two seconds. `start` is how much was done before (a resumed run) and does not count for the
-    rate. It draws only inside `update`, never from a thread, so a report within a report takes its place until it ends.
-    Of several processes only the main one reports.
+    On a terminal the display is a bar, which disappears at the end. Elsewhere it is a plain line every 30 seconds and
+    one at the end. Both begin after two seconds. `start` is the work done by earlier sessions (a resumed run); the rate
+    ignores it. The display is drawn only inside `update`, never from a thread, so a display inside another one replaces
+    it until it ends. Of several processes, only the main one shows progress.
 
     >>> with Progress("training", total=1000, start=400) as progress:
     ...     for step in range(400, 1000):
@@ -72,7 +72,7 @@ class Progress:
             self._print_line()
 
     def update(self, done: int, text: str = "") -> None:
-        """Report that `done` items of the total are done; `text` stands beside it until the next update."""
+        """Report that `done` items of the total are done; `text` is shown beside them until the next update."""
         self._done, self._text = done, text
         now = self._clock()
         if now < self._next_report:
@@ -85,7 +85,7 @@ class Progress:
             self._next_report = now + LINE_SECONDS
 
     def _state(self) -> str:
-        """Done and total, rate, time so far, time left and text: what bar and line both say."""
+        """The content of bar and line: done and total, rate, elapsed time, remaining time and text."""
         elapsed = self._clock() - self._began
         rate = (self._done - self._start) / elapsed
         parts = [f"{self._done}/{self._total}" if self._total is not None else f"{self._done}"]
@@ -114,7 +114,7 @@ def _clock_time(seconds: float) -> str:
 
 
 def _new_bar() -> Any:
-    """A bar on standard error that draws when told to, and lets what is printed meanwhile scroll by above it."""
+    """A bar on standard error that is drawn only on request; other output scrolls past above it."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -126,5 +126,5 @@ def _new_bar() -> Any:
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # a pipe keeps its data
+        redirect_stdout=sys.stdout.isatty(),  # a pipe must receive its data unchanged
     )

@@ -1,4 +1,4 @@
-"""Randomness is an argument: every random number is a pure function of a seed and of what it is for."""
+"""Randomness is an argument: every random number is a pure function of a seed and of its purpose."""
 
 import hashlib
 import struct
@@ -13,7 +13,7 @@ from jensen.errors import InputError
 
 
 class Stream(IntEnum):
-    """What a random number is for; streams of the same seed are independent."""
+    """The purpose of a random number. Streams of the same seed are independent."""
 
     INITIALISATION = 0
     ORDER = 1
@@ -28,33 +28,34 @@ class Stream(IntEnum):
 
 
 def derived_seed(seed: int, *path: int) -> int:
-    """A 63-bit seed, a hash (BLAKE2b) of `seed` and `path`, which are integers from 0 to 2**64 - 1.
+    """A 63-bit seed: the BLAKE2b hash of `seed` and `path`, all of them integers from 0 to 2**64 - 1.
 
-    Every element counts, zeros and the length included, so that neighbouring seeds and paths give unrelated streams.
-    Raises `InputError` for an integer out of that range.
+    The hash covers every element, zeros included, and the length of the path. So neighbouring seeds and paths give
+    unrelated streams. Raises `InputError` for an integer outside the range.
     """
     try:
         words = struct.pack(f"<{1 + len(path)}Q", seed, *path)
     except struct.error:
         raise InputError(f"seed {(seed, *path)}: expected integers from 0 to 2**64 - 1; choose another seed") from None
+    # 63 bits fit into torch's int64, with which `content_uniforms` computes
     return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator on `device` whose stream is a pure function of (seed, path).
 
-    On a CPU, torch keeps 32 bits of a seed: of n such streams about n² / 2**33 pairs coincide. For one stream per
-    example, where that would show, there are `normal_per_example` and `uniform_per_example`.
+    On a CPU, torch uses only 32 bits of a seed, so among n such streams about n² / 2**33 pairs coincide. A stream for
+    every example needs more: use `normal_per_example` or `uniform_per_example`.
     """
     return torch.Generator(device=device).manual_seed(derived_seed(seed, *path))
 
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """What a generator draws for a batch of examples, or for some of its rows: the same for a row, whichever are asked.
+    """Random draws for a batch of examples, or for some of its rows; a row's numbers do not depend on that choice.
 
-    Every draw is made for the whole batch, of `count` rows where `rows` are some of them, and cut. So a batch that goes
-    through a network in parts, or on several processes, sees what it would see in one piece.
+    Every draw covers the whole batch and is then cut to `rows`, a slice of the batch's `count` rows (None: all rows).
+    So a batch gets the same noise in one piece, in parts, and on several processes.
     """
 
     generator: torch.Generator
@@ -62,7 +63,10 @@ class Noise:
     count: int | None = None
 
     def part(self, rows: slice, count: int) -> "Noise":
-        """The same for `rows` of the `count` that this is for, from where the generator is now; leaves it there."""
+        """The noise for the slice `rows` of this object's `count` rows, from the generator's present state.
+
+        The generator of this object does not advance, so all parts of a batch start from the same state.
+        """
         source = torch.Generator(self.device)
         source.set_state(self.generator.get_state())
         if self.rows is None:
@@ -71,26 +75,26 @@ class Noise:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are drawn."""
+        """The device on which the numbers are drawn."""
         return self.generator.device
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype | None = None, *, dim: int = 0) -> Tensor:
-        """Standard normal numbers of a shape whose dimension `dim` is the rows."""
+        """Standard normal numbers of the given shape, whose dimension `dim` counts the rows."""
         drawn = torch.randn(self._whole(shape, dim), generator=self.generator, dtype=dtype, device=self.device)
         return self._cut(drawn, dim)
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-        """Uniform numbers in [0, 1) of a shape that begins with the rows."""
+        """Uniform numbers in [0, 1) of the given shape, whose first dimension counts the rows."""
         drawn = torch.rand(self._whole(shape), generator=self.generator, dtype=dtype, device=self.device)
         return self._cut(drawn)
 
     def below(self, high: int, shape: Sequence[int]) -> Tensor:
-        """Uniform whole numbers 0..high-1, float32, of a shape that begins with the rows."""
+        """Uniform integers 0..high-1, as float32, of the given shape, whose first dimension counts the rows."""
         drawn = torch.empty(self._whole(shape), device=self.device).random_(0, high, generator=self.generator)
         return self._cut(drawn)
 
     def evenly_spaced(self, rows: int) -> Tensor:
-        """(u + row) / count for each of the `rows` rows, float64, one uniform u for the batch."""
+        """(u + row) / count for each of the `rows` rows, in float64; the whole batch shares one uniform u."""
         offset = torch.rand((), generator=self.generator, dtype=torch.float64, device=self.device)
         count = rows if self.count is None else self.count
         return self._cut((offset + torch.arange(count, dtype=torch.float64, device=self.device)) / count)
@@ -110,7 +114,7 @@ class Noise:
 def normal_per_example(seed: int, indices: Sequence[int], shape: Sequence[int], *path: int) -> Tensor:
     """Standard normal noise of shape (len(indices), *shape), on the CPU.
 
-    Row i depends on (seed, indices[i], path) alone, so that sample i is the same alone and in any batch.
+    Row i depends only on (seed, indices[i], path), so sample i is the same in every batch.
     """
     out = torch.empty(len(indices), *shape)
     for row, source in zip(out, _generator_per_example(seed, indices, path), strict=True):
@@ -119,19 +123,20 @@ def normal_per_example(seed: int, indices: Sequence[int], shape: Sequence[int], 
 
 
 def uniform_per_example(seed: int, indices: Sequence[int], shape: Sequence[int], *path: int) -> Tensor:
-    """Uniform noise in the open interval (0, 1), float64, otherwise like `normal_per_example`."""
+    """Uniform noise in the open interval (0, 1), in float64; otherwise like `normal_per_example`."""
     out = torch.empty(len(indices), *shape, dtype=torch.float64)
     for row, source in zip(out, _generator_per_example(seed, indices, path), strict=True):
         torch.rand(tuple(shape), generator=source, out=row)
-    return out.clamp_(min=2.0**-54)  # torch draws from [0, 1)
+    return out.clamp_(min=2.0**-54)  # torch draws from [0, 1), and the quantile of 0 is infinite
 
 
 def _generator_per_example(seed: int, indices: Sequence[int], path: tuple[int, ...]) -> Iterator[torch.Generator]:
-    """One CPU generator per example, different for any two indices below 2**32."""
+    """Yield one CPU generator per example; any two indices below 2**32 get different streams."""
     key, source = derived_seed(seed, Stream.SAMPLE, *path), torch.Generator()
     for index in indices:
-        # Of the seed 32 bits count. An odd factor makes index -> seed one-to-one on them: no two examples share noise,
-        # which of 100 000 hashed seeds one pair would; 2**32 divided by the golden ratio sets neighbours far apart.
+        # torch uses 32 bits of the seed. An odd factor maps indices to seeds one-to-one modulo 2**32, so no two
+        # examples share noise; of 100,000 hashed seeds, about one pair would coincide. This factor, 2**32 divided by
+        # the golden ratio, puts the seeds of neighbouring indices far apart.
         yield source.manual_seed((key + index * 0x9E3779B1) % 2**32)
 
 
@@ -139,10 +144,11 @@ def _generator_per_example(seed: int, indices: Sequence[int], path: tuple[int, .
 
 
 def content_uniforms(raw: Tensor, seed: int) -> Tensor:
-    """Uniforms in [0, 1), float32 of the shape of raw: row i is a pure function of (seed, raw[i]), on every device.
+    """Uniform numbers in [0, 1), float32, of the shape of `raw`: row i is a pure function of (seed, raw[i]).
 
-    A key for each example, its numbers weighted by odd random words and summed; then splitmix64 (Steele, Lea and Flood
-    2014) of key and position, the top 24 bits. Integers wrap around at 64 bits throughout.
+    The result is the same on every device. Each example gets a key: the sum of its numbers, weighted by odd random
+    words. Splitmix64 (Steele, Lea and Flood 2014) hashes key and position; the top 24 bits are the uniform number. All
+    integer arithmetic wraps around at 64 bits.
     """
     flat = raw.flatten(1)
     content = (flat.view(torch.int32) if flat.dtype == torch.float32 else flat).to(torch.int64)
@@ -162,7 +168,7 @@ _MIX = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
 def _shifted(words: Tensor, bits: int) -> Tensor:
-    """A logical shift to the right, which torch lacks for signed words."""
+    """A logical right shift. torch's `>>` is arithmetic: it copies the sign bit."""
     return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 

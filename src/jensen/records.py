@@ -1,4 +1,4 @@
-"""Records: files that are written whole or not at all, and read back as typed values; nothing is unpickled."""
+"""Records: files that are written whole or not at all and read back as typed values. Nothing is unpickled."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 class Value(BaseModel):
-    """A frozen value that is JSON both ways: what every record is made of."""
+    """A frozen value that converts to JSON and back: the base class of every record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
@@ -28,9 +28,9 @@ class Value(BaseModel):
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename; where that fails nothing is left.
+    """Write a file whole or not at all: temporary name, flush to disk, rename. A failure leaves no file behind.
 
-    The `OSError` names the file also where the system does not, as of a full disk.
+    Every `OSError` names the file, even where the system's own does not (a full disk).
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -48,13 +48,13 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_record(path: Path, record: BaseModel) -> Path:
-    """Write a record as JSON; gives its path."""
+    """Write a record as JSON and return its path."""
     write_file(path, record.model_dump_json(indent=1).encode())
     return path
 
 
 def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", *, compressed: bool = False) -> Path:
-    """Write arrays as an .npz, into a folder that is made where there is none; gives its path."""
+    """Write arrays as an .npz file, create its folder if necessary, and return its path."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -79,7 +79,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def read_record(path: Path, kind: type[Record], again: str) -> Record | None:
-    """The record in a file of a run's folder, None where there is none; `InputError`, ending in `again`, if damaged."""
+    """The record in a file of a run's folder, or None if there is no such file.
+
+    Raises `InputError` for a damaged file; its message ends with the advice `again`.
+    """
     if not path.exists():
         return None
     try:
@@ -92,7 +95,7 @@ def read_record(path: Path, kind: type[Record], again: str) -> Record | None:
 
 
 def refuse_existing_file(out: Path, *endings: str) -> None:
-    """Raises `InputError` for `--out` that has none of the endings, where there are any, or that exists already."""
+    """Raise `InputError` if the file of `--out` exists, or has none of the `endings` (if any are given)."""
     if endings and out.suffix not in endings:
         raise InputError(f"--out {out}: expected {' or '.join(endings)}; change its ending")
     if out.is_dir():
@@ -102,7 +105,7 @@ def refuse_existing_file(out: Path, *endings: str) -> None:
 
 
 def refuse_filled_folder(out: Path) -> None:
-    """Raises `InputError` for `--out` that is neither new nor an empty folder."""
+    """Raise `InputError` unless `--out` is a new path or an empty folder."""
     taken = any(out.iterdir()) if out.is_dir() else out.exists() or out.is_symlink()
     if taken:
         raise InputError(f"--out {out} is not an empty folder; give a new one")

@@ -1,10 +1,10 @@
-"""The file: magic bytes, a header, the stack's words, and a checksum of it all. Nothing is unpickled.
+"""The compressed file: magic bytes, a header, the stack's words, and a checksum. Nothing is unpickled.
 
 8 bytes    JENSENCL                      (codelength)
 4 bytes    the length of the header, little-endian
 header     JSON, deflated: `Header`
-payload    the stack's 32-bit words, little-endian, the bottom first
-16 bytes   BLAKE2b of everything before
+payload    the stack's 32-bit words, little-endian, from the bottom up
+16 bytes   BLAKE2b of all preceding bytes
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from jensen.errors import InputError
 
 MAGIC = b"JENSENCL"
 FORMAT = 1
-DIGEST = 16  # bytes
-LARGEST_HEADER = 1 << 24  # bytes, inflated
+DIGEST = 16  # bytes of a checksum
+LARGEST_HEADER = 1 << 24  # bytes after decompression; a hostile file could inflate without limit
 
 
 class Machine(BaseModel):
-    """What a network's outputs depend on, to the last bit, beside the model and the batch."""
+    """The environment. To the last bit, a network's outputs depend on it besides the model and the batch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class Machine(BaseModel):
 
     @classmethod
     def here(cls, device: torch.device) -> "Machine":
-        """This machine, with as many threads as are set now."""
+        """This machine, with torch's current number of threads."""
         processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         if device.type == "cuda":
             processor = torch.cuda.get_device_name(device)
@@ -54,21 +54,21 @@ class Machine(BaseModel):
 
 
 class Header(BaseModel):
-    """What decompression has to know, and the sum that it is checked by. Labels are not kept."""
+    """The information that decompression needs, including checksums of model and data. Labels are not stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     format: int = FORMAT
     shape: tuple[int, ...]
-    """Of one example."""
+    """Shape of one example."""
     dtype: Literal["uint8", "uint16", "float32"]
-    """Of the raw data."""
+    """Data type of the raw data."""
     count: int
-    """Of all examples, as many as in the batches."""
+    """Number of examples, in all batches together."""
     batches: tuple[tuple[int, int], ...]
-    """(size, how many in a row) of the batches that went through the network together."""
+    """The batches in their order, as (size, number of consecutive batches of that size)."""
     steps: int | None
-    """Of the chain; None where there is none."""
+    """Steps of the diffusion model's chain; None for other models."""
     model: str
     """BLAKE2b of the weights and settings."""
     data: str
@@ -78,17 +78,17 @@ class Header(BaseModel):
     @model_validator(mode="after")
     def _batches_hold_all(self) -> Self:
         if any(min(pair) < 1 for pair in self.batches) or sum(math.prod(pair) for pair in self.batches) != self.count:
-            raise ValueError("batches that are not of `count` examples")
+            raise ValueError("the batches do not add up to `count` examples")
         return self
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Of all batches, one by one."""
+        """The size of every batch."""
         return tuple(size for size, repeated in self.batches for _ in range(repeated))
 
 
 def runs(sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Sizes as (size, how many in a row).
+    """Sizes as (size, number of consecutive repetitions).
 
     >>> runs((1, 1, 3, 3, 3, 2))
     ((1, 2), (3, 3), (2, 1))
@@ -101,25 +101,25 @@ def runs(sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def pack(header: Header, words: npt.NDArray[np.uint32]) -> bytes:
-    """The file's bytes."""
+    """The bytes of the compressed file."""
     described = zlib.compress(header.model_dump_json().encode(), 9)
     body = MAGIC + struct.pack("<I", len(described)) + described + words.astype("<u4").tobytes()
     return body + _digest(body)
 
 
 def unpack(content: bytes, name: str) -> tuple[Header, npt.NDArray[np.uint32]]:
-    """Header and words of a file's bytes; `InputError` where these are no such file, or not all or not as written."""
+    """Header and words from the bytes of a file; `InputError` if it is of another kind, truncated or altered."""
     if content[: len(MAGIC)] != MAGIC:
-        raise InputError(f"{name} is not a file of jensen compress: it begins otherwise; give one that is")
-    body, told = content[:-DIGEST], content[-DIGEST:]
-    if len(body) < len(MAGIC) + 4 or _digest(body) != told:
+        raise InputError(f"{name} is not a file made by jensen compress: it has another beginning; give such a file")
+    body, checksum = content[:-DIGEST], content[-DIGEST:]
+    if len(body) < len(MAGIC) + 4 or _digest(body) != checksum:
         raise InputError(f"{name} is truncated or altered: its checksum does not match; fetch it again")
     start = len(MAGIC) + 4
     end = start + struct.unpack("<I", body[start - 4 : start])[0]
     try:
         header = Header.model_validate_json(zlib.decompressobj().decompress(body[start:end], LARGEST_HEADER))
         words = np.frombuffer(body[end:], "<u4").astype(np.uint32)
-    except (zlib.error, ValueError) as error:  # pydantic's among them, and words cut in two
+    except (zlib.error, ValueError) as error:  # ValueError: pydantic's, and an incomplete last word
         raise InputError(f"{name} has a header of another format; install a newer jensen") from error
     if header.format > FORMAT:
         raise InputError(f"{name} has format {header.format}, this jensen reads up to {FORMAT}; install a newer jensen")
@@ -127,21 +127,21 @@ def unpack(content: bytes, name: str) -> tuple[Header, npt.NDArray[np.uint32]]:
 
 
 def read(path: Path) -> bytes:
-    """A file's bytes; `InputError` where it cannot be read."""
+    """The bytes of a file; `InputError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give a file of jensen compress") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); give a file made by jensen compress") from error
 
 
 def data_digest(raw: npt.NDArray[np.generic]) -> str:
-    """BLAKE2b of an array, its dtype and shape included."""
-    told = f"{raw.dtype.name} {raw.shape}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(raw).tobytes(), digest_size=DIGEST, key=told[:64]).hexdigest()
+    """BLAKE2b of an array, including its dtype and shape."""
+    layout = f"{raw.dtype.name} {raw.shape}".encode()
+    return hashlib.blake2b(np.ascontiguousarray(raw).tobytes(), digest_size=DIGEST, key=layout[:64]).hexdigest()
 
 
 def model_digest(model: nn.Module, settings: str) -> str:
-    """BLAKE2b of all weights by name, and of what else says which function they make."""
+    """BLAKE2b of all weights with their names, and of the `settings` that define the model's function."""
     digest = hashlib.blake2b(settings.encode(), digest_size=DIGEST)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

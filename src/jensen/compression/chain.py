@@ -3,9 +3,9 @@
     draw x_1 ~ q(x_1|x_0), push x_0 under p(x_0|x_1);  draw x_2 ~ q(x_2|x_1), push x_1 under p(x_1|x_2);  ...;
     draw x_T ~ q(x_T|x_{T-1}), push x_{T-1} under p(x_{T-1}|x_T);  push x_T under N(0, I).
 
-On average this costs minus the bound (5.11) of the chain, and it borrows the bits of one x_t only, where drawing all of
-x_1..x_T first would borrow those of T. x_t lies on a grid of its own, fine against the standard deviations of
-q(x_t|x_{t-1}) and of the reverse step to it. Everything but the network is computed in float64.
+On average this costs minus the bound (5.11) of the chain. It borrows the bits of only one x_t at a time; drawing all of
+x_1..x_T first would borrow those of all T. Each x_t has its own grid, whose bins are small against the standard
+deviations of q(x_t|x_{t-1}) and of the reverse step to x_t. All computation outside the network is in float64.
 """
 
 import math
@@ -24,13 +24,13 @@ from jensen.diffusion.process import beta, posterior, posterior_variance
 from jensen.diffusion.schedule import signal_scale
 from jensen.likelihood import DiscretisedGaussian
 
-BINS = 8.0  # per standard deviation of the narrower of the two kernels that x_t is coded by
+BINS = 8.0  # bins per standard deviation of the narrower of the two distributions that code x_t
 
 
 class ChainCodec(AbstractCodec):
-    """Codes levels by the chain of `steps` steps on a diffusion model's own schedule; labels are not used.
+    """Codes levels by a chain of `steps` steps on a diffusion model's own schedule; labels are not used.
 
-    Raises `InputError` for a model of densities, and for steps that the schedule has not.
+    Raises `InputError` for a model of densities, and for a number of steps that the schedule does not have.
     """
 
     steps: int
@@ -46,7 +46,7 @@ class ChainCodec(AbstractCodec):
         self._bound = DiffusionBound(model.denoiser, log_snr, scoring.variance, scoring.levels)
         self._kernel_scale = beta(log_snr[:-1], log_snr[1:]).sqrt().cpu().numpy()  # of x_1 .. x_T
         self._keep = (signal_scale(log_snr[1:]) / signal_scale(log_snr[:-1])).cpu().numpy()
-        reverse = posterior_variance(log_snr[1:-1], log_snr[2:]).sqrt().cpu().numpy()  # at least, of x_1 .. x_{T-1}
+        reverse = posterior_variance(log_snr[1:-1], log_snr[2:]).sqrt().cpu().numpy()  # minimum, of x_1 .. x_{T-1}
         self._width = np.minimum(self._kernel_scale, np.append(reverse, 1.0)) / BINS
 
     @torch.no_grad()
@@ -86,7 +86,7 @@ class ChainCodec(AbstractCodec):
         tick(1.0)
         return symbols
 
-    # -- the two sides of step t, in bins of the grid of what is coded
+    # -- mean and scale on the two sides of step t, in bins of the coded variable's grid
 
     def _kernel(self, values: Floats, t: int) -> tuple[Floats, Floats]:
         """q(x_t | x_{t-1} = values) (5.1)."""
@@ -95,7 +95,7 @@ class ChainCodec(AbstractCodec):
         return mean, np.full_like(mean, self._kernel_scale[t - 1] / width)
 
     def _reverse(self, prediction: Denoised, values: Floats, t: int) -> tuple[Floats, Floats]:
-        """p(x_{t-1} | x_t = values) (5.12), t >= 2, its mean from x̂ by (5.8)."""
+        """p(x_{t-1} | x_t = values) (5.12), t >= 2; the mean follows from x̂ by (5.8)."""
         log_snr_s, x0 = self._bound.log_snr[t - 1], prediction.x0.double()
         x_t = torch.from_numpy(values).reshape(x0.shape).to(x0.device)
         mean = posterior(x_t, x0, log_snr_s, self._bound.log_snr[t]).mean
@@ -108,19 +108,19 @@ class ChainCodec(AbstractCodec):
         return np.zeros(len(points)), np.full(len(points), 1 / self._width[-1])
 
     def _decoder(self, prediction: Denoised) -> DiscretisedGaussian:
-        """p(x_0 | x_1), as in the bound's L_0."""
+        """p(x_0 | x_1), as in the term L_0 of the bound."""
         at_data = torch.full_like(prediction.log_snr, math.inf)
         scale = self._bound.variance.scale(prediction, at_data)
         return DiscretisedGaussian(prediction.x0, scale, self.levels, len(self.shape))
 
-    # -- the network, and the bound on the way
+    # -- the network, and the bound's terms
 
     def _predict(self, values: Floats, count: int, t: int) -> Denoised:
         x_t = torch.from_numpy(values).to(torch.float32).reshape(count, *self.shape).to(self._model.device)
         return self._bound.denoiser(x_t, self._bound.log_snr[t].expand(count))
 
     def _term(self, prediction: Denoised, x0: Tensor, t: int) -> Tensor:
-        """The bound's own term of x_t, in closed form given x_t."""
+        """The term of x_t in the bound, in closed form given x_t."""
         step = torch.full((len(x0),), t, device=self._model.device)
         return self._bound.term(prediction, x0.to(self._model.device), step).double().cpu()
 

@@ -1,4 +1,4 @@
-"""Examples through a model onto a stack, and back: what the codecs of all models share."""
+"""Codecs: examples through a model onto a stack, and back. This part is common to all models."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,39 +15,39 @@ from jensen.errors import InputError
 from jensen.progress import Progress
 from jensen.randomness import Stream, generator
 
-WORD = 32  # bits
-MARGIN = 1.05  # how much more than the batch before the next one may borrow per example
+WORD = 32  # bits of one word of the stack
+MARGIN = 1.05  # factor for the bits that an example borrows: the next batch may borrow more than the last one
 
 Tick = Callable[[float], None]
-"""Told now and then which share of a batch is done."""
+"""A callback that gets the finished share of a batch, from 0 to 1."""
 
 
 class AbstractCodec(ABC):
     """Pushes batches of symbols, the model's levels 0..levels-1, onto a stack and pops them again.
 
-    What it computes for a batch depends on the batch as a whole, as floating-point sums do, so that batches are popped
-    in the sizes they were pushed in.
+    Batches must be popped in the sizes in which they were pushed: the last digits of floating-point sums depend on the
+    whole batch.
     """
 
     shape: tuple[int, ...]
     levels: int
     steps: int | None = None
-    """Of a diffusion model's chain."""
+    """Steps of a diffusion model's chain; None for other models."""
     noise_dims: int
-    """Numbers that are drawn for an example before anything of it is pushed."""
+    """Numbers drawn for an example before the first push."""
 
     def symbols(self, x: Tensor) -> Tensor:
-        """The levels, int64, of prepared x."""
+        """The levels of prepared x, as int64."""
         return ((x + 1) * ((self.levels - 1) / 2)).round().long()
 
     def prepared(self, symbols: Tensor) -> Tensor:
-        """x on the grid of the levels in [-1, 1], in float32."""
+        """x on the grid of levels in [-1, 1], as float32: the inverse of `symbols`."""
         half = (self.levels - 1) / 2
         return symbols.to(torch.float32).sub_(half).div_(half)
 
     @abstractmethod
     def push(self, stack: Stack, symbols: Tensor, tick: Tick) -> Tensor:
-        """Push symbols (batch, *shape); gives the bound on log p(x) that the draws gave, in nats, (batch)."""
+        """Push symbols (batch, *shape); returns the bound on log p(x) for the actual draws, in nats, (batch)."""
 
     @abstractmethod
     def pop(self, stack: Stack, count: int, tick: Tick) -> Tensor:
@@ -56,10 +56,10 @@ class AbstractCodec(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A stack's words, the sizes of the batches on it, the bits it was begun with, and the bound of each example.
+    """A stack's words, the sizes of its batches, the number of its initial bits, and the bound of each example.
 
-    `excess` (batches) is what each batch added to the stack beyond minus its bound, in bits: coding makes some of it,
-    the draws most, which cost what the bound says only on average.
+    `excess` (batches) is the length that each batch added to the stack minus the length by its bound, in bits. Coding
+    causes a part of it. The draws cause most: only on average do they cost what the bound says.
     """
 
     words: npt.NDArray[np.uint32]
@@ -70,7 +70,7 @@ class Encoded:
 
     @property
     def excess_error(self) -> float:
-        """The standard error of the excess of all examples, in bits, from its variation between batches."""
+        """The standard error of the total excess in bits, estimated from its variation between batches."""
         sizes = torch.tensor(self.batches, dtype=torch.float64)
         if len(sizes) < 2:
             return math.nan
@@ -81,10 +81,10 @@ class Encoded:
 def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
     """Push all symbols (count, *shape) onto one stack, at most `most` examples at a time.
 
-    The draws of an example take their bits from the examples before it (bits-back with chaining, Townsend et al. 2019);
-    only the first ones need bits that carry nothing. The more the stack holds, the more examples go together: a batch
-    borrows what has been earned, so that the initial bits stay those of one example. The stack begins with more
-    pseudo-random words than can be needed, and those that nothing ever reached are taken away in the end.
+    The draws of an example take their bits from the earlier examples (bits-back with chaining, Townsend et al. 2019).
+    Only the first example needs initial bits, which carry no data. Batches grow with the stack, because a batch may
+    borrow only bits of earlier examples; so the initial bits remain those of a single example. The stack begins with
+    more pseudo-random words than necessary; the end removes those that were never read.
     """
     reserve = codec.noise_dims * most + 64
     source = generator(0, Stream.SAMPLE)
@@ -104,7 +104,7 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
             done += len(batch)
             batches.append(len(batch))
             size = int(min(most, max(1, (stack.height - stack.lowest) / (MARGIN * borrowed + 1))))
-    untouched = max(0, stack.lowest - 2)  # the coder's state is the two topmost words
+    untouched = max(0, stack.lowest - 2)  # the coder keeps the two topmost words as its state
     return Encoded(
         words=stack.words()[untouched:],
         batches=tuple(batches),
@@ -115,7 +115,7 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
 
 
 def decode(codec: AbstractCodec, words: npt.NDArray[np.uint32], batches: tuple[int, ...]) -> Tensor:
-    """Pop all symbols from a stack: (count, *shape), int64. Raises `InputError` where the model gives no numbers."""
+    """Pop all symbols (count, *shape) from a stack, as int64. Raises `InputError` if predictions are not finite."""
     stack = Stack(words, scrambled=len(batches) * (codec.steps or 1))
     parts, done = [], 0
     with Progress("decompressing", total=sum(batches)) as progress:
@@ -130,5 +130,5 @@ def _reporter(progress: Progress, done: int, size: int) -> Tick:
 
 
 def refuse_density(what: str, advice: str) -> InputError:
-    """The error for a model whose x has a density and no mass."""
-    return InputError(f"{what} gives x a density, and only masses over levels can be coded; {advice}")
+    """The error for a model that gives x a density instead of probabilities."""
+    return InputError(f"{what} gives x a density, but compression needs probabilities of levels; {advice}")

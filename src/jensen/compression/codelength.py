@@ -4,42 +4,42 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Codelength(BaseModel):
-    """The size of a compressed file against the model's bound and other formats."""
+    """The size of a compressed file compared with the model's bound and with other formats."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
     source: str
-    """Which examples."""
+    """Name of the compressed examples."""
     weights: int
-    """The training step that the model's weights are from."""
+    """Training step of the model's weights."""
     examples: int
     dimensions: int
     """Numbers in one example."""
     steps: int | None
-    """Of the chain; None where there is none."""
+    """Steps of the diffusion model's chain; None for other models."""
     file_bytes: int
     stack_bits: int
-    """The file without header and checksum."""
+    """Bits of the file without header and checksum."""
     initial_bits: int
-    """Of the stack: what the first draws were made from, and carries nothing."""
+    """Bits in the stack at the start: the source of the first draws; they carry no data."""
     bound_bits: float
-    """Minus the bound of all examples, given the very draws that they were coded by."""
+    """Minus the bound of all examples together, for the draws with which they were coded."""
     overhead_error: float
-    """The standard error of the overhead, as a share of the bound: the draws make it vary. NaN of one example."""
+    """Standard error of `overhead` over the random draws, as a share of the bound; NaN for a single batch."""
     batches: int
-    """Of examples that went through the network together."""
+    """Number of batches."""
     seconds: float
-    """Of compressing."""
+    """Time for compression."""
     seconds_back: float | None
-    """Of decompressing to see that it gives the data back; None where that was left out."""
+    """Time for the check that decompression restores the data; None if the check was left out."""
     others: dict[str, int]
-    """Bytes of the same examples in other formats."""
+    """Size of the same examples in other formats, in bytes."""
 
     @property
     def overhead(self) -> float:
-        """How much longer the stack is than the bound and the initial bits say, as a share of the bound."""
+        """The bits of the stack beyond the bound and the initial bits, as a share of the bound."""
         return (self.stack_bits - self.initial_bits) / self.bound_bits - 1
 
     def per_dimension(self, bits: float) -> float:
-        """Bits per dimension of bits of all examples."""
+        """Convert bits of all examples to bits per dimension."""
         return bits / (self.examples * self.dimensions)

@@ -1,13 +1,13 @@
-"""A stack of bits on which numbers are pushed and popped under distributions: asymmetric numeral systems (Duda 2009).
+"""A stack of bits to push numbers onto and pop numbers from, each under a distribution: ANS (Duda 2009).
 
-Pushing a symbol of probability P adds log2(1/P) bits; popping under the same probabilities gives it back and takes them
-off again. Popped from bits that are random, a symbol is a draw from the distribution: that is what bits-back needs.
-Probabilities are multiples of 2^-24, and every symbol of a window has one of these at least, so that n symbols cost the
-share n / 2^24 of the mass. Windows therefore move with the mean and are as wide as the tails of what is in them.
+ANS means asymmetric numeral systems. Pushing a symbol of probability P adds log2(1/P) bits; popping under the same
+probabilities returns the symbol and removes the bits. A symbol popped from random bits is a draw from the distribution,
+which bits-back needs. Probabilities are multiples of 2^-24, and every symbol has at least 2^-24. So a window of n
+symbols wastes up to n / 2^24 of the mass. Windows therefore follow the mean and are only as wide as the tails need.
 
-Bits that were pushed are random only if what was pushed followed the very law that it was pushed under. Otherwise, and
-where a number is drawn from the bits that the last one was just pushed into, draws repeat themselves: x_{t+1} would
-undo the noise of x_t. `scramble` therefore adds pseudo-random bits, modulo 2, to those that are drawn from next.
+Pushed bits are random only if the pushed numbers follow the distribution under which they are pushed. Otherwise, and
+when a number is drawn from the bits of the number just pushed, draws repeat: x_{t+1} would undo the noise of x_t. So
+`scramble` adds pseudo-random bits, modulo 2, to the bits of the next draws.
 """
 
 import math
@@ -19,17 +19,17 @@ import numpy.typing as npt
 
 from jensen.errors import InputError
 
-TAIL = 6.0  # standard deviations from the mean to the end of a window, of the widest in it
-WIDEST = 1 << 20  # symbols on each side of a window at most
-SPLIT = 1 << 16  # words above those at hand that are worth setting aside
-ESCAPE = 1 << 20  # what lies beyond a window is coded in two digits to this base
+TAIL = 6.0  # half the width of a window, in standard deviations of the widest distribution in it
+WIDEST = 1 << 20  # maximum number of symbols on each side of a window's centre
+SPLIT = 1 << 16  # minimum number of deep words to set aside
+ESCAPE = 1 << 20  # base of the two digits that code the distance beyond a window
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 def constriction() -> Any:
-    """The library of entropy coders; `InputError` where it is not installed."""
+    """The library of entropy coders; `InputError` if it is not installed."""
     try:
         import constriction as library
     except ImportError as error:
@@ -41,43 +41,41 @@ def constriction() -> Any:
 
 
 class Stack:
-    """An ANS stack of 32-bit words, begun with `words`; `lowest` is the smallest height that it ever had, in words.
+    """An ANS stack of 32-bit words with initial content `words`; `lowest` is its smallest height so far, in words.
 
-    `scrambled` is how many times it has been scrambled before.
-
-    Numbers pushed or popped together are one array. Everything popped has to be asked for with the very parameters that
-    it was pushed with, bit for bit, last in first out.
+    `scrambled` is the number of scrambles before. Numbers are pushed and popped as arrays, last in, first out. A pop
+    needs the parameters of its push, identical to the last bit.
     """
 
     def __init__(self, words: npt.NDArray[np.uint32], scrambled: int = 0) -> None:
         stream = constriction().stream
         self._models, self._coder_of = stream.model, stream.stack.AnsCoder
         self._coder = self._coder_of(words)
-        self._below: list[npt.NDArray[np.uint32]] = []  # words deep down, so that no operation copies them all
+        self._below: list[npt.NDArray[np.uint32]] = []  # deep words, set aside so that operations need not copy them
         self._scrambled = scrambled
         self.lowest = self.height
 
     @property
     def height(self) -> int:
-        """In words."""
+        """The number of words."""
         return int(self._coder.num_words()) + sum(map(len, self._below))
 
     def words(self) -> npt.NDArray[np.uint32]:
-        """All of it, the bottom first."""
+        """All words, from the bottom up."""
         return np.concatenate([*self._below, self._coder.get_compressed()])
 
     def scramble(self, count: int) -> None:
-        """Make random the bits that the next `count` numbers will be drawn from."""
+        """Randomise the bits from which the next `count` numbers will be drawn."""
         self._add_noise(count)
         self._scrambled += 1
 
     def unscramble(self, count: int) -> None:
-        """Undo the last `scramble`: `count` as there, the stack as it was after it."""
+        """Undo the last `scramble`: same `count`, and the stack in the state right after it."""
         self._scrambled -= 1
         self._add_noise(count)
 
     def _add_noise(self, count: int) -> None:
-        """To all but the topmost word, which may not become 0; a number takes less than a word."""
+        """Add noise to `count` words (a number takes less than a word), but not to the topmost, which must not be 0."""
         self._reach(count + 1)
         words = self._coder.get_compressed()
         noise = np.random.PCG64(self._scrambled).random_raw(count).astype(np.uint32)[: len(words) - 1]
@@ -88,12 +86,12 @@ class Stack:
             words = words[deep:]
         self._coder = self._coder_of(words)
 
-    # -- integers around a mean that both sides know
+    # -- integers around a mean that encoder and decoder know
 
     def push_near(self, values: Integers, mean: Floats, scale: Floats) -> None:
-        """Push integers under N(mean, scale²) over the unit bins around them, however far from the mean they are.
+        """Push integers under N(mean, scale²), discretised to unit bins; they may be arbitrarily far from the mean.
 
-        One beyond the window is pushed as the window's end, whose bin is the whole tail, and the excess beside it.
+        An integer beyond the window is pushed as the end of the window, whose bin is the whole tail, plus its excess.
         """
         for window in reversed(_windows(mean, scale)):
             distance = values[window.rows] - window.centre
@@ -101,7 +99,7 @@ class Stack:
             excess = (np.abs(distance) - window.half)[np.abs(symbols) == window.half]
             if excess.size:
                 if excess.max() >= ESCAPE**2:
-                    raise InputError("the model predicts numbers that are far off the data; train it further")
+                    raise InputError("the model's predictions are too far from the data to code them; train it further")
                 self._push(excess % ESCAPE, self._models.Uniform(ESCAPE))
                 self._push(excess // ESCAPE, self._models.Uniform(ESCAPE))
             self._push(symbols, self._gaussian(window), window.offset, window.scale)
@@ -120,14 +118,14 @@ class Stack:
         return values
 
     def draw_near(self, mean: Floats, scale: Floats) -> Integers:
-        """Pop integers that were never pushed: draws from N(mean, scale²) over unit bins, its tails cut off."""
+        """Pop integers that were never pushed: draws from N(mean, scale²) in unit bins, without the tails."""
         values = np.empty(len(mean), np.int64)
         for window in _windows(mean, scale):
             values[window.rows] = window.centre + self._pop(self._gaussian(window), window.offset, window.scale)
         return values
 
     def give_back(self, values: Integers, mean: Floats, scale: Floats) -> None:
-        """Push what `draw_near` drew: the stack is what it was before."""
+        """Push back what `draw_near` drew: the inverse, which restores the stack."""
         for window in reversed(_windows(mean, scale)):
             self._push(values[window.rows] - window.centre, self._gaussian(window), window.offset, window.scale)
 
@@ -137,7 +135,7 @@ class Stack:
     # -- levels 0..L-1
 
     def push_gaussian_levels(self, values: Integers, levels: int, mean: Floats, scale: Floats) -> None:
-        """Push levels under N(mean, scale²) over their unit bins, the outer two of which reach to infinity."""
+        """Push levels under N(mean, scale²) in unit bins; the two outer bins extend to infinity."""
         self._push(values, self._models.QuantizedGaussian(0, levels - 1), *_checked(mean, scale))
 
     def pop_gaussian_levels(self, levels: int, mean: Floats, scale: Floats) -> Integers:
@@ -164,16 +162,16 @@ class Stack:
         return popped.astype(np.int64)
 
     def _reach(self, needed: int) -> None:
-        """Have so many words at hand, if there are."""
+        """Make the coder hold at least `needed` words, if the stack has that many."""
         while self._below and self._coder.num_words() < needed:
             self._coder = self._coder_of(np.concatenate([self._below.pop(), self._coder.get_compressed()]))
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Numbers `rows` of an array, coded as distances from `centre`, the integers nearest to their means, up to `half`.
+    """The elements `rows` of an array, coded as distances of at most `half` from the integers `centre`.
 
-    `offset` is what is left of the means.
+    `centre` is the mean rounded to an integer, and `offset` the remainder of the mean.
     """
 
     rows: Integers
@@ -184,11 +182,12 @@ class _Window:
 
 
 def _windows(mean: Floats, scale: Floats) -> list[_Window]:
-    """Numbers of like scales, up to a factor of two, in windows of their own.
+    """One window for all numbers whose scales agree within a factor of two.
 
-    In one as wide as the widest need, the least masses of all its symbols would be tails of the narrow ones: at 2^14
-    symbols, one draw of a thousand anywhere in it, a hundred standard deviations away perhaps. And no wider than what
-    is in it: an image's chain takes 78,400 draws in 100 steps, so that every other image has one that is anywhere.
+    A common window for all numbers would have to fit the widest scale. Every symbol has a mass of at least 2^-24, so in
+    a window of 2^14 symbols one draw in a thousand would land anywhere, for narrow scales perhaps a hundred standard
+    deviations away. A window is also no wider than its numbers need: a 28x28 image takes 78,400 draws in a chain of 100
+    steps, so rare wild draws would hit every other image.
     """
     mean, scale = _checked(mean, scale)
     exponents = np.frexp(scale)[1]
@@ -203,7 +202,7 @@ def _windows(mean: Floats, scale: Floats) -> list[_Window]:
 
 
 def _checked(*parameters: Floats) -> tuple[Floats, ...]:
-    """Contiguous, in float64; `InputError` where the model gave what is no number."""
+    """The arrays, contiguous and in float64; `InputError` if the model's predictions are not finite."""
     if not all(np.isfinite(values).all() and np.abs(values).max() < 2.0**62 for values in parameters):
-        raise InputError("the model's predictions are not finite; train it again, with a lower learning rate")
+        raise InputError("the model's predictions are not finite; train it again with a lower learning rate")
     return tuple(np.ascontiguousarray(values, np.float64) for values in parameters)

@@ -2,7 +2,7 @@
 
     draw z ~ q(z|x): + log q(z|x)      push x under p(x|z): - log p(x|z)      push z under p(z): - log p(z)
 
-z lies on a grid of equal steps; each law has the masses of the grid's bins, whose width cancels.
+z lies on a grid of equal bins. Both q and p are discretised to the masses of these bins, whose width cancels.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ from jensen.gaussian import Gaussian
 from jensen.likelihood import BernoulliLikelihood, CategoricalLikelihood, DiscretisedLikelihood
 from jensen.vae import VAE
 
-BINS = 256  # per standard deviation of the prior
+BINS = 256  # bins per standard deviation of the prior
 
 
 class VAECodec(AbstractCodec):
-    """Codes levels by a VAE whose likelihood is a mass. Raises `InputError` for any other likelihood."""
+    """Codes levels by a VAE. Raises `InputError` for a likelihood that is a density instead of probabilities."""
 
     def __init__(self, model: VAE) -> None:
         likelihood = model.likelihood
@@ -68,7 +68,7 @@ class VAECodec(AbstractCodec):
 
 
 def _on_grid(q: Gaussian) -> tuple[Floats, Floats]:
-    """Mean and scale in bins."""
+    """Mean and scale in units of a bin."""
     return BINS * to_floats(q.mean, q.mean.shape), BINS * to_floats(q.scale, q.mean.shape)
 
 

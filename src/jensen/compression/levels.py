@@ -1,4 +1,4 @@
-"""x given what the model says of it: every likelihood that is a mass over levels, pushed and popped."""
+"""Push and pop x under p(x|z), for every likelihood that gives probabilities of levels."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 from jensen.compression.coder import Floats, Integers, Stack
 from jensen.likelihood import Bernoulli, Categorical, DiscretisedGaussian, DiscretisedLogistic, Observation
 
-ELEMENTS = 1 << 22  # of a table of probabilities, at once
+ELEMENTS = 1 << 22  # maximum size of a table of probabilities
 
 
 def push_observation(stack: Stack, p: Observation, symbols: Tensor) -> None:
@@ -25,7 +25,7 @@ def push_observation(stack: Stack, p: Observation, symbols: Tensor) -> None:
 
 
 def pop_observation(stack: Stack, p: Observation, shape: torch.Size) -> Tensor:
-    """Pop what `push_observation` pushed, (batch, *shape)."""
+    """Pop the levels (batch, *shape) that `push_observation` pushed."""
     if isinstance(p, DiscretisedGaussian):
         values = stack.pop_gaussian_levels(p.levels, *_in_levels(p, shape))
     else:
@@ -36,23 +36,23 @@ def pop_observation(stack: Stack, p: Observation, shape: torch.Size) -> Tensor:
 
 
 def to_integers(values: Tensor) -> Integers:
-    """A flat array in int64."""
+    """The values as a flat int64 array."""
     return values.cpu().numpy().astype(np.int64).reshape(-1)
 
 
 def to_floats(values: Tensor, shape: torch.Size) -> Floats:
-    """A flat array in float64 of values that are broadcast to `shape`."""
+    """The values, broadcast to `shape`, as a flat float64 array."""
     return values.detach().double().expand(shape).reshape(-1).cpu().numpy()
 
 
 def _in_levels(p: DiscretisedGaussian | DiscretisedLogistic, shape: torch.Size) -> tuple[Floats, Floats]:
-    """Location and scale where a level is the unit and 0 the lowest."""
+    """Location and scale in units of a level, where 0 is the lowest level."""
     half = (p.levels - 1) / 2
     return (to_floats(p.location, shape) + 1) * half, to_floats(p.scale, shape) * half
 
 
 def _tables(p: Observation, shape: torch.Size) -> Iterator[tuple[slice, Callable[[], Floats]]]:
-    """Rows of the flat array and what gives their probabilities (rows, L), a bounded number of them at a time."""
+    """Yield rows of the flat array with a function for their probabilities (rows, L), at most `ELEMENTS` at a time."""
     if isinstance(p, Bernoulli):
         logits = p.logits.detach().double().expand(shape).reshape(-1, 1)
         logits = torch.cat([torch.zeros_like(logits), logits], 1)

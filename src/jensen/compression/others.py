@@ -1,4 +1,4 @@
-"""What general formats make of the same examples, in bytes: PNG, WebP lossless, gzip and xz."""
+"""The size of the same examples in general formats: PNG, lossless WebP, gzip and xz."""
 
 import gzip
 import io
@@ -15,10 +15,11 @@ WEBP_LARGEST = 16383  # pixels a side
 
 
 def sizes_of_others(raw: npt.NDArray[np.generic], levels: int | None) -> dict[str, int]:
-    """Bytes by format: gzip and xz of all raw numbers; of bytes that are images also PNG and WebP, one file each.
+    """Bytes by format: gzip and xz of all raw numbers; for 8-bit images also PNG and lossless WebP.
 
-    `levels` as in the data's description: pixels of two levels are written as such. PNG is optimised, gzip and xz are
-    at their strongest, WebP lossless at quality 100 and method 6. `in one picture`: all images side by side in one.
+    "a file each" adds up one file per image; "in one picture" has all images side by side in one file. `levels` is the
+    number of levels in the data's description; images of two levels become PNG files of 1 bit per pixel. All formats
+    use their strongest settings: optimised PNG, gzip 9, xz 9 extreme, WebP quality 100 and method 6.
     """
     content = np.ascontiguousarray(raw).tobytes()
     found = {}

@@ -1,4 +1,4 @@
-"""Networks: plain modules that know no probability."""
+"""Networks: plain modules without any notion of probability."""
 
 from jensen.nets.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from jensen.nets.mlp import ACTIVATIONS, MLP

@@ -9,9 +9,9 @@ from jensen.nets.initial import zeroed
 
 
 class SelfAttention(nn.Module):
-    """(batch, tokens, width) -> the same: multi-head self-attention, zero at the start.
+    """(batch, tokens, width) -> the same shape: multi-head self-attention, with an initial output of zero.
 
-    Heads have `head_width` numbers, or a divisor of it where `width` is no multiple of it. Source: Vaswani et al. 2017.
+    A head has gcd(`width`, `head_width`) numbers: `head_width` if that divides `width`. Source: Vaswani et al. 2017.
     """
 
     def __init__(self, width: int, head_width: int) -> None:

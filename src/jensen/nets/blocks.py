@@ -1,4 +1,4 @@
-"""Networks made of blocks, what is inside which can be computed again for the gradient in place of being kept."""
+"""Networks made of blocks whose activations can be recomputed for the gradient instead of stored."""
 
 from abc import ABC
 from collections.abc import Callable
@@ -10,15 +10,18 @@ from torch.utils.checkpoint import checkpoint
 
 
 class AbstractBlockNetwork(nn.Module, ABC):
-    """A network that computes its blocks by `block`. With `recompute` only what goes into a block is kept for the
-    gradient, and the block is computed a second time when its turn comes (activation checkpointing, Chen et al. 2016):
-    the same numbers. No block draws random numbers.
+    """A network that computes its blocks through the method `block`.
+
+    With `recompute` the network stores only the inputs of each block and computes the block a second time in the
+    backward pass (activation checkpointing, Chen et al. 2016). The results are the same. Blocks must not draw random
+    numbers.
     """
 
     recompute = False  # set by `jensen.training.memory`
 
     def block(self, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """compute(*inputs)."""
+        """compute(*inputs), with activation checkpointing if `recompute` is set."""
         if not (self.recompute and torch.is_grad_enabled()):
             return compute(*inputs)
+        # Blocks draw no random numbers, so saving the generators' states would only cost time
         return checkpoint(compute, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -1,4 +1,4 @@
-"""What a network is told beside its input, the noise level and the label, as one vector per example."""
+"""The conditions of a network, noise level and label, embedded as one vector per example."""
 
 import math
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from jensen.errors import InputError
 
-LOWEST, HIGHEST = 0.25, 16.0  # angular frequencies: noise levels lie within ±3, and what matters is smooth over ~0.1
+# Angular frequencies. Noise levels lie within ±3, and the best denoiser varies smoothly over steps of about 0.1
+LOWEST, HIGHEST = 0.25, 16.0
 
 
 def sinusoids(position: Float[Tensor, " batch"], frequencies: Float[Tensor, " half"]) -> Float[Tensor, " batch width"]:
@@ -19,17 +20,18 @@ def sinusoids(position: Float[Tensor, " batch"], frequencies: Float[Tensor, " ha
 
 
 def geometric_frequencies(width: int, lowest: float, highest: float) -> Float[Tensor, " half"]:
-    """width / 2 frequencies from `highest` down to `lowest`, evenly spaced in the logarithm."""
+    """width / 2 frequencies from `highest` down to `lowest`, evenly spaced on a logarithmic scale."""
     if width < 2 or width % 2:
         raise InputError(f"embedding of width {width}: expected an even number from 2 up; change the widths")
     return torch.logspace(math.log2(highest), math.log2(lowest), width // 2, base=2.0)
 
 
 class ConditionEmbedding(nn.Module):
-    """Noise levels and labels, (batch) each -> (batch, width): linear, SiLU, linear of sinusoids; plus the label's row.
+    """Noise levels (batch) and labels (batch) or None -> (batch, width).
 
-    Labels are 0..classes; the last one, `classes`, means unconditional, and so does None. `sinusoid_width` numbers
-    describe the noise level. Raises `InputError` for labels where `classes` is None.
+    The noise level becomes `sinusoid_width` sinusoids, then passes through linear, SiLU, linear. A learned vector of
+    the label is added. Labels are 0..classes; label `classes` and None both mean unconditional. Raises `InputError` for
+    labels if `classes` is None.
     """
 
     frequencies: Tensor

@@ -1,4 +1,4 @@
-"""How layers start, and which of them are no hidden matrices."""
+"""Initial weights of layers, and the mark for layers that Muon does not train."""
 
 from typing import TypeVar
 
@@ -8,13 +8,13 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """The layer with weights and biases of zero: what it feeds starts as if it were not there."""
+    """The layer with all weights and biases set to zero, so that a residual branch that ends in it starts as zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def at_the_edge(layer: Layer) -> Layer:
-    """The layer, marked as one that reads the data, writes the output or conditions: Muon leaves it to AdamW."""
-    layer.edge = True  # type: ignore[assignment]  # read by `jensen.training.loop`
+    """The layer, marked as an input, output or conditioning layer: AdamW trains it in place of Muon."""
+    layer.edge = True  # type: ignore[assignment]  # read by `jensen.training.state`
     return layer

@@ -1,4 +1,4 @@
-"""The multilayer perceptron, from and to tensors of any shape."""
+"""The multilayer perceptron, for inputs and outputs of any shape."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": F.tanh, "relu": F.
 class MLP(AbstractBlockNetwork):
     """(batch, *inputs) -> (batch, *outputs): linear layers of widths `hidden`, `activation` between them.
 
-    With no `hidden` at all it is a linear map. Weights start by Glorot's uniform rule (Glorot & Bengio 2010), biases
-    at zero. Raises `InputError` for an activation that is not one of `ACTIVATIONS`.
+    Without hidden layers it is a linear map. Initial weights follow Glorot's uniform rule (Glorot & Bengio 2010);
+    initial biases are zero. Raises `InputError` for an activation outside `ACTIVATIONS`.
     """
 
     def __init__(

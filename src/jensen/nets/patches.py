@@ -1,4 +1,4 @@
-"""Signals and images as grids of patches: every patch becomes the channels of one position, and back."""
+"""Signals and images as grids of patches: the pixels of a patch become the channels of one position, and back."""
 
 import math
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ from torch import Tensor
 
 from jensen.errors import InputError
 
-Pair = tuple[int, int]  # of height and width
+Pair = tuple[int, int]  # (along the height, along the width)
 
 
 class Patches:
-    """Data of `shape` (C, L) or (C, H, W) as patches of `patch` pixels a side, for any L, H and W.
+    """Splits data of `shape` (C, L) or (C, H, W) into patches of `patch` pixels a side, for any L, H and W.
 
-    A signal is an image of height 1. Along an axis of one pixel, patches have one pixel too. Raises `InputError` for
-    another shape. `folded` is the number of channels after `fold`.
+    A signal counts as an image of height 1. Along an axis of one pixel, patches are one pixel long. `folded` is the
+    number of channels after `fold`. Raises `InputError` for any other shape, and for a `patch` below 1.
     """
 
     def __init__(self, shape: Sequence[int], patch: int) -> None:
         if len(shape) not in (2, 3):
             raise InputError(f"data of shape {tuple(shape)}: expected (C, L) or (C, H, W); use an MLP for vectors")
         if patch < 1:
-            raise InputError(f"patches of {patch} pixels: expected 1 or more")
+            raise InputError(f"patches of {patch} pixels: expected 1 or more; choose a larger patch")
         self.channels = shape[0]
         self.extended: tuple[bool, bool] = (len(shape) == 3 and shape[1] > 1, shape[-1] > 1)  # more than one pixel
         self.patch: Pair = (patch if self.extended[0] else 1, patch if self.extended[1] else 1)
         self.folded = shape[0] * math.prod(self.patch)
 
     def fold(self, x: Tensor) -> Tensor:
-        """(batch, C, L) or (batch, C, H, W) -> (batch, folded, rows, columns); `InputError` for other channels."""
+        """(batch, C, L) or (batch, C, H, W) -> (batch, folded, rows, columns); `InputError` for wrong channels."""
         if x.shape[1] != self.channels:
             raise InputError(f"got {x.shape[1]} channels, expected {self.channels}; use a network made for these data")
         return fold_patches(x if x.ndim == 4 else x[:, :, None], self.patch)
 
     def unfold(self, h: Tensor, like: Tensor) -> Tensor:
-        """The inverse of `fold`, of the size of `like` and a multiple of its channels."""
+        """The inverse of `fold`: cropped to the size of `like`, with a multiple of its channels."""
         x = unfold_patches(h, self.patch, (like.shape[-2] if like.ndim == 4 else 1, like.shape[-1]))
         return x if like.ndim == 4 else x[:, :, 0]
 
@@ -44,7 +44,7 @@ class Patches:
 def fold_patches(
     x: Float[Tensor, " batch channels height width"], patch: Pair
 ) -> Float[Tensor, " batch folded rows columns"]:
-    """Patches of (height, width) = `patch` into channels; zeros below and on the right where they do not fit."""
+    """Move patches of (height, width) = `patch` into channels; zeros at the bottom and right complete the last ones."""
     (height, width), (down, right) = x.shape[2:], (-x.shape[2] % patch[0], -x.shape[3] % patch[1])
     if down or right:
         x = F.pad(x, (0, right, 0, down))

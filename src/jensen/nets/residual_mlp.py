@@ -1,4 +1,4 @@
-"""The multilayer perceptron with residual blocks, told the noise level, for vectors."""
+"""The multilayer perceptron with residual blocks, conditioned on the noise level, for vectors."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from jensen.nets.initial import at_the_edge, zeroed
 class ResidualMLP(AbstractBlockNetwork):
     """x (batch, *shape), noise levels (batch), labels (batch) or None -> (batch, outputs * shape[0], *shape[1:]).
 
-    x is flattened; `depth` blocks of `width` numbers. The output is zero at the start, and so is all that a block adds.
-    Labels as in `ConditionEmbedding`.
+    x is flattened, then passes through `depth` residual blocks of `width` numbers. The initial output of the network
+    and of every residual branch is zero. Labels as in `ConditionEmbedding`.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ResidualMLP(AbstractBlockNetwork):
         self.last = at_the_edge(zeroed(nn.Linear(width, math.prod(self.outputs))))
         self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.modulation = at_the_edge(nn.Linear(width, 2 * depth * width))  # of all blocks: one product
+        self.modulation = at_the_edge(nn.Linear(width, 2 * depth * width))  # one matrix product for all blocks
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         h = self.first(x.flatten(1))
@@ -40,7 +40,7 @@ class ResidualMLP(AbstractBlockNetwork):
 
 
 class MLPBlock(nn.Module):
-    """h + linear(silu(linear((1 + scale) norm(h) + shift))): modulation: (batch, 2 width)."""
+    """h + linear(silu(linear((1 + scale) norm(h) + shift))); `modulation` (batch, 2 width) holds scale and shift."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

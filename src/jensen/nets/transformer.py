@@ -1,4 +1,4 @@
-"""The transformer on patches, told the noise level by adaptive norms, for signals and images of any size."""
+"""The transformer on patches, conditioned on the noise level by adaptive norms, for signals and images of any size."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ HEAD_WIDTH = 32
 class PatchTransformer(AbstractBlockNetwork):
     """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
 
-    Each patch of `patch` pixels a side is a token of `width` numbers, with sinusoids of its row and column added; then
-    `depth` blocks. Sizes are padded to whole patches and cropped back. The output is zero at the start, and so is all
-    that a block adds. `shape` fixes channels and axes; `forward` takes any other size. Labels as in
-    `ConditionEmbedding`. Raises `InputError` for another shape, and for a width that 4 does not divide. Source: Peebles
-    & Xie 2023, adaLN-Zero.
+    Each patch of `patch` pixels a side becomes a token of `width` numbers, plus sinusoids of its row and column. The
+    tokens pass through `depth` blocks. Inputs are padded to whole patches, and outputs are cropped. The initial output
+    of the network and of every residual branch is zero. `shape` fixes the channels and the number of axes; `forward`
+    accepts any size along them. Labels as in `ConditionEmbedding`. Raises `InputError` for any other shape, and for a
+    width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class PatchTransformer(AbstractBlockNetwork):
         super().__init__()
         if width % 4:
             raise InputError(
-                f"a transformer of width {width}: expected a multiple of 4, for sines and cosines of two axes"
+                f"transformer of width {width}: expected a multiple of 4 (sines and cosines of two axes); change width"
             )
         self.patches = Patches(shape, patch)
         self.condition = ConditionEmbedding(width, width, classes)
@@ -47,7 +47,7 @@ class PatchTransformer(AbstractBlockNetwork):
         self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.last = at_the_edge(zeroed(nn.Linear(width, outputs * self.patches.folded)))
-        modulated = (6 * depth + 2) * width  # of all blocks and the last norm
+        modulated = (6 * depth + 2) * width  # six for every block, two for the last norm
         self.modulation = at_the_edge(zeroed(nn.Linear(width, modulated)))
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -64,9 +64,9 @@ class PatchTransformer(AbstractBlockNetwork):
 
 
 class TransformerBlock(nn.Module):
-    """h + gate attention(modulated norm(h)), then h + gate mlp(modulated norm(h)): (batch, tokens, width) -> the same.
+    """h + gate attention(modulated norm(h)), then h + gate mlp(modulated norm(h)); h is (batch, tokens, width).
 
-    The six modulations, each (batch, 1, width): shift, scale and gate of the attention, then of the MLP.
+    The six modulations, each (batch, 1, width), are shift, scale and gate of the attention, then those of the MLP.
     """
 
     def __init__(self, width: int) -> None:
@@ -83,7 +83,7 @@ class TransformerBlock(nn.Module):
 
 
 def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, " tokens width"]:
-    """Sinusoids of the row in the first half of `width`, of the column in the second; tokens row by row."""
+    """Sinusoids of the row (first half of `width`) and of the column (second half), for tokens in row order."""
     frequencies = geometric_frequencies(width // 2, 0.01, 1.0)
     rows, columns = (sinusoids(torch.arange(n, dtype=torch.float32), frequencies) for n in grid)
     return torch.cat([rows.repeat_interleave(grid[1], 0), columns.repeat(grid[0], 1)], dim=1)

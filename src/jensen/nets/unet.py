@@ -1,7 +1,8 @@
-"""The U-Net: residual blocks at ever lower resolutions and back up, for signals and images of any size.
+"""The U-Net: residual blocks at decreasing resolutions and back up, for signals and images of any size.
 
-A signal (C, L) is an image of height 1, and along an axis of one pixel every kernel has one tap. Halving rounds up, and
-doubling crops to what the way down left: any size comes back exactly. Inside, tensors lie channels last.
+A signal (C, L) counts as an image of height 1; along an axis of one pixel, every kernel has one tap. Halving rounds up,
+and doubling crops to the size on the way down, so every size is restored exactly. Tensors inside the network are stored
+channels last, which convolutions compute faster.
 """
 
 import math
@@ -25,11 +26,13 @@ GROUPS, HEAD_WIDTH = 8, 32
 class UNet(AbstractBlockNetwork):
     """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
 
-    Patches of `patch` pixels a side become channels first. Then each level has `blocks` residual blocks of its width,
-    at half the resolution of the level before; on the way back `blocks` + 1, each of which also sees what the way down
-    left there. Levels numbered in `attention`, 0 being the finest, attend after every block. With `octaves` the network
-    also sees `with_details`, which low noise needs. The output is zero at the start. `shape` fixes channels and axes;
-    `forward` takes any other size. Labels as in `ConditionEmbedding`. Raises `InputError` for another shape.
+    First, patches of `patch` pixels a side become channels. On the way down, each level has `blocks` residual blocks of
+    its width and half the resolution of the previous level. On the way up, each level has `blocks` + 1 residual blocks,
+    which also get the features from the way down (skip connections). The levels in `attention` (0: the finest) apply
+    self-attention after every block. With `octaves` the input includes the Fourier features of `with_details`, which
+    low noise levels need. The initial output is zero. `shape` fixes the channels and the number of axes; `forward`
+    accepts any size along them. Labels as in `ConditionEmbedding`. Raises `InputError` for any other shape, for no
+    widths, and for attention at a level that does not exist.
     Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol 2021.
     """
 
@@ -46,7 +49,7 @@ class UNet(AbstractBlockNetwork):
     ) -> None:
         super().__init__()
         if not widths or not set(attention) <= set(range(len(widths))):
-            expected = f"levels from 0 to {len(widths) - 1}" if widths else "a width for every level, at least one"
+            expected = f"levels from 0 to {len(widths) - 1}" if widths else "at least one width, one for each level"
             raise InputError(f"attention at levels {tuple(attention)} of widths {tuple(widths)}: expected {expected}")
         self.patches = Patches(shape, patch)
         taps = (3 if self.patches.extended[0] else 1, 3 if self.patches.extended[1] else 1)
@@ -60,7 +63,7 @@ class UNet(AbstractBlockNetwork):
         self.last = at_the_edge(zeroed(_convolution(widths[0], outputs * self.patches.folded, taps)))
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
-        modulations = self._modulations(noise_level, labels)  # one product for all blocks
+        modulations = self._modulations(noise_level, labels)  # one matrix product for all blocks
         h = self.patches.fold(x)
         h = with_details(h, noise_level, self.octaves) if self.octaves else h
         h = self.first(h).contiguous(memory_format=torch.channels_last)
@@ -78,18 +81,18 @@ class UNet(AbstractBlockNetwork):
         return self.patches.unfold(self.last(F.silu(self.norm(h))), like=x)
 
     def _modulations(self, noise_level: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
-        """Of every residual block in turn: (batch, 2 channels, 1, 1), scale and shift."""
+        """Scale and shift of each residual block in turn, together (batch, 2 channels, 1, 1)."""
         modulation = self.modulation(F.silu(self.condition(noise_level, labels)))
         return iter(modulation[:, :, None, None].split(self.modulated, dim=1))
 
 
 def _joined(layer: nn.Module, h: Tensor, skip: Tensor, modulation: Tensor) -> Tensor:
-    """A block of the way up, which sees what the way down left."""
+    """A block on the way up, whose input includes the features `skip` from the way down."""
     return layer(torch.cat([h, skip], dim=1), modulation)
 
 
 class ResidualBlock(nn.Module):
-    """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), then, where asked, h + attention(norm(h))."""
+    """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), then h + attention(norm(h)) if `attend`."""
 
     def __init__(self, inputs: int, outputs: int, taps: Pair, attend: bool) -> None:
         super().__init__()
@@ -107,7 +110,7 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """h + attention(norm(h)), every position of (batch, C, H, W) a token."""
+    """h + attention(norm(h)), where every position of h (batch, C, H, W) is a token."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,10 +122,10 @@ class SpatialAttention(nn.Module):
 
 
 class Doubling(nn.Module):
-    """Nearest-neighbour doubling and then a convolution of 3 taps, cropped to a given size.
+    """Nearest-neighbour doubling followed by a convolution of 3 taps, cropped to a given size.
 
-    Both at once, as one transposed convolution of 4 taps and stride 2, whose taps are sums of those that meet the same
-    coarse pixel: 16 products do the work of 36.
+    Both are computed as one transposed convolution of 4 taps and stride 2. Each of its taps is the sum of the original
+    taps that fall on the same coarse pixel, so 16 products replace 36.
     """
 
     def __init__(self, channels: int, taps: Pair) -> None:
@@ -142,7 +145,7 @@ class Doubling(nn.Module):
 def _layers(
     widths: Sequence[int], blocks: int, attention: Sequence[int], taps: Pair
 ) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
-    """The way down, the middle, the way up. On the way up each block takes one more of what the way down left."""
+    """The layers of the way down, the middle and the way up. Each block on the way up consumes one skip connection."""
     channels, left = widths[0], [widths[0]]
     down, up = nn.ModuleList(), nn.ModuleList()
     for level, width in enumerate(widths):
@@ -165,12 +168,12 @@ def _layers(
 
 
 def _convolution(inputs: int, outputs: int, taps: Pair, stride: Pair = (1, 1)) -> nn.Conv2d:
-    """A convolution that keeps the size, or divides it by the stride, rounding up."""
+    """A convolution that divides the size by the stride, rounding up; stride 1 keeps the size."""
     return nn.Conv2d(inputs, outputs, taps, stride, _padding(taps))
 
 
 def _stride(taps: Pair) -> Pair:
-    """2 along the axes, 1 where there is none."""
+    """2 along an axis of several pixels, 1 along an axis of one pixel."""
     return (2 if taps[0] > 1 else 1, 2 if taps[1] > 1 else 1)
 
 
@@ -180,5 +183,5 @@ def _padding(taps: Pair) -> Pair:
 
 def _norm(channels: int, affine: bool = True) -> nn.GroupNorm:
     groups = math.gcd(GROUPS, channels)
-    groups = groups // 2 if groups == channels > 1 else groups  # a group of one value would be normalised to nothing
+    groups = groups // 2 if groups == channels > 1 else groups  # a group of one value would normalise it to 0
     return nn.GroupNorm(groups, channels, affine=affine)

@@ -1,1 +1,1 @@
-"""Training: the loop, its moving average, its checkpoints and its log. Knows `model`, never a family of models."""
+"""Training: loop, moving average, checkpoints, log. It knows the contract in `jensen.model`, but no model family."""

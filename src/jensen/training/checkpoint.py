@@ -1,8 +1,8 @@
-"""Checkpoints: safetensors and JSON, whole or not at all, never unpickled.
+"""Checkpoints: safetensors and JSON, written whole or not at all, never unpickled.
 
 checkpoints/step-00001000/model.safetensors        weights, and their moving average under "ema/"
                           optimiser.safetensors    the optimisers' moments
-                          state.json               step, best bound, SHA-256 of the two files and of itself
+                          state.json               step, best bound, SHA-256 of all three files
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from jensen.training.state import LeftOut, TrainingState
 Value = TypeVar("Value")
 
 FORMAT = 1
-DAMAGED = ".damaged"  # what a checkpoint that cannot be used gets at the end of its name
+DAMAGED = ".damaged"  # appended to the name of an unusable checkpoint
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 EMA = "ema/"
 MOMENTS: dict[type[Optimizer], set[str]] = {
@@ -43,7 +43,7 @@ MOMENTS: dict[type[Optimizer], set[str]] = {
 
 
 class Scaler(BaseModel):
-    """What a `GradScaler` keeps."""
+    """The state of a `GradScaler`."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ class Scaler(BaseModel):
 
 
 class Record(BaseModel):
-    """state.json: the counters, what the optimisers keep in plain numbers, and the sums that all is checked by."""
+    """state.json: the counters, the plain numbers in the optimisers' state, and the checksums of all files."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
@@ -73,41 +73,41 @@ class Record(BaseModel):
     recipe: str = ""
     """The digest of the run's recipe."""
     optimisers: list[list[dict[str, Any]]]
-    """The options of each optimiser's groups, for the reader: those of the recipe are used."""
+    """The options of each optimiser's parameter groups; only for information, since loading uses the recipe's."""
     optimiser_numbers: dict[Annotated[str, Field(pattern=r"^\d+/\d+/\w+$")], int | float]
     sha256: dict[str, str]
-    """Of the two other files; and of this one, before that sum was put in, under its own name."""
+    """Checksums by file name; the one of state.json is of its content without that entry."""
 
     def sealed(self) -> bytes:
-        """The file, its own sum in it."""
+        """The content of the file, including its own checksum."""
         self.sha256.pop(STATE, None)
         self.sha256[STATE] = _sum(self._written())
         return self._written()
 
     @property
     def whole(self) -> bool:
-        """Whether it is what was written; a record from before its own sum was kept is taken at its word."""
+        """Whether the checksum is right; files of older versions without a checksum of their own are trusted."""
         bare = self.model_copy(update={"sha256": {name: s for name, s in self.sha256.items() if name != STATE}})
         known = self.sha256.get(STATE)
         return {MODEL, OPTIMISER} <= self.sha256.keys() and known in (None, _sum(bare._written()))
 
     def _written(self) -> bytes:
-        # Unset is what a record from before a field does not have: it is whole, too
+        # Files of older versions lack newer fields; leaving those out gives the bytes that their checksum covers
         return self.model_dump_json(indent=1, exclude_unset=True, by_alias=True).encode()
 
 
 class DamagedCheckpointError(InputError):
-    """A checkpoint that is truncated, altered or incomplete: the one before may be good."""
+    """A checkpoint is truncated, altered or incomplete; an earlier one may be good."""
 
 
 # ---------------------------------------------------------------------------------------------- write
 
 
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:
-    """Write `state` as a new checkpoint under `folder`; then remove all but the last `keep_last` and the best.
+    """Write `state` as a new checkpoint under `folder`; then remove old ones but the best and the last `keep_last`.
 
-    The last one of at most step `judged` stays as well, and the best one of then: what came after may turn out to have
-    diverged.
+    The last checkpoint up to step `judged` is also kept, with the checkpoint that was best at that time: training after
+    step `judged` may turn out to have diverged.
     """
     final = folder / f"step-{state.step:08d}"
     weights = _gathered(state.model.state_dict())
@@ -126,9 +126,10 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
 
 
 def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All of every tensor in the main process, which writes them; nothing elsewhere."""
+    """The full tensors in the main process, which writes them; an empty dict in the others."""
     found = {}
-    for name, tensor in sorted(tensors.items()):  # in one order everywhere, which loaded moments do not have
+    # All processes must gather in the same order. Sorting makes sure: loaded moments are in another order than new ones
+    for name, tensor in sorted(tensors.items()):
         full = processes.whole(tensor)
         if processes.is_main():
             found[name] = full.contiguous() if full is tensor else full.cpu()
@@ -168,7 +169,7 @@ def _put(final: Path, contents: Mapping[str, bytes]) -> None:
             write_file(temporary / name, content)
         temporary.rename(final)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)  # a full disk has no room for half a checkpoint
+        shutil.rmtree(temporary, ignore_errors=True)  # half a checkpoint would only fill the disk
         raise
     _flush_folder(final.parent)
 
@@ -183,7 +184,7 @@ def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None
 
 
 def _best_known(path: Path) -> int:
-    """The best step when a checkpoint was written, to which a rollback returns with it; 0: none."""
+    """The best step so far in the checkpoint at `path`, needed after a rollback to it; 0 if there is none."""
     try:
         return _read_record(path).best_step
     except DamagedCheckpointError:
@@ -191,7 +192,7 @@ def _best_known(path: Path) -> int:
 
 
 def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any], list[list[dict[str, Any]]]]:
-    """Every optimiser's tensors and its plain numbers by "optimiser/parameter/name", and its groups' options."""
+    """The optimisers' tensors and plain numbers by "optimiser/parameter/name", and the options of their groups."""
     moments: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     groups = []
@@ -225,7 +226,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the best validation bound, else the last, else None; `first_good` skips damaged ones."""
+    """The checkpoint with the best validation bound, else the last one, else None; warns of damaged ones it skips."""
     found = checkpoints(folder)
     if not found:
         return None
@@ -234,7 +235,7 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def is_finished(folder: Path, steps: int) -> bool:
-    """Whether the last checkpoint that is not damaged leaves a training of `steps` steps nothing to do."""
+    """Whether training had converged or done `steps` steps at the last undamaged checkpoint."""
     found = checkpoints(folder)
     if not found:
         return False
@@ -243,9 +244,9 @@ def is_finished(folder: Path, steps: int) -> bool:
 
 
 def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
-    """The first of some checkpoints that is not damaged and what `use` makes of it; warns of those passed over.
+    """The first undamaged checkpoint of `paths` and the result of `use` on it; warns of damaged ones before it.
 
-    Raises the first complaint where all of them are damaged.
+    Raises the first `DamagedCheckpointError` if all are damaged.
     """
     complaints: list[DamagedCheckpointError] = []
     for path in paths:
@@ -255,14 +256,14 @@ def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Pat
             complaints.append(complaint)
             continue
         if complaints:
-            told = "; ".join(str(complaint) for complaint in complaints)
-            warnings.warn(f"{told}. Using {path} in its place", stacklevel=3)
+            reasons = "; ".join(str(complaint) for complaint in complaints)
+            warnings.warn(f"{reasons}. Using {path} in its place", stacklevel=3)
         return path, found
     raise complaints[0]
 
 
 def set_aside(paths: Sequence[Path]) -> None:
-    """Rename damaged checkpoints, so that they are neither used nor lost."""
+    """Rename damaged checkpoints, so that they are not used again and not lost."""
     for path in paths:
         path.rename(_unused(path.with_name(path.name + DAMAGED)))
 
@@ -273,7 +274,7 @@ def _unused(path: Path) -> Path:
 
 
 def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
-    """Put the checkpoint's weights into `model`, the moving average where there is one."""
+    """Load the checkpoint's weights into `model`; averaged weights replace the others if they exist."""
     tensors = _read_tensors(path, MODEL)
     averaged = {name.removeprefix(EMA): tensor for name, tensor in tensors.items() if name.startswith(EMA)}
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(EMA)}
@@ -281,7 +282,7 @@ def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> None:
-    """Put everything a checkpoint holds back into `state`, which was made by the same recipe."""
+    """Load a whole checkpoint into `state`, which must come from the same recipe; else raise `InputError`."""
     record = _read_record(path)
     if state.recipe and record.recipe not in (state.recipe, *state.earlier_recipes):
         raise InputError(
@@ -314,7 +315,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
 
 
 def _load_moments(optimiser: Optimizer, number: int, values: dict[str, Tensor | int | float]) -> None:
-    """Put back what the optimiser of this number keeps; its options are the recipe's. Raises ValueError, IndexError."""
+    """Load the state of one optimiser, not its options. Raises ValueError or IndexError for values that do not fit."""
     groups = optimiser.state_dict()["param_groups"]
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Tensor | int | float]] = {}
@@ -349,11 +350,11 @@ def _read_record(path: Path) -> Record:
         newer = isinstance(values["format"], int) and values["format"] > FORMAT
         record = None if newer else Record.model_validate(values, strict=True)
         if record and not record.whole:
-            raise ValueError("another sum than the one recorded")
+            raise ValueError("wrong checksum")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path / STATE} is missing or damaged; restore it from a copy") from error
     if record is None:
-        raise InputError(f"{path} has a newer format than this jensen reads, {FORMAT}; install a newer jensen")
+        raise InputError(f"{path} has a newer format than {FORMAT}, the last this jensen reads; install a newer jensen")
     return record
 
 
@@ -366,7 +367,7 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
         raise DamagedCheckpointError(f"{path / name} cannot be read ({error.strerror}); {advice}") from error
     if _sum(content) != expected:
         raise DamagedCheckpointError(
-            f"{path / name} is truncated or altered: its SHA-256 is not the one recorded; {advice}"
+            f"{path / name} is truncated or altered: its SHA-256 is not the recorded one; {advice}"
         )
     try:
         return load(content)
@@ -379,5 +380,5 @@ def _sum(content: bytes) -> str:
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint is of."""
+    """The training step of a checkpoint, from its folder name."""
     return int(path.name.removeprefix("step-"))

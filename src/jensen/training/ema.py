@@ -10,9 +10,9 @@ from jensen.processes import own_part, stored
 
 
 class ExponentialMovingAverage:
-    """shadow <- decay shadow + (1 - decay) weight, after every step, over the given parameters.
+    """The average of `parameters`: shadow <- decay shadow + (1 - decay) weight, after every step.
 
-    Early on the decay is min(decay, (1 + s) / (10 + s)) at update s, so that the start is forgotten fast.
+    The decay at update s is min(decay, (1 + s) / (10 + s)), so that the average soon forgets the initial weights.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
@@ -26,13 +26,13 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after step number `step` (from 0) into the average."""
+        """Add the weights after step number `step` (counted from 0) to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._shadow, self._parameters, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within, the model computes with the averaged weights."""
+        """Inside the block, the model has the averaged weights."""
         self._exchange()
         try:
             yield
@@ -48,10 +48,10 @@ class ExponentialMovingAverage:
             there.copy_(kept)
 
     def state(self) -> dict[str, Tensor]:
-        """The averaged weights by parameter name."""
+        """The averaged weights by name of the parameter."""
         return dict(zip(self._names, self._shadow, strict=True))
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take averaged weights saved by `state`."""
+        """Load averaged weights saved by `state`."""
         for name, shadow in zip(self._names, self._shadow, strict=True):
             shadow.copy_(own_part(state[name], shadow))

@@ -1,4 +1,4 @@
-"""Work through the training loop's records: metrics, validation, convergence, checkpoints, sample grids, progress."""
+"""Train and act on the loop's records: metrics, validation, convergence, checkpoints, sample grids, progress."""
 
 import time
 import warnings
@@ -45,10 +45,10 @@ def fit(
     seed: int,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> TrainingState:
-    """Train until the last step, convergence (early stopping) or interruption; leaves a checkpoint of where it stopped.
+    """Train until the last step, convergence (early stopping) or interruption, and save a checkpoint at the end.
 
-    Where numbers go bad it goes back to before it, if the settings say so; else, or where that does not help, raises
-    `InputError` that names the steps, the term and the last good checkpoint.
+    If numbers diverge, training goes back to the last good checkpoint, provided that the settings allow it. Otherwise,
+    or if that fails, raises `InputError` that names the steps, the bad value and the last good checkpoint.
     """
     with (
         MetricsLog(folder, state.step) as log,
@@ -67,7 +67,7 @@ def fit(
                 if over or record.number % settings.checkpoint_every == 0:
                     watch.checkpoint()
             except DivergenceError as trouble:
-                watch.overcome(trouble)  # changes `state`, from which `steps` goes on
+                watch.overcome(trouble)  # changes `state`; `steps` continues from it
                 continue
             if over:
                 break
@@ -75,7 +75,7 @@ def fit(
 
 
 class _Watch:
-    """Keeps the books of one training session: what was measured, whether it is finite, what is saved."""
+    """Bookkeeping of one training session: measured values, checks that they are finite, checkpoints."""
 
     def __init__(self, state: TrainingState, log: MetricsLog, settings: TrainingSettings, folder: Path) -> None:
         self._state, self._log, self._settings, self._folder = state, log, settings, folder
@@ -83,15 +83,16 @@ class _Watch:
         self._text = ""
         self._at_once = state.micro_batch_size
         self._began, self._began_at = time.monotonic(), state.step
-        # A way back needs a start to go back to. What is saved is not written again: it would be gone meanwhile
+        # A rollback needs a first checkpoint to go back to. An existing one is not written again: while it is replaced,
+        # there would be none
         unsaved = settings.on_divergence == "rollback" and processes.anywhere(not checkpoints(folder))
         self._saved_at = -1 if unsaved else state.step
         self.checkpoint()
 
     def take(self, record: Step) -> str:
-        """Note a step; at every `log_every`-th write the window's means. Gives the text for the progress bar.
+        """Record a step, log the window's means at every `log_every`-th, and return the text for the progress bar.
 
-        Raises `DivergenceError`, as the other methods do, where what it reads shows that numbers have gone bad.
+        Raises `DivergenceError`, like the other methods, if a value that it reads has diverged.
         """
         self._unread.append(record)
         self._say_what_changed(record)
@@ -101,7 +102,7 @@ class _Watch:
         return self._text
 
     def _say_what_changed(self, record: Step) -> None:
-        """A line for steps that are left out, and for a batch that goes through the network in smaller parts."""
+        """Log steps that were left out, and a batch that went through the network in smaller parts than before."""
         for left in self._state.left_out:
             if left.last == record.number:
                 self._log.write(record.number, {"left_out": left.last - left.first + 1, "reason": left.reason})
@@ -111,12 +112,12 @@ class _Watch:
             self._log.write(record.number, {"micro_batch_size": size})
             warnings.warn(
                 f"step {record.number}: memory ran out; batches of {self._settings.batch_size} go through the network "
-                f"{size} examples at a time from here on",
+                f"{size} examples at a time from now on",
                 stacklevel=2,
             )
 
     def _read(self) -> None:
-        """Bring the unread records to the host; the first that is not finite is trouble."""
+        """Copy the unread records to the host; raise `DivergenceError` at the first value that is not finite."""
         for record in self._unread:
             if record.loss is None or record.gradient_norm is None:
                 continue
@@ -128,9 +129,9 @@ class _Watch:
         self._unread.clear()
 
     def _close_window(self, step: int) -> None:
-        """Write the means of the steps since the last line, unless the loss has exploded."""
+        """Log the means over the steps since the last line, unless the loss has exploded."""
         state, rows = self._state, self._state.window
-        if not rows:  # all of them are left out
+        if not rows:  # every step was left out
             return
         columns = {name: [row[name] for row in rows if name in row] for row in rows for name in row}
         means = {name: sum(column) / len(column) for name, column in columns.items()}
@@ -141,20 +142,20 @@ class _Watch:
         rows.clear()
 
     def overcome(self, trouble: DivergenceError) -> None:
-        """Go back to before the trouble, to leave its steps out; `InputError` where the settings do not want it."""
+        """Go back to before the divergence and leave its steps out; `InputError` if that is not possible or allowed."""
         state, settings = self._state, self._settings
         done = len(state.left_out)
         if settings.on_divergence == "stop":
-            self._refuse(trouble, "or let training.on_divergence be rollback, which leaves such batches out")
+            self._refuse(trouble, "or set training.on_divergence to rollback, which leaves such batches out")
         if done == settings.rollbacks:
-            self._refuse(trouble, f"it has been rolled back {done} times, as training.rollbacks allows")
+            self._refuse(trouble, f"it was already rolled back {done} times, the limit of training.rollbacks")
         self._unread.clear()
         if not roll_back(self._folder, state, trouble):
-            self._refuse(trouble, "there is no checkpoint of before it to go back to")
+            self._refuse(trouble, "no checkpoint from before these steps is left")
         processes.on_main(lambda: self._log.go_back(state.step))
         self._began, self._began_at, self._saved_at = time.monotonic(), state.step, state.step
         warnings.warn(
-            f"{trouble.steps}: {trouble.what}; back to step {state.step}, to leave out {trouble.steps} "
+            f"{trouble.steps}: {trouble.what}; going back to step {state.step} to leave out {trouble.steps} "
             f"(rollback {done + 1} of at most {settings.rollbacks})",
             stacklevel=2,
         )
@@ -167,14 +168,14 @@ class _Watch:
             raise InputError(f"training stopped at {trouble.steps}: {trouble.what}; {kept}; {advice}; {further}")
 
     def _window_start(self, step: int) -> int:
-        """How many steps were done when the window that holds step number `step` began."""
+        """The number of steps before the window that contains step number `step`."""
         return (step - 1) // self._settings.log_every * self._settings.log_every
 
     def _speed(self, step: int) -> float:
         return (step - self._began_at) * self._settings.batch_size / max(time.monotonic() - self._began, 1e-9)
 
     def validate(self, examples: Examples, preparation: Preparation, seed: int) -> None:
-        """The validation bound; a better one than ever is a checkpoint, too long without one is convergence."""
+        """Compute the validation bound; save a checkpoint if it is the best, set `converged` if `patience` is over."""
         state, settings = self._state, self._settings
         self._read()
         with averaged(state):
@@ -188,7 +189,7 @@ class _Watch:
             state.converged = settings.patience is not None and state.stale_validations >= settings.patience
 
     def checkpoint(self) -> None:
-        """Save where that has not been done at this step; refuse if a weight is not finite."""
+        """Save a checkpoint unless this step has one; raise `DivergenceError` if a weight or a moment is not finite."""
         if self._saved_at == self._state.step:
             return
         self._read()
@@ -206,7 +207,7 @@ def _due(step: int, every: int, last: int) -> bool:
 
 @contextmanager
 def averaged(state: TrainingState) -> Iterator[None]:
-    """Within, the model computes with its moving average, where there is one; all of it in every process."""
+    """Inside the block, the model has its averaged weights (if it keeps an average), in full in every process."""
     with state.ema.applied() if state.ema else nullcontext(), processes.unsharded(state.model):
         yield
 
@@ -214,9 +215,9 @@ def averaged(state: TrainingState) -> Iterator[None]:
 def validation_bound(
     model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int
 ) -> Estimate:
-    """The mean ELBO over `examples`, with the same noise at every call, so that two calls differ by the model alone.
+    """The mean ELBO over `examples`. Every call uses the same noise, so two results differ only through the model.
 
-    Each process evaluates its part of every batch, in as few pieces as its memory holds.
+    Each process evaluates its part of every batch, in as few pieces as fit into its memory.
     """
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))
@@ -244,7 +245,7 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int
     with averaged(state), processes.together():
         mine = [{"x": piecewise(samples, rows)} for rows in processes.share(parts)]
     x = torch.cat([part["x"] for part in processes.gathered(mine)])
-    if not x.isfinite().all():  # no picture; what went astray is said where losses and weights are checked
+    if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
     processes.on_main(lambda: save_grid(dataset.spec.preparation.to_picture(x), path))

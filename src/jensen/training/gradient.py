@@ -1,4 +1,4 @@
-"""The gradient of a batch, in parts that memory holds, and the step of the optimisers along it."""
+"""The gradient of a batch, computed in parts that fit into memory, and the optimisers' step."""
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -26,10 +26,12 @@ def attempt(
     count: int,
     rehearsed: bool,
 ) -> Loss:
-    """The loss and gradient of the batch, of which `count` rows are this process's, in parts that memory holds in all.
+    """The loss and gradient of the batch, computed in parts that fit into the memory of every process.
 
-    Inside a step the others would wait for a process whose memory runs out. So several processes find the size in a
-    rehearsal, each alone, and take half of it where memory was short; where it runs out later, that ends them.
+    `count` is the number of this process's rows. Processes that exchange gradients would wait forever for one whose
+    memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed` says
+    that it took place). If memory ran out in it, they halve the size once more as a margin, because memory that runs
+    out after the rehearsal ends the training.
     """
     forget, size = partial(drop_gradients, [*state.dense, *state.tables]), state.micro_batch_size
     if processes.count() == 1:
@@ -46,10 +48,10 @@ def attempt(
 def descend(
     state: TrainingState, compute: Callable[[], Loss], rate: float, clip_norm: float | None
 ) -> tuple[Loss, Tensor]:
-    """(theta, lambda) = opt_step(grad Loss); gives the loss and the gradient's norm before clipping.
+    """(theta, lambda) = opt_step(grad Loss) (4.8); returns the loss and the gradient's norm before clipping.
 
-    Where scaled gradients overflow they are computed again with half the scale, until they do not. After that the scale
-    is half of what it was, as if the step had been left out: the next one may need it.
+    If scaled gradients overflow, they are computed again with half the scale until they no longer do. Then the scale is
+    set to half of its old value, as after a step that a `GradScaler` skips: the next batch may need a large scale.
     """
     before = scale = state.scaler.get_scale() if state.scaler else 1.0
     while True:
@@ -64,9 +66,10 @@ def descend(
 
 
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
-    """Move the parameters by their gradients, which are used up; gives the gradient's norm before clipping.
+    """Move the parameters along their gradients, drop the gradients, and return their norm before clipping.
 
-    Where only its square overflows, so may the norm. Scaled gradients that overflow move nothing, and halve the scale.
+    The norm may be infinite where only its square overflows. If scaled gradients overflow, no parameter moves, and the
+    scale halves.
     """
     if state.scaler:
         for optimiser in state.optimisers:
@@ -93,16 +96,17 @@ def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tens
 def gradient(
     model: nn.Module, batch: Batch, step: int, noise: Noise, precision: Precision, at_once: int | None
 ) -> Loss:
-    """Add the gradient of the batch's loss to the parameters', and give the loss; through the network `at_once` rows.
+    """Add the gradient of the batch's loss to the parameters' gradients and return the loss.
 
-    The loss is a mean over examples, so its gradient is the sum of its parts' gradients by their shares.
+    `at_once` rows go through the network together (None: all). The loss is a mean over examples, so its gradient is the
+    sum of the parts' gradients, weighted by their shares of the batch.
     """
     count = len(batch.x)
     parts: list[tuple[float, Loss]] = []
     for start in range(0, count, at_once or count):
         rows = slice(start, min(start + (at_once or count), count))
         share = (rows.stop - rows.start) / count
-        # Gradients of several processes are averaged once, with the last part
+        # Several processes average their gradients once, with the last part
         with nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)():
             with precision.networks():
                 loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
@@ -112,7 +116,7 @@ def gradient(
 
 
 def _whole(parts: list[tuple[float, Loss]]) -> Loss:
-    """The loss of a batch from those of its parts and their shares of it."""
+    """The loss of a batch, from (share of the batch, loss) of its parts."""
     first = parts[0][1]
     if len(parts) == 1:
         return first
@@ -122,7 +126,7 @@ def _whole(parts: list[tuple[float, Loss]]) -> Loss:
 
 
 def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
-    """The loss of the whole batch from those of the processes' rows, known to all."""
+    """The loss of the whole batch in every process, from the losses of the processes' rows."""
     if accelerator.num_processes == 1:
         return loss
     values = torch.stack([value.double() for value in (loss.value, *loss.terms.values())])
@@ -131,6 +135,6 @@ def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
 
 
 def drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Forget what was added to the gradients of `parameters`."""
+    """Delete the gradients of `parameters`."""
     for parameter in parameters:
         parameter.grad = None

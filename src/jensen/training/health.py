@@ -1,4 +1,4 @@
-"""Numbers that go bad: what counts as that, and the way back to before it."""
+"""Divergence: the checks that detect it, and the rollback to the last good checkpoint."""
 
 import math
 import shutil
@@ -12,11 +12,11 @@ from jensen import processes
 from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint, set_aside, step_of
 from jensen.training.state import LeftOut, TrainingState
 
-HISTORY = 10  # means of the loss that the next one is compared with
+HISTORY = 10  # number of previous mean losses that the next one is compared with
 
 
 class DivergenceError(Exception):
-    """The numbers went bad at the steps `first`..`last`, counted from 1; `what` names the first bad one."""
+    """Training diverged in the steps `first`..`last`, counted from 1; `what` describes the first bad value."""
 
     def __init__(self, first: int, last: int, what: str) -> None:
         super().__init__(what)
@@ -24,19 +24,22 @@ class DivergenceError(Exception):
 
     @property
     def steps(self) -> str:
-        """Which steps, in words."""
+        """The steps in words."""
         return f"step {self.last}" if self.first == self.last else f"steps {self.first} to {self.last}"
 
 
 def check_values(step: int, values: Mapping[str, float]) -> None:
-    """Raise `DivergenceError` where one of a step's values is not finite; names the last, a term before their sum."""
+    """Raise `DivergenceError` if one of a step's values is not finite.
+
+    The error names the last such value: the terms of the loss stand behind the loss, and explain more than their sum.
+    """
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise DivergenceError(step, step, f"{bad[-1]} is {values[bad[-1]]}, expected a finite number")
 
 
 def check_state(state: TrainingState) -> None:
-    """Raise `DivergenceError` where a weight is not finite, or an optimiser's moment, which would stay so for good."""
+    """Raise `DivergenceError` if a weight or an optimiser's moment is not finite; such a moment never recovers."""
     names = {id(parameter): name for name, parameter in state.model.named_parameters()}
     moments = {
         f"moment {moment} of {names[id(parameter)]}": value
@@ -51,10 +54,10 @@ def check_state(state: TrainingState) -> None:
 
 
 def check_loss(first: int, last: int, loss: float, before: Sequence[float], explosion: float | None) -> None:
-    """Raise `DivergenceError` where the mean loss of the steps first..last is far above the ten means `before` it.
+    """Raise `DivergenceError` if the mean loss of the steps first..last is far above the ten means `before` it.
 
-    Far: loss - median > explosion * range. The range holds the trend as well as the noise, so that a loss that falls
-    is judged mildly.
+    Far above means loss - median > explosion * range. The range includes the trend besides the noise, so a loss that
+    still falls fast is judged leniently.
     """
     if explosion is None or len(before) < HISTORY:
         return
@@ -65,12 +68,12 @@ def check_loss(first: int, last: int, loss: float, before: Sequence[float], expl
 
 
 def roll_back(folder: Path, state: TrainingState, trouble: DivergenceError) -> bool:
-    """Put the last good checkpoint of before the trouble back into `state`, whose steps are to be left out from now on.
+    """Load the last good checkpoint before the divergence into `state`, and mark the diverged steps to be left out.
 
-    Checkpoints of what is given up go. False, and nothing is changed, where no such checkpoint is left.
+    Later checkpoints are removed. Returns False, and changes nothing, if there is no checkpoint before the divergence.
 
-    What a training comes to depends only on which steps it leaves out, and these it finds again: so it may be killed
-    anywhere in here and be resumed from whichever checkpoint is the last.
+    The process may be killed at any point of this function. The result of a training depends only on the steps that it
+    leaves out, and a resumed training finds the same steps again, whichever checkpoint it starts from.
     """
     saved = checkpoints(folder)[::-1]
     good = [path for path in saved if step_of(path) < trouble.first]

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, and the same for TensorBoard."""
+"""The log of a training: metrics.jsonl, and the same values for TensorBoard."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from jensen.records import write_file
 
 
 class MetricsLog:
-    """Appends one JSON object per line to metrics.jsonl and scalars to tensorboard/; lines after `step` are cut off.
+    """Appends lines of JSON to metrics.jsonl and scalars to tensorboard/; on opening, drops lines after `step`.
 
-    Of several processes the main one does. Every line has a "step"; all but "examples_per_second" is a pure function of
-    the recipe, so a resumed run's file equals an uninterrupted one's.
+    Only the main process writes. Every line has a "step". All values except "examples_per_second" are a pure function
+    of the recipe, so a resumed run and an uninterrupted one have equal files.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
@@ -34,7 +34,7 @@ class MetricsLog:
         self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def go_back(self, step: int) -> None:
-        """Cut off the lines after `step`, to go on from there."""
+        """Drop the lines after `step`, to continue from there."""
         self._close()
         self._open(step)
 
@@ -44,7 +44,7 @@ class MetricsLog:
             self._board.close()
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Append one line: numbers, and now and then a text."""
+        """Append one line of `values`, which are numbers or texts."""
         if not self._file:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
@@ -53,7 +53,7 @@ class MetricsLog:
             add(name, value, step)
 
     def flush(self) -> None:
-        """Make sure that everything written so far is on disk."""
+        """Write everything so far to disk, through all buffers."""
         if self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -68,7 +68,7 @@ class MetricsLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file up to one that a crash cut short; nothing where there is no file."""
+    """The lines of a metrics file up to the first incomplete one (a crash may cut a line); [] if there is no file."""
     lines: list[dict[str, Any]] = []
     for text in path.read_bytes().splitlines() if path.exists() else []:
         try:

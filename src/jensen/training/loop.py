@@ -1,7 +1,7 @@
 """The lecture's training loop (4.8), (5.18): a generator of step records.
 
-What happens at step s is a pure function of (weights, seed, s): which examples, which noise, which learning rate. So a
-run can stop after any step and go on bit for bit.
+Step s is a pure function of (weights, seed, s): its examples, its noise and its learning rate. So a run can stop after
+any step, resume, and give bit for bit the same result.
 """
 
 import math
@@ -31,7 +31,7 @@ from jensen.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did; tensors are detached and still on the device, so that reading them is the reader's choice."""
+    """The record of one step. Tensors are detached and stay on the device, so only reading them waits for it."""
 
     number: int  # from 1
     loss: Tensor | None  # None: the step was left out
@@ -43,10 +43,10 @@ class Step:
 def steps(
     state: TrainingState, examples: Examples, preparation: Preparation, settings: TrainingSettings, seed: int
 ) -> Iterator[Step]:
-    """Train from `state.step` to `settings.steps`, changing `state` in place and yielding a record after every step.
+    """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
 
-    Each of several processes computes its own rows of the batch; the gradient, the record and what the model observes
-    are those of the whole.
+    Each of several processes computes its own rows of the batch. The gradient, the record and the values that the model
+    observes are those of the whole batch.
     """
     accelerator = accelerator_for(settings)
     device = accelerator.device
@@ -54,7 +54,7 @@ def steps(
     precision = Precision(dtype_of(settings, device.type), device.type, state.scaler)
     if state.ema:
         state.ema.to(device)
-    data = examples.to(device)  # all of it, in its own dtype: a batch is one index, no worker processes
+    data = examples.to(device)  # all in its own dtype: a batch is one index, without workers
     rows = processes.own_rows(settings.batch_size)
     size = settings.batch_size
 
@@ -84,12 +84,12 @@ def steps(
 
 
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
-    """The model as the loop calls it: on several processes its gradient is that of the whole batch.
+    """The model as the loop calls it: with several processes, its gradient is that of the whole batch.
 
-    DistributedDataParallel sees to that; where weights are sharded these do it themselves.
+    DistributedDataParallel averages the gradients; sharded weights (FSDP2) average them by themselves.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # what is to follow it does not exist
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its replacement does not exist yet
         return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
 
 
@@ -102,10 +102,10 @@ def batch_at(
     rows: slice | None = None,
     device: torch.device | None = None,
 ) -> Batch:
-    """The batch of step `step`: a pure function of (seed, step); every example comes once per pass over the data.
+    """The batch of step `step`, a pure function of (seed, step); a pass over the data has every example once.
 
-    Of the batch only `rows`, where they are named; on `device`, where x may be on disk and the rest is, by default
-    where x is.
+    `rows` selects rows of the batch (default: all). `device` is the device of labels, targets and the result (default:
+    that of x); x itself may be on disk.
     """
     device = device or examples.x.device
     rows = rows or slice(0, batch_size)
@@ -118,7 +118,7 @@ def batch_at(
 
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """Rows step B .. (step + 1) B - 1 of an endless series of shuffled passes over 0..count-1."""
+    """Elements step B .. (step + 1) B - 1 of an endless sequence of shuffled passes over 0..count-1, B = batch_size."""
     position, end = step * batch_size, (step + 1) * batch_size
     parts: list[Tensor] = []
     while position < end:
@@ -133,7 +133,7 @@ def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then the schedule."""
+    """The learning rate of step `step` (counted from 0): linear warm-up, then the schedule."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     if settings.schedule == "cosine":
@@ -145,20 +145,21 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 
 def accelerator_for(settings: TrainingSettings) -> Accelerator:
-    """The device that `settings` ask for, by Accelerate; `InputError` where the machine lacks it, or its precision."""
+    """Accelerate on the device of `settings`; `InputError` if the machine lacks the device or the precision."""
     use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
     if settings.device == "cuda" and use_cpu:
         raise InputError("device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
     here = processes.on_this_machine()
     if not use_cpu and here > torch.cuda.device_count():
         raise InputError(
-            f"{here} processes on a machine with {torch.cuda.device_count()} CUDA devices: expected one for each; "
-            "start fewer, or choose device cpu"
+            f"{here} processes on a machine with {torch.cuda.device_count()} CUDA devices: expected a device for each "
+            "process; start fewer processes, or choose device cpu"
         )
     dtype_of(settings, "cpu" if use_cpu else "cuda")
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
-    # Every process observes the whole batch, so buffers stay equal by themselves. Where unused parameters are looked
-    # for, gradients are always summed in one order; else in another after the first step: resumed runs would differ
+    # broadcast_buffers: every process observes the whole batch, so the buffers stay equal without a broadcast.
+    # find_unused_parameters: without it, DistributedDataParallel changes the order of its sums after the first step,
+    # and a resumed run would differ from an uninterrupted one
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)]
     return Accelerator(cpu=use_cpu, mixed_precision="no", kwargs_handlers=handlers)

@@ -1,4 +1,4 @@
-"""Memory that runs out: smaller parts of the same batch, and activations computed again in place of kept."""
+"""Saving memory: smaller parts of the same batch, and activations recomputed instead of stored."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +16,11 @@ Value = TypeVar("Value")
 def in_fitting_parts(
     compute: Callable[[int | None], Value], forget: Callable[[], None], count: int, at_once: int | None
 ) -> tuple[Value, int | None]:
-    """compute(at_once), the gradient of a batch of `count` that goes through the network `at_once` rows; and at_once.
+    """Compute the gradient of a batch of `count` rows, with `at_once` rows (None: all) in the network at a time.
 
-    Where memory runs out, in any process, `forget` drops what was added to the gradients, `at_once` (None: all) is
-    halved, and the step begun again: the same gradient, but for rounding. Several processes must not wait for each
-    other inside `compute`. Raises `InputError` where a single example is too large.
+    Returns the result of compute(at_once) and the final `at_once`. If memory runs out in any process, `forget` drops
+    the partial gradients, `at_once` is halved and `compute` is called again; the gradient is the same up to rounding.
+    Processes must not wait for each other inside `compute`. Raises `InputError` if a single example is too large.
     """
     while True:
         value = unless_short(partial(compute, at_once))
@@ -38,30 +38,30 @@ def in_fitting_parts(
 
 
 def unless_short(compute: Callable[[], Value]) -> Value | None:
-    """What `compute` gives, or None where memory runs out; then what it left behind is free again."""
+    """The result of `compute`, or None if memory ran out; the memory of the failed attempt is free again."""
     try:
         return compute()
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-    # Only here have the frames of the failed attempt gone, and its tensors with them.
+    # Outside the except clause: inside it, the error still holds the frames of the failed attempt and their tensors
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
 
 
 def piecewise(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """compute(rows), row by row in the result, in as few pieces as memory holds; `InputError` if it holds no row."""
+    """compute(rows), in as few pieces as fit into memory, joined in order; `InputError` if one row does not fit."""
     value = unless_short(partial(compute, rows))
     if value is None:
         if len(rows) == 1:
-            raise InputError("not enough memory for a single example; make it or the model smaller")
+            raise InputError("not enough memory for a single example; make the model or the examples smaller")
         return torch.cat([piecewise(compute, half) for half in rows.tensor_split(2)])
     return value
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Make every network that can (`jensen.nets.blocks`) compute its blocks' activations again for the gradient."""
+    """Turn on activation checkpointing in all networks that support it (`jensen.nets.blocks`)."""
     for module in model.modules():
         if hasattr(module, "recompute"):
             module.recompute = True  # type: ignore[assignment]  # read by `jensen.nets.blocks`

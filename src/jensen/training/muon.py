@@ -1,4 +1,4 @@
-"""Muon: steps of equal length in every direction, for weights that are matrices."""
+"""Muon: an optimiser for weight matrices, whose steps have the same length in every direction."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from jensen.processes import own_part, whole
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the odd quintic that pushes singular values towards 1
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of the odd quintic that pushes singular values towards 1
 ITERATIONS = 5
 
 
@@ -16,10 +16,10 @@ class Muon(torch.optim.Optimizer):
     """w <- w - lr 0.2 sqrt(max(rows, columns)) U V', where U S V' is the moving average of the gradient.
 
     Weights of more than two dimensions are flattened to (outputs, everything else). The factor 0.2 sqrt(max(...)) gives
-    steps of the root mean square of Adam's, so that both share a learning rate. `momentum` is Nesterov's. Equals
-    `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, which takes two dimensions only and
-    orthogonalises in bfloat16. Of a matrix that is spread over processes the average is, too, and each orthogonalises
-    the whole. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
+    the steps the root mean square of Adam's, so that both share a learning rate. `momentum` is Nesterov's. Equals
+    `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, except that torch's accepts only matrices and
+    orthogonalises in bfloat16. The average of a sharded matrix is sharded, too; each process orthogonalises the full
+    matrix. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures
-        """Move all parameters that have a gradient; those of one shape are orthogonalised together."""
+        """Move all parameters that have a gradient; parameters of equal shape are orthogonalised as one batch."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
@@ -41,9 +41,9 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(parameters, own, alpha=-group["lr"] * length)
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        """The gradient's moving average, looked at one step ahead."""
+        """The moving average of the gradient, with Nesterov's look-ahead."""
         state = self.state[parameter]
-        gradient: Tensor = parameter.grad  # type: ignore[assignment]  # `step` asked
+        gradient: Tensor = parameter.grad  # type: ignore[assignment]  # `step` has checked it
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         average: Tensor = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
@@ -51,10 +51,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[Tensor, " batch rows columns"]:
-    """U V' of each matrix U S V', nearly: singular values between 0.7 and 1.2, by five Newton-Schulz iterations.
+    """Approximately U V' of each matrix U S V' (singular values in 0.7..1.2), by five Newton-Schulz iterations.
 
-    X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0 with Q_k a polynomial in A_0 = X_0 X_0', so the
-    iteration runs on the smaller Gram matrix, A <- P A P with P = a + b A + c A^2, and meets X_0 only at its ends.
+    The iteration is X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0, where Q_k is a polynomial in
+    A_0 = X_0 X_0'. So the code iterates on the smaller Gram matrix, A <- P A P with P = a + b A + c A^2, and uses X_0
+    only at the beginning and at the end.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal_factor(matrices.mT).mT

@@ -1,6 +1,7 @@
-"""Mixed precision: the arithmetic inside the networks, and the scale that keeps float16's gradients from vanishing.
+"""Mixed precision: the arithmetic inside the networks, and the scale that keeps gradients in float16 from vanishing.
 
-What networks give out is float32 again before any density is computed; weights, moments and averages are float32.
+The networks' outputs are converted to float32 before any density is computed. Weights, moments and averages are always
+float32.
 """
 
 from dataclasses import dataclass
@@ -11,42 +12,42 @@ from torch import Tensor
 from jensen.errors import InputError
 from jensen.training.settings import TrainingSettings
 
-SMALLEST_SCALE = 2.0**-24  # where gradients overflow although they are divided by millions, the scale is not to blame
+SMALLEST_SCALE = 2.0**-24  # gradients that overflow even when divided by millions are bad: not a matter of scale
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What the networks compute in, on which kind of device."""
+    """The data type and the kind of device on which the networks compute, and float16's gradient scaler."""
 
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     scaler: torch.amp.GradScaler | None = None
 
     def networks(self) -> torch.autocast:
-        """Within, networks compute in `dtype`; for the forward pass, whose operations the gradient's follow."""
+        """Inside the block, networks compute in `dtype`. For the forward pass; the backward pass follows its types."""
         return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a loss, times the scale, to the parameters'."""
+        """Add the gradient of `loss`, times the scale if there is a scaler, to the parameters' gradients."""
         (self.scaler.scale(loss) if self.scaler else loss).backward()
 
 
 def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
-    """The numbers that the networks compute with; `InputError` where a CPU has no arithmetic for them."""
+    """The data type in which the networks compute; `InputError` if the CPU has no instructions for it."""
     dtype: torch.dtype = getattr(torch, settings.precision)
     if device == "cpu" and dtype != torch.float32:
         asked = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
         if not (torch.backends.mkldnn.is_available() and getattr(torch.ops.mkldnn, asked)()):
             raise InputError(
-                f"precision {settings.precision}: this CPU emulates it, hundreds of times slower; choose float32"
+                f"precision {settings.precision}: this CPU only emulates it, hundreds of times slower; choose float32"
             )
     return dtype
 
 
 def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
-    """Let the scale be half of `scale`, and count from here on the steps after which it grows.
+    """Set the scaler's scale to half of `scale`, and restart its count of good steps before the scale grows.
 
-    By hand, since of gradients that are spread over processes the scaler sees only this one's.
+    The scaler's own check does not suffice: of sharded gradients it sees only this process's part.
     """
     scaler.update(max(scale / 2, SMALLEST_SCALE))
     scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})

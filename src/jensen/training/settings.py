@@ -1,4 +1,4 @@
-"""How to train: plain values, checked when read; imports no torch, so that the command line's help is instant."""
+"""Training settings: plain, validated values. Imports no torch, so that the command line's help appears at once."""
 
 from typing import Literal
 
@@ -11,62 +11,62 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: PositiveInt = 5000
-    """Optimisation steps, at most; early stopping may end sooner."""
+    """Maximum number of optimisation steps; early stopping may end training sooner."""
     batch_size: int = Field(128, ge=1, le=1 << 24)
-    """Examples per step, of all processes together."""
+    """Examples per step, over all processes together."""
     micro_batch_size: PositiveInt | None = None
-    """Examples that go through a process's network at once, for less memory: the same gradient in parts. None: all of
-    them. Halved where memory runs out."""
+    """Maximum number of examples in a process's network at a time (None: all). Smaller values save memory and give the
+    same gradient, computed in parts. The value is halved automatically when memory runs out."""
     activation_checkpointing: bool = False
-    """Compute what is inside the networks' blocks again when the gradient needs it: less memory, more time."""
+    """Recompute the activations inside the networks' blocks in the backward pass: less memory, more time."""
     optimiser: Literal["adamw", "muon"] = "adamw"
-    """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""
+    """adamw for all weights, or muon: orthogonalised steps for the matrices of hidden layers, AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "staircase"] = "cosine"
-    """Constant, half cosine to zero, or multiplied by `decay` at each of `milestones`."""
+    """Learning rate after warm-up: constant; half a cosine down to zero; or times `decay` at each of `milestones`."""
     warmup_steps: int = Field(0, ge=0)
-    """Steps over which the learning rate rises linearly from zero."""
+    """Number of first steps in which the learning rate rises linearly from zero."""
     milestones: tuple[PositiveInt, ...] = ()
-    """Steps at which a staircase schedule decays."""
+    """Steps at which the staircase schedule lowers the learning rate."""
     decay: float = Field(0.1, gt=0, le=1)
-    """Factor of a staircase schedule."""
+    """Factor by which the staircase schedule multiplies the learning rate."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay (AdamW)."""
     adam_epsilon: float = Field(1e-8, gt=0)
     """Adam's epsilon."""
     clip_norm: float | None = Field(None, gt=0)
-    """Scale the gradient down to this norm where it is larger."""
+    """Maximum norm of the gradient; a larger gradient is scaled down to it. None: no limit."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Decay of the moving average of the weights, which is then what validation, sampling and evaluation use."""
+    """Decay of the moving average of the weights; validation, sampling and evaluation use the average. None: none."""
     validate_every: PositiveInt = 500
     """Steps between two validation bounds."""
     validation_examples: PositiveInt = 2000
-    """Validation examples that the bound is averaged over, at most."""
+    """Maximum number of validation examples for the bound."""
     patience: PositiveInt | None = None
-    """Stop when the validation bound has not improved for this many validations; None: never."""
+    """Stop when the validation bound has not improved in this many validations in a row. None: never."""
     checkpoint_every: PositiveInt = 1000
     """Steps between two checkpoints."""
     keep_last: PositiveInt = 2
-    """Checkpoints kept, beside the best one."""
+    """Number of last checkpoints to keep, besides the best one."""
     sample_every: PositiveInt = 1000
     """Steps between two grids of samples."""
     log_every: PositiveInt = 50
-    """Steps between two lines of metrics.jsonl; also how often losses are checked to be finite."""
+    """Steps between two lines of metrics.jsonl, and between two checks that losses are finite."""
     on_divergence: Literal["stop", "rollback"] = "stop"
-    """What to do where a loss, gradient or weight is not finite, or the loss explodes: stop, or go back to the last
-    good checkpoint and leave out the batches that did it."""
+    """Action when a loss, gradient or weight is not finite, or when the loss explodes. stop: end with an error.
+    rollback: go back to the last good checkpoint and leave out the batches in question."""
     rollbacks: PositiveInt = 3
-    """How often to go back, at most; then it stops."""
+    """Maximum number of rollbacks; then training stops."""
     explosion: float | None = Field(100.0, gt=0)
-    """The loss has exploded where the mean of `log_every` steps is above the median of the ten such means before it by
+    """The loss counts as exploded when its mean over `log_every` steps exceeds the median of the ten previous means by
     more than this many times their range. None: never."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the networks, where the device has it."""
+    """Arithmetic of the networks; the device must support it."""
     threads: int = Field(1, ge=1, le=1024)
-    """CPU threads. One suits MLPs, and a busy machine; convolutions gain from more. Part of what makes a run exact."""
+    """CPU threads. 1 suits MLPs and busy machines; convolutions gain from more. The last digits depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto: CUDA if there is one, else the CPU."""
+    """Device for training. auto: a CUDA device if there is one, else the CPU."""
     sharding: Literal["none", "full", "hybrid"] = "none"
-    """Each of several processes keeps all weights, gradients, moments and averages; its share of them (FSDP2); or its
-    share among those of its machine."""
+    """Distribution of weights, gradients, moments and averages over several processes. none: each process holds all of
+    them. full: each holds its share (FSDP2). hybrid: each holds its share of a full copy per machine."""

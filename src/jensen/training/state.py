@@ -1,4 +1,4 @@
-"""All that changes while training: the model, its optimisers, the moving average, the counters."""
+"""The state of a training: the model, its optimisers, the moving average, the counters."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from jensen.training.settings import TrainingSettings
 
 
 class LeftOut(BaseModel):
-    """Steps `first`..`last`, counted from 1, that are passed over without learning from their batches, and why."""
+    """Steps `first`..`last`, counted from 1, that training skips without using their batches, and the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,21 +26,21 @@ class LeftOut(BaseModel):
 
 @dataclass
 class TrainingState:
-    """All that changes while training, and all that a checkpoint holds."""
+    """Everything that changes during training and that a checkpoint stores."""
 
     model: AbstractLatentVariableModel
     optimisers: list[torch.optim.Optimizer]
     ema: ExponentialMovingAverage | None
-    step: int = 0  # steps done
+    step: int = 0  # number of steps done
     best_step: int = 0
     best_bound: float = -math.inf
     stale_validations: int = 0
     converged: bool = False
-    window: list[dict[str, float]] = field(default_factory=list)  # values since the last line of metrics
-    losses: list[float] = field(default_factory=list)  # means of the windows before it, the last few
-    left_out: list[LeftOut] = field(default_factory=list)  # by rollbacks, one each
+    window: list[dict[str, float]] = field(default_factory=list)  # values of the steps since the last line of metrics
+    losses: list[float] = field(default_factory=list)  # mean losses of the last few windows before this one
+    left_out: list[LeftOut] = field(default_factory=list)  # one element for every rollback
     micro_batch_size: int | None = None  # examples that go through the network at once; None: the whole batch
-    scaler: torch.amp.GradScaler | None = None  # of float16's gradients
+    scaler: torch.amp.GradScaler | None = None  # scales gradients in float16
     dense: list[nn.Parameter] = field(default_factory=list)
     tables: list[nn.Parameter] = field(default_factory=list)
     recipe: str = ""  # the digest of the recipe that is trained by; empty outside of a run
@@ -48,7 +48,7 @@ class TrainingState:
 
     @classmethod
     def start(cls, model: AbstractLatentVariableModel, settings: TrainingSettings) -> "TrainingState":
-        """A fresh state: fused AdamW, Muon for hidden matrices if asked, SparseAdam for tables with few new rows."""
+        """A new state: AdamW; Muon for hidden matrices if the settings ask for it; SparseAdam for sparse embeddings."""
         if settings.activation_checkpointing:
             recompute_activations(model)
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
@@ -91,5 +91,5 @@ class TrainingState:
         )
 
     def leaves_out(self, number: int) -> bool:
-        """Whether step `number`, counted from 1, is passed over."""
+        """Whether training skips step `number`, counted from 1."""
         return any(steps.first <= number <= steps.last for steps in self.left_out)
