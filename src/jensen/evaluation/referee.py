@@ -7,15 +7,16 @@ examples at once gives each the same number as alone, so the count of examples c
 import time
 from pathlib import Path
 
-from jensen.bound import Estimate
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import Claim, check, check_claims, contradictions
-from jensen.evaluation.engine import Column, Cost, counted, run_estimators
+from jensen.evaluation.engine import Column, Cost, counted, root_mean_square, run_estimators
 from jensen.evaluation.measure import Measure
 from jensen.evaluation.scores import examples_digest, spread
 from jensen.evaluation.settings import RefereeSettings
+from jensen.evaluation.units import Units, measure
 from jensen.model import AbstractLatentVariableModel, Effort
+from jensen.pareto import UNTRUSTED
 from jensen.provenance import Provenance, provenance
 from jensen.records import Value, write_file
 
@@ -29,7 +30,7 @@ class Account(Measure):
 
     name: str
     monte_carlo_error: float
-    """The mean over examples of one example's Monte-Carlo standard error, nats; NaN where there is none."""
+    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
     evaluations: float
     """Rows that went through the network, counted by a hook on it."""
     gradients: float
@@ -38,7 +39,9 @@ class Account(Measure):
     median_effective_sample_size: float | None = None
     """Of importance weights or annealed chains."""
     untrusted: float | None = None
-    """The share of examples whose importance weights have a tail of Pareto shape above 0.7."""
+    """Share of the examples whose importance weights have a tail of Pareto shape above 0.7."""
+    trusted: float | None = None
+    """Share of the examples on which an average of weights or chains can be trusted, see `engine.trusted`."""
     acceptance: float | None = None
     """Of the transitions of annealed chains."""
     values: tuple[float, ...]
@@ -97,11 +100,11 @@ def referee(
         cross_checks=True,
     )
     columns = run_estimators(model, examples, preparation, effort, index, seed=seed)
-    sides = _simulated(model, effort, settings.simulated, seed)
-    claims = check_claims(model.estimators(effort), columns, preparation)
+    sides = _simulated(model, effort, settings.simulated, seed, preparation)
+    claims = check_claims(model.estimators(effort), columns)
     if sides:
         lower, upper = sides.items()
-        claims = (*claims, check(lower, "<=", upper, preparation))
+        claims = (*claims, check(lower, "<=", upper))
     return Verdict(
         source=source,
         examples_digest=examples_digest(examples),
@@ -109,15 +112,17 @@ def referee(
         settings=settings,
         samples=samples,
         seed=seed,
-        accounts=tuple(_account(name, column, preparation) for name, column in columns.items()),
+        accounts=tuple(_account(name, column) for name, column in columns.items()),
         claims=claims,
-        simulated=tuple(_account(name, side, preparation) for name, side in sides.items()),
+        simulated=tuple(_account(name, side) for name, side in sides.items()),
         warnings=contradictions(claims),
         provenance=provenance(model, step, began),
     )
 
 
-def _simulated(model: AbstractLatentVariableModel, effort: Effort, count: int, seed: int) -> dict[str, Column]:
+def _simulated(
+    model: AbstractLatentVariableModel, effort: Effort, count: int, seed: int, preparation: Preparation
+) -> dict[str, Column]:
     """log p(x) of `count` samples from below and from above; nothing if the model has no bracket."""
     if not count:
         return {}
@@ -126,23 +131,25 @@ def _simulated(model: AbstractLatentVariableModel, effort: Effort, count: int, s
         bracket = model.bracket(count, effort, seed=seed)
     if bracket is None:
         return {}
-    half = Cost(both.rows // 2, both.gradients // 2, both.seconds / 2)
-    return {"AIS, forwards": Column.of(bracket.lower, half), "AIS, backwards": Column.of(bracket.upper, half)}
+    half, units = Cost(both.rows // 2, both.gradients // 2, both.seconds / 2), Units.complete(preparation, count)
+    sides = {"AIS, forwards": bracket.lower, "AIS, backwards": bracket.upper}
+    return {name: Column.of(side, units, half) for name, side in sides.items()}
 
 
-def _account(name: str, column: Column, preparation: Preparation) -> Account:
+def _account(name: str, column: Column) -> Account:
     examples, cost, details = len(column.value), column.cost, column.details
     sizes, acceptance = details.get("effective_sample_size"), details.get("acceptance")
+    shapes = details.get("pareto_shape")
     return Account(
         name=name,
-        nats=Estimate.of(column.value),
-        bits_per_dimension=Estimate.of(preparation.bits_per_dimension(column.value)),
-        monte_carlo_error=column.standard_error.mean().item(),
+        **dict(measure(column.value, column.observed, sign=-1)),
+        monte_carlo_error=root_mean_square(column.standard_error),
         evaluations=cost.rows / examples,
         gradients=cost.gradients / examples,
         seconds=cost.seconds / examples,
         median_effective_sample_size=None if sizes is None else sizes.median().item(),
-        untrusted=1 - column.trusted.double().mean().item() if "pareto_shape" in details else None,
+        untrusted=None if shapes is None else 1 - (shapes <= UNTRUSTED).double().mean().item(),
+        trusted=None if sizes is None else column.trusted.double().mean().item(),
         acceptance=None if acceptance is None else acceptance.mean().item(),
         values=tuple(column.value.tolist()),
         errors=tuple(column.standard_error.tolist()),
