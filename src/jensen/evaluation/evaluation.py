@@ -1,4 +1,4 @@
-"""What a test set says of a model: bounds, terms and gaps as means with standard errors, and where they contradict."""
+"""An evaluation on a test set: bounds, terms and gaps as means with standard errors, and warnings about them."""
 
 import math
 import time
@@ -27,11 +27,10 @@ from jensen.records import Value
 if TYPE_CHECKING:
     from rich.table import Table
 
-DIAGNOSED = 2000  # examples at most for the diagnostics, which see them all at once
-MANY = 0.1  # of the examples: a share above it makes a warning
-FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error unreliable
+DIAGNOSED = 2000  # examples at most for the diagnostics, which need all of them at once
+MANY = 0.1  # share of the examples: more that cannot be trusted make a warning
 
-# ---------------------------------------------------------------------------------------------- what is recorded
+# ---------------------------------------------------------------------------------------------- the record
 
 
 class Weights(Value):
@@ -42,13 +41,18 @@ class Weights(Value):
     median_effective_sample_size: float
     minimum_effective_sample_size: float
     jensen_gap: Estimate
-    """log E w - E log w >= 0 over the same draws (3.2), nats: what averaging inside the logarithm gained."""
+    """log E w - E log w >= 0 over the same draws (3.2), nats: the gain of averaging inside the logarithm."""
     median_pareto_shape: float = math.nan
-    """k of the tail of the weights: above 0.7 neither the sum nor its error is to be trusted; NaN where unknown."""
+    """k of the tail of the weights: above 0.7 neither the sum nor its error can be trusted; NaN if unknown."""
     untrusted: float = math.nan
     """Share of the examples with a k above 0.7."""
     trusted: float = math.nan
     """Share of the examples on which L_K and its error can be trusted, see `engine.trusted`."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether L_K cannot be trusted on more than a tenth of the examples."""
+        return self.samples > 1 and 1 - self.trusted > MANY
 
 
 class Bound(Measure):
@@ -58,11 +62,11 @@ class Bound(Measure):
     monte_carlo_error: float
     """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
     weights: Weights | None = None
-    """For an importance-weighted bound."""
+    """Of an importance-weighted bound; None for others."""
 
 
 class Gap(Measure):
-    """One bound minus another on the same examples, the standard error taken over the differences."""
+    """One bound minus another on the same examples; its standard error is that of the differences."""
 
     name: str
     better: str
@@ -70,34 +74,34 @@ class Gap(Measure):
 
 
 class Evaluation(Value):
-    """What was evaluated, how, and what came out; JSON both ways."""
+    """The record of an evaluation: data, settings, results and provenance; JSON both ways."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     source: str
-    """Which data, in words."""
+    """The data, in words."""
     examples_digest: str
-    """Of all the raw examples that were given: two evaluations that share it can be compared example by example."""
+    """The digest of all raw examples: evaluations with the same digest can be compared example by example."""
     examples: int
-    """How many of them the ELBO was averaged over."""
+    """The number of examples in the mean of the ELBO."""
     preparation: str
-    """How raw data became x."""
+    """The class of the preparation that turned raw data into x."""
     settings: EvaluationSettings
     elbo: Bound
     terms: dict[str, Measure]
-    """Signed in nats, so that they add up to the ELBO."""
+    """The terms of the ELBO, with signs such that they add up to it."""
     profile: NoiseProfile | None = None
-    """The same by noise level, where the model has any."""
+    """The ELBO by noise level; None for a model without noise levels."""
     bounds: tuple[Bound, ...]
-    """The ELBO and every further bound, all on the same examples; empty where the model has no further ones."""
+    """The ELBO and every further bound, all on the same examples; empty for a model without further bounds."""
     gaps: tuple[Gap, ...]
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
-    """Contradictions, and numbers not to be trusted, in words."""
+    """Contradictions, and numbers that cannot be trusted, in words."""
     provenance: Provenance
     """The weights, software and command that gave these numbers."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
-    """Every example's. They are not in the JSON but in scores.npz, see `save_evaluation`."""
+    """The scores of all examples: not in the JSON but in scores.npz, see `save_evaluation`."""
 
 
 # ---------------------------------------------------------------------------------------------- evaluate
@@ -111,9 +115,10 @@ def evaluate(
     source: str,
     step: int | None = None,
 ) -> Evaluation:
-    """The ELBO over `examples` term by term, every further bound the model has, their gaps, the model's diagnostics.
+    """The ELBO over `examples` term by term, all of the model's bounds on some of them, their gaps, and diagnostics.
 
-    `source` says in words which data these are. A pure function of its arguments, whatever the batch size.
+    `source` names the data in words, `step` is the training step of the weights. The numbers are a pure function of the
+    arguments and do not depend on the batch size.
     """
     began = time.perf_counter()
     settings = settings.completed(model.usual_draws, model.usual_further_examples)
@@ -206,7 +211,7 @@ def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
         f"for them {bound.name} is a lower bound, but no estimate of log p(x), and its error is too small. Raise "
         "samples, or compare with annealed importance sampling: --referee"
         for bound in bounds
-        if bound.weights and bound.weights.samples > 1 and 1 - bound.weights.trusted > MANY
+        if bound.weights and bound.weights.doubtful
     ]
 
 

@@ -1,8 +1,4 @@
-"""The referee: every estimate of log p(x) a model has, on the same examples, its cost counted, contradictions named.
-
-A claim is checked by the mean of the differences on each example against its standard error. What runs on several
-examples at once gives each the same number as alone, so the count of examples changes no value.
-"""
+"""The referee: all of a model's estimates of log p(x) on the same examples, with their costs and contradictions."""
 
 import time
 from pathlib import Path
@@ -22,40 +18,42 @@ from jensen.records import Value, write_file
 
 FILE = "referee.json"
 
-# ---------------------------------------------------------------------------------------------- what is recorded
+# ---------------------------------------------------------------------------------------------- the record
 
 
 class Account(Measure):
-    """One estimate of log p(x): its mean, how sure it is, and what it cost for each example."""
+    """One estimate of log p(x): its mean, its errors, and its cost per example."""
 
     name: str
     monte_carlo_error: float
     """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
     evaluations: float
-    """Rows that went through the network, counted by a hook on it."""
+    """Rows through the networks per example, counted by a hook on them."""
     gradients: float
-    """How many of them were differentiated too, which costs about as much again."""
+    """Rows among them that were differentiated too; a gradient costs about as much again."""
     seconds: float
+    """Per example."""
     median_effective_sample_size: float | None = None
-    """Of importance weights or annealed chains."""
+    """Of the importance weights or annealed chains; None for other estimates."""
     untrusted: float | None = None
     """Share of the examples whose importance weights have a tail of Pareto shape above 0.7."""
     trusted: float | None = None
     """Share of the examples on which an average of weights or chains can be trusted, see `engine.trusted`."""
     acceptance: float | None = None
-    """Of the transitions of annealed chains."""
+    """Mean acceptance of the transitions of annealed chains; None for other estimates."""
     values: tuple[float, ...]
-    """Every example's, nats."""
+    """One value per example, in nats of the raw data."""
     errors: tuple[float, ...]
-    """Their Monte-Carlo standard errors."""
+    """The Monte-Carlo standard errors of the values."""
 
 
 class Verdict(Value):
-    """What the referee found; JSON both ways."""
+    """The record of a comparison of estimates; JSON both ways."""
 
     source: str
+    """The data, in words."""
     examples_digest: str
-    """Of all the raw examples that were given, as in evaluation.json."""
+    """The digest of all raw examples, as in evaluation.json."""
     index: tuple[int, ...]
     """The numbers of the examples that were compared."""
     settings: RefereeSettings
@@ -64,9 +62,9 @@ class Verdict(Value):
     accounts: tuple[Account, ...]
     claims: tuple[Claim, ...]
     simulated: tuple[Account, ...] = ()
-    """Of examples drawn from the model: annealed importance sampling forwards and backwards."""
+    """Estimates for samples of the model: annealed importance sampling forwards and backwards."""
     warnings: tuple[str, ...] = ()
-    """The contradictions in words."""
+    """The claims that do not hold, in words."""
     provenance: Provenance
     """The weights, software and command that gave these numbers."""
 
@@ -85,10 +83,10 @@ def referee(
     source: str,
     step: int | None = None,
 ) -> Verdict:
-    """Every estimate of log p(x) on the same x, what each cost, and which contradict each other.
+    """Every estimate of log p(x) on the same x, with its cost, and the claims that were checked.
 
-    `samples` is the K of L_K; `source` says in words which data these are. With `settings.simulated` the estimates are
-    also checked on x drawn from the model, if the model can bracket log p(x) of its samples.
+    `samples` is the K of L_K, `source` names the data in words, `step` is the training step of the weights. With
+    `settings.simulated`, log p(x) of samples of the model is bounded from both sides, if the model can do that.
     """
     began = time.perf_counter()
     index = spread(len(examples), settings.referee_examples or model.usual_referee_examples)
