@@ -155,6 +155,26 @@ def test_the_joint_bound_misses_log_p_by_the_kl_of_the_proposal() -> None:
     assert abs(float(loss.value.detach() + bound.value.mean())) < 5 * float(spread)
 
 
+def test_the_contract_says_what_is_predicted_and_what_samples_cost() -> None:
+    labelled, continuous, plain = with_labels(random_ppca()), with_target(random_ppca()), as_vae(random_ppca())
+    asked = [(vae.predicted_classes, vae.predicted_targets) for vae in (labelled, continuous, plain)]
+    assert asked == [(3, None), (None, 1), (None, None)]
+    assert plain.networks == (plain.decoder,)
+    assert plain.bound_evaluations is None
+
+
+def test_parts_of_a_target_prediction_are_put_together() -> None:
+    ppca = random_ppca()
+    vae, x = with_target(ppca), ppca.draw(7)
+    whole = vae.predict_targets(x, draws=50, seed=2)
+    rows = torch.arange(7).split(3)
+    parts = [vae.predict_targets(x[part], draws=50, seed=2, index=part) for part in rows]
+    together = type(whole).concatenate(parts)
+    for name in ("mean", "standard_error", "effective_sample_size", "log_weights"):
+        torch.testing.assert_close(getattr(together, name), getattr(whole, name), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(whole.mean, mixture_of(together).mean, rtol=1e-9, atol=1e-9)
+
+
 def test_a_vae_without_labels_refuses() -> None:
     vae, x = as_vae(random_ppca()), random_ppca().draw(2)
     with pytest.raises(InputError, match="trained without labels"):

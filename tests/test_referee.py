@@ -12,7 +12,7 @@ from mixtures import ExactDenoiser, three_clusters
 from rich.console import Console
 from scipy import stats
 
-from jensen.bound import Elbo, ImportanceWeightedBound
+from jensen.bound import AnnealedEstimate, Elbo, ImportanceWeightedBound
 from jensen.cli.main import main
 from jensen.data.examples import Examples
 from jensen.data.preparation import Standardise
@@ -145,6 +145,40 @@ def test_a_large_error_excuses_no_difference_of_averages():
     vae = as_vae(random_ppca(5, 2))
     vae.__class__ = Vague
     assert [claim.holds for claim in settled(vae).claims] == [False]
+
+
+class Loose(VAE):
+    """A VAE with a right L_K and an annealed estimate that one chain carries, two nats too low."""
+
+    def estimators(self, effort: Effort):
+        def annealed(x, seed, index):
+            right = self.importance_weighted_bound(x, samples=200, seed=seed, index=index).value
+            log_weights = torch.full((16, len(x)), -20.0)
+            log_weights[0] = 0.0
+            weights = ImportanceWeightedBound.from_log_weights(log_weights + right - 2 + math.log(16))
+            return AnnealedEstimate(weights, torch.ones(len(x)), torch.ones(len(x)))
+
+        weighted = super().estimators(effort)[2]
+        return [weighted, Estimator("AIS", annealed, ())]
+
+
+def test_annealed_chains_are_asked_for_trust_and_the_looser_bound_is_named():
+    vae = as_vae(random_ppca(5, 2))
+    vae.__class__ = Loose
+    found = settled(vae)
+    assert [account.trusted for account in found.accounts] == [1, 0]
+    order, equality = found.claims
+    assert (order.relation, order.holds, order.looser) == ("<=", False, "AIS")
+    assert (equality.relation, equality.holds, equality.nats.count) == ("=", None, 0)
+    (warning,) = found.warnings
+    assert warning.startswith("L_200 exceeds AIS by 2 ")
+    assert "AIS is the looser bound (its weights can be trusted for 0 % of the examples)" in warning
+
+
+def test_that_l_k_exceeds_the_optimised_elbo_is_no_claim():
+    optimised = as_vae(random_ppca(5, 2)).estimators(Effort(samples=5))[1]
+    assert optimised.name == "optimised ELBO"
+    assert "L_5" not in (*optimised.at_most, *optimised.equal)
 
 
 def test_the_bounds_of_a_diffusion_model_agree_and_its_ode_is_log_p():

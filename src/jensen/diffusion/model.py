@@ -119,7 +119,7 @@ class DiffusionModel(AbstractChain, AbstractLatentVariableModel):
 
     @property
     def classes(self) -> int | None:
-        """Of the denoiser."""
+        """The number of labels of the denoiser; None without."""
         return self.denoiser.classes
 
     @property
@@ -131,7 +131,7 @@ class DiffusionModel(AbstractChain, AbstractLatentVariableModel):
     # -- training
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The objective's loss; see its docstring for the weighting of the bound it is."""
+        """The objective's loss; the objective's docstring says how it weights the bound."""
         return self.objective(self, batch.x, self._training_labels(batch, noise), noise)
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
@@ -249,7 +249,7 @@ class DiffusionModel(AbstractChain, AbstractLatentVariableModel):
 
     @property
     def predicted_classes(self) -> int | None:
-        """Of the denoiser."""
+        """The number of labels of the denoiser; None without."""
         return self.denoiser.classes
 
     @property

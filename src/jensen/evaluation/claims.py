@@ -1,5 +1,6 @@
 """Claims: what the estimates of log p(x) should be to each other, checked by their differences on each example."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -7,9 +8,9 @@ import torch
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.data.preparation import Preparation
 from jensen.evaluation.engine import Column
-from jensen.evaluation.measure import Measure, bits
+from jensen.evaluation.measure import Measure
+from jensen.evaluation.units import measure
 from jensen.model import Estimator
 
 ENOUGH = 10  # examples: for the standard error of a few differences to mean something
@@ -28,44 +29,57 @@ class Claim(Measure):
     second: str
     holds: bool | None
     """None with fewer than ten examples, which decide nothing."""
+    looser: str | None = None
+    """The looser one of two stochastic lower bounds that contradict each other."""
+    trusted: float | None = None
+    """Share of the examples on which the looser one can be trusted."""
 
 
-def check_claims(
-    estimators: Sequence[Estimator], columns: Mapping[str, Column], preparation: Preparation
-) -> tuple[Claim, ...]:
+def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Claim, ...]:
     """Every claim of an estimator about another one that was run too."""
     claims = []
     for one in estimators:
         first = one.name, columns[one.name]
         pairs: list[tuple[Relation, str]] = [("<=", name) for name in one.at_most]
         pairs += [("=", name) for name in one.equal]
-        claims += [check(first, how, (name, columns[name]), preparation) for how, name in pairs if name in columns]
-    return tuple(claims)
+        claims += [check(first, how, (name, columns[name])) for how, name in pairs if name in columns]
+    return tuple(_with_looser(claim, columns) for claim in claims)
 
 
-def check(first: Named, relation: Relation, second: Named, preparation: Preparation) -> Claim:
+def check(first: Named, relation: Relation, second: Named) -> Claim:
     """One claim: an order is checked on all examples, an equality on those where both estimates can be trusted.
 
-    The logarithm of an average with the standard error s lies too low by s²/2 on average, so two equal estimates may
-    differ by that much.
+    Values that are not finite are left out. The logarithm of an average with the standard error s lies too low by s²/2
+    on average, so two equal estimates may differ by that much.
     """
     (name, low), (other, high) = first, second
-    rows = (low.trusted & high.trusted) if relation == "=" else torch.ones_like(low.trusted)
+    rows = (high.value - low.value).isfinite()
+    if relation == "=":
+        rows &= low.trusted & high.trusted
     difference = (high.value - low.value)[rows]
-    found, holds = _measured(difference, preparation), None
+    found, holds = _measured(difference, low.observed[rows]), None
     if len(difference) >= ENOUGH:
         bias = torch.maximum(low.bias[rows], high.bias[rows]).mean().item()
-        allowed = NEGLIGIBLE + 1e-5 * abs(low.value.mean().item())  # the latter for float32
+        allowed = NEGLIGIBLE + 1e-5 * abs(low.value[rows].mean().item())  # the latter for float32
         limit = max(CONTRADICTION * found.nats.standard_error, allowed + (bias if relation == "=" else 0.0))
         holds = bool((abs(found.nats.mean) if relation == "=" else -found.nats.mean) <= limit)
     return Claim(first=name, relation=relation, second=other, holds=holds, **dict(found))
 
 
-def _measured(difference: Tensor, preparation: Preparation) -> Measure:
-    if not len(difference):
-        nothing = Estimate(float("nan"), float("nan"), 0)
-        return Measure(nats=nothing, bits_per_dimension=nothing)
-    return Measure(nats=Estimate.of(difference), bits_per_dimension=Estimate.of(bits(difference, preparation)))
+def _measured(difference: Tensor, observed: Tensor) -> Measure:
+    if len(difference):
+        return measure(difference, observed)
+    nothing = Estimate(math.nan, math.nan, 0)
+    return Measure(nats=nothing, bits_per_dimension=nothing)
+
+
+def _with_looser(claim: Claim, columns: Mapping[str, Column]) -> Claim:
+    """Averages of weights are lower bounds in expectation, and tight with enough draws: the lower one had too few."""
+    looser = claim.first if claim.nats.mean > 0 else claim.second
+    if claim.holds is not False or "effective_sample_size" not in columns[looser].details:
+        return claim
+    share = columns[looser].trusted.double().mean().item()
+    return claim.model_copy(update={"looser": looser, "trusted": share})
 
 
 def contradictions(claims: Sequence[Claim]) -> tuple[str, ...]:
@@ -74,10 +88,19 @@ def contradictions(claims: Sequence[Claim]) -> tuple[str, ...]:
 
 
 def _contradiction(claim: Claim) -> str:
-    found = f"{abs(claim.nats.mean):.3g} ± {claim.nats.standard_error:.2g} nats, more than {CONTRADICTION:.0f} standard"
+    found = (
+        f"{abs(claim.nats.mean):.3g} ± {claim.nats.standard_error:.2g} nats, more than {CONTRADICTION:.0f} standard "
+        "errors"
+    )
+    looser = ""
+    if claim.looser and claim.trusted is not None:
+        looser = (
+            f"; {claim.looser} is the looser bound (its weights can be trusted for {100 * claim.trusted:.3g} % of the "
+            "examples): give it more samples, chains or temperatures"
+        )
     if claim.relation == "<=":
-        return f"{claim.first} exceeds {claim.second} by {found} errors, though it should be below it"
+        return f"{claim.first} exceeds {claim.second} by {found}, though it should be below it{looser}"
     return (
-        f"{claim.first} and {claim.second} differ by {found} errors on the {claim.nats.count} examples where both can "
-        "be trusted, though they should agree"
+        f"{claim.first} and {claim.second} differ by {found} on the {claim.nats.count} examples where both can be "
+        f"trusted, though they should agree{looser}"
     )

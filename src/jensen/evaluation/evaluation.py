@@ -1,4 +1,4 @@
-"""What a test set says of a model: bounds, terms and gaps as means with standard errors, and where they contradict."""
+"""An evaluation on a test set: bounds, terms and gaps as means with standard errors, and warnings about them."""
 
 import math
 import time
@@ -13,21 +13,21 @@ from jensen.bound import Estimate
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import check_claims, contradictions
-from jensen.evaluation.engine import Column, run_estimators
-from jensen.evaluation.measure import Measure, bits
+from jensen.evaluation.engine import Column, root_mean_square, run_estimators
+from jensen.evaluation.measure import Measure
 from jensen.evaluation.profile import NoiseProfile, noise_profile
-from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, score, spread
+from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, scored, spread
 from jensen.evaluation.settings import EvaluationSettings
+from jensen.evaluation.units import measure
 from jensen.model import AbstractLatentVariableModel, Effort, Estimator
 from jensen.pareto import UNTRUSTED
 from jensen.provenance import Provenance, provenance
 from jensen.records import Value
 
-DIAGNOSED = 2000  # examples at most for the diagnostics, which see them all at once
-MANY = 0.1  # of the examples: a share above it makes a warning
-FEW_DRAWS = 10.0  # an effective sample size below this makes L_K and its error unreliable
+DIAGNOSED = 2000  # examples at most for the diagnostics, which need all of them at once
+MANY = 0.1  # share of the examples: more that cannot be trusted make a warning
 
-# ---------------------------------------------------------------------------------------------- what is recorded
+# ---------------------------------------------------------------------------------------------- the record
 
 
 class Weights(Value):
@@ -38,11 +38,18 @@ class Weights(Value):
     median_effective_sample_size: float
     minimum_effective_sample_size: float
     jensen_gap: Estimate
-    """log E w - E log w >= 0 over the same draws (3.2), nats: what averaging inside the logarithm gained."""
+    """log E w - E log w >= 0 over the same draws (3.2), nats: the gain of averaging inside the logarithm."""
     median_pareto_shape: float = math.nan
-    """k of the tail of the weights: above 0.7 neither the sum nor its error is to be trusted; NaN where unknown."""
+    """k of the tail of the weights: above 0.7 neither the sum nor its error can be trusted; NaN if unknown."""
     untrusted: float = math.nan
-    """The share of examples with a k above 0.7."""
+    """Share of the examples with a k above 0.7."""
+    trusted: float = math.nan
+    """Share of the examples on which L_K and its error can be trusted, see `engine.trusted`."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether L_K cannot be trusted on more than a tenth of the examples."""
+        return self.samples > 1 and 1 - self.trusted > MANY
 
 
 class Bound(Measure):
@@ -50,13 +57,13 @@ class Bound(Measure):
 
     name: str
     monte_carlo_error: float
-    """The mean over examples of one example's Monte-Carlo standard error, nats; NaN where there is none."""
+    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
     weights: Weights | None = None
-    """For an importance-weighted bound."""
+    """Of an importance-weighted bound; None for others."""
 
 
 class Gap(Measure):
-    """One bound minus another on the same examples, the standard error taken over the differences."""
+    """One bound minus another on the same examples; its standard error is that of the differences."""
 
     name: str
     better: str
@@ -64,34 +71,34 @@ class Gap(Measure):
 
 
 class Evaluation(Value):
-    """What was evaluated, how, and what came out; JSON both ways."""
+    """The record of an evaluation: data, settings, results and provenance; JSON both ways."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     source: str
-    """Which data, in words."""
+    """The data, in words."""
     examples_digest: str
-    """Of all the raw examples that were given: two evaluations that share it can be compared example by example."""
+    """The digest of all raw examples: evaluations with the same digest can be compared example by example."""
     examples: int
-    """How many of them the ELBO was averaged over."""
+    """The number of examples in the mean of the ELBO."""
     preparation: str
-    """How raw data became x."""
+    """The class of the preparation that turned raw data into x."""
     settings: EvaluationSettings
     elbo: Bound
     terms: dict[str, Measure]
-    """Signed in nats, so that they add up to the ELBO."""
+    """The terms of the ELBO, with signs such that they add up to it."""
     profile: NoiseProfile | None = None
-    """The same by noise level, where the model has any."""
+    """The ELBO by noise level; None for a model without noise levels."""
     bounds: tuple[Bound, ...]
-    """The ELBO and every further bound, all on the same examples; empty where the model has no further ones."""
+    """The ELBO and every further bound, all on the same examples; empty for a model without further bounds."""
     gaps: tuple[Gap, ...]
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
-    """Contradictions, and numbers not to be trusted, in words."""
+    """Contradictions, and numbers that cannot be trusted, in words."""
     provenance: Provenance
     """The weights, software and command that gave these numbers."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
-    """Every example's. They are not in the JSON but in scores.npz, see `save_evaluation`."""
+    """The scores of all examples: not in the JSON but in scores.npz, see `save_evaluation`."""
 
 
 # ---------------------------------------------------------------------------------------------- evaluate
@@ -105,37 +112,38 @@ def evaluate(
     source: str,
     step: int | None = None,
 ) -> Evaluation:
-    """The ELBO over `examples` term by term, every further bound the model has, their gaps, the model's diagnostics.
+    """The ELBO over `examples` term by term, all of the model's bounds on some of them, their gaps, and diagnostics.
 
-    `source` says in words which data these are. A pure function of its arguments, whatever the batch size.
+    `source` names the data in words, `step` is the training step of the weights. The numbers are a pure function of the
+    arguments and do not depend on the batch size.
     """
     began = time.perf_counter()
     settings = settings.completed(model.usual_draws, model.usual_further_examples)
     rows = spread(len(examples), settings.examples)
     draws, seed, size = settings.draws or model.usual_draws, settings.seed, settings.batch_size
-    scores = score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
+    scores = scored(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
     few, effort = rows[spread(len(rows), settings.further_examples)], Effort(draws=draws, samples=settings.samples)
     estimators, columns = model.estimators(effort), {}
     if len(estimators) > 1:
         columns = run_estimators(model, examples, preparation, effort, few, seed=seed, batch_size=size)
     bounds = tuple(
-        _bound(name, column.value, column.standard_error, column.details, preparation)
+        _bound(name, column.value, column.standard_error, column.observed, _weights(column))
         for name, column in columns.items()
     )
-    claims = check_claims(estimators, columns, preparation) if columns else ()
+    claims = check_claims(estimators, columns) if columns else ()
     return Evaluation(
         source=source,
         examples_digest=examples_digest(examples),
         examples=len(rows),
         preparation=preparation.__class__.__name__,
         settings=settings,
-        elbo=_bound("ELBO", scores.bound, scores.standard_error, {}, preparation),
-        terms={name: _term(name, values, preparation) for name, values in scores.terms.items()},
-        profile=None if scores.profile is None else noise_profile(scores.profile, preparation),
+        elbo=_bound("ELBO", scores.bound, scores.standard_error, scores.observed),
+        terms={name: measure(values, scores.observed, sign=-1) for name, values in scores.terms.items()},
+        profile=None if scores.profile is None else noise_profile(scores.profile, preparation, scores.observed),
         bounds=bounds,
-        gaps=_gaps(estimators, columns, preparation) if columns else (),
+        gaps=_gaps(estimators, columns) if columns else (),
         diagnostics=_diagnostics(model, examples, preparation, settings.seed, rows),
-        warnings=(*_not_finite(scores.bound), *contradictions(claims), *_unreliable(bounds)),
+        warnings=(*_doubts(scores, columns), *contradictions(claims), *_unreliable(bounds)),
         provenance=provenance(model, step, began),
         scores=scores,
     )
@@ -149,74 +157,56 @@ def _diagnostics(
     return model.diagnostics(x, seed=seed, index=rows)
 
 
-def _bound(name: str, value: Tensor, error: Tensor, details: Mapping[str, Tensor], preparation: Preparation) -> Bound:
-    weights = None
-    if "samples" in details:
-        sizes = details["effective_sample_size"]
-        weights = Weights(
-            samples=int(details["samples"][0]),
-            median_effective_sample_size=sizes.median().item(),
-            minimum_effective_sample_size=sizes.min().item(),
-            jensen_gap=Estimate.of(details["jensen_gap"]),
-            median_pareto_shape=details["pareto_shape"].median().item(),
-            untrusted=_share(details["pareto_shape"], UNTRUSTED),
-        )
-    return Bound(
-        name=name,
-        nats=Estimate.of(value),
-        bits_per_dimension=Estimate.of(preparation.bits_per_dimension(value)),
-        monte_carlo_error=error.mean().item(),
-        weights=weights,
+def _bound(name: str, value: Tensor, error: Tensor, observed: Tensor, weights: Weights | None = None) -> Bound:
+    found = measure(value, observed, sign=-1)
+    return Bound(name=name, monte_carlo_error=root_mean_square(error), weights=weights, **dict(found))
+
+
+def _weights(column: Column) -> Weights | None:
+    details = column.details
+    if "samples" not in details:
+        return None
+    sizes, shapes = details["effective_sample_size"], details["pareto_shape"]
+    return Weights(
+        samples=int(details["samples"][0]),
+        median_effective_sample_size=sizes.median().item(),
+        minimum_effective_sample_size=sizes.min().item(),
+        jensen_gap=Estimate.of(details["jensen_gap"]),
+        median_pareto_shape=shapes.median().item(),
+        untrusted=(shapes > UNTRUSTED).double().mean().item() if bool(shapes.isfinite().all()) else math.nan,
+        trusted=column.trusted.double().mean().item(),
     )
 
 
-def _share(shapes: Tensor, limit: float) -> float:
-    return (shapes > limit).double().mean().item() if bool(shapes.isfinite().all()) else math.nan
-
-
-def _term(name: str, values: Tensor, preparation: Preparation) -> Measure:
-    """The change of units belongs to the reconstruction, so that the bits of all terms add up as well."""
-    cost = preparation.bits_per_dimension(values) if name == "reconstruction" else -bits(values, preparation)
-    return Measure(nats=Estimate.of(values), bits_per_dimension=Estimate.of(cost))
-
-
-def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column], preparation: Preparation) -> tuple[Gap, ...]:
+def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Gap, ...]:
     """Every bound minus the ELBO, and minus the one before it, example by example."""
     elbo, *others = estimators
     gaps = []
     for worse, better in [*((elbo, other) for other in others), *pairwise(others)]:
         difference = columns[better.name].value - columns[worse.name].value
-        gaps.append(
-            Gap(
-                name=worse.gaps.get(better.name, f"{better.name} - {worse.name}"),
-                better=better.name,
-                worse=worse.name,
-                nats=Estimate.of(difference),
-                bits_per_dimension=Estimate.of(bits(difference, preparation)),
-            )
-        )
+        name = worse.gaps.get(better.name, f"{better.name} - {worse.name}")
+        found = measure(difference, columns[worse.name].observed)
+        gaps.append(Gap(name=name, better=better.name, worse=worse.name, **dict(found)))
     return tuple(gaps)
 
 
 # ---------------------------------------------------------------------------------------------- warnings
 
 
-def _not_finite(bound: Tensor) -> list[str]:
-    bad = int((~bound.isfinite()).sum())
-    return [f"the ELBO of {bad} of {len(bound)} examples is not finite, so neither is the mean"] if bad else []
+def _doubts(scores: Scores, columns: Mapping[str, Column]) -> list[str]:
+    doubts = [scores.not_finite] if scores.not_finite else []
+    counts = {len(scores.bound), *(len(column.value) for column in columns.values())}
+    if 1 in counts:
+        doubts.append("a mean over 1 example has no standard error, shown as ± nan; evaluate more examples")
+    return doubts
 
 
 def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
     return [
-        f"half of the examples have an effective sample size below {bound.weights.median_effective_sample_size:.3g} of "
-        f"{bound.weights.samples}: {bound.name} is not to be trusted as an estimate of log p(x), nor is its error; it "
-        "remains a lower bound. Raise samples"
+        f"{100 * (1 - bound.weights.trusted):.3g} % of the examples have importance weights that cannot be trusted "
+        f"(median effective sample size {bound.weights.median_effective_sample_size:.3g} of {bound.weights.samples}): "
+        f"for them {bound.name} is a lower bound, but no estimate of log p(x), and its error is too small. Raise "
+        "samples, or compare with annealed importance sampling: --referee"
         for bound in bounds
-        if bound.weights and bound.weights.median_effective_sample_size < FEW_DRAWS < bound.weights.samples
-    ] + [
-        f"{100 * bound.weights.untrusted:.3g} % of the examples have importance weights with a tail of Pareto shape "
-        f"above {UNTRUSTED}: of those {bound.name} is not to be trusted as an estimate of log p(x), nor is its error; "
-        "it remains a lower bound. Compare it with annealed importance sampling: --referee"
-        for bound in bounds
-        if bound.weights and bound.weights.untrusted > MANY
+        if bound.weights and bound.weights.doubtful
     ]

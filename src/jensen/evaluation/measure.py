@@ -1,12 +1,9 @@
-"""A mean with its standard error, in nats and in bits, and how it is written down."""
+"""A mean with its standard error, in nats and in bits, and its text."""
 
 import math
 from collections.abc import Mapping
 
-from torch import Tensor
-
 from jensen.bound import Estimate
-from jensen.data.preparation import Preparation
 from jensen.records import Value
 
 Groups = Mapping[str, Mapping[str, "Measure"]]  # the rows of a table under their headings
@@ -16,14 +13,9 @@ class Measure(Value):
     """A mean over examples with its standard error, twice."""
 
     nats: Estimate
-    """Per example."""
+    """Per example of the raw data."""
     bits_per_dimension: Estimate
-    """Of the raw data: what the bound, or this part of it, costs; of a gap, its size."""
-
-
-def bits(nats: Tensor, preparation: Preparation) -> Tensor:
-    """Bits per dimension of nats per example that are no log p(x) but a part or a difference of some: no sign turns."""
-    return nats / (preparation.dimensions * math.log(2))
+    """Per observed number of the raw data: the cost of a bound or of a term, the size of a difference."""
 
 
 def aligned(estimates: list[Estimate]) -> list[str]:

@@ -1,58 +1,59 @@
-"""The referee: every estimate of log p(x) a model has, on the same examples, its cost counted, contradictions named.
-
-A claim is checked by the mean of the differences on each example against its standard error. What runs on several
-examples at once gives each the same number as alone, so the count of examples changes no value.
-"""
+"""The referee: all of a model's estimates of log p(x) on the same examples, with their costs and contradictions."""
 
 import time
 from pathlib import Path
 
-from jensen.bound import Estimate
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import Claim, check, check_claims, contradictions
-from jensen.evaluation.engine import Column, Cost, counted, run_estimators
+from jensen.evaluation.engine import Column, Cost, counted, root_mean_square, run_estimators
 from jensen.evaluation.measure import Measure
 from jensen.evaluation.scores import examples_digest, spread
 from jensen.evaluation.settings import RefereeSettings
+from jensen.evaluation.units import Units, measure
 from jensen.model import AbstractLatentVariableModel, Effort
+from jensen.pareto import UNTRUSTED
 from jensen.provenance import Provenance, provenance
 from jensen.records import Value, write_file
 
 FILE = "referee.json"
 
-# ---------------------------------------------------------------------------------------------- what is recorded
+# ---------------------------------------------------------------------------------------------- the record
 
 
 class Account(Measure):
-    """One estimate of log p(x): its mean, how sure it is, and what it cost for each example."""
+    """One estimate of log p(x): its mean, its errors, and its cost per example."""
 
     name: str
     monte_carlo_error: float
-    """The mean over examples of one example's Monte-Carlo standard error, nats; NaN where there is none."""
+    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
     evaluations: float
-    """Rows that went through the network, counted by a hook on it."""
+    """Rows through the networks per example, counted by a hook on them."""
     gradients: float
-    """How many of them were differentiated too, which costs about as much again."""
+    """Rows among them that were differentiated too; a gradient costs about as much again."""
     seconds: float
+    """Per example."""
     median_effective_sample_size: float | None = None
-    """Of importance weights or annealed chains."""
+    """Of the importance weights or annealed chains; None for other estimates."""
     untrusted: float | None = None
-    """The share of examples whose importance weights have a tail of Pareto shape above 0.7."""
+    """Share of the examples whose importance weights have a tail of Pareto shape above 0.7."""
+    trusted: float | None = None
+    """Share of the examples on which an average of weights or chains can be trusted, see `engine.trusted`."""
     acceptance: float | None = None
-    """Of the transitions of annealed chains."""
+    """Mean acceptance of the transitions of annealed chains; None for other estimates."""
     values: tuple[float, ...]
-    """Every example's, nats."""
+    """One value per example, in nats of the raw data."""
     errors: tuple[float, ...]
-    """Their Monte-Carlo standard errors."""
+    """The Monte-Carlo standard errors of the values."""
 
 
 class Verdict(Value):
-    """What the referee found; JSON both ways."""
+    """The record of a comparison of estimates; JSON both ways."""
 
     source: str
+    """The data, in words."""
     examples_digest: str
-    """Of all the raw examples that were given, as in evaluation.json."""
+    """The digest of all raw examples, as in evaluation.json."""
     index: tuple[int, ...]
     """The numbers of the examples that were compared."""
     settings: RefereeSettings
@@ -61,9 +62,9 @@ class Verdict(Value):
     accounts: tuple[Account, ...]
     claims: tuple[Claim, ...]
     simulated: tuple[Account, ...] = ()
-    """Of examples drawn from the model: annealed importance sampling forwards and backwards."""
+    """Estimates for samples of the model: annealed importance sampling forwards and backwards."""
     warnings: tuple[str, ...] = ()
-    """The contradictions in words."""
+    """The claims that do not hold, in words."""
     provenance: Provenance
     """The weights, software and command that gave these numbers."""
 
@@ -82,10 +83,10 @@ def referee(
     source: str,
     step: int | None = None,
 ) -> Verdict:
-    """Every estimate of log p(x) on the same x, what each cost, and which contradict each other.
+    """Every estimate of log p(x) on the same x, with its cost, and the claims that were checked.
 
-    `samples` is the K of L_K; `source` says in words which data these are. With `settings.simulated` the estimates are
-    also checked on x drawn from the model, if the model can bracket log p(x) of its samples.
+    `samples` is the K of L_K, `source` names the data in words, `step` is the training step of the weights. With
+    `settings.simulated`, log p(x) of samples of the model is bounded from both sides, if the model can do that.
     """
     began = time.perf_counter()
     index = spread(len(examples), settings.referee_examples or model.usual_referee_examples)
@@ -97,11 +98,11 @@ def referee(
         cross_checks=True,
     )
     columns = run_estimators(model, examples, preparation, effort, index, seed=seed)
-    sides = _simulated(model, effort, settings.simulated, seed)
-    claims = check_claims(model.estimators(effort), columns, preparation)
+    sides = _simulated(model, effort, settings.simulated, seed, preparation)
+    claims = check_claims(model.estimators(effort), columns)
     if sides:
         lower, upper = sides.items()
-        claims = (*claims, check(lower, "<=", upper, preparation))
+        claims = (*claims, check(lower, "<=", upper))
     return Verdict(
         source=source,
         examples_digest=examples_digest(examples),
@@ -109,15 +110,17 @@ def referee(
         settings=settings,
         samples=samples,
         seed=seed,
-        accounts=tuple(_account(name, column, preparation) for name, column in columns.items()),
+        accounts=tuple(_account(name, column) for name, column in columns.items()),
         claims=claims,
-        simulated=tuple(_account(name, side, preparation) for name, side in sides.items()),
+        simulated=tuple(_account(name, side) for name, side in sides.items()),
         warnings=contradictions(claims),
         provenance=provenance(model, step, began),
     )
 
 
-def _simulated(model: AbstractLatentVariableModel, effort: Effort, count: int, seed: int) -> dict[str, Column]:
+def _simulated(
+    model: AbstractLatentVariableModel, effort: Effort, count: int, seed: int, preparation: Preparation
+) -> dict[str, Column]:
     """log p(x) of `count` samples from below and from above; nothing if the model has no bracket."""
     if not count:
         return {}
@@ -126,23 +129,25 @@ def _simulated(model: AbstractLatentVariableModel, effort: Effort, count: int, s
         bracket = model.bracket(count, effort, seed=seed)
     if bracket is None:
         return {}
-    half = Cost(both.rows // 2, both.gradients // 2, both.seconds / 2)
-    return {"AIS, forwards": Column.of(bracket.lower, half), "AIS, backwards": Column.of(bracket.upper, half)}
+    half, units = Cost(both.rows // 2, both.gradients // 2, both.seconds / 2), Units.complete(preparation, count)
+    sides = {"AIS, forwards": bracket.lower, "AIS, backwards": bracket.upper}
+    return {name: Column.of(side, units, half) for name, side in sides.items()}
 
 
-def _account(name: str, column: Column, preparation: Preparation) -> Account:
+def _account(name: str, column: Column) -> Account:
     examples, cost, details = len(column.value), column.cost, column.details
     sizes, acceptance = details.get("effective_sample_size"), details.get("acceptance")
+    shapes = details.get("pareto_shape")
     return Account(
         name=name,
-        nats=Estimate.of(column.value),
-        bits_per_dimension=Estimate.of(preparation.bits_per_dimension(column.value)),
-        monte_carlo_error=column.standard_error.mean().item(),
+        **dict(measure(column.value, column.observed, sign=-1)),
+        monte_carlo_error=root_mean_square(column.standard_error),
         evaluations=cost.rows / examples,
         gradients=cost.gradients / examples,
         seconds=cost.seconds / examples,
         median_effective_sample_size=None if sizes is None else sizes.median().item(),
-        untrusted=1 - column.trusted.double().mean().item() if "pareto_shape" in details else None,
+        untrusted=None if shapes is None else 1 - (shapes <= UNTRUSTED).double().mean().item(),
+        trusted=None if sizes is None else column.trusted.double().mean().item(),
         acceptance=None if acceptance is None else acceptance.mean().item(),
         values=tuple(column.value.tolist()),
         errors=tuple(column.standard_error.tolist()),

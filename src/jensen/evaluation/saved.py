@@ -1,4 +1,4 @@
-"""What was measured as files of a run: records, and of an evaluation also scores.npz for every example."""
+"""The files of an evaluation: evaluation.json with the means, scores.npz with a row for every example."""
 
 import io
 from pathlib import Path
@@ -15,7 +15,7 @@ from jensen.evaluation.scores import Scores
 from jensen.records import write_file
 
 MEANS, SCORES, TERM = "evaluation.json", "scores.npz", "term "
-COLUMNS = ("index", "bound", "standard_error", "bits_per_dimension")
+COLUMNS = ("index", "bound", "standard_error", "bits_per_dimension", "observed")
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -31,7 +31,7 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def load_evaluation(folder: Path) -> Evaluation:
-    """What `save_evaluation` wrote; `InputError` where there is none, or one that cannot be used."""
+    """The evaluation that `save_evaluation` wrote; raises `InputError` if there is none, or if it is damaged."""
     again = f"make it with: jensen evaluate {folder}"
     if not (folder / MEANS).exists():
         raise InputError(f"{folder} has not been evaluated: it has no {MEANS}; {again}")
@@ -40,8 +40,8 @@ def load_evaluation(folder: Path) -> Evaluation:
         with np.load(folder / SCORES, allow_pickle=False) as file:
             columns = {name: torch.from_numpy(file[name]) for name in file.files}
         terms = {name.removeprefix(TERM): columns.pop(name) for name in list(columns) if name.startswith(TERM)}
-        index, bound, error, in_bits = (columns[name] for name in COLUMNS)
-        scores = Scores(index, bound, error, in_bits, terms)
+        index, bound, error, in_bits, observed = (columns[name] for name in COLUMNS)
+        scores = Scores(index, bound, error, in_bits, observed, terms)
     except (ValidationError, OSError, ValueError, TypeError, KeyError, BadZipFile, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the evaluation in {folder} is damaged or of another version ({reason}); {again}") from error

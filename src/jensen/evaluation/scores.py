@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -13,45 +14,56 @@ from jensen import processes
 from jensen.bound import Elbo, ImportanceWeightedBound, Profile
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, Preparation
+from jensen.evaluation.units import Units, in_bits
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
 from jensen.randomness import Noise, Stream, derived_seed, generator
 
-NUMBERS = 1 << 23  # of x that a model sees at once, at most: what it makes of them is many times as large
+NUMBERS = 1 << 23  # of x in one batch, at most: the networks need many times as much memory
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One row per example: its number, the ELBO in nats, its Monte-Carlo standard error, bits/dim, every term.
+    """One row per example: its number, the ELBO, its Monte-Carlo standard error, bits/dim, every term.
 
-    `terms` are signed so that they add up to `bound`. Everything but `index` is float64; all on the CPU, shape (count).
+    Nats and bits are those of the raw data, of whose numbers each example has `observed`. `terms` are signed so that
+    they add up to `bound`; the change of units is in the reconstruction. A bound that is not a number is -inf, the
+    worst. Everything but `index` is float64; all on the CPU, shape (count).
     """
 
     index: Tensor
     bound: Tensor
     standard_error: Tensor
     bits_per_dimension: Tensor
+    observed: Tensor
     terms: dict[str, Tensor]
     profile: Profile | None = None
-    """The bound by noise level, where the model has any."""
+    """The bound by noise level, if the model has noise levels: its nats are those of the raw data too."""
 
     @classmethod
-    def of(cls, elbos: list[Elbo], index: Tensor, preparation: Preparation) -> Self:
-        """The scores that consecutive batches' bounds give."""
+    def of(cls, elbos: Sequence[Elbo], units: Units, index: Tensor) -> Self:
+        """The scores from the bounds of consecutive batches on log p(x)."""
 
         def joined(parts: list[Tensor]) -> Tensor:
             return torch.cat([part.detach().cpu().double() for part in parts])
 
         terms = {name: joined([elbo.terms[name] for elbo in elbos]) for name in elbos[0].terms}
-        bound = torch.stack(list(terms.values())).sum(0)
+        terms[RECONSTRUCTION] = units.nats(terms[RECONSTRUCTION])
+        bound = never_nan(torch.stack(list(terms.values())).sum(0))
         error = joined([monte_carlo_error(elbo) for elbo in elbos])
         profiles = [elbo.profile for elbo in elbos if elbo.profile]
-        profile = Profile.concatenate(profiles) if profiles else None
-        return cls(index, bound, error, preparation.bits_per_dimension(bound), terms, profile)
+        profile = _in_raw_nats(Profile.concatenate(profiles), units) if profiles else None
+        return cls(index, bound, error, in_bits(-bound, units.observed), units.observed, terms, profile)
+
+    @property
+    def not_finite(self) -> str | None:
+        """A warning that counts the bounds that are not finite; None if all are."""
+        bad = int((~self.bound.isfinite()).sum())
+        return f"the ELBO of {bad} of {len(self.bound)} examples is not finite, so neither is the mean" if bad else None
 
 
 @torch.no_grad()
-def score(
+def scored(
     model: AbstractLatentVariableModel,
     examples: Examples,
     preparation: Preparation,
@@ -63,20 +75,54 @@ def score(
 ) -> Scores:
     """Every example's ELBO (4.4), averaged over `draws` draws, in nats and in bits per dimension of the raw data.
 
-    What is drawn for an example is a pure function of (seed, its number in `index`, draws); `index` defaults to
+    The draws for an example are a pure function of (seed, its number in `index`, draws); `index` defaults to
     0..count-1. Dequantisation noise u is part of the bound, E_u log p(x + u) <= log P(x), so each draw has its own u
     and the standard error covers it. Dynamic binarisation makes another data set: one image per example and seed.
-    Several processes share the batches, each of which one process scores as it would alone.
+    Several processes share the batches; each batch is scored as by a single process.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)
     batches = torch.arange(len(examples)).split(size)
+    mine = []
     with processes.together():
-        mine = [
-            elbo_columns(_elbo(model, examples.x[rows], preparation, draws, seed, index[rows]))
-            for rows in track(processes.share(batches), "scoring")
-        ]
-    return Scores.of([elbo_of(columns) for columns in processes.gathered(mine)], index, preparation)
+        for rows in track(processes.share(batches), "scoring"):
+            raw = examples.x[rows]
+            elbo, units = _elbo(model, raw, preparation, draws, seed, index[rows]), Units.of(preparation, raw)
+            mine.append({**elbo_columns(elbo), **{UNITS + name: values for name, values in vars(units).items()}})
+    parts = processes.gathered(mine)
+    units = Units(*(torch.cat([part[UNITS + name] for part in parts]) for name in ("volume", "observed")))
+    return Scores.of([elbo_of(columns) for columns in parts], units, index)
+
+
+def score(
+    model: AbstractLatentVariableModel,
+    examples: Examples,
+    preparation: Preparation,
+    *,
+    draws: int,
+    seed: int,
+    batch_size: int = 500,
+    index: Tensor | None = None,
+) -> Scores:
+    """`scored`, with a warning if some bounds are not finite."""
+    found = scored(model, examples, preparation, draws=draws, seed=seed, batch_size=batch_size, index=index)
+    if found.not_finite:
+        warnings.warn(found.not_finite, stacklevel=2)
+    return found
+
+
+def never_nan(bound: Tensor) -> Tensor:
+    """A bound that is not a number is the worst there is, -inf: it must not pass for the best when examples are sorted.
+
+    >>> never_nan(torch.tensor([math.nan, -2.0]))
+    tensor([-inf, -2.])
+    """
+    return torch.where(bound.isnan(), -torch.inf, bound)
+
+
+def _in_raw_nats(profile: Profile, units: Units) -> Profile:
+    """The change of units belongs to L_0, the first level."""
+    return replace(profile, nats=torch.cat([profile.nats[:1] - units.volume, profile.nats[1:]]))
 
 
 def _elbo(
@@ -97,12 +143,12 @@ def _elbo(
     return Elbo(reconstruction.mean(0), {name: rate.mean(0) for name, rate in rates.items()}, error, profile)
 
 
-RATE = "rate "
+RATE, UNITS, RECONSTRUCTION = "rate ", "units ", "reconstruction"
 OF_PROFILE = tuple(each.name for each in fields(Profile))
 
 
 def elbo_columns(elbo: Elbo) -> dict[str, Tensor]:
-    """All that an ELBO is made of, by name: what processes tell each other; `elbo_of` turns it back."""
+    """All parts of an ELBO as tensors by name, which processes can send to each other; `elbo_of` is the way back."""
     found = {"reconstruction": elbo.reconstruction, **{RATE + name: rate for name, rate in elbo.rates.items()}}
     if elbo.standard_error is not None:
         found["standard_error"] = elbo.standard_error
@@ -119,7 +165,7 @@ def elbo_of(columns: Mapping[str, Tensor]) -> Elbo:
 
 
 def prepare(preparation: Preparation, raw: Tensor, index: Tensor, seed: int) -> Tensor:
-    """x of a raw batch; where that is random, each example's noise is a pure function of (seed, its number)."""
+    """x of a raw batch; the noise of a random preparation is a pure function of (seed, the example's number)."""
     return preparation(raw) if preparation.deterministic else _redrawn(preparation, raw, index, seed, 1)[0]
 
 
@@ -133,7 +179,7 @@ def _redrawn(preparation: Preparation, raw: Tensor, index: Tensor, seed: int, dr
 
 
 def monte_carlo_error(bound: Elbo | ImportanceWeightedBound) -> Tensor:
-    """A bound's standard error per example, NaN where it has none."""
+    """A bound's standard error per example, NaN without one."""
     error = bound.standard_error
     return torch.full_like(bound.value, math.nan) if error is None else error
 
@@ -149,12 +195,12 @@ def examples_digest(examples: Examples) -> str:
 
 
 def at_once(wanted: int, dimensions: int) -> int:
-    """How many examples fit into one batch, at most `wanted`, if each is `dimensions` numbers."""
+    """The number of examples of `dimensions` numbers that fit into one batch, at most `wanted`."""
     return min(wanted, max(1, NUMBERS // dimensions))
 
 
 def spread(count: int, wanted: int | None) -> Tensor:
-    """`wanted` row numbers spread evenly over 0..count-1, all of them where `wanted` is None or too many.
+    """`wanted` row numbers spread evenly over 0..count-1, all of them if `wanted` is None or too many.
 
     >>> spread(10, 4)
     tensor([0, 2, 5, 7])

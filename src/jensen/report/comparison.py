@@ -1,16 +1,15 @@
 """Several models of the same data side by side: a table for a terminal, and the sections of a page."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from jensen.bound import Estimate
 from jensen.data.preparation import Dequantise, Levels, Standardise
 from jensen.evaluation.evaluation import Bound
 from jensen.evaluation.measure import Groups, Measure, typeset
+from jensen.evaluation.units import measure
 from jensen.report.album import Album
 from jensen.report.bits import bits_section
 from jensen.report.bound import yardstick_words
@@ -37,9 +36,7 @@ def difference(first: Results, second: Results) -> Measure | str:
     reason = _incomparable(first, second)
     if reason:
         return f"{second.title} − {first.title}: no difference is given, {reason}"
-    in_bits = second.scores.bits_per_dimension - first.scores.bits_per_dimension
-    nats_per_bit = second.spec.preparation.dimensions * math.log(2)
-    return Measure(nats=Estimate.of(-in_bits * nats_per_bit), bits_per_dimension=Estimate.of(in_bits))
+    return measure(second.scores.bound - first.scores.bound, first.scores.observed, sign=-1)
 
 
 def _incomparable(one: Results, other: Results) -> str:
@@ -77,14 +74,7 @@ def _bounds(results: Results) -> dict[str, Measure]:
             rows.setdefault(bound.name, bound)
         else:
             rows[f"{bound.name}, {bound.nats.count} examples"] = bound
-    return {name: _in_raw_units(bound, results.spec.preparation.dimensions) for name, bound in rows.items()}
-
-
-def _in_raw_units(bound: Bound, dimensions: int) -> Measure:
-    """Nats of log p(raw), which every preparation has in common, in place of those of log p(x)."""
-    in_bits, nats_per_bit = bound.bits_per_dimension, dimensions * math.log(2)
-    nats = Estimate(-in_bits.mean * nats_per_bit, in_bits.standard_error * nats_per_bit, in_bits.count)
-    return Measure(nats=nats, bits_per_dimension=in_bits)
+    return dict(rows)
 
 
 def comparison_table(compared: Sequence[Results]) -> "Table":

@@ -67,6 +67,8 @@ def notes(verdict: Verdict) -> list[str]:
             said.append(f"effective sample size {account.median_effective_sample_size:.3g} (median)")
         if account.untrusted is not None:
             said.append(f"Pareto k above 0.7 for {100 * account.untrusted:.3g} % of the examples")
+        if account.trusted is not None:
+            said.append(f"trusted for {100 * account.trusted:.3g} % of the examples")
         if account.acceptance is not None:
             said.append(f"acceptance {account.acceptance:.2f}")
         if said:

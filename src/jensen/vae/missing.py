@@ -1,4 +1,4 @@
-"""Missing values, which are NaN in x: p(x_observed|z), whatever the likelihood, as its dimensions are independent."""
+"""Missing values, which are NaN in x: p(x_observed|z) for any likelihood, because its dimensions are independent."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from jensen.likelihood import AbstractLikelihood, Observation
 
 @dataclass(frozen=True, eq=False)
 class PartialObservation:
-    """A distribution over x of which only some dimensions are seen: NaN in x is a missing value, which counts nothing.
+    """A distribution over x with missing values, which are NaN in x and add nothing to the log-density.
 
     >>> import math, torch
     >>> from jensen.likelihood import Bernoulli
@@ -23,15 +23,15 @@ class PartialObservation:
 
     @property
     def mean(self) -> Tensor:
-        """E[x], of every dimension."""
+        """E[x] of every dimension."""
         return self.whole.mean
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x_observed) = Σ over the observed d of log p(x_d), in nats: the others integrate to one."""
+        """log p(x_observed) = Σ over the observed d of log p(x_d), in nats: the missing ones integrate to one."""
         return self.log_prob_by_dimension(x).flatten(-self.event_dims).sum(-1)
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
-        """The terms of `log_prob`: 0, with gradient 0, where x is missing."""
+        """The terms of `log_prob`; a missing value has the term 0 with gradient 0."""
         missing = x.isnan()
         return self.whole.log_prob_by_dimension(x.masked_fill(missing, 0)).masked_fill(missing, 0)
 
@@ -41,7 +41,7 @@ class PartialObservation:
 
 
 class PartlyObserved(AbstractLikelihood):
-    """A likelihood for x with missing values, which are NaN in x: p(x_observed|z), the other dimensions summed out.
+    """A likelihood for x with missing values, which are NaN in x: p(x_observed|z) without the missing dimensions.
 
     It shares the parameters of `likelihood`.
     """
@@ -51,8 +51,9 @@ class PartlyObserved(AbstractLikelihood):
         self.likelihood, self.shape, self.outputs = likelihood, likelihood.shape, likelihood.outputs
 
     def forward(self, output: Tensor) -> PartialObservation:
+        """p(x_observed|z) from the output of a decoder."""
         return PartialObservation(self.likelihood(output), event_dims=len(self.shape))
 
     def diagnostics(self, output: Tensor) -> dict[str, float]:
-        """Those of `likelihood`."""
+        """The diagnostics of `likelihood`."""
         return self.likelihood.diagnostics(output)

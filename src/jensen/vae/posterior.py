@@ -23,13 +23,13 @@ class AbstractPosterior(nn.Module, ABC):
 
     @abstractmethod
     def initial(self, x: Tensor) -> Gaussian:
-        """q for examples never seen in training, before any optimisation."""
+        """q for examples that training has not seen, before any optimisation."""
 
 
 class AmortisedPosterior(AbstractPosterior):
     """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), mu and log s from an encoder with outputs (batch, 2 latent_dims).
 
-    A missing value, NaN in x, is shown to the encoder as 0 (as by Mattei & Frellsen 2019).
+    The encoder gets 0 for a missing value, which is NaN in x (as in Mattei & Frellsen 2019).
     """
 
     def __init__(self, encoder: nn.Module, latent_dims: int) -> None:
@@ -40,14 +40,14 @@ class AmortisedPosterior(AbstractPosterior):
         return self.initial(x)
 
     def initial(self, x: Tensor) -> Gaussian:
-        """q(z|x), which needs no optimisation; in the precision of x, whatever autocast runs the encoder in."""
+        """q(z|x), which needs no optimisation, in the precision of x even under autocast."""
         return _from_mean_and_log_scale(self.encoder(x.nan_to_num(nan=0.0)).to(x.dtype))
 
 
 class PerDatapointPosterior(AbstractPosterior):
     """(4.5) ①: free mu_i, s_i for every training example i = 1..N, near N(0, initial_scale²) at first.
 
-    The table's gradients are sparse: a step moves only the rows of its batch.
+    The gradients of the table are sparse: a step moves only the rows of its batch.
     """
 
     def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:
@@ -87,9 +87,9 @@ def optimise_posterior(
     """Maximise the bound (4.4) over q alone, theta held fixed, from `start`: one (mu_i, s_i) per example.
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
-    all examples share: they do not interact, so the result for one does not depend on the others. Adam, its learning
-    rate falling to zero along a half cosine, which averages the gradient's Monte-Carlo noise away. Raises `InputError`
-    where `steps` < 1.
+    all examples share. Examples do not interact, so the result for one does not depend on the others. The optimiser is
+    Adam; its learning rate falls to zero along a half cosine, which averages the gradient's Monte-Carlo noise away.
+    Raises `InputError` if `steps` < 1.
     """
     if steps < 1:
         raise InputError(f"optimise_posterior for {steps} steps: expected at least 1; give a positive number of steps")

@@ -1,0 +1,73 @@
+"""Units: every number of an evaluation is about the raw data, in nats per example and in bits per observed number."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.bound import Estimate
+from jensen.data.preparation import Preparation, Standardise
+from jensen.evaluation.measure import Measure
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What turns log p(x) of some examples into log p(raw) and bits: two numbers per example (batch), float64.
+
+    `volume` is log |dx/draw| of the observed numbers of an example, in nats; `observed` is their count. A missing value
+    is NaN in the raw data, and log p(x) is that of the observed numbers.
+    """
+
+    volume: Tensor
+    observed: Tensor
+
+    @classmethod
+    def of(cls, preparation: Preparation, raw: Tensor) -> "Units":
+        """The units of a batch of raw examples (batch, *shape)."""
+        complete = cls.complete(preparation, len(raw))
+        if not raw.is_floating_point():
+            return complete
+        known = raw.isnan().logical_not_().flatten(1).double()
+        volume = complete.volume
+        if isinstance(preparation, Standardise):
+            logs = torch.tensor(preparation.scale, dtype=torch.float64, device=raw.device).log()
+            volume = -(known @ logs if len(logs) > 1 else known.sum(1) * logs)
+        return cls(volume.cpu(), known.sum(1).cpu())
+
+    @classmethod
+    def complete(cls, preparation: Preparation, count: int) -> "Units":
+        """The units of `count` examples without missing values."""
+        volume, observed = float(preparation.log_volume), float(preparation.dimensions)
+        return cls(torch.full((count,), volume).double(), torch.full((count,), observed).double())
+
+    def nats(self, nats: Tensor) -> Tensor:
+        """log p(raw) = log p(x) + volume from log p(x), nats per example (batch), float64 on the CPU."""
+        return nats.detach().cpu().double() + self.volume
+
+
+def in_bits(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"]) -> Tensor:
+    """Bits per observed number of each example from its nats; 0 for an example without any."""
+    return nats / (observed.clamp(min=1) * math.log(2))
+
+
+def measure(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"], *, sign: int = 1) -> Measure:
+    """The mean of nats per example, and `sign` times it in bits per observed number.
+
+    The sign is -1 for log p(raw) or a term of it, whose bits are a cost, and 1 for costs and differences. Bits are the
+    ratio of sums Σ bits / Σ observed, which for examples that observe different counts is no mean of ratios.
+    """
+    bits = sign * in_bits(nats, observed)
+    if len(nats) and bool((observed == observed[0]).all()):
+        return Measure(nats=Estimate.of(nats), bits_per_dimension=Estimate.of(bits))
+    return Measure(nats=Estimate.of(nats), bits_per_dimension=_ratio(sign * nats / math.log(2), observed))
+
+
+def _ratio(values: Tensor, sizes: Tensor) -> Estimate:
+    """Σ values / Σ sizes over independent examples, its error by the delta method (Cochran 1977, section 6.3)."""
+    count, ratio = len(values), (values.sum() / sizes.sum()).item()
+    if count < 2:
+        return Estimate(ratio, math.nan, count)
+    error = (values - ratio * sizes).std() / (math.sqrt(count) * sizes.mean())
+    return Estimate(ratio, error.item(), count)
