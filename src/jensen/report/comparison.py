@@ -186,7 +186,7 @@ def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> Sec
             columns.append((results.title, [grid for grid in grids if grid]))
     if not columns:
         return None
-    reals = (real_grid(results, album) for results, album in zip(compared, albums, strict=True) if results.image)
-    if real := next((grid for grid in reals if grid), None):
+    most = max(range(len(compared)), key=lambda number: compared[number].exhibits.rows_of_labels)
+    if real := real_grid(compared[most], albums[most]):
         columns.append(("Real data", [real]))
     return Section("Samples", "comparison_samples", {"columns": columns})
