@@ -13,7 +13,7 @@ from jensen.evaluation.evaluation import Bound
 from jensen.evaluation.measure import Groups, Measure, typeset
 from jensen.report.album import Album
 from jensen.report.bits import bits_section
-from jensen.report.bound import yardstick_words
+from jensen.report.bound import advice, unfinished, yardstick_words
 from jensen.report.films import film_section
 from jensen.report.render import Section, address_from
 from jensen.report.results import Results
@@ -123,7 +123,7 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
         for results in compared
     }
     warnings = [(f"{results.title}: {warning}", "") for results in compared for warning in results.evaluation.warnings]
-    unfinished = [f"{results.title}: training is unfinished" for results in compared if not results.finished]
+    warnings += [(f"{one.title}: {text}", command) for one in compared for text, command in unfinished(one)]
     yardsticks = next((results.yardsticks for results in compared if results.yardsticks), None)
     return Section(
         title,
@@ -134,8 +134,8 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
             "back": "",
             "numbers": numbers,
             "yardsticks": yardsticks and yardstick_words(yardsticks, compared[0].count),
-            "warnings": [*warnings, *((sentence, "") for sentence in unfinished)],
-            "advice": [],
+            "warnings": warnings,
+            "advice": [command for one in compared for command in advice(one.evaluation, one.folder)],
         },
     )
 
