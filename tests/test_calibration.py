@@ -25,6 +25,8 @@ from jensen.inference.impute_vae import ImportanceResampling
 from jensen.inference.imputer import ExampleNoise
 from jensen.mixture import GaussianMixture, mixture
 from jensen.randomness import generator
+from jensen.report.album import Album
+from jensen.report.further import further_records
 from jensen.report.imputation import calibration_picture, calibration_table, imputation_section, remarks
 
 ABOUT = {"source": "these data", "mask": "half:left", "method": "a method", "weights": 7}
@@ -127,8 +129,9 @@ def test_the_record_is_kept_shown_and_refused_if_damaged(tmp_path):
     assert calibration_table(found).row_count == 3
     assert len(calibration_picture(found).axes) == 2
     assert "50 examples, mask half:left, 4 draws each" in remarks(found)[0]
-    assert "these data, a method" in imputation_section(tmp_path, 7)
-    assert imputation_section(tmp_path, 8) == ""  # other weights
+    section = imputation_section(further_records(tmp_path, 7).calibration, Album(tmp_path / "pictures"))
+    assert "these data, a method" in section.render()
+    assert further_records(tmp_path, 8).calibration is None  # other weights
     (tmp_path / "calibration.json").write_text("{")
     with pytest.raises(InputError, match="damaged or of another version"):
         load_calibration(tmp_path)

@@ -2,14 +2,13 @@
 
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from jensen.report.run_report import write_report
 from pages import HOSTILE, Page
+from reports import WORDS, results_of
 from torch import Tensor, nn
 
 from jensen.bound import Elbo, Estimate
@@ -18,7 +17,9 @@ from jensen.data.options import ReadOptions
 from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Threshold
 from jensen.data.spec import DataSpec
 from jensen.evaluation.evaluation import evaluate
+from jensen.evaluation.exhibits import Exhibits, make_exhibits
 from jensen.evaluation.measure import Measure, typeset
+from jensen.evaluation.scores import score
 from jensen.evaluation.settings import EvaluationSettings
 from jensen.model import AbstractLatentVariableModel, Batch, Loss
 from jensen.randomness import Noise, generator
@@ -26,7 +27,8 @@ from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.families import Recipe
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.report.comparison import comparison_groups, difference, write_comparison
+from jensen.report.comparison import comparison_groups, difference
+from jensen.report.pages import write_comparison, write_report
 from jensen.report.results import Results
 
 DATA, L = 5, 16
@@ -58,7 +60,8 @@ def flat(title: str, nats: float, preparation: Preparation, slope: float = 0.0, 
     model, settings = Flat(nats, slope), EvaluationSettings(examples=options.pop("chosen", None), **options)
     evaluation = evaluate(model, examples, preparation, settings, "bytes")
     spec = DataSpec.model_construct(preparation=preparation, layout="vector")
-    return Results(title, Path(), {"family": "vae"}, spec, [], model, evaluation, examples)
+    exhibits = Exhibits(parameters=1, classes=None)
+    return Results(title, Path(), {}, WORDS["vae"], spec, [], evaluation, exhibits, trained_steps=0, weights_step=0)
 
 
 LEVELS = Levels(dtype="uint8", dimensions=DATA, levels=L)
@@ -119,6 +122,11 @@ DIFFUSION = DiffusionRecipe(
 )
 
 
+def links_of(page: Page) -> list[str]:
+    """The links that lead out of a page to other pages."""
+    return [address for address in page.addresses if address.endswith(".html")]
+
+
 def trained_not_at_all(folder: Path, recipe: Recipe, title: str, recognition: Estimate | None = None) -> Results:
     """The results of a model with random weights on the images in the folder above, and its report."""
     recipe = recipe.model_copy(update={"data": str(folder.parent / "data.npz"), "read": ReadOptions()})
@@ -126,10 +134,8 @@ def trained_not_at_all(folder: Path, recipe: Recipe, title: str, recognition: Es
     model, settings = build_model(recipe, dataset.spec), EvaluationSettings(draws=2, samples=4, further_examples=3)
     evaluation = evaluate(model, dataset.test, dataset.spec.preparation, settings, f"test of {HOSTILE}")
     folder.mkdir()
-    results = Results(
-        title, folder, recipe.model_dump(mode="json"), dataset.spec, [{"step": 7, "loss": 1.0}], model, evaluation,
-        dataset.test, recognition,
-    )  # fmt: skip
+    more = {"metrics": [{"step": 7, "loss": 1.0}], "recognition": recognition}
+    results = results_of(title, folder, recipe, dataset.spec, model, dataset.test, evaluation, **more)
     write_report(results)
     return results
 
@@ -143,7 +149,6 @@ def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> No
     assert "agrees with the asked label for 97.2 ± 0.7 % of 500 samples" in (
         (diffusion.folder / "report.html").read_text()
     )
-    diffusion.model.denoiser.network = None  # samples and films were drawn for the first report: not again
     path = write_comparison(tmp_path, [vae, diffusion], f"title {HOSTILE}")
     page = Page(path.read_text(encoding="utf-8"))
     for text in (
@@ -158,15 +163,17 @@ def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> No
         f"diffusion {HOSTILE}: from data to noise, and back",
         "L_4, 3 examples",
         "ODE, 3 examples",
-        f"{vae.parameters:,}",
+        f"{vae.exhibits.parameters:,}",
     ):
         assert text in page.shown
     assert f"<span>{HOSTILE}</span>" not in page.text
     assert page.tags.isdisjoint({"script", "link", "iframe"})
-    links = [address for address in page.addresses if not address.startswith("data:image/png;base64,")]
-    assert links == ["a%20vae%20%231/report.html", "diffusion/report.html"]
+    assert links_of(page) == ["a%20vae%20%231/report.html", "diffusion/report.html"]
+    for results in (vae, diffusion):  # and from each of them back to this page
+        own = Page((results.folder / "report.html").read_text(encoding="utf-8"))
+        assert links_of(own)[0] == "../report.html"
     pictures = {path.stem for path in (tmp_path / "pictures").iterdir()}
-    assert pictures == {"1-samples", "1-sample-means"} | {
+    assert pictures == {"1-samples", "1-sample-means", "2-real"} | {
         f"2-{name}" for name in ("samples", "noising", "denoising", "estimates", "bits", "rate-distortion")
     }
     assert len(page.images) == len(pictures)
@@ -178,15 +185,19 @@ def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> No
 def test_each_row_of_samples_was_asked_for_its_label(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), np.uint8)
     np.savez(tmp_path / "data.npz", x=images, y=np.arange(60) % 3)
-    results = trained_not_at_all(tmp_path / "diffusion", DIFFUSION, "diffusion")
-    for parameter in results.model.parameters():  # what is untrained ignores its label
+    dataset = load_dataset(DIFFUSION.model_copy(update={"data": str(tmp_path / "data.npz")}))
+    model, preparation = build_model(DIFFUSION, dataset.spec), dataset.spec.preparation
+    for parameter in model.parameters():  # what is untrained ignores its label
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator(1))
-    results = replace(results, title="again")
-    assert len(results.samples) == 30
+    scores = score(model, dataset.test, preparation, draws=2, seed=0)
+    selection = WORDS["diffusion"].selection(image=True, compared=True)
+    samples = make_exhibits(model, dataset.test, preparation, scores, selection, seed=0).samples
+    assert samples is not None
+    assert len(samples) == 30
     for label in range(3):
-        asked = results.model.sample(10, first=10 * label, labels=torch.full((10,), label))
-        torch.testing.assert_close(results.samples[10 * label : 10 * label + 10], asked, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(asked, results.model.sample(10, first=20, labels=torch.zeros(10).long()), atol=1e-2)
+        asked = model.sample(10, first=10 * label, labels=torch.full((10,), label))
+        torch.testing.assert_close(samples[10 * label : 10 * label + 10], asked, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(asked, model.sample(10, first=20, labels=torch.zeros(10).long()), atol=1e-2)
 
 
 def test_a_link_survives_moving_the_whole_tree_and_is_left_out_without_a_report(tmp_path: Path) -> None:
@@ -195,5 +206,4 @@ def test_a_link_survives_moving_the_whole_tree_and_is_left_out_without_a_report(
     one, two = (trained_not_at_all(tmp_path / name, VAE, name) for name in ("one", "two"))
     shutil.move(two.folder / "report.html", tmp_path / "elsewhere.html")
     page = Page(write_comparison(tmp_path / "out" / "deep", [one, two]).read_text(encoding="utf-8"))
-    links = [address for address in page.addresses if not address.startswith("data:")]
-    assert links == ["../../one/report.html"]
+    assert links_of(page) == ["../../one/report.html"]

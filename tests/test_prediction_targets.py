@@ -39,9 +39,9 @@ from jensen.inference.target_prediction import (
     save_target_csv,
     save_targets,
 )
+from jensen.report.pages import write_predictions
 from jensen.report.predictions import remarks as label_remarks
-from jensen.report.predictions import write_page
-from jensen.report.target_predictions import remarks, write_targets_page
+from jensen.report.target_predictions import remarks
 
 # ---------------------------------------------------------------------------------------------- a model that is exact
 
@@ -315,7 +315,7 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     record = load_predictions(tmp_path)
     assert np.isnan(record.standard_error)
     assert any(line.endswith("unknown (a single draw).") for line in label_remarks(record))
-    write_page(tmp_path, record, "joint")
+    write_predictions(tmp_path, record, "joint")
     save_csv(tmp_path / "labels.csv", found, told.class_names)
     assert {row["standard_error"] for row in csv.DictReader((tmp_path / "labels.csv").open())} == {"nan"}
 
@@ -326,6 +326,6 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     save_targets(tmp_path, assess_targets(continuous, UNITS, None, TargetCircumstances("made", 1, 1, 0)))
     targets = load_targets(tmp_path)
     assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
-    write_targets_page(tmp_path, targets, "run")
+    write_predictions(tmp_path, targets, "run")
     save_target_csv(tmp_path / "targets.csv", continuous)
     assert np.isnan(columns(tmp_path / "targets.csv")["standard_error"]).all()

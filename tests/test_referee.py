@@ -208,7 +208,7 @@ def test_the_bounds_of_a_diffusion_model_agree_and_its_ode_is_log_p():
 def test_a_verdict_is_json_both_ways_and_a_table_and_a_section(verdict):
     assert Verdict.model_validate_json(verdict.model_dump_json()).accounts[3].name == "AIS"
     assert len(verdict_table(verdict).rows) == 5 + 1 + 2
-    assert "AIS from q" in referee_section(verdict)
+    assert "AIS from q" in referee_section(verdict).render()
 
 
 def test_the_table_is_whole_in_80_columns(verdict):

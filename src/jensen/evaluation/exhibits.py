@@ -16,11 +16,8 @@ SAMPLES = 100  # samples of a model without labels
 CLASSES, PER_CLASS = 20, 10  # at most so many labels, and so many samples of each
 FILMED, FRAMES = 5, 10  # examples in a film, and its frames at most
 DRAWN = 500  # samples for histograms of data that are not images
-PAIRS, LOWEST, PROFILES = (
-    12,
-    12,
-    6,
-)  # reconstructed images, images of lowest bound, and of each where data are no images
+PAIRS, LOWEST = 12, 12  # images with reconstructions, and images of the lowest bounds
+PROFILES = 6  # of each, where the data are not images
 ENCODED = 250  # examples encoded together
 
 

@@ -72,7 +72,7 @@ def heading(results: Results) -> Section:
                 "examples": f"{evaluation.examples:,}",
             },
             "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
-            "warnings": [(warning, "") for warning in evaluation.warnings] + _unfinished(results),
+            "warnings": [(warning, "") for warning in evaluation.warnings] + unfinished(results),
             "advice": advice(evaluation, results.folder),
         },
     )
@@ -90,7 +90,8 @@ def _back(results: Results) -> str:
     return "" if results.comparison is None else back_link(address_from(results.folder, results.comparison))
 
 
-def _unfinished(results: Results) -> list[tuple[str, str]]:
+def unfinished(results: Results) -> list[tuple[str, str]]:
+    """A warning of interrupted training, and the command that continues it; empty where training came to its end."""
     if results.finished:
         return []
     planned = results.recipe.get("training", {}).get("steps")

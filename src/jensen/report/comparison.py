@@ -12,7 +12,7 @@ from jensen.evaluation.measure import Groups, Measure, typeset
 from jensen.evaluation.units import measure
 from jensen.report.album import Album
 from jensen.report.bits import bits_section
-from jensen.report.bound import yardstick_words
+from jensen.report.bound import advice, unfinished, yardstick_words
 from jensen.report.films import film_section
 from jensen.report.render import Section, address_from
 from jensen.report.results import Results
@@ -113,7 +113,7 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
         for results in compared
     }
     warnings = [(f"{results.title}: {warning}", "") for results in compared for warning in results.evaluation.warnings]
-    unfinished = [f"{results.title}: training is unfinished" for results in compared if not results.finished]
+    warnings += [(f"{one.title}: {text}", command) for one in compared for text, command in unfinished(one)]
     yardsticks = next((results.yardsticks for results in compared if results.yardsticks), None)
     return Section(
         title,
@@ -124,8 +124,8 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
             "back": "",
             "numbers": numbers,
             "yardsticks": yardsticks and yardstick_words(yardsticks, compared[0].count),
-            "warnings": [*warnings, *((sentence, "") for sentence in unfinished)],
-            "advice": [],
+            "warnings": warnings,
+            "advice": [command for one in compared for command in advice(one.evaluation, one.folder)],
         },
     )
 
@@ -176,7 +176,7 @@ def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> Sec
             columns.append((results.title, [grid for grid in grids if grid]))
     if not columns:
         return None
-    reals = (real_grid(results, album) for results, album in zip(compared, albums, strict=True) if results.image)
-    if real := next((grid for grid in reals if grid), None):
+    most = max(range(len(compared)), key=lambda number: compared[number].exhibits.rows_of_labels)
+    if real := real_grid(compared[most], albums[most]):
         columns.append(("Real data", [real]))
     return Section("Samples", "comparison_samples", {"columns": columns})

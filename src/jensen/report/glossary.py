@@ -23,8 +23,8 @@ FORMULAS = {
     "KL(q(x<sub>t−1</sub>|x<sub>t</sub>, x<sub>0</sub>) ‖ p(x<sub>t−1</sub>|x<sub>t</sub>)) + E log "
     "p(x<sub>0</sub>|x<sub>1</sub>): minus the prior term L<sub>T</sub>, the denoising terms L<sub>t−1</sub> and the "
     "reconstruction term L<sub>0</sub>",
-    "5.18": "DDPM's training: x<sub>0</sub> from the data, t uniform, ε ~ N(0, I), loss ‖ε − ε<sub>θ</sub>("
-    "√ᾱ<sub>t</sub> x<sub>0</sub> + √(1−ᾱ<sub>t</sub>) ε, t)‖²",
+    "5.18": "DDPM's training: x<sub>0</sub> from the data, t uniform, ε ~ N(0, I), loss "
+    "‖ε − ε<sub>θ</sub>(√ᾱ<sub>t</sub> x<sub>0</sub> + √(1−ᾱ<sub>t</sub>) ε, t)‖²",
     "5.19": "Sampling: x<sub>T</sub> ~ N(0, I), then from each x<sub>t</sub> a less noisy x<sub>t−1</sub> until "
     "x<sub>0</sub>; the recipe's sampler says by which steps",
     "5.20": "In continuous time the same network also gives an ordinary differential equation, the probability flow, "

@@ -65,9 +65,18 @@ def environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["minus"] = lambda text: text.replace("-", "−")
+    found.filters["minus"] = minus
     found.filters["anchor"] = anchor
     return found
+
+
+def minus(text: str) -> str:
+    """Numbers with a proper minus sign.
+
+    >>> minus("dpm-solver: -0.5")
+    'dpm-solver: −0.5'
+    """
+    return re.sub(r"(?<!\w)-(?=[\d.])", "−", text)
 
 
 def anchor(text: str) -> str:
