@@ -1,9 +1,11 @@
 """Loading: splits, the specification, the same data again, other data under a run's rules; digits and full MNIST."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from jensen.data.spec import DataSpec
 from jensen.data.splits import split_rows
 from jensen.data.survey import survey
 from jensen.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # ---------------------------------------------------------------------------------------------- digits and MNIST
 
@@ -351,3 +355,11 @@ def test_names_of_the_chapter_are_what_they_say():
     for name in jensen.data.__all__:
         assert getattr(jensen.data, name) is getattr(jensen.data, name)
         assert not isinstance(getattr(jensen.data, name), type(jensen.data))
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/data.md").read_text(), re.DOTALL | re.MULTILINE)
+)
+def test_code_of_the_page_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/data.md", "exec"), {})

@@ -179,6 +179,12 @@ def test_a_run_of_arrays_in_memory(tmp_path: Path):
     assert torch.equal(jensen.load(tmp_path / "memory").examples().x, same.examples().x)
 
 
+def test_a_run_knows_the_labels_without_training_examples(tmp_path: Path):
+    run = jensen.train(recipe({**PAIRS, "y_test": np.arange(20) % 5}), tmp_path / "run")
+    assert run.unseen_labels == (3, 4)
+    assert jensen.train(recipe("digits"), tmp_path / "digits").unseen_labels == ()
+
+
 def test_a_changed_array_is_not_taken_for_the_runs_data(tmp_path: Path):
     x = X.copy()
     run = jensen.train(recipe(x), tmp_path / "run")

@@ -466,7 +466,7 @@ def written_table(path: Path, **columns) -> Path:
         ({"a": [1] * 9, "b": ["word"] * 9}, {}, "no column of images or lists of numbers, only 'a', 'b'"),
         ({"x": [[1, 2]] * 9, "y": [1] * 9, "label": [1] * 9}, {}, "which column holds the labels. give --labels"),
         ({"x": [[1, 2]] * 9}, {"labels": "z"}, "has no column 'z' beside 'x'; leave --labels out"),
-        ({"x": [[1, 2], [1]] * 9}, {}, "'x' holds lists of 1 to 2 numbers; all must be as long"),
+        ({"x": [[1, 2], [1]] * 9}, {}, "'x' holds lists of 1 to 2 numbers; expected one length"),
         ({"x": [[1, 2], None] * 9}, {}, "'x' is empty in 9 rows; leave such rows out"),
         ({"x": [[1, 2], [1, None]] * 9}, {}, "'x' has empty entries; leave such rows out"),
         ({"x": [[1, 2]] * 9, "y": [1, 2, None] * 3}, {}, "'y' is empty in 3 rows"),
@@ -647,7 +647,7 @@ def test_more_shards_than_files_may_be_open(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("jensen.errors.InputError: ")
-    assert last.endswith("too many open files, two for a shard; raise ulimit -Hn, or write fewer and larger shards")
+    assert last.endswith("too many open files (each shard needs two); raise ulimit -Hn, or write fewer shards")
 
 
 @needs_datasets

@@ -103,6 +103,8 @@ def test_settings_of_a_diffusion_model_that_act_are_accepted(data: object, setti
         ({"milestones": (10,)}, "milestones 10"),
         ({"decay": 0.5}, "decay 0.5"),
         ({"schedule": "staircase", "decay": 0.5}, "decay 0.5"),
+        ({"schedule": "staircase"}, "schedule staircase"),
+        ({"sharding": "full"}, "sharding full"),
         ({"rollbacks": 5}, "rollbacks 5"),
         ({"micro_batch_size": 500}, "micro_batch_size 500"),
         ({"patience": 3}, "patience 3"),

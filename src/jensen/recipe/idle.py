@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jensen import processes
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.recipe.settings import AbstractRecipe
@@ -35,6 +36,8 @@ _TRAINING = (
         lambda s, _: s.micro_batch_size <= s.batch_size,
         "is larger than batch_size; give at most batch_size",
     ),
+    _Rule(("schedule",), lambda s, _: s.schedule != "staircase" or bool(s.milestones), "acts at milestones; give some"),
+    _Rule(("sharding",), lambda _, __: processes.count() > 1, "acts on several processes; start them with torchrun"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Columns of Arrow tables: lists of numbers and encoded images, and where in their files single rows lie."""
+"""Columns of Arrow tables: lists of numbers and encoded images, and the place of single rows in their files."""
 
 import errno
 import io
@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from jensen.data.readers.encoded import AbstractPictures
+from jensen.data.readers.kinds import ENOUGH, described
 from jensen.data.stored import FileRows, OpenFile, Values, joined
 from jensen.errors import InputError
 
@@ -19,22 +20,22 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow import parquet
 
-FILES_BESIDE = 256  # which are open for other reasons
-BYTES_AT_ONCE = 1 << 22  # of Parquet in memory; while it is unpacked it takes ten times that
-READ_AT_ONCE = 1 << 20  # of Parquet in its file
-FIRST_ROWS = 8  # by which those that follow are weighed
-PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # the latter two: Arrow
+FILES_BESIDE = 256  # files that are open for other reasons
+BYTES_AT_ONCE = 1 << 22  # of Parquet, unpacked; unpacking takes about ten times this memory
+READ_AT_ONCE = 1 << 20  # bytes of a Parquet file
+FIRST_ROWS = 8  # their size is taken for the size of all rows
+PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # the last two are Arrow
 
 
 class Shard:
-    """The batches of one Parquet or Arrow file, the columns that are wanted; of Arrow, where in the file they lie."""
+    """The batches of some columns of one Parquet or Arrow file; for Arrow also their place in the file."""
 
     def __init__(self, path: Path, columns: Sequence[str], in_memory: bool) -> None:
         import pyarrow
 
         self.path = path
         self.file: OpenFile | None = None
-        """Where Arrow is to stay on disk."""
+        """The open file where examples stay on disk, which only Arrow allows."""
         try:
             if is_parquet(path):
                 self.batches = list(parquet_batches(path, columns))
@@ -50,7 +51,7 @@ class Shard:
         except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
             if getattr(error, "errno", None) == errno.EMFILE:
                 raise InputError(
-                    f"{path}: too many open files, two for a shard; raise ulimit -Hn, or write fewer and larger shards"
+                    f"{path}: too many open files (each shard needs two); raise ulimit -Hn, or write fewer shards"
                 ) from error
             raise damaged(path, error) from error
 
@@ -58,7 +59,7 @@ class Shard:
         return sum(batch.num_rows for batch in self.batches)
 
     def pieces(self, name: str) -> "Iterator[pyarrow.Array]":
-        """A column, batch by batch, of those with any row. Raises InputError where it is empty in a row."""
+        """A column, batch by batch, without empty batches. Raises InputError where a row has no value."""
         for batch in self.batches:
             if not batch.num_rows:
                 continue
@@ -69,7 +70,7 @@ class Shard:
             yield column
 
     def place(self, address: int) -> int:
-        """Where in the file that lies. Raises InputError for what does not, since it was compressed there."""
+        """The place in the file of an address in memory. Raises InputError where the file is compressed."""
         place = address - self._mapped.address
         if not 0 <= place < self._mapped.size:
             raise InputError(f"{self.path}: is compressed, so single rows cannot be read; write it uncompressed")
@@ -77,35 +78,35 @@ class Shard:
 
 
 def allow_open(shards: int) -> None:
-    """Let this process have as many files open as so many shards need, or as many as it may: up to the hard limit."""
+    """Raise this process's limit of open files to what `shards` shards need, but not above the hard limit."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_BESIDE + 2 * shards
     if resource.RLIM_INFINITY != soft < needed:
         limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        with suppress(ValueError, OSError):  # a further limit of the system's: what cannot be opened then says so
+        with suppress(ValueError, OSError):  # the system has a lower limit; opening a file then fails with its reason
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file begins as Parquet does, or as Arrow. Raises InputError where it does as neither."""
+    """Whether a file is Parquet, by its first bytes; False for Arrow. Raises InputError for any other kind."""
     with path.open("rb") as file:
-        start = file.read(len(FILE_MAGIC))
+        start = file.read(ENOUGH)
     if not start.startswith((PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC)):
-        raise damaged(path, ValueError(f"it begins with bytes {start.hex(' ') or 'none'}"))
+        raise damaged(path, ValueError(f"it {described(start)}"))
     return start.startswith(PARQUET_MAGIC)
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """That a shard cannot be read, in one line."""
+    """The error of a shard that cannot be read, in one line."""
     return InputError(f"{path}: is damaged, or neither Parquet nor Arrow ({_one_line(error)}); fetch or write it again")
 
 
 def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a Parquet file, some MiB at a time if they are of like size, however many its groups hold.
+    """The rows of a Parquet file, some MiB at a time, whatever the size of its row groups.
 
-    Two at least; pages are checked by their sums.
+    A batch has at least two rows; its size follows from the first rows. Checksums of pages are verified.
     """
     from pyarrow import parquet
 
@@ -117,12 +118,12 @@ def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.Rec
         return file.iter_batches(rows, columns=list(columns), use_threads=False)
 
     sizes = [first.nbytes // len(first) for first in islice(batches(FIRST_ROWS), 1)]
-    sizes.append(encoded_bytes(file.metadata) // max(1, file.metadata.num_rows))  # a dictionary hides what rows take
+    sizes.append(encoded_bytes(file.metadata) // max(1, file.metadata.num_rows))  # dictionaries make first rows small
     yield from batches(max(2, BYTES_AT_ONCE // max(1, *sizes)))
 
 
 def encoded_bytes(metadata: "parquet.FileMetaData") -> int:
-    """Of all columns of a Parquet file, as its metadata tell."""
+    """The bytes of all columns of a Parquet file, by its metadata."""
     return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
 
@@ -137,7 +138,7 @@ def _batches(content: "pyarrow.Buffer") -> "list[pyarrow.RecordBatch]":
 
 
 def number_values(shards: Sequence[Shard], name: str) -> Values:
-    """A column of numbers or of equally long lists of them, nested or not: rows of Arrow files, an array of Parquet."""
+    """A column of numbers, or of equally long lists of them: rows on disk for Arrow files, an array for Parquet."""
     parts: list[Values] = []
     for shard in shards:
         for piece in shard.pieces(name):
@@ -147,8 +148,8 @@ def number_values(shards: Sequence[Shard], name: str) -> Values:
                 raise InputError(f"{shard.path}: column {name!r} {error}") from error
             if parts and (array.shape[1:] != parts[0].shape[1:] or array.dtype != parts[0].dtype):
                 raise InputError(
-                    f"{shard.path}: column {name!r} holds {array.shape[1:]} numbers of {array.dtype} in a row, but "
-                    f"before {parts[0].shape[1:]} of {parts[0].dtype}; they must agree"
+                    f"{shard.path}: column {name!r} has rows of shape {array.shape[1:]} and dtype {array.dtype}, but "
+                    f"earlier rows have {parts[0].shape[1:]} and {parts[0].dtype}; they must agree"
                 )
             place = shard.place(array.ctypes.data) if shard.file else 0
             parts.append(FileRows(shard.file, place, array.shape, array.dtype) if shard.file else array)
@@ -188,7 +189,7 @@ class PictureColumn(AbstractPictures):
 
 
 class _Encoded:
-    """A batch of encoded images: where each begins and ends, in a file or in memory."""
+    """A batch of encoded images: the start and the end of each, in a file or in memory."""
 
     def __init__(self, shard: Shard, first: int, column: "pyarrow.Array") -> None:
         from pyarrow import compute, large_binary, types
@@ -207,7 +208,7 @@ class _Encoded:
         return len(self._missing)
 
     def read(self, place: int) -> bytes | None:
-        """The encoded image, None where there is none."""
+        """The bytes of an image; None where the row has none."""
         if self._missing[place]:
             return None
         start, end = int(self._places[place]), int(self._places[place + 1])
@@ -221,7 +222,7 @@ class _Encoded:
 def numbers(column: "pyarrow.Array") -> np.ndarray:
     """A column of numbers, or of equally long lists of them, as an array (n, ...), without a copy.
 
-    Raises ValueError, which goes on after the column's name, for lists of several lengths and what holds no numbers.
+    Raises ValueError for lists of several lengths and for other values; its text continues the column's name.
     """
     from pyarrow import compute, types
 
@@ -237,7 +238,7 @@ def numbers(column: "pyarrow.Array") -> np.ndarray:
         lengths = compute.min_max(compute.list_value_length(column)).as_py() if len(column) else {"min": 0, "max": 0}
         if lengths["min"] != lengths["max"]:
             raise ValueError(
-                f"holds lists of {lengths['min']} to {lengths['max']} numbers; all must be as long: cut or pad them"
+                f"holds lists of {lengths['min']} to {lengths['max']} numbers; expected one length: cut or pad them"
             )
         inner = numbers(column.flatten())
         return inner.reshape(len(column), lengths["min"], *inner.shape[1:])

@@ -1,4 +1,4 @@
-"""Encoded images, wherever they lie: decoded in order by a few threads, into memory or when they are asked for."""
+"""Encoded images in files or tables: decoded in order by a few threads, into memory or on demand."""
 
 import os
 import warnings
@@ -29,11 +29,11 @@ class AbstractPictures(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many."""
+        """The number of images."""
 
     @abstractmethod
     def name(self, number: int) -> str:
-        """Which image that is, for a reader."""
+        """The name of an image in messages."""
 
     @abstractmethod
     def open(self, number: int) -> IO[bytes]:
@@ -41,7 +41,7 @@ class AbstractPictures(ABC):
 
 
 class PictureFiles(AbstractPictures):
-    """A file for each image."""
+    """Images in files, one each."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -57,7 +57,7 @@ class PictureFiles(AbstractPictures):
 
 
 class PictureRows(AbstractRows):
-    """Images of one size and kind, (N, C, H, W), decoded when they are asked for."""
+    """Images of one size and kind, (N, C, H, W), decoded on demand."""
 
     def __init__(
         self,
@@ -91,27 +91,27 @@ class PictureRows(AbstractRows):
 
 @dataclass(frozen=True)
 class Gathered:
-    """The images that can be used, all of one size and kind, and what is wrong with the others."""
+    """The images that can be used, all of one size and kind, and the problems of the others."""
 
     values: Values
     survey: Survey
     kept: np.ndarray
-    """Their numbers."""
+    """The numbers of the images that are kept."""
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def levels(self) -> int:
-        """Of their pixels."""
+        """The number of levels of a pixel."""
         return 256 if self.values.dtype == np.uint8 else 65536
 
 
 def gather(
     pictures: AbstractPictures, options: ReadOptions, refuse: Refuse, source: str, strangers: Sequence[str] = ()
 ) -> Gathered:
-    """Decodes every image once; what cannot be used is refused, or left out and counted under `skip_bad`.
+    """Decodes every image once. An image that cannot be used is refused, or left out and counted under `skip_bad`.
 
-    `strangers` are problems known before. Raises InputError where nothing is left.
+    `strangers` are the problems of files that are not even opened. Raises InputError where no image is left.
     """
     _check_size(options)
     gathering = _Gathering(pictures, options, refuse)
@@ -126,7 +126,7 @@ def gather(
 
 
 class _Gathering:
-    """The images so far, in memory unless they are to stay where they are."""
+    """The images that were decoded so far; their pixels are kept only where examples are in memory."""
 
     def __init__(self, pictures: AbstractPictures, options: ReadOptions, refuse: Refuse) -> None:
         self._pictures, self._options, self._refuse = pictures, options, refuse
@@ -135,7 +135,7 @@ class _Gathering:
         self._waiting: list[np.ndarray] = []
 
     def take(self, number: int, decoded: np.ndarray | InputError) -> None:
-        """The next image, or what is wrong with it."""
+        """Adds the next image, or notes its problem."""
         if isinstance(decoded, InputError):
             self.leave_out(str(decoded))
             return
@@ -150,13 +150,13 @@ class _Gathering:
             self._put_down()
 
     def leave_out(self, problem: str) -> None:
-        """Refuse it, or count it under `skip_bad`."""
+        """Refuses an image for its problem, or counts it under `skip_bad`."""
         self.left_out.append(problem)
         if not self._options.skip_bad:
             self._refuse(f"{problem}; mend or remove it, or give --skip-bad")
 
     def gathered(self) -> Gathered:
-        """All of them."""
+        """The result, after the last image."""
         self._put_down()
         kept = np.array(self.kept)
         values: Values
@@ -176,7 +176,7 @@ class _Gathering:
         self._survey = Survey(shape, first.dtype)
 
     def _difference(self, number: int, decoded: np.ndarray) -> str | None:
-        """How an image differs from the first, if it does, and what to do."""
+        """The difference between an image and the first one, and what to do; None where they agree."""
         shape, dtype = self._shape, self._dtype
         if (decoded.shape, decoded.dtype) == (shape, dtype):
             return None
@@ -200,7 +200,7 @@ class _Gathering:
 
 
 def _all_decoded(pictures: AbstractPictures, options: ReadOptions) -> Iterator[tuple[int, np.ndarray | InputError]]:
-    """Every image's number with its pixels or with what is wrong with it, in order."""
+    """The number of every image with its pixels or its problem, in order."""
     with _decoders() as threads:
         for start in range(0, len(pictures), AT_ONCE):
             block = range(start, min(start + AT_ONCE, len(pictures)))

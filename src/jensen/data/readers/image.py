@@ -1,4 +1,4 @@
-"""One image file: measured, decoded, turned upright, and brought to the colours and the size that were asked for."""
+"""One image file: decoded, turned upright, and converted to the colours and the size of the options."""
 
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from jensen.data.options import ReadOptions
+from jensen.data.readers.kinds import ENOUGH, described
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def decode_image(path: Path, options: ReadOptions) -> np.ndarray:
-    """`decode` of a file."""
+    """The pixels of an image file, as by `decode`."""
     with path.open("rb") as stream:
         return decode(stream, str(path), options)
 
@@ -23,8 +24,8 @@ def decode_image(path: Path, options: ReadOptions) -> np.ndarray:
 def decode(stream: IO[bytes], name: str, options: ReadOptions) -> np.ndarray:
     """The pixels (C, H, W) of an image, uint8, or uint16 for 16-bit grey.
 
-    Raises InputError, which begins with `name`, for what cannot be decoded, is larger than Pillow's limit, moves, or
-    has pixels that the colour option does not cover.
+    Raises InputError, which begins with `name`, for an image that cannot be decoded, is larger than Pillow's limit, has
+    several frames, or has pixels that the colour option does not cover.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -37,10 +38,12 @@ def decode(stream: IO[bytes], name: str, options: ReadOptions) -> np.ndarray:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: cannot be decoded (it is no PNG, JPEG or WebP image, or a damaged one)") from error
+        stream.seek(0)
+        what = described(stream.read(ENOUGH))
+        raise InputError(f"{name}: cannot be decoded as PNG, JPEG or WebP (it {what})") from error
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error)) from error
-    except Exception as error:  # Pillow's decoders fail in many ways, all of them the file's
+    except Exception as error:  # Pillow's decoders raise many kinds of error, all caused by the file
         reason = " ".join(str(error).replace(name, "it").split()) or type(error).__name__
         raise InputError(f"{name}: cannot be decoded ({reason})") from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
@@ -74,7 +77,7 @@ def _png_bit_depth(stream: IO[bytes]) -> int:
 
 
 def _as_is(image: "Image.Image", name: str) -> "Image.Image":
-    """Grey, RGB or RGBA as the file has it: bilevel becomes grey, a palette the colours that it stands for."""
+    """Grey, RGB or RGBA as in the file; bilevel images become grey, palettes become their colours."""
     transparent = image.has_transparency_data
     if image.mode in ("1", "L") and not transparent:
         return image.convert("L")
@@ -87,7 +90,7 @@ def _as_is(image: "Image.Image", name: str) -> "Image.Image":
 
 
 def _converted(image: "Image.Image", colour: str, name: str) -> "Image.Image":
-    """The image in the colours asked for; transparency laid over white in grey and RGB; 16-bit grey stays as it is."""
+    """The image in other colours; grey and RGB turn transparency into white; 16-bit grey is kept."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -105,7 +108,7 @@ def _converted(image: "Image.Image", colour: str, name: str) -> "Image.Image":
 
 
 def _covering(image: "Image.Image", size: tuple[int, int]) -> "Image.Image":
-    """The largest centred part of the wanted shape, resized with an antialiasing bicubic filter."""
+    """The largest centred part with the aspect ratio of `size`, resized with an antialiasing bicubic filter."""
     from PIL import Image
 
     height, width = size

@@ -22,7 +22,7 @@ _KINDS = {"U": "text", "f": "floats"}
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a source and the labels or targets beside it; `split` is the one that the source puts it in."""
+    """One array of a source with its labels or targets, and the split that its name gives."""
 
     name: str
     values: Values
@@ -31,7 +31,7 @@ class Part:
 
 
 def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The reading of arrays that belong together: joined, arranged and given a dtype and levels by the stated rules."""
+    """The reading of arrays that belong together: joined, converted to a standard dtype, and arranged as examples."""
     first = parts[0]
     for part in parts:
         if part.values.ndim == 0 or part.values.size == 0:
@@ -60,7 +60,7 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
-    """The split of every row, as a position in `SPLITS`, from that of each part and its length; None of one part."""
+    """The split of every row, as a position in `SPLITS`, by the split and length of its part; None for one part."""
     if len(parts) == 1:
         return None
     codes = [SPLITS.index(split or "train") for split, _ in parts]
@@ -68,7 +68,7 @@ def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | Non
 
 
 def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, Layout, str]:
-    """Images as (N, C, H, W), vectors as (N, D), anything else as it is; and the rule that decided, in words."""
+    """Images as (N, C, H, W), vectors as (N, D), other arrays unchanged; and the rule that decided, as a line."""
     shape = values.shape[1:]
     rank = {"vector": (1, None), "array": (1, None), "hw": (2, 2), "hwc": (3, 3), "chw": (3, 3), "auto": (1, None)}
     lowest, highest = rank[options.layout]
@@ -80,7 +80,7 @@ def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, La
     if choice == "vector":
         return converted(values, _flat), "vector", f"examples of shape {shape} are read as vectors"
     if choice == "array":
-        return values, "array", f"examples of shape {shape} are neither vectors nor images"
+        return values, "array", f"examples of shape {shape} are read as arrays, neither vectors nor images"
     arranged = converted(values, {"hw": _grey, "hwc": _channels_first, "chw": lambda block: block}[choice])
     if arranged.shape[1] not in CHANNELS:
         raise InputError(
@@ -177,9 +177,9 @@ def _refuse_unusable(
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int64 >= 0; strings become the ranks of their sorted distinct values, which are the names.
+    """Labels as (N,) int64 >= 0; strings become ranks among their sorted distinct values, which are the names.
 
-    So do integers that leave out any number from 0 to the largest: nobody is asked for a class without examples.
+    Integers with gaps become ranks too, so that every class has examples.
     """
     if labels.ndim != 1:
         raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")
@@ -198,7 +198,7 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
 
 
 def _refuse_other_than_text(words: np.ndarray, name: str) -> None:
-    """Raises InputError for code points that no text has, half of a pair or beyond the last one."""
+    """Raises InputError for code points that are not characters: surrogates, and numbers beyond the last one."""
     codes = np.ascontiguousarray(words).view(f"{words.dtype.str[0]}u4")
     wrong = ((codes >= 0xD800) & (codes < 0xE000)) | (codes > sys.maxunicode)
     if wrong.any():
