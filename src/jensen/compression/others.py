@@ -60,6 +60,7 @@ def _png(image: npt.NDArray[np.generic], levels: int | None) -> int:
 
 
 def _webp(image: npt.NDArray[np.generic]) -> int:
+    # WebP has no greyscale mode
     return _size(_picture(image).convert("RGB"), format="WEBP", lossless=True, quality=100, method=6)
 
 
