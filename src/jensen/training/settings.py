@@ -26,7 +26,7 @@ class TrainingSettings(BaseModel):
     schedule: Literal["constant", "cosine", "staircase"] = "cosine"
     """Learning rate after warm-up: constant; half a cosine to zero; multiplied by `decay` at each of `milestones`."""
     warmup_steps: int = Field(0, ge=0)
-    """Number of initial steps in which the learning rate rises linearly from zero."""
+    """Number of initial steps in which the learning rate rises linearly to its peak."""
     milestones: tuple[PositiveInt, ...] = ()
     """Steps at which the staircase schedule lowers the learning rate."""
     decay: float = Field(0.1, gt=0, le=1)
