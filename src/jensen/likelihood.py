@@ -80,10 +80,11 @@ class Bernoulli:
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
         """The terms of `log_prob`."""
-        return -torch.addcmul(F.softplus(self.logits), x, self.logits, value=-1)
+        return -torch.addcmul(F.softplus(self.logits), x, self.logits, value=-1)  # x l - log(1 + e^l) in one pass
 
     def quantile(self, u: Tensor) -> Tensor:
         """1 where u > p(x = 0), else 0."""
+        # sigmoid(-l) = 1 - sigmoid(l) without cancellation
         return (u > torch.sigmoid(-self.logits)).to(self.logits.dtype)
 
 
@@ -242,6 +243,7 @@ class Categorical:
 
     def quantile(self, u: Tensor) -> Tensor:
         """The lowest level whose cumulative probability reaches u."""
+        # The clamp: by rounding, the last cumulative probability may be below u
         cumulative = self.logits.softmax(self._axis).cumsum(self._axis)
         level = (cumulative < u.unsqueeze(self._axis)).sum(self._axis).clamp(max=self.levels - 1)
         return (level * (2 / (self.levels - 1)) - 1).to(self.logits.dtype)

@@ -145,6 +145,7 @@ def model_digest(model: nn.Module, settings: str) -> str:
     digest = hashlib.blake2b(settings.encode(), digest_size=DIGEST)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # As bytes, because NumPy has no bfloat16
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

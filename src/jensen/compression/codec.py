@@ -87,7 +87,7 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
     more pseudo-random words than necessary; the end removes those that were never read.
     """
     reserve = codec.noise_dims * most + 64
-    source = generator(0, Stream.SAMPLE)
+    source = generator(0, Stream.SAMPLE)  # a fixed seed: equal data give equal files
     stack = Stack(torch.randint(1, 1 << WORD, (reserve,), generator=source).numpy().astype(np.uint32))
     batches: list[int] = []
     bounds, excess = [], []
@@ -96,7 +96,7 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
         while done < len(symbols):
             batch = symbols[done : done + size]
             before, lowest = stack.height, stack.lowest
-            stack.lowest = before
+            stack.lowest = before  # to measure how deep this batch alone reaches
             bounds.append(codec.push(stack, batch, _reporter(progress, done, len(batch))))
             excess.append(WORD * (stack.height - before) + float(bounds[-1].sum()) / math.log(2))
             borrowed = (before - stack.lowest) / len(batch)

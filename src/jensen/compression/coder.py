@@ -153,6 +153,7 @@ class Stack:
     # -- the library
 
     def _push(self, values: Integers, model: Any, *parameters: Floats) -> None:
+        # Reversed, because a stack returns the last symbol first: so one `decode` gives the array in its order
         self._coder.encode_reverse(values.astype(np.int32), model, *parameters)
 
     def _pop(self, model: Any, *parameters: Floats, count: int | None = None) -> Integers:
@@ -187,7 +188,7 @@ def _windows(mean: Floats, scale: Floats) -> list[_Window]:
     A common window for all numbers would have to fit the widest scale. Every symbol has a mass of at least 2^-24, so in
     a window of 2^14 symbols one draw in a thousand would land anywhere, for narrow scales perhaps a hundred standard
     deviations away. A window is also no wider than its numbers need: a 28x28 image takes 78,400 draws in a chain of 100
-    steps, so rare wild draws would hit every other image.
+    steps, so about every other image has a draw that lands anywhere in its window.
     """
     mean, scale = _checked(mean, scale)
     exponents = np.frexp(scale)[1]

@@ -61,6 +61,7 @@ def png_bytes(image: npt.NDArray[np.generic], levels: int | None) -> int:
 
 
 def _webp(image: npt.NDArray[np.generic]) -> int:
+    # WebP has no greyscale mode
     return _size(_picture(image).convert("RGB"), format="WEBP", lossless=True, quality=100, method=6)
 
 

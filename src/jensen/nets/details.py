@@ -16,7 +16,7 @@ def with_details(
     hides the detail. Source: Kingma et al. 2021, appendix C, there without the factor.
     """
     frequencies = 2.0 ** torch.arange(1, octaves + 1, device=x.device, dtype=x.dtype)
-    variance = torch.sigmoid(8 * noise_level)  # sigma² / (1 + sigma²)
+    variance = torch.sigmoid(8 * noise_level)  # sigma² / (1 + sigma²), as log sigma² = 8 noise_level
     fade = torch.exp(-0.5 * frequencies.square() * variance[:, None])[:, :, None, None, None]
     angles = frequencies[:, None, None, None] * x[:, None]
     return torch.cat([x[:, None], fade * angles.sin(), fade * angles.cos()], dim=1).flatten(1, 2)

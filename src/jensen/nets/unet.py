@@ -98,6 +98,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.outputs = outputs
         self.norm1, self.conv1 = _norm(inputs), _convolution(inputs, outputs, taps)
+        # No learned scale and shift in norm2: the modulation gives them
         self.norm2, self.conv2 = _norm(outputs, affine=False), zeroed(_convolution(outputs, outputs, taps))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         self.attention = SpatialAttention(outputs) if attend else nn.Identity()

@@ -167,11 +167,11 @@ def _put(final: Path, contents: Mapping[str, bytes]) -> None:
         temporary.mkdir(parents=True)
         for name, content in contents.items():
             write_file(temporary / name, content)
-        temporary.rename(final)
+        temporary.rename(final)  # atomic: a crash leaves the whole checkpoint or none
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # half a checkpoint would only fill the disk
         raise
-    _flush_folder(final.parent)
+    _flush_folder(final.parent)  # otherwise a power failure may undo the rename
 
 
 def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None) -> None:

@@ -43,7 +43,7 @@ class ExponentialMovingAverage:
     def _exchange(self) -> None:
         for parameter, shadow in zip(self._parameters, self._shadow, strict=True):
             here, there = stored(parameter), stored(shadow)
-            kept = here.clone()
+            kept = here.clone()  # copied in place: optimisers and DistributedDataParallel hold these tensors
             here.copy_(there)
             there.copy_(kept)
 

@@ -127,7 +127,7 @@ def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:
     return torch.cat(parts)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # a batch may span two passes
 def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, Stream.ORDER, epoch))
 

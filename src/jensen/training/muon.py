@@ -60,6 +60,7 @@ def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[T
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal_factor(matrices.mT).mT
     gram = matrices @ matrices.mT
+    # The clamp keeps a gradient of zero from becoming nan
     norm = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=1e-7)[:, None, None]
     gram = gram / norm**2  # all singular values of X_0 = M / |M| are below 1
     factor = polynomial = _polynomial(gram)

@@ -24,9 +24,9 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "staircase"] = "cosine"
-    """Learning rate after warm-up: constant; half a cosine down to zero; or times `decay` at each of `milestones`."""
+    """Learning rate after warm-up: constant; half a cosine to zero; multiplied by `decay` at each of `milestones`."""
     warmup_steps: int = Field(0, ge=0)
-    """Number of first steps in which the learning rate rises linearly from zero."""
+    """Number of initial steps in which the learning rate rises linearly to its peak."""
     milestones: tuple[PositiveInt, ...] = ()
     """Steps at which the staircase schedule lowers the learning rate."""
     decay: float = Field(0.1, gt=0, le=1)
@@ -38,7 +38,7 @@ class TrainingSettings(BaseModel):
     clip_norm: float | None = Field(None, gt=0)
     """Maximum norm of the gradient; a larger gradient is scaled down to it. None: no limit."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Decay of the moving average of the weights; validation, sampling and evaluation use the average. None: none."""
+    """Decay of the moving average of the weights, which validation, sampling and evaluation use. None: no average."""
     validate_every: PositiveInt = 500
     """Steps between two validation bounds."""
     validation_examples: PositiveInt = 2000
