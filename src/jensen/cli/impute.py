@@ -134,13 +134,14 @@ def _in_raw_units(run: Run, draws: Tensor, x: Tensor, raw: Tensor, observed: Ten
 def _save_arrays(path: Path, rows: Tensor, draws: np.ndarray, observed: np.ndarray) -> None:
     wide = draws.astype(np.float64)
     deviation = wide.std(0, ddof=1) if len(draws) > 1 else np.full(wide.shape[1:], np.nan)
+    precision = np.result_type(draws.dtype, np.float32)
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         draws=draws,
         mask=observed,
-        mean=wide.mean(0).astype(np.float32),
-        sd=deviation.astype(np.float32),
+        mean=wide.mean(0).astype(precision),
+        sd=deviation.astype(precision),
         example=rows.numpy(),
     )
     write_file(path, buffer.getvalue())
@@ -151,7 +152,7 @@ def _save_picture(run: Run, path: Path, x: Tensor, observed: Tensor, found: Impu
     pictures = run.spec.preparation.to_picture
     x, draws = x[:SHOWN].cpu().nan_to_num(), found.draws[:, :SHOWN].cpu()
     original = pictures(x)
-    seen = np.where(observed[:SHOWN].numpy(), original, np.uint8(255 * HOLE))
+    seen = np.where(observed[:SHOWN].numpy(), original, original.dtype.type(HOLE * np.iinfo(original.dtype).max))
     columns = [*([original] if whole else []), seen, *map(pictures, draws), pictures(draws.mean(0))]
     save_grid(np.stack(columns, 1).reshape(-1, *run.spec.shape), path, columns=len(columns))
 

@@ -12,10 +12,10 @@ from jensen.data.stored import Stored
 
 @dataclass(frozen=True)
 class Examples:
-    """Raw examples x (N, *shape), uint8, uint16 or float32, and their labels (N,) int64 if there are any.
+    """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with their labels or targets if there are any.
 
-    Or their continuous targets (N, dims), float32, in the units of the training examples' spread: `DataSpec.targets`.
-    Where x is `Stored` it lies on disk, as it does in parts of the examples; `x[rows]` is in memory.
+    Labels are (N,) int64. Continuous targets are (N, dims) float32, scaled by `DataSpec.targets`. A `Stored` x lies on
+    disk, also in parts of the examples; `x[rows]` is in memory.
     """
 
     x: Tensor | Stored

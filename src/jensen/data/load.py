@@ -77,7 +77,8 @@ def read_examples(source: str | Path, spec: DataSpec, *, only_known_y: bool = Fa
         ("dtype", reading.values.dtype.name, spec.dtype),
         ("levels", reading.levels, spec.levels),
     ):
-        if given != expected:
+        both_floats = what == "dtype" and reading.levels is None and spec.levels is None  # any precision will do
+        if given != expected and not both_floats:
             raise InputError(
                 f"{source}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
             )
@@ -107,6 +108,7 @@ def specify(
     preparation: PreparationWish,
 ) -> DataSpec:
     """The specification of a reading and its splits."""
+    chosen, doubts = choose_preparation(preparation, reading, rows["train"])
     return DataSpec(
         source=DIGITS if source == DIGITS else str(Path(source).resolve()),
         kind=reading.kind,
@@ -126,7 +128,8 @@ def specify(
         splits=describe_split(reading, options),
         skipped=reading.skipped,
         fingerprint=fingerprint(reading),
-        preparation=choose_preparation(preparation, reading, rows["train"]),
+        preparation=chosen,
+        doubts=doubts,
     )
 
 

@@ -22,8 +22,8 @@ PREDICT_HIDDEN = VAESettings().predict_hidden
 def load_dataset(recipe: Recipe) -> Dataset:
     """The recipe's data, prepared for its likelihood.
 
-    Warns of targets that a diffusion model does not learn. Raises `InputError` for settings of a target that is not
-    asked for.
+    Warns of what is doubtful in the data, and of targets that a diffusion model does not learn. Raises `InputError` for
+    settings of a target that is not asked for.
     """
     model = recipe.model
     if isinstance(model, VAESettings) and model.predict == "none" and model.predict_hidden != PREDICT_HIDDEN:
@@ -32,6 +32,8 @@ def load_dataset(recipe: Recipe) -> Dataset:
             "give --predict label or target, or leave it out"
         )
     dataset = load_data(recipe.data, recipe.read, preparation_for(recipe))
+    for doubt in dataset.spec.doubts:
+        warnings.warn(f"{recipe.data}: {doubt}", stacklevel=2)
     if dataset.spec.targets and isinstance(recipe, DiffusionRecipe):
         warnings.warn(
             f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "

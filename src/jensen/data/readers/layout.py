@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -56,7 +56,11 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     _refuse_unusable(found, values, levels, first.name, options, refuse)
     supplied = supplied_splits([(part.split, len(part.values)) for part in parts])
     notes = (note,) if targets is None else (note, CONTINUOUS)
-    return Reading(kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets)
+    reading = Reading(
+        kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets
+    )
+    given = first.values.dtype if levels is None else np.dtype(np.float32)
+    return replace(reading, epsilon=float(np.finfo(given).eps))
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
@@ -120,13 +124,14 @@ def _automatic(shape: tuple[int, ...], name: str) -> str:
 
 
 def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
-    """The values as uint8, uint16 or float32, and their levels (None for floats).
+    """The values as uint8, uint16, float32 or float64, and their levels (None for floats).
 
-    Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
+    Floats of 64 bits and more stay float64, the others become float32. Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
     """
     kind, levels = values.dtype.kind, options.levels
     if kind == "f":
-        return converted(values, partial(_as, np.dtype(np.float32))), None
+        wide = np.dtype(np.float64 if values.dtype.itemsize >= 8 else np.float32)
+        return converted(values, partial(_as, wide)), None
     if kind == "b":
         if levels not in (None, 2):
             refuse(f"{name} holds booleans, which have 2 levels, not {levels}; convert it to uint8")
@@ -152,8 +157,13 @@ def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refu
 
 
 def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
-        return block.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        found = block.astype(dtype, copy=False)
+    if dtype == np.float64 and block.size:
+        highest = np.finfo(np.float32).max  # beyond it squares, and so moments, may leave the range of float64
+        if max(np.fmax.reduce(found, axis=None), -np.fmin.reduce(found, axis=None)) > highest:
+            return np.where(np.abs(found) > highest, np.inf, found)  # refused as infinite
+    return found
 
 
 def _refuse_unusable(

@@ -42,7 +42,7 @@ def refuse_bomb(name: str, size: int) -> None:
 class Reading:
     """All examples of a source in its own order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16 or float32, in memory or on disk; `labels` is (N,) int64; `targets`
+    `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk; `labels` is (N,) int64; `targets`
     is (N, dims) float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the split that
     the source itself puts each example in.
     """
@@ -58,3 +58,5 @@ class Reading:
     skipped: int = 0
     notes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
+    epsilon: float = float(np.finfo(np.float32).eps)
+    """Floats: the distance from 1 to the next number in the precision of the source."""
