@@ -71,7 +71,7 @@ class Preparation(BaseModel, ABC):
         n is the count of observed numbers, D without `raw`; see `raw_nats`. The mean over examples that observe
         different counts is a ratio of sums: `Estimate.ratio(-raw_nats / ln 2, observed)`.
         """
-        count = self.dimensions if raw is None else self.observed(raw).to(nats.device)
+        count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
         return -self.raw_nats(nats, raw) / (count * math.log(2))
 
     def observed(self, raw: Tensor) -> Tensor:
