@@ -1,4 +1,4 @@
-"""What is accepted but doubtful in data: one line each, which `jensen data check` notes and training warns of."""
+"""Data that are accepted but doubtful: one line each, noted by `jensen data check` and a warning in training."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,22 +12,23 @@ COARSE = 64
 """Roundings in a standard deviation, below which the numbers are said to be too coarse."""
 
 FAR = 50
-"""Standard deviations from which a lowest or highest value is taken for a possible fill value."""
+"""Standard deviations between a lowest or highest value and the others, beyond which it may be a fill value."""
 
 RUINED = 1000
-"""A fill value that makes the standard deviation so many times larger is refused: all other x are within 1/1000."""
+"""A fill value is refused if it makes the standard deviation so many times larger: all other x then lie within a few
+thousandths."""
 
 FEW = 10
-"""Different values in a column of floats, up to which it is taken for a category."""
+"""A column of floats with at most so many different values is taken for a category."""
 
 REPEATED = 10
-"""How often each of a few values occurs on average, before a column is taken for a category."""
+"""A category has at least so many rows for each of its values."""
 
 APART = 64
-"""How many times larger the highest number of one column of integers is than another's, before both are named."""
+"""Columns of integers are named if the highest number of another column is so many times larger."""
 
 TABLE = 32
-"""Columns up to which integers of at most 8 bits may be a table; beyond they are more likely pixels."""
+"""Vectors of 8-bit integers with more columns are taken for pixels, not for a table."""
 
 SHOWN = 8
 
@@ -59,13 +60,11 @@ def _too_coarse(reading: Reading, found: Columns) -> Iterator[str]:
     spacing = reading.epsilon * np.maximum(np.abs(found.low), np.abs(found.high))
     coarse = (found.low < found.high) & (found.deviation < COARSE * spacing)
     if coarse.any():
-        bits = {np.float16: 16, np.float32: 32}
-        given = next((size for kind, size in bits.items() if reading.epsilon == float(np.finfo(kind).eps)), 64)
-        wider = "" if given == 64 else "as float64, or "
+        wider = "" if reading.precision == "float64" else "as float64, or "
         yield (
             f"{_of(found, np.flatnonzero(coarse))}a standard deviation of less than {COARSE} times the spacing of "
-            f"float{given} at numbers of this size, so that values are rounded to few steps: save them {wider}after "
-            "subtracting a constant"
+            f"{reading.precision} at numbers of this size, so that values are rounded to few steps: save them {wider}"
+            "after subtracting a constant"
         )
 
 
@@ -76,30 +75,25 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
     extremes = (found.low, found.high, survey.low, survey.high)
     extreme = np.logical_or.reduce([sample == value for value in extremes])
     others = np.sort(np.where(extreme, np.nan, sample), axis=0)
-    low, middle, high = (quantile(others, share) for share in (0.01, 0.5, 0.99))
-    spread = np.maximum(high - middle, middle - low) / 2.33  # the 99 % quantile of a normal law in deviations
-    found_far = []
+    bottom, middle, top = (quantile(others, share) for share in (0.01, 0.5, 0.99))
+    spread = np.maximum(top - middle, middle - bottom) / 2.33  # the 99 % quantile of a normal law, in deviations
+    lines: list[tuple[float, str]] = []
     for name, value, place in (("highest", survey.high, survey.high_at), ("lowest", survey.low, survey.low_at)):
         with np.errstate(invalid="ignore", divide="ignore"):
             distance = np.abs(value - middle) / spread
-        far = np.flatnonzero((distance > FAR) & (spread > 0))
-        found_far += [(float(distance[column]), int(column), name, float(value[column]), place) for column in far]
-    for distance, column, name, value, place in sorted(found_far, key=lambda each: -each[0])[:SHOWN]:
-        where = survey.position(place[column])
-        at = f"example {where[0]}" + ("" if len(reading.values.shape) == 2 else f", position {where[1:]}")
-        line = (
-            f"{'' if len(found.count) == 1 else f'feature {column}: '}the {name} value, {value:g} ({at}), lies "
-            f"{distance:,.0f} standard deviations of the other values away from them: a fill value? Replace it by NaN "
-            "and give --missing, or leave such examples out; of a long tail, take logarithms"
-        )
-        _refuse_ruined(line, others[:, column], float(found.deviation[column]))
-        yield line
-
-
-def _refuse_ruined(line: str, others: np.ndarray, deviation: float) -> None:
-    """Raises InputError where a column's deviation is `RUINED` times that of its values other than the extremes."""
-    if float(np.nanstd(others)) * RUINED < deviation:
-        raise InputError(f"{line}: it makes the standard deviation {deviation:.3g}, beside which the others are equal")
+        for column in np.flatnonzero((distance > FAR) & (spread > 0)).tolist():
+            what = f"{'' if len(found.count) == 1 else f'feature {column}: '}the {name} value, {value[column]:g}"
+            row, *rest = survey.position(int(place[column]))
+            at = f"example {row}" if reading.values.ndim == 2 else f"example {row}, position {tuple(rest)}"
+            line = (
+                f"{what} ({at}), lies {distance[column]:,.0f} standard deviations of the other values away from them: "
+                "a fill value? Replace it by NaN and give --missing, or leave such examples out; of a long tail, take "
+                "logarithms"
+            )
+            if float(np.nanstd(others[:, column])) * RUINED < found.deviation[column]:
+                raise InputError(f"{line}. The other values would all be equal to a model")
+            lines.append((-distance[column], line))
+    yield from (line for _, line in sorted(lines)[:SHOWN])
 
 
 def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:

@@ -47,7 +47,7 @@ def save_image(picture: np.ndarray, path: Path) -> None:
 
 
 def _save(image: "Image.Image", path: Path) -> None:
-    """Write a PNG whole or not at all."""
+    """Write the PNG completely, or leave no file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         image.save(temporary, format="PNG")

@@ -54,7 +54,7 @@ class Preparation(BaseModel, ABC):
 
     @abstractmethod
     def to_picture(self, x: Tensor) -> np.ndarray:
-        """x as brightness, of the same shape: uint8 from 0 to 255, or uint16 from 0 to 65535 for more than 256 levels."""
+        """x as brightness, of the same shape: uint8 (0 to 255), or uint16 (0 to 65535) for more than 256 levels."""
 
     def raw_nats(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
         """log p(raw) = log p(x) + log |dx/draw| from log p(x), nats per example (batch), float64.
@@ -96,8 +96,8 @@ class _Integer(Preparation):
     levels: int = Field(ge=2, le=65536)
 
     def to_picture(self, x: Tensor) -> np.ndarray:
-        dtype = np.dtype(np.uint8 if self.levels <= 256 else np.uint16)
-        return np.round(self.to_raw(x) * (np.iinfo(dtype).max / (self.levels - 1))).astype(dtype)
+        dtype, highest = (np.uint8, 255) if self.levels <= 256 else (np.uint16, 65535)
+        return np.round(self.to_raw(x) * (highest / (self.levels - 1))).astype(dtype)
 
     def _clamped(self, raw: Tensor) -> np.ndarray:
         return raw.clamp(0, self.levels - 1).cpu().numpy().astype(self.dtype)
@@ -157,7 +157,7 @@ class _Binarise(Preparation):
         return (_plain(x).clamp(0, 1).round() * self._highest).cpu().numpy().astype(self.dtype)
 
     def to_picture(self, x: Tensor) -> np.ndarray:
-        """As `Preparation.to_picture`; x may also be a probability, which shows as grey."""
+        """x as uint8 brightness; x may also be a probability, which becomes grey."""
         return (_plain(x).clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
 
     @property
@@ -180,8 +180,8 @@ class Threshold(_Binarise):
 class StaticBinarisation(_Binarise):
     """x ~ Bernoulli(p), drawn once: a pure function of (seed, the example's own content), so the same in any batch.
 
-    Source of the name: Larochelle and Murray 2011; Salakhutdinov and Murray 2008 drew the MNIST that is usually meant,
-    with another generator, so its individual pixels differ from these.
+    Source of the name: Larochelle and Murray 2011. Their binary MNIST, by Salakhutdinov and Murray 2008, is drawn with
+    another generator, so that its single pixels differ.
     """
 
     kind: Literal["static"] = "static"
@@ -270,7 +270,7 @@ def _plain(x: Tensor) -> Tensor:
 
 
 def _floating(raw: Tensor) -> Tensor:
-    """Raw numbers as floats: those that are floats as they are, integers as float32."""
+    """Raw numbers as floats: integers become float32, floats stay as they are."""
     return raw if raw.is_floating_point() else raw.to(torch.float32)
 
 

@@ -1,10 +1,11 @@
-"""Numbers of any dtype and rank become examples: which dtypes are kept, and which arrays are images."""
+"""From numbers of any dtype and rank to examples: which dtypes are kept, and which arrays are images."""
 
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _KINDS = {"U": "text", "f": "floats"}
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a source and the labels or targets beside it; `split` is the one that the source puts it in."""
+    """One array of a source with its labels or targets; `split` is the split that the source puts it in."""
 
     name: str
     values: Values
@@ -59,12 +60,11 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     reading = Reading(
         kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets
     )
-    given = first.values.dtype if levels is None else np.dtype(np.float32)
-    return replace(reading, epsilon=float(np.finfo(given).eps))
+    return replace(reading, precision="float16" if first.values.dtype == np.float16 else _precision(values.dtype))
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
-    """The split of every row, as a position in `SPLITS`, from that of each part and its length; None of one part."""
+    """The split of every row, as a position in `SPLITS`, from the split and length of each part; None of one part."""
     if len(parts) == 1:
         return None
     codes = [SPLITS.index(split or "train") for split, _ in parts]
@@ -72,7 +72,7 @@ def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | Non
 
 
 def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, Layout, str]:
-    """Images as (N, C, H, W), vectors as (N, D), anything else as it is; and the rule that decided, in words."""
+    """Images as (N, C, H, W), vectors as (N, D), other arrays unchanged; and the rule that decided, in words."""
     shape = values.shape[1:]
     rank = {"vector": (1, None), "array": (1, None), "hw": (2, 2), "hwc": (3, 3), "chw": (3, 3), "auto": (1, None)}
     lowest, highest = rank[options.layout]
@@ -93,6 +93,10 @@ def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, La
         )
     meaning = {"hw": "height, width", "hwc": "height, width, channels", "chw": "channels, height, width"}[choice]
     return arranged, "image", f"examples of shape {shape} are read as images: {meaning}"
+
+
+def _precision(dtype: np.dtype) -> Literal["float32", "float64"]:
+    return "float64" if dtype == np.float64 else "float32"
 
 
 def _flat(block: np.ndarray) -> np.ndarray:
@@ -126,7 +130,8 @@ def _automatic(shape: tuple[int, ...], name: str) -> str:
 def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
     """The values as uint8, uint16, float32 or float64, and their levels (None for floats).
 
-    Floats of 64 bits and more stay float64, the others become float32. Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
+    Floats of 64 bits and more become float64, the others float32. Booleans become 2 levels; other integers become the
+    smaller of uint8 and uint16 that holds them all.
     """
     kind, levels = values.dtype.kind, options.levels
     if kind == "f":
@@ -191,7 +196,7 @@ def _refuse_unusable(
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Labels as (N,) int64 >= 0; strings become the ranks of their sorted distinct values, which are the names.
 
-    So do integers that leave out any number from 0 to the largest: nobody is asked for a class without examples.
+    So do integers that leave out any number from 0 to the largest, so that every class has examples.
     """
     if labels.ndim != 1:
         raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")
@@ -210,7 +215,7 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
 
 
 def _refuse_other_than_text(words: np.ndarray, name: str) -> None:
-    """Raises InputError for code points that no text has, half of a pair or beyond the last one."""
+    """Raises InputError for code points that are no characters: half of a surrogate pair, or beyond the last one."""
     codes = np.ascontiguousarray(words).view(f"{words.dtype.str[0]}u4")
     wrong = ((codes >= 0xD800) & (codes < 0xE000)) | (codes > sys.maxunicode)
     if wrong.any():

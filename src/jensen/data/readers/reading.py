@@ -42,9 +42,9 @@ def refuse_bomb(name: str, size: int) -> None:
 class Reading:
     """All examples of a source in its own order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk; `labels` is (N,) int64; `targets`
-    is (N, dims) float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the split that
-    the source itself puts each example in.
+    `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk; `labels` is (N,) int64;
+    `targets` is (N, dims) float64, and there are never both; `supplied` is (N,) int8, the position in `SPLITS` of the
+    split that the source itself puts each example in.
     """
 
     kind: Kind
@@ -58,5 +58,10 @@ class Reading:
     skipped: int = 0
     notes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
-    epsilon: float = float(np.finfo(np.float32).eps)
-    """Floats: the distance from 1 to the next number in the precision of the source."""
+    precision: Literal["float16", "float32", "float64"] = "float32"
+    """Of floats in the source; those of 16 bits are read as float32."""
+
+    @property
+    def epsilon(self) -> float:
+        """The distance from 1 to the next number in the precision of the source."""
+        return float(np.finfo(np.dtype(self.precision)).eps)
