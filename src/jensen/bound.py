@@ -269,7 +269,7 @@ class Estimate:
         1977, section 6.3).
 
         >>> print(Estimate.ratio(torch.tensor([2.0, 4.0, 12.0]), torch.tensor([1, 2, 3])))
-        3 ± 0.58
+        3 ± 0.76
         """
         wide, weights, count = values.double(), sizes.double(), values.numel()
         ratio, size = (wide.sum() / weights.sum()).item(), weights.mean().item()
