@@ -192,11 +192,25 @@ def test_a_check_names_constant_features(tmp_path):
 # ---------------------------------------------------------------------------------------------- other data
 
 
-@pytest.mark.parametrize(("highest", "told"), [(1, True), (63, True), (64, False)])
-def test_a_check_asks_about_levels_that_nothing_reaches(tmp_path, highest, told):
-    values = (np.arange(40 * 9) % 2 * highest).astype("uint8").reshape(40, 3, 3)
-    notes = check(saved(tmp_path / "x.npy", x=values)).notes
-    assert any(f"--levels {highest + 1}," in note for note in notes) == told
+@pytest.mark.parametrize(
+    ("dtype", "highest", "advised"),
+    [("uint8", 1, 2), ("uint8", 16, 32), ("uint8", 63, 64), ("uint8", 64, None), ("uint16", 4094, 4096)],
+)
+def test_a_check_asks_about_levels_that_nothing_reaches(tmp_path, dtype, highest, advised):
+    """12-bit numbers are advised 4,096 levels, whichever is the highest of these data."""
+    values = (np.arange(40 * 9) % 2 * highest).astype(dtype).reshape(40, 3, 3)
+    path = saved(tmp_path / "x.npy", x=values)
+    advice = [note for note in check(path).notes if "--levels" in note]
+    assert len(advice) == (advised is not None)
+    if advised:
+        assert f"give --levels {advised} " in advice[0]
+        assert check(path, ReadOptions(levels=advised)).good
+
+
+def test_images_without_any_variation_are_not_told_of_levels(tmp_path):
+    report = check(saved(tmp_path / "x.npy", x=np.zeros((40, 3, 3), np.uint8)))
+    assert not any("--levels" in note for note in report.notes)
+    assert any("every number is 0: there is nothing to learn" in note for note in report.notes)
 
 
 def test_other_data_are_read_whole_under_the_rules_of_a_run(tmp_path):

@@ -31,7 +31,8 @@ def written(path: Path, content: bytes) -> Path:
         ("uint32", "uint8", 256),
         ("float16", "float32", None),
         ("float32", "float32", None),
-        (">f8", "float32", None),
+        (">f8", "float64", None),
+        ("longdouble", "float64", None),
     ],
 )
 @pytest.mark.parametrize("ending", ["npy", "npz"])

@@ -8,13 +8,15 @@ import torch
 from pydantic import TypeAdapter
 from scipy import stats
 
-from jensen.data.choose import choose_preparation, columns, smallest_gap, standardise
+from jensen.data.choose import choose_preparation, standardise
+from jensen.data.moments import columns, smallest_gap
 from jensen.data.preparation import (
     AnyPreparation,
     Dequantise,
     DynamicBinarisation,
     Levels,
     Preparation,
+    Standardise,
     StaticBinarisation,
     Threshold,
 )
@@ -23,8 +25,13 @@ from jensen.data.survey import survey
 from jensen.errors import InputError
 from jensen.randomness import Noise, content_uniforms, generator
 
+FLOAT32 = float(np.finfo(np.float32).eps)
 LEVELS = [2, 17, 256, 1000, 65536]
 BINARISATIONS = [Threshold, StaticBinarisation, DynamicBinarisation]
+
+
+def standardised(raw: np.ndarray) -> Standardise:
+    return standardise(columns(raw), raw.dtype.name, math.prod(raw.shape[1:]), float(np.finfo(raw.dtype).eps))
 
 
 def dtype_of(levels: int) -> str:
@@ -121,7 +128,7 @@ def test_a_log_mass_is_only_divided(kind):
 def test_standardised_bits_are_those_of_the_density_in_raw_units(shape):
     """x standard normal means raw normal with these moments, whose log-density scipy knows."""
     raw = np.random.default_rng(0).normal(3.0, 5.0, shape).astype(np.float32)
-    preparation = standardise(raw)
+    preparation = standardised(raw)
     assert len(preparation.scale) == (7 if len(shape) == 2 else 1)
     x = preparation(torch.from_numpy(raw)).double().flatten(1)
     nats = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
@@ -131,7 +138,7 @@ def test_standardised_bits_are_those_of_the_density_in_raw_units(shape):
 
 def test_standardised_training_data_have_moments_zero_and_one_and_come_back():
     raw = np.random.default_rng(1).normal([1e4, 0, -3], [1, 1e-3, 40], (5000, 3)).astype(np.float32)
-    preparation = standardise(raw)
+    preparation = standardised(raw)
     x = preparation(torch.from_numpy(raw)).double()
     torch.testing.assert_close(x.mean(0), torch.zeros(3).double(), atol=1e-3, rtol=0)
     torch.testing.assert_close(x.std(0, correction=0), torch.ones(3).double(), atol=1e-4, rtol=0)
@@ -143,22 +150,22 @@ def test_standardised_training_data_have_moments_zero_and_one_and_come_back():
 def test_constant_features_are_named_and_not_scaled():
     raw = np.random.default_rng(2).normal(size=(100, 3)).astype(np.float32)
     raw[:, 1] = 0.1
-    preparation = standardise(raw)
+    preparation = standardised(raw)
     assert preparation.constant == (1,)
     assert preparation.scale[1] == 1
     assert preparation(torch.from_numpy(raw))[:, 1].abs().max() < 1e-6
-    assert standardise(np.full((9, 2), 4.0, np.float32)).resolution == 1
+    assert standardised(np.full((9, 2), 4.0, np.float32)).resolution == 1
 
 
 def test_the_resolution_of_floats_is_their_smallest_gap():
     generator_ = np.random.default_rng(3)
     grid = generator_.integers(0, 256, (300, 1, 8, 8)).astype(np.float32) / 255
-    assert standardise(grid).resolution * standardise(grid).scale[0] == pytest.approx(1 / 255, rel=1e-4)
+    assert standardised(grid).resolution * standardised(grid).scale[0] == pytest.approx(1 / 255, rel=1e-4)
     noisy = np.array([[0.1], [np.float32(0.1) + np.float32(8e-9)], [0.6], [0.85]], np.float32)
     assert len(np.unique(noisy)) == 4
-    assert smallest_gap(noisy, np.ones(1)) == pytest.approx(0.25, rel=1e-5)
+    assert smallest_gap(columns(noisy), FLOAT32) * noisy.std() == pytest.approx(0.25, rel=1e-5)
     many = generator_.integers(0, 5, (300_000, 20)).astype(np.float32)  # more than are looked at
-    assert smallest_gap(many, np.full(20, 2.0)) == pytest.approx(0.5)
+    assert smallest_gap(columns(many), FLOAT32) == pytest.approx(1 / many.astype(float).std(0).max(), rel=1e-6)
 
 
 def test_the_threshold_is_half_of_the_range():
@@ -252,7 +259,7 @@ def test_a_preparation_survives_json(name):
     if name != "standardise":
         values = (values * 255).astype(np.uint8)
     reading = Reading("array", "vector", values, survey(values), None if name == "standardise" else 256)
-    preparation = choose_preparation(name, reading, np.arange(20))
+    preparation, _ = choose_preparation(name, reading, np.arange(20))
     assert isinstance(preparation, Preparation)
     assert preparation.kind == name
     preparation(torch.from_numpy(values), Noise(generator(0)))  # whatever it keeps must not show
@@ -266,10 +273,10 @@ def reading_of(values: np.ndarray, levels: int | None) -> Reading:
 
 def test_the_default_goes_by_dtype():
     rows = np.arange(4)
-    assert choose_preparation(None, reading_of(np.zeros((4, 2), np.uint8), 256), rows).kind == "dequantise"
-    assert choose_preparation(None, reading_of(np.zeros((4, 2), np.uint16), 65536), rows).kind == "dequantise"
-    assert choose_preparation(None, reading_of(np.zeros((4, 2), np.float32), None), rows).kind == "standardise"
-    wish = choose_preparation(
+    assert choose_preparation(None, reading_of(np.zeros((4, 2), np.uint8), 256), rows)[0].kind == "dequantise"
+    assert choose_preparation(None, reading_of(np.zeros((4, 2), np.uint16), 65536), rows)[0].kind == "dequantise"
+    assert choose_preparation(None, reading_of(np.zeros((4, 2), np.float32), None), rows)[0].kind == "standardise"
+    wish, _ = choose_preparation(
         lambda levels: "levels" if levels else "standardise", reading_of(np.zeros((4, 2), np.uint8), 9), rows
     )
     assert (wish.kind, wish.levels) == ("levels", 9)
@@ -294,7 +301,7 @@ def test_an_impossible_preparation_is_refused(name, values, levels, says):
 
 def test_statistics_come_from_the_training_rows_alone():
     values = np.array([[0.0], [2.0], [1e6]], np.float32)
-    preparation = choose_preparation(None, reading_of(values, None), np.array([0, 1]))
+    preparation, _ = choose_preparation(None, reading_of(values, None), np.array([0, 1]))
     assert preparation.shift == (1.0,)
     assert preparation.scale == (1.0,)
     assert preparation.maximum == 2
@@ -306,7 +313,7 @@ def test_moments_of_many_blocks_are_those_of_the_whole(shape, monkeypatch):
     values[values > 9] = np.nan
     table = (values if values.ndim == 2 else values.reshape(-1, 1)).astype(np.float64)
     monkeypatch.setattr("jensen.data.stored.NUMBERS_AT_ONCE", 77)
-    monkeypatch.setattr("jensen.data.choose.SAMPLE", 500)
+    monkeypatch.setattr("jensen.data.moments.SAMPLE", 500)
     found = columns(values)
     np.testing.assert_array_equal(found.count, np.isfinite(table).sum(0))
     np.testing.assert_allclose(found.mean, np.nanmean(table, 0), rtol=1e-12)

@@ -125,3 +125,8 @@ def test_data_without_targets_keep_their_fingerprint(tmp_path):
     first = load_data(saved(tmp_path / "a.npz", x=images)).spec
     assert load_data(saved(tmp_path / "b.npz", x=images, y=np.zeros(30))).spec.fingerprint != first.fingerprint
     assert DataSpec.model_validate(first.model_dump(exclude={"targets"})) == first
+
+
+def test_a_constant_target_has_no_deviation(tmp_path):
+    facts = check(saved(tmp_path / "d.npz", x=X, y=np.full(40, 2.5))).facts
+    assert "2.5 ± 0" in facts["targets"]

@@ -57,7 +57,7 @@ def test_predictions_in_raw_units_are_the_exact_conditional() -> None:
     law = joint_of_x_and_y(ppca).marginal().condition(range(5), x)
     mean, deviation = 1e6 + 250 * law.mean[:, 0], (250 * law.covariance.sqrt()).flatten().expand(60)
     t = law.mean + law.covariance.sqrt().flatten() * torch.linspace(-2, 2, 60).double().unsqueeze(1)
-    found = predict_target_examples(vae, Examples(x, None, t), AS_IT_IS, UNITS, draws=4000)
+    found = predict_target_examples(vae.float(), Examples(x, None, t.float()), AS_IT_IS, UNITS, draws=4000)
     # 60 means within 5 of their own standard errors: false alarm 60 · 6e-7
     assert ((found.mean[:, 0] - mean).abs() < 5 * found.standard_error[:, 0]).all()
     assert (found.standard_error[:, 0] < 0.03 * deviation).all()
@@ -307,7 +307,7 @@ def test_a_run_with_targets_resumes_as_if_it_had_never_stopped(tmp_path: Path) -
 def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     ppca = random_ppca()
     x, labels = ppca.draw(20), torch.arange(20) % 3
-    found = predict_examples(with_labels(ppca), Examples(x, labels), AS_IT_IS, draws=1)
+    found = predict_examples(with_labels(ppca).float(), Examples(x, labels), AS_IT_IS, draws=1)
     assert found.prediction.standard_error.isnan().all()
     assert found.prediction.probabilities.isfinite().all()
     told = Circumstances("made", 1, 1, 0, ("a", "b", "c"), (10, 20, 30))
@@ -319,8 +319,8 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     save_csv(tmp_path / "labels.csv", found, told.class_names)
     assert {row["standard_error"] for row in csv.DictReader((tmp_path / "labels.csv").open())} == {"nan"}
 
-    y = torch.linspace(-1, 1, 20).double().unsqueeze(1)
-    continuous = predict_target_examples(with_target(ppca), Examples(x, None, y), AS_IT_IS, UNITS, draws=1)
+    y = torch.linspace(-1, 1, 20).unsqueeze(1)
+    continuous = predict_target_examples(with_target(ppca).float(), Examples(x, None, y), AS_IT_IS, UNITS, draws=1)
     assert continuous.standard_error.isnan().all()
     assert continuous.mean.isfinite().all()
     save_targets(tmp_path, assess_targets(continuous, UNITS, None, TargetCircumstances("made", 1, 1, 0)))

@@ -262,6 +262,21 @@ class Estimate:
         return cls(wide.mean().item(), error, count)
 
     @classmethod
+    def ratio(cls, values: Float[Tensor, " count"], sizes: Shaped[Tensor, " count"]) -> Self:
+        """R = Σ_i y_i / Σ_i n_i, a mean per unit of size over independent examples, such as bits per observed number.
+
+        Its error by the delta method: sd(y_i - R n_i) / (sqrt(count) mean(n)), that of `of` for equal sizes (Cochran
+        1977, section 6.3).
+
+        >>> print(Estimate.ratio(torch.tensor([2.0, 4.0, 12.0]), torch.tensor([1, 2, 3])))
+        3 ± 0.76
+        """
+        wide, weights, count = values.double(), sizes.double(), values.numel()
+        ratio, size = (wide.sum() / weights.sum()).item(), weights.mean().item()
+        error = ((wide - ratio * weights).std() / (math.sqrt(count) * size)).item() if count > 1 else math.nan
+        return cls(ratio, error, count)
+
+    @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
         """The share of hits h_i among the n_i trials of each independent example, one where no `sizes` are given.
 

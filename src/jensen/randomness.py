@@ -146,15 +146,15 @@ def _generator_per_example(seed: int, indices: Sequence[int], path: tuple[int, .
 def content_uniforms(raw: Tensor, seed: int) -> Tensor:
     """Uniform numbers in [0, 1), float32, of the shape of `raw`: row i is a pure function of (seed, raw[i]).
 
-    The result is the same on every device. Each example gets a key: the sum of its numbers, weighted by odd random
-    words. Splitmix64 (Steele, Lea and Flood 2014) hashes key and position; the top 24 bits are the uniform number. All
-    integer arithmetic wraps around at 64 bits.
+    The numbers of `raw` are integers, float32 or float64. The result is the same on every device. Each example gets a
+    key: the sum of its numbers, weighted by odd random words. Splitmix64 (Steele, Lea and Flood 2014) hashes key and
+    position; the top 24 bits are the uniform number. All integer arithmetic wraps around at 64 bits.
     """
     flat = raw.flatten(1)
-    content = (flat.view(torch.int32) if flat.dtype == torch.float32 else flat).to(torch.int64)
+    content = flat.view(_WORDS[flat.dtype]) if flat.dtype in _WORDS else flat
     position = torch.arange(1, flat.shape[1] + 1, device=raw.device) * _GOLDEN
     weights = _mix_(position + derived_seed(seed)) | 1
-    key = _mix_((content * weights).sum(dim=1, keepdim=True))
+    key = _mix_((content.to(torch.int64) * weights).sum(dim=1, keepdim=True))
     bits = _shifted(_mix_(key + position), 40)
     return bits.to(torch.float32).mul_(2.0**-24).reshape(raw.shape)
 
@@ -163,6 +163,7 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+_WORDS = {torch.float32: torch.int32, torch.float64: torch.int64}
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 

@@ -152,11 +152,12 @@ class Imputed:
 
         folder, wide = Path(folder), self.draws.astype(np.float64)
         deviation = wide.std(0, ddof=1) if len(wide) > 1 else np.full(wide.shape[1:], np.nan)
+        precision = np.result_type(self.draws.dtype, np.float32)
         arrays = {
             "draws": self.draws,
             "mask": self.observed.numpy(),
-            "mean": wide.mean(0).astype(np.float32),
-            "sd": deviation.astype(np.float32),
+            "mean": wide.mean(0).astype(precision),
+            "sd": deviation.astype(precision),
             "example": self.rows.numpy(),
             "name": np.array(list(self.names)),
         }
@@ -173,7 +174,8 @@ class Imputed:
         pictures = self.run.spec.preparation.to_picture
         x, draws = self.x[:SHOWN].cpu().nan_to_num(), self.found.draws[:, :SHOWN].cpu()
         original = pictures(x)
-        seen = np.where(self.observed[:SHOWN].numpy(), original, np.uint8(255 * HOLE))
+        hole = original.dtype.type(HOLE * np.iinfo(original.dtype).max)
+        seen = np.where(self.observed[:SHOWN].numpy(), original, hole)
         whole = [original] if bool(self.known.all()) else []
         columns = [*whole, seen, *map(pictures, draws), pictures(draws.mean(0))]
         save_grid(np.stack(columns, 1).reshape(-1, *self.run.spec.shape), path, columns=len(columns))

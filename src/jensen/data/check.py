@@ -84,7 +84,7 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
         spec=spec,
         facts=_facts_of_reading(reading) | (_facts_of_spec(spec) if spec else {}),
         label_counts=_label_counts(reading),
-        notes=(*reading.notes, *(_remarks(spec) if spec else ()), *doubts),
+        notes=(*reading.notes, *(spec.doubts + _remarks(spec) if spec else ()), *doubts),
         problems=tuple(problems),
     )
 
@@ -114,16 +114,18 @@ def _facts_of_spec(spec: DataSpec) -> dict[str, str]:
 
 def describe_targets(targets: TargetScaling) -> str:
     """One line: the number of dimensions, with their means and standard deviations over the training examples."""
-    each = _cut([f"{mean:.4g} ± {scale:.4g}" for mean, scale in zip(targets.shift, targets.scale, strict=True)])
+    each = _cut([f"{mean:.4g} ± {scale:.4g}" for mean, scale in zip(targets.shift, targets.deviation, strict=True)])
     numbers = "1 number" if targets.dimensions == 1 else f"{targets.dimensions} numbers"
     return f"{numbers}, mean ± standard deviation of the training examples {', '.join(each)}"
 
 
 def _remarks(spec: DataSpec) -> tuple[str, ...]:
-    if spec.levels is not None and 4 * (spec.maximum + 1) <= spec.levels:
-        most = f"the highest number is {spec.maximum:g} of {spec.levels} levels"
+    if spec.levels is not None and 4 * (spec.maximum + 1) <= spec.levels and spec.maximum > 0:
+        depth = int(spec.maximum).bit_length()
         return (
-            f"{most}: if no higher ones exist, say --levels {spec.maximum + 1:g}, or bits will be counted for nothing",
+            f"the highest number is {spec.maximum:g} of {spec.levels} levels, so that bits are counted for nothing: "
+            f"give --levels {1 << depth} for data of {depth} bit{'s' if depth > 1 else ''}, or the number of levels "
+            "that there are",
         )
     if not isinstance(spec.preparation, Standardise) or not spec.preparation.constant:
         return ()

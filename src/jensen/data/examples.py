@@ -39,7 +39,7 @@ _BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
 
 @dataclass(frozen=True)
 class Examples:
-    """Raw examples x (N, *shape), uint8, uint16 or float32, with labels or continuous targets where there are any.
+    """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with labels or continuous targets, if any.
 
     Labels are (N,) int64. Targets are (N, dims) float32, in the units of `DataSpec.targets`. `names[i]` says where
     example i is from; the default counts rows. A `Stored` x lies on disk, also in a selection of the examples:

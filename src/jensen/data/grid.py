@@ -1,4 +1,4 @@
-"""Grids of images as one PNG."""
+"""Images as PNG files of 8 or 16 bits: one a file, or many in a grid."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -9,11 +9,12 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-SMALLEST = 40  # pixels: smaller images are enlarged by whole factors, so that one can see them
+SMALLEST = 40  # pixels: smaller images are enlarged by whole factors, so that they can be seen
+WORDS_TO_BYTES = 257  # 65535 / 255
 
 
 def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> None:
-    """Write uint8 pictures (N, C, H, W), C = 1, 3 or 4 (else the first channel), as a grid of about square shape."""
+    """Write pictures (N, C, H, W), uint8 or uint16, as a grid of about square shape; see `save_image`."""
     from PIL import Image
 
     tiles = _visible(pictures)
@@ -21,9 +22,11 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
     columns = columns or int(np.ceil(np.sqrt(count * height / width)))
     rows = -(-count // columns)
     gap = 2
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 128, np.uint8)
+    highest = np.iinfo(tiles.dtype).max
+    size = (rows * (height + gap) + gap, columns * (width + gap) + gap, channels)
+    sheet = np.full(size, highest // 2 + 1, tiles.dtype)
     if channels == 4:
-        sheet[..., 3] = 255
+        sheet[..., 3] = highest
     for number, tile in enumerate(tiles):
         top, left = (gap + (number // columns) * (height + gap), gap + (number % columns) * (width + gap))
         sheet[top : top + height, left : left + width] = tile
@@ -32,7 +35,11 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
 
 
 def save_image(picture: np.ndarray, path: Path) -> None:
-    """Write one uint8 picture (C, H, W) as a PNG of its own size."""
+    """Write one picture (C, H, W), uint8 or uint16, as a PNG of its own size.
+
+    Of C other than 1, 3 and 4 only the first channel is shown. Grey of uint16 becomes 16-bit grey; colour of uint16
+    becomes 8 bits, since Pillow writes no other.
+    """
     from PIL import Image
 
     pixels = np.moveaxis(_channels(picture[None])[0], 0, -1)
@@ -40,7 +47,7 @@ def save_image(picture: np.ndarray, path: Path) -> None:
 
 
 def _save(image: "Image.Image", path: Path) -> None:
-    """Write a PNG whole or not at all."""
+    """Write the PNG completely, or leave no file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         image.save(temporary, format="PNG")
@@ -52,7 +59,10 @@ def _save(image: "Image.Image", path: Path) -> None:
 
 
 def _channels(pictures: np.ndarray) -> np.ndarray:
-    return pictures if pictures.shape[1] in (1, 3, 4) else pictures[:, :1]
+    shown = pictures if pictures.shape[1] in (1, 3, 4) else pictures[:, :1]
+    if shown.dtype == np.uint16 and shown.shape[1] > 1:
+        return np.round(shown / WORDS_TO_BYTES).astype(np.uint8)
+    return shown
 
 
 def _visible(pictures: np.ndarray) -> np.ndarray:

@@ -115,7 +115,8 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
         ("dtype", reading.values.dtype.name, spec.dtype),
         ("levels", reading.levels, spec.levels),
     ):
-        if given != expected:
+        both_floats = what == "dtype" and reading.levels is None and spec.levels is None  # any precision will do
+        if given != expected and not both_floats:
             raise InputError(
                 f"{name}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
             )
@@ -159,6 +160,7 @@ def specify(
     preparation: PreparationWish,
 ) -> DataSpec:
     """The specification of a reading and its splits."""
+    chosen, doubts = choose_preparation(preparation, reading, rows["train"])
     return DataSpec(
         source=recorded_source(source),
         kind=reading.kind,
@@ -178,7 +180,8 @@ def specify(
         splits=describe_split(reading, options),
         skipped=reading.skipped,
         fingerprint=fingerprint(reading),
-        preparation=choose_preparation(preparation, reading, rows["train"]),
+        preparation=chosen,
+        doubts=doubts,
     )
 
 

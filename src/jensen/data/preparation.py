@@ -1,6 +1,6 @@
-"""How a raw batch becomes the model's float32 input and back, and what its nats mean in bits per dimension.
+"""How a raw batch becomes the model's float32 input and back, and what the nats of x mean in units of the raw data.
 
-Every preparation is a frozen value that is written into the run; `prepare_data` (in `choose`) makes one from data.
+Every preparation is a frozen value that is written into the run; `choose_preparation` (in `choose`) fits one to data.
 """
 
 import math
@@ -15,19 +15,19 @@ from torch import Tensor
 
 from jensen.randomness import Noise, content_uniforms
 
-DataType = Literal["uint8", "uint16", "float32"]
+DataType = Literal["uint8", "uint16", "float32", "float64"]
 
 FRACTION_BITS = 15
-"""Of the uniform noise of dequantisation; fewer where levels need more than 8, so that float32 holds both exactly."""
+"""Bits of the uniform noise of dequantisation: fewer if levels need more than 8, so that float32 holds both exactly."""
 
 
 class Preparation(BaseModel, ABC):
-    """What turns raw examples (B, ...) into model input x, float32 of the same shape, and back."""
+    """Turns raw examples (B, ...) into model input x, float32 of the same shape, and back."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """Its name, as --preparation gives it."""
+    """Its name."""
 
     dtype: DataType
     """Of the raw data."""
@@ -42,7 +42,7 @@ class Preparation(BaseModel, ABC):
     """The smallest meaningful distance between two values of x."""
 
     deterministic: ClassVar[bool] = True
-    """Whether the same raw batch always gives the same x, so that no noise is needed."""
+    """Whether the same raw batch always gives the same x, without any noise."""
 
     @abstractmethod
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
@@ -50,20 +50,44 @@ class Preparation(BaseModel, ABC):
 
     @abstractmethod
     def to_raw(self, x: Tensor) -> np.ndarray:
-        """The raw values of x in the data's own dtype: rounded, and clamped where there are levels."""
+        """The raw values of x in the dtype of the data; integers are rounded and clamped to the levels."""
 
     @abstractmethod
     def to_picture(self, x: Tensor) -> np.ndarray:
-        """x as uint8 brightness 0 to 255, of the same shape."""
+        """x as brightness, of the same shape: uint8 (0 to 255), or uint16 (0 to 65535) for more than 256 levels."""
 
-    def bits_per_dimension(self, nats: Tensor) -> Tensor:
-        """Bits per dimension of the raw data from nats per example, log p(x): -(nats + log |dx/draw|) / (D ln 2)."""
-        return -(nats + self.log_volume) / (self.dimensions * math.log(2))
+    def raw_nats(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
+        """log p(raw) = log p(x) + log |dx/draw| from log p(x), nats per example (batch), float64.
+
+        This is the only change of units between x and the raw data. With missing values (NaN), give the `raw` examples
+        (batch, *shape): log p(x) is then that of the observed numbers, and so is the volume. Without `raw`, all numbers
+        are observed.
+        """
+        return nats.double() + (self.log_volume if raw is None else self.log_volume_of(raw).to(nats.device))
+
+    def bits_per_dimension(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
+        """Bits per observed number of the raw data from log p(x), nats per example (batch): -log p(raw) / (n ln 2).
+
+        n is the count of observed numbers, D without `raw`; see `raw_nats`. The mean over examples that observe
+        different counts is a ratio of sums: `Estimate.ratio(-raw_nats / ln 2, observed)`.
+        """
+        count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
+        return -self.raw_nats(nats, raw) / (count * math.log(2))
+
+    def observed(self, raw: Tensor) -> Tensor:
+        """The count of observed numbers, those that are not NaN, of each raw example: (batch), int64."""
+        if raw.is_floating_point():
+            return raw.isnan().logical_not_().flatten(1).sum(1)
+        return torch.full((len(raw),), self.dimensions, device=raw.device)
 
     @property
     def log_volume(self) -> float:
-        """What turns log p(x) into log p(raw), in nats per example; 0 where x is discrete and log p(x) a log-mass."""
+        """log |dx/draw| of a whole example, in nats; 0 for a discrete x, whose log p(x) is a log-mass already."""
         return 0.0
+
+    def log_volume_of(self, raw: Tensor) -> Tensor:
+        """log |dx/draw| of the observed numbers of each raw example, in nats: (batch), float64."""
+        return torch.full((len(raw),), self.log_volume, dtype=torch.float64, device=raw.device)
 
 
 class _Integer(Preparation):
@@ -72,7 +96,8 @@ class _Integer(Preparation):
     levels: int = Field(ge=2, le=65536)
 
     def to_picture(self, x: Tensor) -> np.ndarray:
-        return np.round(self.to_raw(x) * np.float32(255 / (self.levels - 1))).astype(np.uint8)
+        dtype, highest = (np.uint8, 255) if self.levels <= 256 else (np.uint16, 65535)
+        return np.round(self.to_raw(x) * (highest / (self.levels - 1))).astype(dtype)
 
     def _clamped(self, raw: Tensor) -> np.ndarray:
         return raw.clamp(0, self.levels - 1).cpu().numpy().astype(self.dtype)
@@ -132,7 +157,7 @@ class _Binarise(Preparation):
         return (_plain(x).clamp(0, 1).round() * self._highest).cpu().numpy().astype(self.dtype)
 
     def to_picture(self, x: Tensor) -> np.ndarray:
-        """As `Preparation.to_picture`; x may also be a probability, which shows as grey."""
+        """x as uint8 brightness; x may also be a probability, which becomes grey."""
         return (_plain(x).clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)
 
     @property
@@ -140,30 +165,30 @@ class _Binarise(Preparation):
         return 1 if self.levels is None else self.levels - 1
 
     def _brightness(self, raw: Tensor) -> Tensor:
-        return raw.to(torch.float32) / self._highest
+        return _floating(raw) / self._highest
 
 
 class Threshold(_Binarise):
-    """x = 1 where raw is more than half of the highest value: the same at every visit, and no grey is ever seen."""
+    """x = 1 where raw is more than half of the highest value: the same at every visit, without any grey."""
 
     kind: Literal["threshold"] = "threshold"
 
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
-        return raw.to(torch.float32, copy=True).gt_(0.5 * self._highest)
+        return _floating(raw).gt(0.5 * self._highest).to(torch.float32)
 
 
 class StaticBinarisation(_Binarise):
     """x ~ Bernoulli(p), drawn once: a pure function of (seed, the example's own content), so the same in any batch.
 
-    Source of the name: Larochelle and Murray 2011; Salakhutdinov and Murray 2008 drew the MNIST that is usually meant,
-    with another generator, so its individual pixels differ from these.
+    Source of the name: Larochelle and Murray 2011. Their binary MNIST, by Salakhutdinov and Murray 2008, is drawn with
+    another generator, so that its single pixels differ.
     """
 
     kind: Literal["static"] = "static"
     seed: int = Field(default=0, ge=0)
 
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
-        return content_uniforms(raw, self.seed).lt_(self._brightness(raw))
+        return content_uniforms(raw, self.seed).lt(self._brightness(raw)).to(torch.float32)
 
 
 class DynamicBinarisation(_Binarise):
@@ -173,14 +198,15 @@ class DynamicBinarisation(_Binarise):
     deterministic: ClassVar[bool] = False
 
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
-        return _required(noise).uniform(raw.shape).to(raw.device).lt_(self._brightness(raw))
+        return _required(noise).uniform(raw.shape).to(raw.device).lt(self._brightness(raw)).to(torch.float32)
 
 
 class Standardise(Preparation):
-    """x = (raw - shift) / scale, moments of the training examples: one per feature of a vector, else one for all.
+    """x = (raw - shift) / scale by moments of the training examples: one pair per feature of vectors, else one pair.
 
-    Bits per dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2): they depend on
-    the unit of measurement and may be negative.
+    x is computed in float64 and then rounded to float32, so that a deviation of 1 about a mean of 1e9 is kept. Bits per
+    dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), d over the observed
+    numbers and D their count: they depend on the unit of measurement and may be negative.
     """
 
     kind: Literal["standardise"] = "standardise"
@@ -196,11 +222,12 @@ class Standardise(Preparation):
 
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         shift, scale = self._on(raw.device)
-        return torch.sub(raw, shift).div_(scale)
+        return torch.sub(raw, shift).div_(scale).to(torch.float32)  # float64 until here
 
     def to_raw(self, x: Tensor) -> np.ndarray:
         shift, scale = self._on(x.device)
-        return (_plain(x) * scale + shift).cpu().numpy()
+        with np.errstate(over="ignore"):
+            return (x.detach() * scale + shift).cpu().numpy().astype(self.dtype)
 
     def to_picture(self, x: Tensor) -> np.ndarray:
         span = self.maximum - self.minimum or 1.0
@@ -213,14 +240,21 @@ class Standardise(Preparation):
         logs = math.fsum(math.log(scale) for scale in self.scale)
         return -logs if len(self.scale) > 1 else -logs * self.dimensions
 
+    def log_volume_of(self, raw: Tensor) -> Tensor:
+        """- sum_d log scale_d over the observed numbers d of each raw example."""
+        logs = self._on(raw.device)[1].log()
+        observed = raw.isnan().logical_not_().flatten(1).double()
+        return -(observed @ logs if len(logs) > 1 else observed.sum(1) * logs)
+
     @cached_property
     def _moments(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
         return {}
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Shift and scale on a device, copied there once."""
+        """Shift and scale on a device, float64, copied there once."""
         if device not in self._moments:
-            self._moments[device] = (torch.tensor(self.shift, device=device), torch.tensor(self.scale, device=device))
+            shift, scale = (torch.tensor(each, dtype=torch.float64, device=device) for each in (self.shift, self.scale))
+            self._moments[device] = (shift, scale)
         return self._moments[device]
 
 
@@ -231,8 +265,13 @@ AnyPreparation = Annotated[
 
 
 def _plain(x: Tensor) -> Tensor:
-    """Without history, and float32 if it came out of lower precision."""
+    """x without history, in float32 also if it is of lower precision."""
     return x.detach().to(torch.float32)
+
+
+def _floating(raw: Tensor) -> Tensor:
+    """Raw numbers as floats: integers become float32, floats stay as they are."""
+    return raw if raw.is_floating_point() else raw.to(torch.float32)
 
 
 def _required(noise: Noise | None) -> Noise:

@@ -1,4 +1,4 @@
-"""What was read, as a value that is written into the run: nothing about the data ever needs to be said again."""
+"""The specification of data: a value that is written into the run, so that no option needs to be repeated."""
 
 import math
 from typing import Literal
@@ -12,12 +12,12 @@ from jensen.data.target_scaling import TargetScaling
 
 
 class DataSpec(BaseModel):
-    """What was read and how; JSON both ways."""
+    """What was read, and how. JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
-    """`digits`, or the absolute path that was read."""
+    """`digits`, or the absolute path of the data."""
 
     kind: Kind
 
@@ -40,7 +40,7 @@ class DataSpec(BaseModel):
     """Over all examples."""
 
     missing: int = 0
-    """How many values are missing, which are NaN."""
+    """The number of missing values, which are NaN."""
 
     counts: dict[Literal["train", "validation", "test"], int]
 
@@ -50,10 +50,10 @@ class DataSpec(BaseModel):
     label_names: tuple[str, ...] | None
 
     label_counts: tuple[int, ...] | None = None
-    """How many training examples each class has; None without labels, and in runs from before it was recorded."""
+    """The number of training examples of each class; None without labels."""
 
     targets: TargetScaling | None = None
-    """Of continuous targets: how many numbers, and their moments over the training examples; None without."""
+    """The number of continuous targets and their moments over the training examples; None without targets."""
 
     splits: str
     """How the splits were made, in words."""
@@ -66,6 +66,9 @@ class DataSpec(BaseModel):
 
     preparation: AnyPreparation
 
+    doubts: tuple[str, ...] = ()
+    """What was accepted but is doubtful, one line each: training warns of it."""
+
     def label_name(self, label: int) -> str:
         """The name of a label: its number, if the labels have no names."""
         names = self.label_names or ()
@@ -75,7 +78,7 @@ class DataSpec(BaseModel):
     @classmethod
     def _of_all_splits(cls, counts: dict[str, int]) -> dict[str, int]:
         if set(counts) != set(SPLITS) or min(counts.values()) < 0:
-            raise ValueError(f"expected how many examples each of {', '.join(SPLITS)} has")
+            raise ValueError(f"expected the number of examples of each of {', '.join(SPLITS)}")
         return counts
 
     @field_validator("shape")

@@ -1,7 +1,7 @@
-"""Examples that stay where they are stored: rows are read when they are asked for, and batches ahead of their use.
+"""Examples that stay on disk: rows are read on request, and batches ahead of their use.
 
-A NumPy array and an `AbstractRows` answer the same few questions (length, shape, dtype, a block of rows), so that
-whoever works through data block by block need not know which of them it has.
+A NumPy array and an `AbstractRows` have the same few members (length, shape, dtype, a block of rows), so that code
+which works block by block takes either.
 """
 
 import math
@@ -33,13 +33,13 @@ class AbstractRows(ABC):
     """Rows (N, *shape) on disk."""
 
     shape: tuple[int, ...]
-    """With N, as of an array."""
+    """The shape with N, as of an array."""
 
     dtype: np.dtype
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """These rows (batch, *shape), at least one, in memory. Raises InputError where they cannot be read any more."""
+        """Some rows, at least one, as an array (batch, *shape). Raises InputError if the file no longer has them."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -50,12 +50,12 @@ class AbstractRows(ABC):
 
     @property
     def ndim(self) -> int:
-        """The axes, N among them."""
+        """The number of axes, N included."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """How many numbers."""
+        """The number of all values."""
         return math.prod(self.shape)
 
 
@@ -63,7 +63,7 @@ Values = np.ndarray | AbstractRows
 
 
 class OpenFile:
-    """A file that is read at any place, by any thread; kept open, so that one put in its place does not mix with it.
+    """A file that any thread may read at any place. It stays open, so that a new file of its name does not mix with it.
 
     Read, not mapped: a mapped file that shrinks ends the process (SIGBUS), and its pages count as resident memory.
     """
@@ -74,7 +74,7 @@ class OpenFile:
         weakref.finalize(self, os.close, self._descriptor)
 
     def fill(self, view: memoryview, position: int) -> None:
-        """Read as many bytes as `view` takes. Raises InputError where they are not there any more."""
+        """Fill `view` with bytes of the file. Raises InputError if the file no longer has them."""
         while view:
             try:
                 count = os.preadv(self._descriptor, [view], position)
@@ -86,7 +86,7 @@ class OpenFile:
 
 
 class FileRows(AbstractRows):
-    """An array in C order that lies in a file from byte `offset` on."""
+    """An array in C order that begins at byte `offset` of a file."""
 
     def __init__(self, file: OpenFile, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._file, self._offset, self.shape, self.dtype = file, offset, shape, dtype
@@ -110,7 +110,7 @@ class FileRows(AbstractRows):
 
 
 class Converted(AbstractRows):
-    """Rows with a function applied to every block of them, which gives each row on its own another shape or dtype."""
+    """Rows to which a function is applied block by block; it may change the shape and dtype of a row."""
 
     def __init__(self, rows: AbstractRows, function: Callable[[np.ndarray], np.ndarray]) -> None:
         self._rows, self._function = rows, function
@@ -150,7 +150,7 @@ class Selected(AbstractRows):
 
 
 def readable_by_rows(name: str, options: ReadOptions, hindrance: str | None) -> bool:
-    """Whether single rows can be read. Raises InputError where they must be, by --stream always, and cannot."""
+    """Whether single rows can be read. Raises InputError if they cannot under --stream always, which needs it."""
     if hindrance and options.stream == "always":
         what, advice = hindrance.split(": ")
         raise InputError(f"{name}: {what}, so that single examples cannot be read; {advice}, or leave out --stream")
@@ -161,12 +161,12 @@ def readable_by_rows(name: str, options: ReadOptions, hindrance: str | None) -> 
 
 
 def converted(values: Values, function: Callable[[np.ndarray], np.ndarray]) -> Values:
-    """What `function` makes of all rows: at once of an array, block by block when asked for of rows on disk."""
+    """All rows after `function`: applied at once to an array, and block by block, on request, to rows on disk."""
     return Converted(values, function) if isinstance(values, AbstractRows) else function(values)
 
 
 def joined(parts: Sequence[Values]) -> Values:
-    """One after the other; all of them are arrays, or all are rows on disk."""
+    """Several values, one after the other: either all arrays or all rows on disk."""
     if len(parts) == 1:
         return parts[0]
     rows = [part for part in parts if isinstance(part, AbstractRows)]
@@ -174,12 +174,12 @@ def joined(parts: Sequence[Values]) -> Values:
 
 
 def selected(values: Values, rows: np.ndarray) -> Values:
-    """These rows."""
+    """The values with these row numbers."""
     return Selected(values, rows) if isinstance(values, AbstractRows) else values[rows]
 
 
 def blocks(values: Values, description: str = "reading") -> Iterator[np.ndarray]:
-    """All rows, some millions of numbers at a time, with a progress bar."""
+    """All rows in blocks of some millions of numbers, with a progress bar."""
     step = max(1, NUMBERS_AT_ONCE // math.prod(values.shape[1:]))
     for start in track(range(0, len(values), step), description):
         yield values[start : start + step]
@@ -223,14 +223,14 @@ class Stored:
 
 
 def in_memory_or_stored(values: Values) -> Tensor | Stored:
-    """The values as a tensor, or as rows on disk that look like one."""
+    """An array as a tensor; rows on disk as a `Stored`."""
     return Stored(values) if isinstance(values, AbstractRows) else torch.from_numpy(np.ascontiguousarray(values))
 
 
 class Ahead(Generic[Item]):
-    """`read(number)` of numbers up to `end`: while the caller works on one, a thread reads those that follow it.
+    """`read(number)` for numbers below `end`: while the caller works on one, a thread reads the next few.
 
-    Any number may be asked for; one that does not follow the last begins anew from there.
+    Any number may be requested; after a jump the thread continues from the new number.
     """
 
     def __init__(self, read: Callable[[int], Item], end: int) -> None:

@@ -1,37 +1,57 @@
-"""What is to be known of all values, found in one pass: range, missing and infinite ones, and the fingerprint."""
+"""One pass over all values: their range, the missing and the infinite ones, and the fingerprint."""
 
 import hashlib
 import math
 
 import numpy as np
 
+from jensen.data.moments import width_of
 from jensen.data.stored import Values, blocks
 
 
 class Survey:
-    """What one pass over values (N, *shape) finds; they are added block by block, in order."""
+    """What one pass over values (N, *shape) finds; they are added block by block, in order.
+
+    Columns are those of `moments.Columns`: the features of vectors, else all numbers as one column.
+    """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.minimum, self.maximum = math.nan, math.nan
-        """Without NaN; NaN where there is nothing else."""
+        self.low, self.high = (np.full(width_of(shape), np.nan) for _ in range(2))
+        """Of every column, without NaN; NaN where a column has no other values."""
+        self.low_at, self.high_at = (np.zeros(width_of(shape), np.int64) for _ in range(2))
+        """Where they are: the first such number, counted through all values; `position` gives the example."""
         self.missing, self.infinite = 0, 0
-        """How many are NaN, how many infinite."""
+        """The number of NaN, and of infinite values."""
         self.first_missing: tuple[int, ...] | None = None
         self.first_infinite: tuple[int, ...] | None = None
         """The example and the position in it."""
         self.first_empty: int | None = None
-        """The first example that is NaN throughout."""
+        """The first example without any value but NaN."""
+        self._shape = shape
         self._digest = hashlib.blake2b(f"{dtype.name} {shape}".encode(), digest_size=16)
         self._done = 0
 
     def add(self, block: np.ndarray) -> None:
         """The next values (n, *shape)."""
         self._digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
-        self.minimum = float(np.fmin(self.minimum, np.fmin.reduce(block, axis=None)))
-        self.maximum = float(np.fmax(self.maximum, np.fmax.reduce(block, axis=None)))
+        self._extend(block.reshape(-1, len(self.low)))
         if block.dtype.kind == "f":
             self._add_floats(block)
         self._done += len(block)
+
+    @property
+    def minimum(self) -> float:
+        """The lowest of all values but NaN; NaN where there are no others."""
+        return float(np.fmin.reduce(self.low))
+
+    @property
+    def maximum(self) -> float:
+        """The highest of all values but NaN; NaN where there are no others."""
+        return float(np.fmax.reduce(self.high))
+
+    def position(self, number: int) -> tuple[int, ...]:
+        """The example, and the position in it, of a number counted through all values."""
+        return tuple(int(axis) for axis in np.unravel_index(number, self._shape))
 
     def fingerprint(self, *beside: bytes) -> str:
         """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values and what lies beside them."""
@@ -39,6 +59,19 @@ class Survey:
         for content in beside:
             digest.update(content)
         return digest.hexdigest()
+
+    def _extend(self, table: np.ndarray) -> None:
+        """Take note of the extremes of the next rows (rows, columns), and of where they are."""
+        width = table.shape[1]
+        before = self._done * math.prod(self._shape[1:])
+        sides = ((np.fmin, self.low, self.low_at), (np.fmax, self.high, self.high_at))
+        for better, extreme, place in sides:
+            found = better.reduce(table, axis=0)
+            # NaN compares as different, so a first value always replaces it
+            new = np.flatnonzero((better(extreme, found) != extreme) & ~np.isnan(found))
+            for column in new.tolist():
+                extreme[column] = found[column]
+                place[column] = before + int((table[:, column] == found[column]).argmax()) * width + column
 
     def _add_floats(self, block: np.ndarray) -> None:
         missing, infinite = np.isnan(block), np.isinf(block)
@@ -58,7 +91,7 @@ class Survey:
 
 
 def survey(values: Values) -> Survey:
-    """What one pass over all values finds."""
+    """The survey of all values."""
     found = Survey(values.shape, values.dtype)
     for block in blocks(values):
         found.add(block)

@@ -1,4 +1,4 @@
-"""Continuous targets: numbers y to be predicted, in units of their own spread over the training examples."""
+"""Continuous targets: numbers y to be predicted, divided by their standard deviation over the training examples."""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from jensen.data.choose import moments, smallest_gap
+from jensen.data.moments import columns, smallest_gap
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TargetScaling(BaseModel):
-    """y = shift + scale · t, by the moments of the training examples: the model sees t alone. JSON both ways."""
+    """y = shift + scale · t with the moments of the training examples; the model sees only t. JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -23,23 +23,26 @@ class TargetScaling(BaseModel):
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     constant: tuple[int, ...] = ()
-    """Those of them that never vary in the training examples; their scale is 1."""
+    """The numbers that never vary in the training examples; their scale is 1."""
     resolution: float = Field(gt=0)
-    """The smallest distance between two values of one of them, over its scale."""
+    """The smallest distance between two values of t."""
 
     @classmethod
     def of(cls, train: np.ndarray) -> "TargetScaling":
-        """With the mean and the standard deviation of each column of training targets (N, dims), float64."""
-        shift, deviation = moments(train)
-        constant = (train == train[0]).all(0) | (deviation < np.finfo(np.float32).tiny)
-        scale = np.where(constant, 1.0, deviation)
+        """The scaling by mean and standard deviation of each column of training targets (N, dims), float64."""
+        found = columns(train)
         return cls(
             dimensions=train.shape[1],
-            shift=tuple(shift.tolist()),
-            scale=tuple(scale.tolist()),
-            constant=tuple(np.flatnonzero(constant).tolist()),
-            resolution=smallest_gap(train - shift, scale),
+            shift=tuple(found.shift.tolist()),
+            scale=tuple(found.scale.tolist()),
+            constant=tuple(np.flatnonzero(found.constant).tolist()),
+            resolution=smallest_gap(found, float(np.finfo(np.float64).eps)),
         )
+
+    @property
+    def deviation(self) -> tuple[float, ...]:
+        """The standard deviation of each number over the training examples: 0 for one that never varies."""
+        return tuple(0.0 if place in self.constant else scale for place, scale in enumerate(self.scale))
 
     def __call__(self, raw: np.ndarray) -> np.ndarray:
         """t of y (N, dims), float32."""
@@ -52,12 +55,12 @@ class TargetScaling(BaseModel):
 
     @property
     def log_volume(self) -> float:
-        """What turns log p(t) into log p(y), in nats per example: -Σ_d log scale_d."""
+        """log p(y) - log p(t) in nats per example: -Σ_d log scale_d."""
         return -math.fsum(math.log(scale) for scale in self.scale)
 
 
 def standard_targets(targets: np.ndarray, name: str) -> np.ndarray:
-    """Targets as (N, dims) float64; `InputError` for another shape, and for what is NaN or infinite."""
+    """Targets as (N, dims) float64. Raises InputError for another shape, and for NaN and infinite targets."""
     if targets.ndim not in (1, 2):
         raise InputError(f"{name} have shape {targets.shape}; expected numbers for each example, (N,) or (N, dims)")
     table = targets.reshape(len(targets), -1).astype(np.float64)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.bound import Estimate
-from jensen.data.preparation import Preparation, Standardise
+from jensen.data.preparation import Preparation
 from jensen.evaluation.measure import Measure
 
 
@@ -26,15 +26,7 @@ class Units:
     @classmethod
     def of(cls, preparation: Preparation, raw: Tensor) -> "Units":
         """The units of a batch of raw examples (batch, *shape)."""
-        complete = cls.complete(preparation, len(raw))
-        if not raw.is_floating_point():
-            return complete
-        known = raw.isnan().logical_not_().flatten(1).double()
-        volume = complete.volume
-        if isinstance(preparation, Standardise):
-            logs = torch.tensor(preparation.scale, dtype=torch.float64, device=raw.device).log()
-            volume = -(known @ logs if len(logs) > 1 else known.sum(1) * logs)
-        return cls(volume.cpu(), known.sum(1).cpu())
+        return cls(preparation.log_volume_of(raw).double().cpu(), preparation.observed(raw).double().cpu())
 
     @classmethod
     def complete(cls, preparation: Preparation, count: int) -> "Units":
@@ -58,16 +50,5 @@ def measure(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"], *,
     The sign is -1 for log p(raw) or a term of it, whose bits are a cost, and 1 for costs and differences. Bits are the
     ratio of sums Σ bits / Σ observed, which for examples that observe different counts is no mean of ratios.
     """
-    bits = sign * in_bits(nats, observed)
-    if len(nats) and bool((observed == observed[0]).all()):
-        return Measure(nats=Estimate.of(nats), bits_per_dimension=Estimate.of(bits))
-    return Measure(nats=Estimate.of(nats), bits_per_dimension=_ratio(sign * nats / math.log(2), observed))
-
-
-def _ratio(values: Tensor, sizes: Tensor) -> Estimate:
-    """Σ values / Σ sizes over independent examples, its error by the delta method (Cochran 1977, section 6.3)."""
-    count, ratio = len(values), (values.sum() / sizes.sum()).item()
-    if count < 2:
-        return Estimate(ratio, math.nan, count)
-    error = (values - ratio * sizes).std() / (math.sqrt(count) * sizes.mean())
-    return Estimate(ratio, error.item(), count)
+    bits = Estimate.ratio(sign * nats / math.log(2), observed)
+    return Measure(nats=Estimate.of(nats), bits_per_dimension=bits)

@@ -43,7 +43,8 @@ class Classifier(nn.Module):
 
     def scaled(self, raw: Tensor) -> Tensor:
         """What the network sees, float32."""
-        return (raw.to(torch.float32) - self.shift) / self.scale
+        wide = raw if raw.dtype == torch.float64 else raw.to(torch.float32)
+        return ((wide - self.shift) / self.scale).to(torch.float32)
 
     def features(self, scaled: Tensor) -> Tensor:
         """(batch, 128) of scaled examples, none negative."""

@@ -1,5 +1,7 @@
 """From a recipe to data and model."""
 
+import warnings
+
 import torch
 
 from jensen.data.examples import Dataset
@@ -16,11 +18,14 @@ from jensen.recipe.settings import AbstractRecipe
 def load_dataset(recipe: AbstractRecipe) -> Dataset:
     """The recipe's data, prepared for its likelihood.
 
-    Warns of what the model does not learn from them. Raises `InputError` for a setting that cannot act.
+    Warns of what is doubtful in them, and of what the model does not learn from them. Raises `InputError` for a setting
+    that cannot act.
     """
     family = family_of(recipe)
     dataset = load_data(recipe.source, recipe.read, lambda levels: family.preparation(recipe, levels))
     refuse_idle_settings(recipe, family.idle_rules, dataset.spec)
+    for doubt in dataset.spec.doubts:
+        warnings.warn(f"{recipe.data}: {doubt}", stacklevel=2)
     family.check_data(recipe, dataset.spec)
     return dataset
 

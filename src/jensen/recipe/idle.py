@@ -36,8 +36,8 @@ _TRAINING = (
         lambda s, _: s.micro_batch_size <= s.batch_size,
         "is larger than batch_size; give at most batch_size",
     ),
-    _Rule(("schedule",), lambda s, _: s.schedule != "staircase" or bool(s.milestones), "acts at milestones; give some"),
-    _Rule(("sharding",), lambda _, __: processes.count() > 1, "acts on several processes; start them with torchrun"),
+    Rule(("schedule",), lambda s, _: s.schedule != "staircase" or bool(s.milestones), "acts at milestones; give some"),
+    Rule(("sharding",), lambda _, __: processes.count() > 1, "acts on several processes; start them with torchrun"),
 )
 
 

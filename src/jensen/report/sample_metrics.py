@@ -144,7 +144,8 @@ def _pairs(figure: "SubFigure", distances: Tensor, pictures: tuple[np.ndarray, n
     for axes, shown in zip(rows, pictures, strict=True):
         for place, picture in enumerate(shown):
             channels = np.moveaxis(picture, 0, -1) if len(picture) in (3, 4) else picture[0]
-            axes[place].imshow(channels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            shade = channels / np.iinfo(channels.dtype).max
+            axes[place].imshow(shade, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes[place].set_xticks([])
             axes[place].set_yticks([])
             axes[place].spines[:].set_color(GREY)

@@ -1,10 +1,11 @@
-"""Numbers of any dtype and rank become examples: which dtypes are kept, and which arrays are images."""
+"""From numbers of any dtype and rank to examples: which dtypes are kept, and which arrays are images."""
 
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -56,7 +57,10 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     _refuse_unusable(found, values, levels, first.name, options, refuse)
     supplied = supplied_splits([(part.split, len(part.values)) for part in parts])
     notes = (note,) if targets is None else (note, CONTINUOUS)
-    return Reading(kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets)
+    reading = Reading(
+        kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets
+    )
+    return replace(reading, precision="float16" if first.values.dtype == np.float16 else _precision(values.dtype))
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
@@ -91,6 +95,10 @@ def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, La
     return arranged, "image", f"examples of shape {shape} are read as images: {meaning}"
 
 
+def _precision(dtype: np.dtype) -> Literal["float32", "float64"]:
+    return "float64" if dtype == np.float64 else "float32"
+
+
 def _flat(block: np.ndarray) -> np.ndarray:
     return block.reshape(len(block), math.prod(block.shape[1:]))
 
@@ -120,13 +128,15 @@ def _automatic(shape: tuple[int, ...], name: str) -> str:
 
 
 def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
-    """The values as uint8, uint16 or float32, and their levels (None for floats).
+    """The values as uint8, uint16, float32 or float64, and their levels (None for floats).
 
-    Booleans become 2 levels; other integers become the smaller of uint8 and uint16 that holds them all.
+    Floats of 64 bits and more become float64, the others float32. Booleans become 2 levels; other integers become the
+    smaller of uint8 and uint16 that holds them all.
     """
     kind, levels = values.dtype.kind, options.levels
     if kind == "f":
-        return converted(values, partial(_as, np.dtype(np.float32))), None
+        wide = np.dtype(np.float64 if values.dtype.itemsize >= 8 else np.float32)
+        return converted(values, partial(_as, wide)), None
     if kind == "b":
         if levels not in (None, 2):
             refuse(f"{name} holds booleans, which have 2 levels, not {levels}; convert it to uint8")
@@ -152,8 +162,13 @@ def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refu
 
 
 def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
-        return block.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        found = block.astype(dtype, copy=False)
+    if dtype == np.float64 and block.size:
+        highest = np.finfo(np.float32).max  # beyond it squares, and so moments, may leave the range of float64
+        if max(np.fmax.reduce(found, axis=None), -np.fmin.reduce(found, axis=None)) > highest:
+            return np.where(np.abs(found) > highest, np.inf, found)  # refused as infinite
+    return found
 
 
 def _refuse_unusable(

@@ -77,7 +77,7 @@ def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
 class Reading:
     """All examples of a source in its own order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16 or float32, in memory or on disk. `labels` is (N,) int64 and
+    `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk. `labels` is (N,) int64 and
     `targets` is (N, dims) float64; a source has one of them at most. `supplied` is (N,) int8: the position in `SPLITS`
     of the split that the source gives each example. `names` gives the name of each row.
     """
@@ -94,3 +94,10 @@ class Reading:
     notes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
     names: RowName = row_name
+    precision: Literal["float16", "float32", "float64"] = "float32"
+    """Of floats in the source; those of 16 bits are read as float32."""
+
+    @property
+    def epsilon(self) -> float:
+        """The distance from 1 to the next number in the precision of the source."""
+        return float(np.finfo(np.dtype(self.precision)).eps)

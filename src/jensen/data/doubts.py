@@ -1,0 +1,141 @@
+"""Data that are accepted but doubtful: one line each, noted by `jensen data check` and a warning in training."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from jensen.data.moments import Columns, distinct, quantile
+from jensen.data.readers.reading import Reading
+from jensen.errors import InputError
+
+COARSE = 64
+"""Roundings in a standard deviation, below which the numbers are said to be too coarse."""
+
+FAR = 50
+"""Standard deviations between a lowest or highest value and the others, beyond which it may be a fill value."""
+
+RUINED = 1000
+"""A fill value is refused if it makes the standard deviation so many times larger: all other x then lie within a few
+thousandths."""
+
+FEW = 10
+"""A column of floats with at most so many different values is taken for a category."""
+
+REPEATED = 10
+"""A category has at least so many rows for each of its values."""
+
+APART = 64
+"""Columns of integers are named if the highest number of another column is so many times larger."""
+
+TABLE = 32
+"""Vectors of 8-bit integers with more columns are taken for pixels, not for a table."""
+
+SHOWN = 8
+
+
+def named(features: Iterable[int]) -> str:
+    """`feature 3`, or `features 0, 2, 5`, of a long list the first 8.
+
+    >>> named([3]), named([0, 2])
+    ('feature 3', 'features 0, 2')
+    """
+    numbers = [str(number) for number in features]
+    shown = ", ".join(numbers[:SHOWN]) + (f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else "")
+    return f"feature{'s' if len(numbers) > 1 else ''} {shown}"
+
+
+# ---------------------------------------------------------------------------------------------- floats
+
+
+def doubts_of_floats(reading: Reading, found: Columns) -> tuple[str, ...]:
+    """What is doubtful in floats whose training examples have the columns `found`.
+
+    Raises InputError for a fill value that leaves nothing of the differences between all other values.
+    """
+    return (*_too_coarse(reading, found), *_fill_values(reading, found), *_few_valued(reading, found))
+
+
+def _too_coarse(reading: Reading, found: Columns) -> Iterator[str]:
+    """Columns whose deviation is near the spacing of floats of their size, in the precision as given."""
+    spacing = reading.epsilon * np.maximum(np.abs(found.low), np.abs(found.high))
+    coarse = (found.low < found.high) & (found.deviation < COARSE * spacing)
+    if coarse.any():
+        wider = "" if reading.precision == "float64" else "as float64, or "
+        yield (
+            f"{_of(found, np.flatnonzero(coarse))}a standard deviation of less than {COARSE} times the spacing of "
+            f"{reading.precision} at numbers of this size, so that values are rounded to few steps: save them {wider}"
+            "after subtracting a constant"
+        )
+
+
+def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
+    """The lowest and highest values of all examples that lie far from the bulk of the training examples' values."""
+    survey = reading.survey
+    sample = found.sample.astype(np.float64)
+    extremes = (found.low, found.high, survey.low, survey.high)
+    extreme = np.logical_or.reduce([sample == value for value in extremes])
+    others = np.sort(np.where(extreme, np.nan, sample), axis=0)
+    bottom, middle, top = (quantile(others, share) for share in (0.01, 0.5, 0.99))
+    spread = np.maximum(top - middle, middle - bottom) / 2.33  # the 99 % quantile of a normal law, in deviations
+    lines: list[tuple[float, str]] = []
+    for name, value, place in (("highest", survey.high, survey.high_at), ("lowest", survey.low, survey.low_at)):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distance = np.abs(value - middle) / spread
+        for column in np.flatnonzero((distance > FAR) & (spread > 0)).tolist():
+            what = f"{'' if len(found.count) == 1 else f'feature {column}: '}the {name} value, {value[column]:g}"
+            row, *rest = survey.position(int(place[column]))
+            at = f"example {row}" if reading.values.ndim == 2 else f"example {row}, position {tuple(rest)}"
+            line = (
+                f"{what} ({at}), lies {distance[column]:,.0f} standard deviations of the other values away from them: "
+                "a fill value? Replace it by NaN and give --missing, or leave such examples out; of a long tail, take "
+                "logarithms"
+            )
+            if float(np.nanstd(others[:, column])) * RUINED < found.deviation[column]:
+                raise InputError(f"{line}. The other values would all be equal to a model")
+            lines.append((-distance[column], line))
+    yield from (line for _, line in sorted(lines)[:SHOWN])
+
+
+def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:
+    """Columns of vectors with few different values, which no density describes."""
+    if reading.layout != "vector" or len(found.count) < 2:
+        return
+    _, _, apart = distinct(found, reading.epsilon)
+    values = apart.sum(axis=0) + 1
+    rows = np.minimum(found.count, len(found.sample))
+    few = ~found.constant & (values <= FEW) & (rows >= REPEATED * values)
+    if few.any():
+        least, most = int(values[few].min()), int(values[few].max())
+        many = f"{least}" if least == most else f"{least} to {most}"
+        yield (
+            f"{_of(found, np.flatnonzero(few))}only {many} different values: a density at such values can grow without "
+            "bound, so that the bits say little and samples fall between them; leave them out, or give them as labels"
+        )
+
+
+def _of(found: Columns, which: np.ndarray) -> str:
+    """The beginning of a sentence about some columns."""
+    if len(found.count) == 1:
+        return "the numbers have "
+    return f"{named(which.tolist())} {'has' if len(which) == 1 else 'have'} "
+
+
+# ---------------------------------------------------------------------------------------------- integers
+
+
+def doubts_of_integers(reading: Reading) -> tuple[str, ...]:
+    """What is doubtful in integers: no variation, and columns of a table in very different ranges."""
+    survey, levels = reading.survey, reading.levels or 2
+    if survey.minimum == survey.maximum:
+        return (f"every number is {survey.maximum:g}: there is nothing to learn from them",)
+    if reading.layout != "vector" or len(survey.high) < 2 or (levels <= 256 and len(survey.high) > TABLE):
+        return ()
+    narrow = (APART * (survey.high + 1) <= survey.maximum + 1) & (survey.low < survey.high)
+    if not narrow.any():
+        return ()
+    which, widest = np.flatnonzero(narrow), int(survey.high.argmax())
+    return (
+        f"{named(which.tolist())} {'goes' if len(which) == 1 else 'go'} only up to {survey.high[narrow].max():g}, but "
+        f"feature {widest} up to {survey.maximum:g}, and all have the same {levels} levels: to the model, values of "
+        "the former are all but equal; convert the table to floats, or leave such columns out",
+    )

@@ -1,0 +1,125 @@
+"""Moments, ranges and gaps of every column, in float64, from two passes that hold some rows at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from jensen.data.stored import Values, blocks
+
+SAMPLE = 1 << 20
+
+TINY = 1e-150
+"""Deviations below it are none: their squares leave the range of float64."""
+
+ROUNDINGS = 8
+"""A distance of fewer roundings than these is rounding, not data."""
+
+FLOAT32 = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Moments and range of every column without its NaN, and a sample of evenly spread rows.
+
+    A column is one feature of vectors (N, D); arrays of any other shape have a single column, which holds all numbers.
+    """
+
+    count: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    sample: np.ndarray
+    """About 2^20 numbers, (rows, columns), in the dtype of the values."""
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which columns never vary."""
+        return (self.low == self.high) | (self.deviation < TINY)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """The standard deviation; 1 for columns that never vary."""
+        return np.where(self.constant, 1.0, self.deviation)
+
+    @property
+    def shift(self) -> np.ndarray:
+        """The mean; the value itself for columns that never vary."""
+        return np.where(self.low == self.high, self.low, self.mean)
+
+
+def width_of(shape: tuple[int, ...]) -> int:
+    """The number of columns of values (N, *shape) with this whole shape."""
+    return shape[1] if len(shape) == 2 else 1
+
+
+def columns(values: Values) -> Columns:
+    """What `Columns` says, of values (N, *shape).
+
+    The first pass sums distances from the mean of the first rows, the second one corrects the mean by what is left, so
+    that a mean of 1e9 costs a deviation of 1 none of its digits.
+    """
+    width = width_of(values.shape)
+    count, low, high = np.zeros(width, np.int64), np.full(width, np.nan), np.full(width, np.nan)
+    origin, total = np.zeros(width), np.zeros(width)
+    sample, every, done = [], max(1, values.size // SAMPLE), 0
+    for block in blocks(values, "moments, pass 1 of 2"):
+        table = block.reshape(-1, width)
+        seen = (~np.isnan(table)).sum(axis=0)
+        if not done:
+            origin = np.nansum(table, axis=0, dtype=np.float64) / np.maximum(seen, 1)
+        count += seen
+        total += np.nansum(table - origin, axis=0)
+        low, high = np.fmin(low, np.fmin.reduce(table)), np.fmax(high, np.fmax.reduce(table))
+        sample.append(table[-done % every :: every].copy())
+        done += len(table)
+    with np.errstate(invalid="ignore"):
+        mean = origin + total / count
+        rest, squares = np.zeros(width), np.zeros(width)
+        for block in blocks(values, "moments, pass 2 of 2"):
+            distance = block.reshape(-1, width) - mean
+            rest += np.nansum(distance, axis=0)
+            squares += np.nansum(np.square(distance), axis=0)
+        variance = np.maximum(squares / count - np.square(rest / count), 0)
+        return Columns(count, mean + rest / count, np.sqrt(variance), low, high, np.concatenate(sample))
+
+
+# ---------------------------------------------------------------------------------------------- distinct values
+
+
+def smallest_gap(found: Columns, epsilon: float) -> float:
+    """The smallest distance between two distinct values of a column of the sample, over its scale; 1 if none varies.
+
+    `epsilon` is the rounding of the numbers as they were given; see `distinct`.
+    """
+    ordered, rounding, apart = distinct(found, epsilon)
+    gaps = np.where(apart, np.diff(ordered, axis=0), np.inf).min(axis=0, initial=np.inf)
+    varies = ~found.constant
+    distance = np.where(np.isfinite(gaps), gaps, rounding)[varies]
+    return float(distance.min()) if varies.any() else 1.0
+
+
+def distinct(
+    found: Columns, epsilon: float
+) -> tuple[Float[np.ndarray, " rows columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " gaps columns"]]:
+    """The sample as x = (value - shift) / scale in ascending order, its rounding, and which neighbours are distinct.
+
+    Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
+    rounding is that of the number as given, `epsilon` times its size, or that of x in float32 if it is larger. It is
+    taken from the larger neighbour and from the bulk of the values (the 99 % quantile), so that one fill value of 1e8
+    does not hide the distances between all others.
+    """
+    shift, scale = found.shift, found.scale
+    ordered = np.sort((found.sample - shift) / scale, axis=0)
+    size = ROUNDINGS * np.maximum(FLOAT32 * np.abs(ordered), epsilon * np.abs(ordered + shift / scale))
+    bulk = quantile(np.sort(size, axis=0), 0.99)
+    threshold = np.maximum(np.maximum(size[1:], size[:-1]), bulk)
+    return ordered, bulk, np.diff(ordered, axis=0) > threshold
+
+
+def quantile(ordered: Shaped[np.ndarray, " rows columns"], share: float) -> Shaped[np.ndarray, " columns"]:
+    """The value of every column, in ascending order with NaN last, that a `share` of its numbers does not exceed."""
+    count = (~np.isnan(ordered)).sum(axis=0)
+    place = np.floor(share * np.maximum(count - 1, 0)).astype(np.int64)
+    return np.take_along_axis(ordered, place[None], axis=0)[0]
