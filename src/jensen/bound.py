@@ -297,9 +297,9 @@ class Estimate:
         wide, count = values.double(), values.numel()
         if count < 2:
             return cls(wide.mean().item(), math.nan, count)
-        squares = (wide - wide.mean()).square()
-        shares = squares / squares.max()  # so that no power overflows
-        carriers = (shares.sum().square() / shares.square().sum()).item()
+        deviations = wide - wide.mean()
+        squares = (deviations / deviations.abs().max()).square()  # scaled, so that no power overflows
+        carriers = (squares.sum().square() / squares.square().sum()).item()
         error = (wide.std() / math.sqrt(count)).item()
         return cls(wide.mean().item(), error, count, carriers if math.isfinite(carriers) else None)
 
@@ -318,7 +318,7 @@ class Estimate:
         if self.carriers is None or self.carriers >= min(FEW, 1 + self.count / 20):
             return None
         few = round(self.carriers)
-        return f"{few} of {self.count:,} values carry{'s' if few == 1 else ''} the spread: do not trust the error"
+        return f"{few} of {self.count:,} values {'carries' if few == 1 else 'carry'} the spread: do not trust the error"
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:

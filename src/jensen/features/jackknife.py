@@ -79,7 +79,9 @@ class Interval(Value):
         1.23 [1.20, 1.30]
         """
         half = (self.high - self.low) / 2
-        if not (math.isfinite(half) and half > 0):
+        if math.isnan(half):
+            return f"{self.value:.4g} (interval unknown: too few examples)"
+        if not 0 < half < math.inf:
             return f"{self.value:.4g}"
         digits = max(math.ceil(-math.log10(half / 3)), 0)
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
