@@ -35,7 +35,7 @@ from jensen.inference.target_prediction import (
     load_targets,
     predict_target_examples,
     regression,
-    root_mean_square,
+    root_mean_squared_error,
     save_target_csv,
     save_targets,
 )
@@ -92,8 +92,8 @@ def test_measures_are_those_of_scipy_and_scikit_learn() -> None:
 
 def test_the_error_of_a_root_mean_square_is_its_spread() -> None:
     many = torch.randn(2000, 400, generator=torch.Generator().manual_seed(0)).double()
-    found = [root_mean_square(row) for row in many[:200]]
-    spread = torch.tensor([root_mean_square(row).mean for row in many]).double().std().item()
+    found = [root_mean_squared_error(row) for row in many[:200]]
+    spread = torch.tensor([root_mean_squared_error(row).mean for row in many]).double().std().item()
     # the spread of 2,000 has an error of 1.6 %, the mean of 200 stated ones less: five of them
     assert np.mean([one.standard_error for one in found]) == pytest.approx(spread, rel=0.08)
 

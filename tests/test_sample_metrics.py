@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from jensen.errors import InputError
-from jensen.features.copies import Nearest, memorisation
+from jensen.features.copies import Nearest, memorisation, near_copies_interval
+from jensen.features.frechet_distance import frechet
 from jensen.features.jackknife import Interval, parts
 from jensen.features.neighbours import nearest
 from jensen.features.precision_recall import Fidelity, fidelity
@@ -281,6 +282,51 @@ def test_copies_are_flagged_among_good_and_among_bad_samples() -> None:
     assert "Warning" in verdict(hidden)
     plain = memorisation(Nearest.of(fresh, train, held_out))
     assert "No sign" in verdict(plain)
+
+
+def test_the_verdict_follows_from_every_number() -> None:
+    """Fresh samples but 4 of 20 copies: p = 0.02, and the interval of the near copies lies above what is expected."""
+    held_out = torch.arange(1, 201).double()
+    own = torch.cat([torch.full((2,), 0.5), torch.linspace(5, 195, 18)]).double()
+    weak = memorisation(Nearest(own, torch.zeros(20, dtype=torch.long), held_out))
+    assert 0.005 < weak.near_copies_p_value < 0.025
+    assert weak.near_copies.low > weak.expected
+    assert weak.adjusted_p_value == pytest.approx(2 * weak.near_copies_p_value)
+    assert weak.sign == "weak"
+    assert "weak sign" in verdict(weak)
+    for p, other, low, sign in ((0.9, 0.9, 0.4, "none"), (0.9, 0.004, 0.4, "clear"), (0.9, 0.9, 0.51, "weak")):
+        closer = Interval(value=0.6, low=low, high=0.7)
+        changed = {"p_value": p, "near_copies_p_value": other, "closer": closer, "near_copies": Interval.share(0, 20)}
+        assert weak.model_copy(update=changed).sign == sign
+
+
+@pytest.mark.parametrize(("n", "m", "rank"), [(20, 99, 1), (100, 300, 3), (500, 100, 1), (7, 1, 1)])
+def test_the_interval_of_near_copies_agrees_with_their_test(n: int, m: int, rank: int) -> None:
+    for count in range(0, n + 1, max(1, n // 50)):
+        found = near_copies_interval(count, n, m, rank)
+        p = float(scipy.stats.hypergeom.cdf(rank - 1, n + m, m, count + rank - 1)) if count else 1.0
+        if abs(p - 0.025) > 0.001:  # the threshold's law is a sum over 2,000 quantiles
+            assert (found.low > rank / (m + 1)) == (p < 0.025)
+        assert found.low <= found.value <= found.high
+
+
+def test_one_held_out_example_gives_numbers() -> None:
+    found = memorisation(Nearest(torch.rand(5).double(), torch.zeros(5, dtype=torch.long), torch.rand(1).double()))
+    numbers = [found.p_value, found.near_copies_p_value, found.adjusted_p_value, found.threshold]
+    numbers += [value for one in (found.closer, found.near_copies) for value in (one.value, one.low, one.high)]
+    assert all(map(math.isfinite, numbers))
+    assert found.sign != "clear"
+
+
+def test_an_interval_that_is_unknown_says_so() -> None:
+    two = Interval.of(frechet(_normal(0, 2, 3), _normal(1, 2, 3)))
+    assert str(two).endswith("(interval unknown: too few examples)")
+
+
+def test_shares_near_0_and_1_have_an_interval_of_at_least_their_binomial_width() -> None:
+    found = Interval.share(0.99, 100, [0.99] * 20)  # the jackknife saw nothing
+    assert (found.value, found.high) == (0.99, 1.0)
+    assert found.low == pytest.approx(0.99 - 2.093 * math.sqrt(100 / 102 * 2 / 102 / 100))
 
 
 def test_ties_count_half() -> None:

@@ -104,6 +104,27 @@ def test_samples_cannot_be_told_from_data(case):
     assert energy_test(samples, MIXTURE.sample(1000, generator(12))) > 0.001
 
 
+class PerExample(AbstractDenoiser):
+    """A denoiser whose predictions repeat the log-SNR for each example, which the contract allows."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x_t, log_snr, labels=None):
+        return self.denoiser(x_t, log_snr.expand(len(x_t)), labels)
+
+
+@pytest.mark.parametrize("case", [*CASES, "inversion"])
+def test_a_log_snr_for_each_example_is_the_same_as_one_for_all(case):
+    sampler, grid = CASES.get(case, (DDIMInversion(), UniformTime()(LINEAR, 20).flip(0)))
+    grid = torch.cat([grid[:12], grid[-1:]]) if case != "inversion" else grid
+    denoiser, noise = MixedVariance() if "learned" in case else ExactDenoiser(MIXTURE), doubles(4, 7)
+    x = MIXTURE.sample(7, generator(2)) if case == "inversion" else None
+    found = end(sampler, PerExample(denoiser), grid, noise, x)
+    torch.testing.assert_close(found, end(sampler, denoiser, grid, noise, x), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("sampler", [Ancestral(), DDIM(), DPMSolver2M(), DPMSolver2M(1.0), UniPC(), Heun()])
 def test_the_two_sample_test_sees_too_few_steps(sampler):
     samples = end(sampler, ExactDenoiser(MIXTURE), UniformTime()(LINEAR, 4), doubles(11, 1000))

@@ -109,9 +109,9 @@ class ChainCodec(AbstractCodec):
 
     def _decoder(self, prediction: Denoised) -> DiscretisedGaussian:
         """p(x_0 | x_1), as in the term L_0 of the bound."""
-        at_data = torch.full_like(prediction.log_snr, math.inf)
-        scale = self._bound.variance.scale(prediction, at_data)
-        return DiscretisedGaussian(prediction.x0, scale, self.levels, len(self.shape))
+        law = self._bound.reconstruction(prediction)
+        assert isinstance(law, DiscretisedGaussian)
+        return law
 
     # -- the network, and the bound's terms
 

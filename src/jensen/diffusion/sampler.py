@@ -34,7 +34,7 @@ from jensen.randomness import normal_per_example
 
 # ---------------------------------------------------------------------------------------------- the loop
 
-Denoise = Callable[[Tensor, Tensor], Denoised]  # of x_t and log_snr (); the labels are bound already
+Denoise = Callable[[Tensor, Tensor], Denoised]  # of x_t and log_snr (), which the answer carries; labels are bound
 StepNoise = Callable[[int], Tensor]  # standard normal, for the step that starts at this point of the grid
 
 
@@ -90,8 +90,13 @@ def trajectory(
         raise InputError("the log-SNRs of the grid neither fall nor rise throughout; make it by UniformTime or its kin")
     state = sampler.init(noise(0) if x is None else x, grid)
     yield state
+
+    def denoise(x_t: Tensor, log_snr: Tensor) -> Denoised:
+        # A denoiser may repeat the log-SNR for each example; samplers compute with the one number that they asked for
+        return replace(denoiser(x_t, log_snr, labels), log_snr=log_snr)
+
     while state.position > 0:
-        state = sampler.step(state, lambda x_t, log_snr: denoiser(x_t, log_snr, labels), grid, noise)
+        state = sampler.step(state, denoise, grid, noise)
         yield state
 
 

@@ -4,7 +4,6 @@
 neither the number of examples nor that of processes changes a value.
 """
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from jensen.data.preparation import Preparation
 from jensen.evaluation.scores import at_once, monte_carlo_error, never_nan, prepare
 from jensen.evaluation.units import Units
 from jensen.model import AbstractLatentVariableModel, Effort, Estimator
-from jensen.pareto import UNTRUSTED
 from jensen.progress import track
 
 AT_ONCE = 100  # examples in a batch, at most
@@ -113,18 +111,8 @@ class Column:
 
 
 def trusted(found: Found) -> Tensor:
-    """Whether each value and its error can be trusted as an estimate of what it estimates, (batch), bool.
-
-    An average of K weights, of importance samples or of annealed chains, can be if log E w - E log w is at most a third
-    of log K, its effective sample size is at least 2, and its tail has no Pareto shape above 0.7. The first condition
-    comes from the exp(KL) draws that an average needs (Chatterjee and Diaconis 2018): weights that no draw has met do
-    not show in the other two.
-    """
-    if isinstance(found, Elbo):
-        return torch.ones_like(found.value, dtype=torch.bool)
-    weights = found.weights if isinstance(found, AnnealedEstimate) else found
-    enough = weights.jensen_gap <= math.log(weights.draws) / 3
-    return enough & (weights.effective_sample_size >= 2) & ~(weights.pareto_shape > UNTRUSTED)
+    """Whether each value and its error can be trusted as an estimate of what it estimates, (batch), bool."""
+    return torch.ones_like(found.value, dtype=torch.bool) if isinstance(found, Elbo) else found.trusted
 
 
 def _numbers(found: Found) -> dict[str, Tensor]:
@@ -189,11 +177,3 @@ def _batch(estimators: Sequence[Estimator], x: Tensor, units: Units, seed: int, 
 def _part(columns: Mapping[str, Tensor], name: str) -> Column:
     start = f"{name}/"
     return Column.from_tensors({k.removeprefix(start): v for k, v in columns.items() if k.startswith(start)})
-
-
-def root_mean_square(errors: Tensor) -> float:
-    """The Monte-Carlo error of one example: sqrt(mean s_i²) of the examples' errors s_i; NaN if one of them has none.
-
-    s_i² is unbiased and s_i is not: over few draws the mean of s_i is too low, by a factor 0.80 for 2 draws.
-    """
-    return errors.square().mean().sqrt().item()

@@ -9,11 +9,11 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, SkipValidation
 from torch import Tensor
 
-from jensen.bound import Estimate
+from jensen.bound import Estimate, root_mean_square
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import check_claims, contradictions
-from jensen.evaluation.engine import Column, root_mean_square, run_estimators
+from jensen.evaluation.engine import Column, run_estimators
 from jensen.evaluation.measure import Measure
 from jensen.evaluation.profile import NoiseProfile, noise_profile
 from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, scored, spread

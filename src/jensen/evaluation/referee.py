@@ -3,10 +3,11 @@
 import time
 from pathlib import Path
 
+from jensen.bound import root_mean_square
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import Claim, check, check_claims, contradictions
-from jensen.evaluation.engine import Column, Cost, counted, root_mean_square, run_estimators
+from jensen.evaluation.engine import Column, Cost, counted, run_estimators
 from jensen.evaluation.measure import Measure
 from jensen.evaluation.scores import examples_digest, spread
 from jensen.evaluation.settings import RefereeSettings

@@ -58,10 +58,14 @@ class Interval(Value):
 
     @classmethod
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
-        """The same of a share of `count`, cut off at 0 and 1; of none or all of them as wide as Laplace's estimate."""
-        half = STUDENT * math.sqrt(sum(variance(values) for values in left_out))
-        if value in (0, 1):
-            half = STUDENT * math.sqrt((count + 1) / (count + 2) ** 2 / count)
+        """The same for a share of `count`, cut off at 0 and 1.
+
+        Its variance is at least the binomial one with a success and a failure added: near 0 and 1 the jackknife sees
+        a few examples or none, and its intervals held shares of 0.993 in 80 % of repeats (docs/errors.md).
+        """
+        smoothed = (value * count + 1) / (count + 2)
+        least = smoothed * (1 - smoothed) / count
+        half = STUDENT * math.sqrt(max(sum(variance(values) for values in left_out), least))
         return cls(value=value, low=max(value - half, 0.0), high=min(value + half, 1.0))
 
     def scaled(self, factor: float) -> "Interval":
@@ -75,7 +79,9 @@ class Interval(Value):
         1.23 [1.20, 1.30]
         """
         half = (self.high - self.low) / 2
-        if not (math.isfinite(half) and half > 0):
+        if math.isnan(half):
+            return f"{self.value:.4g} (interval unknown: too few examples)"
+        if not 0 < half < math.inf:
             return f"{self.value:.4g}"
         digits = max(math.ceil(-math.log10(half / 3)), 0)
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"

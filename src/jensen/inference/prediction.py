@@ -12,7 +12,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from jensen import processes
-from jensen.bound import Estimate
+from jensen.bound import Estimate, root_mean_square
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.scores import prepare
@@ -106,7 +106,7 @@ class PredictionRecord(Value):
     confusion: tuple[tuple[int, ...], ...]
     """Counts: a row for each true label, a column for each predicted one."""
     standard_error: float
-    """The mean over examples of the Monte-Carlo error of the predicted label's probability."""
+    """The Monte-Carlo error of the predicted label's probability, the root mean square over examples."""
     effective_sample_size: float
     """The median; inf where nothing was weighted."""
     evaluations: float
@@ -158,10 +158,10 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
         baseline_accuracy=Estimate.share(labels == counts.argmax()),
         baseline_log_loss=Estimate.of(-baseline[labels]),
         calibration_error=calibration_error(confidence, right),
-        chance_calibration_error=_chance_calibration_error(confidence),
+        chance_calibration_error=chance_calibration_error(confidence),
         calibration=bins,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        standard_error=found.standard_error.gather(1, guess.unsqueeze(1)).mean().item(),
+        standard_error=root_mean_square(found.standard_error.gather(1, guess.unsqueeze(1))[:, 0]),
         effective_sample_size=found.effective_sample_size.median().item(),
         evaluations=evaluations,
         bounds=evaluations / circumstances.bound_evaluations if circumstances.bound_evaluations else None,
@@ -197,7 +197,7 @@ def _bin(confidence: Tensor) -> Tensor:
     return (confidence * BINS).long().clamp(max=BINS - 1)
 
 
-def _chance_calibration_error(confidence: Tensor) -> Estimate:
+def chance_calibration_error(confidence: Tensor) -> Estimate:
     source = generator(0, Stream.EVALUATION)
     draws = torch.rand(SIMULATIONS, len(confidence), generator=source, dtype=torch.float64) < confidence
     errors = torch.tensor([calibration_error(confidence, draw.double()) for draw in draws], dtype=torch.float64)

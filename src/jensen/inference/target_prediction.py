@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jensen.bound import Estimate
+from jensen.bound import Estimate, root_mean_square
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.data.target_scaling import TargetScaling
@@ -145,7 +145,7 @@ class TargetRecord(Value):
     always: Regression
     """Of always predicting a normal with the mean and the standard deviation of the training targets."""
     standard_error: float
-    """The mean Monte-Carlo error of predicted means, over predicted standard deviations."""
+    """The Monte-Carlo error of predicted means in predicted standard deviations, the root mean square over all."""
     effective_sample_size: float
     """The median."""
 
@@ -175,7 +175,7 @@ def assess_targets(
         model=regression(found.log_density, y - found.mean, found.rank),
         linear=linear,
         always=assess_normal(y, shift, scale),
-        standard_error=(found.standard_error / found.deviation).mean().item(),
+        standard_error=root_mean_square((found.standard_error / found.deviation).flatten()),
         effective_sample_size=found.effective_sample_size.median().item(),
     )
 
@@ -189,7 +189,7 @@ def regression(
     place = (rank * bins).long().clamp(0, bins - 1)
     return Regression(
         log_density=Estimate.of(log_density),
-        errors=tuple(root_mean_square(column) for column in errors.mT),
+        errors=tuple(root_mean_squared_error(column) for column in errors.mT),
         coverage=tuple(
             Coverage(nominal=level, share=clustered_share((2 * rank - 1).abs() <= level, every)) for level in LEVELS
         ),
@@ -233,15 +233,16 @@ def _flat(examples: Examples, preparation: Preparation, rows: Tensor) -> np.ndar
     return x.flatten(1).double().nan_to_num().numpy()
 
 
-def root_mean_square(errors: Float[Tensor, " count"]) -> Estimate:
+def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
     """sqrt(mean e²), its standard error by the delta method.
 
-    >>> print(root_mean_square(torch.tensor([3.0, -3.0, 3.0])))
+    >>> print(root_mean_squared_error(torch.tensor([3.0, -3.0, 3.0])))
     3 ± 0
     """
     mean_square = Estimate.of(errors.double().square())
     root = math.sqrt(mean_square.mean)
-    return Estimate(root, mean_square.standard_error / (2 * root) if root else 0.0, mean_square.count)
+    error = mean_square.standard_error / (2 * root) if root else 0.0
+    return Estimate(root, error, mean_square.count, mean_square.carriers)
 
 
 # ---------------------------------------------------------------------------------------------- files

@@ -73,8 +73,13 @@ def _part(metrics: SampleMetrics, picture: Path) -> dict[str, Any]:
 
 def verdict(found: Memorisation) -> str:
     """What the memorisation check says, in a sentence."""
-    if min(found.p_value, found.near_copies_p_value) >= 0.01:
+    if found.sign == "none":
         return f"No sign of memorised examples among {found.samples:,} samples."
+    if found.sign == "weak":
+        return (
+            f"A weak sign of memorised examples among {found.samples:,} samples; about 5 % of fresh sets show one. "
+            "Look at the picture, or check more samples."
+        )
     return (
         f"Warning: samples are nearer to the training examples than {found.held_out:,} held-out examples are; "
         "look at the picture."
