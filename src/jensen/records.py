@@ -65,7 +65,7 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", *, compressed: 
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Write a CSV file, into a folder that is made where there is none; gives its path."""
+    """Write a CSV file, create its folder if necessary, and return its path."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

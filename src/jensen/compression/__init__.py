@@ -1,7 +1,8 @@
-"""The bound as a codelength: lossless compression by bits-back with ANS, and files that can be trusted.
+"""The bound as a codelength: lossless compression by bits-back with ANS, into files with checksums.
 
-`VAECodec` and `ChainCodec` are the codecs of the two families; `encode` pushes examples through one onto a stack,
-`decode` pops them again; `pack` and `unpack` make a file of that. docs/compression.md describes the format.
+`VAECodec` and `ChainCodec` are the codecs of the two families. `encode` pushes examples through a codec onto a stack,
+and `decode` pops them again. `pack` and `unpack` convert a stack to a file and back. docs/compression.md describes the
+format.
 """
 
 from jensen.compression.archive import Header, Machine, data_digest, model_digest, pack, read, runs, unpack

@@ -1,4 +1,4 @@
-"""The length of a compressed file, and what it is compared with: values that go into a JSON file."""
+"""The length of a compressed file compared with the bound and with other formats: values of a JSON file."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -43,7 +43,7 @@ def _picture_sizes(images: npt.NDArray[np.generic], levels: int | None) -> dict[
 
 
 def sheet(images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """All images in a grid about as wide as high, the rest of it 0."""
+    """All images in one nearly square grid; unused cells are 0."""
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count * height / width))
     rows = math.ceil(count / columns)

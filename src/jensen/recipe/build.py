@@ -1,4 +1,4 @@
-"""From a recipe to data and model."""
+"""Build the data and the model of a recipe."""
 
 import warnings
 
@@ -18,8 +18,8 @@ from jensen.recipe.settings import AbstractRecipe
 def load_dataset(recipe: AbstractRecipe) -> Dataset:
     """The recipe's data, prepared for its likelihood.
 
-    Warns of what is doubtful in them, and of what the model does not learn from them. Raises `InputError` for a setting
-    that cannot act.
+    Warns of doubtful data, and of parts of the data that the model ignores. Raises `InputError` for settings that have
+    no effect.
     """
     family = family_of(recipe)
     dataset = load_data(recipe.source, recipe.read, lambda levels: family.preparation(recipe, levels))
@@ -31,14 +31,14 @@ def load_dataset(recipe: AbstractRecipe) -> Dataset:
 
 
 def build_model(recipe: AbstractRecipe, spec: DataSpec) -> AbstractLatentVariableModel:
-    """The recipe's model for data like `spec`, on the CPU, initialised from the recipe's seed alone.
+    """The recipe's model for data like `spec`, on the CPU; its initial weights depend only on the recipe's seed.
 
-    Raises `InputError` where memory does not hold it.
+    Raises `InputError` if the model does not fit into memory.
     """
     sizes = f" for a {recipe.family} of the recipe's sizes and examples of shape {spec.shape}"
     with (
         within_memory("choose smaller sizes, or smaller examples", sizes),
-        torch.random.fork_rng(devices=[]),  # layers initialise themselves from torch's global generator
+        torch.random.fork_rng(devices=[]),  # layers draw their initial weights from torch's global generator
     ):
         torch.manual_seed(derived_seed(recipe.seed, Stream.INITIALISATION))
         model: AbstractLatentVariableModel = family_of(recipe).build(recipe, spec)
