@@ -23,8 +23,9 @@ TINY = [
     *("--steps", "2", "--batch-size", "8", "--validate-every", "2", "--validation-examples", "8"),
     *("--widths", "4", "--blocks", "1", "--chain-steps", "30", "--bound-terms", "4", "--sampling-steps", "2"),
 ]
-MLP = ["--network", "mlp", "--width", "8", "--depth", "1"]
-TRANSFORMER = ["--network", "transformer", "--width", "8", "--depth", "1"]
+AS_BY_DEFAULT = ["--widths", "64", "64"]  # the U-Net's, which other networks refuse
+MLP = ["--network", "mlp", "--width", "8", "--depth", "1", *AS_BY_DEFAULT]
+TRANSFORMER = ["--network", "transformer", "--width", "8", "--depth", "1", *AS_BY_DEFAULT]
 
 RANDOM = np.random.default_rng(0)
 ODD = RANDOM.integers(0, 256, (40, 9, 7), dtype=np.uint8)
@@ -201,7 +202,7 @@ def test_bad_recipe_is_one_line_status_2_and_nothing_written(
     [
         ("[model]\nguidance = 2.0\n", "guidance scale 2.0"),
         ("[model]\nlatent_dims = 3\n", "unknown field model.latent_dims.* train diffusion --help"),
-        ('family = "vae"\n', "family = 'vae'"),
+        ('family = "vae"\n', "is a recipe of family vae; use it by: jensen train vae"),
         ("[model]\nlabel_dropout = nan\n", "model.label_dropout = nan"),
         ('[model]\nobjective = "hybrid"\n', "model: objective hybrid .*choose variance learned"),
     ],

@@ -654,7 +654,7 @@ def test_more_shards_than_files_may_be_open(tmp_path):
 def test_files_of_two_kinds_and_of_no_split_are_refused(tmp_path):
     source = parquet_shards(tmp_path)
     written_table(source / "more.parquet", image=[b""])
-    refused(source, "more.parquet: is of no split, beside others of 'train', 'test'")
+    refused(source, "more.parquet: its name gives no split, and the names of other files give 'train', 'test'")
     (source / "more.parquet").unlink()
     Image.new("L", (4, 4)).save(source / "a.png")
     refused(source, "holds both images and .parquet files")

@@ -71,7 +71,6 @@ def test_settings_of_a_vae_that_act_are_accepted(settings: dict[str, object]):
         (LABELLED, {"objective": "bound", "noise_deviation": 2.0}, "noise_deviation 2.0"),
         (LABELLED, {"conditional": False, "label_dropout": 0.2}, "label_dropout 0.2"),
         (LABELLED["x"], {"label_dropout": 0.2}, "label_dropout 0.2"),
-        (LABELLED["x"], {"guidance": 2.0}, "guidance 2.0"),
     ],
 )
 def test_settings_of_a_diffusion_model_that_cannot_act_are_refused(
@@ -84,7 +83,7 @@ def test_settings_of_a_diffusion_model_that_cannot_act_are_refused(
 @pytest.mark.parametrize(
     ("data", "settings"),
     [
-        (VECTORS, {"width": 64, "depth": 2}),
+        (VECTORS, {"width": 64, "depth": 2, "octaves": 0}),
         (LABELLED, {"network": "transformer", "width": 64, "depth": 2, "patch": 1}),
         (LABELLED, {"widths": (8, 8), "blocks": 2, "attention": (1,), "octaves": 3, "patch": 1}),
         (LABELLED, {"objective": "simple", "sigma_data": 1.0, "log_snr_range": (9.0, -9.0)}),

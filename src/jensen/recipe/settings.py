@@ -91,7 +91,7 @@ class AbstractRecipe(BaseModel, ABC):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            said = _place(error, type(cls.model_fields["model"].default)) or explain(error)
+            said = _place(error, cls) or explain(error)
             raise InputError(f"config {path}: {said}; see jensen train {family} --help") from error
 
 
@@ -109,15 +109,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"config {path} is neither TOML nor JSON ({error}); mend it there") from error
 
 
-def _place(error: ValidationError, model: type[BaseModel]) -> str | None:
+def _place(error: ValidationError, recipe: type[AbstractRecipe]) -> str | None:
     """The table that an unknown field belongs to, in one line; None where the first error is another one."""
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
         return None
     *table, field = map(str, first["loc"])
-    fields: dict[str, Any] = {"read": ReadOptions, "training": TrainingSettings, "model": model}
-    homes = [name for name, settings in fields.items() if field in settings.model_fields]
-    homes = [home for home in homes if [home] != table]
+    tables = {name: type(recipe.model_fields[name].default) for name in ("read", "model", "training")}
+    homes = [name for name, settings in tables.items() if field in settings.model_fields and [name] != table]
     if not homes:
         return None
     where = f"in the table [{'.'.join(table)}]" if table else "at the top"

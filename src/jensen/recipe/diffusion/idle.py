@@ -12,8 +12,13 @@ def _network(settings: DiffusionSettings, spec: DataSpec) -> str:
 
 RULES = (
     Rule(
-        ("widths", "blocks", "attention", "octaves"),
+        ("widths", "blocks", "attention"),
         lambda s, spec: _network(s, spec) == "unet",
+        "acts with network unet only",
+    ),
+    Rule(
+        ("octaves",),
+        lambda s, spec: s.octaves == 0 or _network(s, spec) == "unet",  # 0 asks for none, as other networks have
         "acts with network unet only",
     ),
     Rule(("patch",), lambda s, spec: _network(s, spec) != "mlp", "acts with network unet or transformer only"),
@@ -30,7 +35,7 @@ RULES = (
     ),
     Rule(("noise_mean", "noise_deviation"), lambda s, _: s.objective == "edm", "acts with objective edm only"),
     Rule(
-        ("label_dropout", "guidance"),
+        ("label_dropout",),
         lambda s, spec: s.conditional and spec.classes is not None,
         "acts on a model of labels, and this one has none; give labelled data, without --no-conditional",
     ),
