@@ -136,7 +136,9 @@ def test_commands_give_the_numbers_of_one_process(trained: Path, tmp_path: Path)
         assert set(told.codes) == {0}, told
         samples = np.load(out / "samples.npz")["x"]
         evaluated = [trained / "vae" / name for name in ("evaluation.json", "scores.npz")]
-        found.append([(out / "scores.csv").read_bytes(), samples, *(path.read_bytes() for path in evaluated)])
+        evaluation = json.loads(evaluated[0].read_text())
+        assert evaluation.pop("provenance")["processes"] == count
+        found.append([(out / "scores.csv").read_bytes(), samples, evaluation, evaluated[1].read_bytes()])
         said = told.out[0].replace(str(out), "out")
         found[-1].append(said)
         assert told.out[1:] == [""] * (count - 1)

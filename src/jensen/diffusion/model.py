@@ -72,7 +72,7 @@ class Generation:
     guide: AbstractDenoiser | None = None
 
 
-class DiffusionModel(AbstractChain, AbstractLatentVariableModel):
+class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this order, or sharding cannot change its class
     """p(x_{0:T}) = p(x_T) Π_t p_theta(x_{t-1}|x_t) (5.9) by one denoiser, trained by `objective`.
 
     A denoiser with classes makes it class-conditional. Then training labels are dropped with probability

@@ -1,5 +1,6 @@
-"""Evaluation: bounds on a test set with their errors, as numbers. Knows `model`, never a family of models.
+"""Evaluation: bounds on a test set with their errors, as numbers. It knows `model`, but no family of models.
 
-Reading order: `settings`, `scores` (one row per example), `measure` (a mean in two units), `profile` (where the bits
-go), `evaluation` (means, gaps, contradictions), `referee` (every estimate beside the others), `saved` (their files).
+Reading order: `settings`, `measure` (a mean with its error), `units` (from x to the raw data), `scores` (one row per
+example), `engine` (all estimators on the same examples), `claims` (what should hold between them), `profile` (the bound
+by noise level), `evaluation` and `referee` (two views of the engine), `saved` (their files).
 """

@@ -1,4 +1,4 @@
-"""Claims: what the estimates of log p(x) should be to each other, checked by their differences on each example."""
+"""Claims: relations that should hold between estimates of log p(x), checked by their differences on each example."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -31,8 +31,8 @@ class Units:
     @classmethod
     def complete(cls, preparation: Preparation, count: int) -> "Units":
         """The units of `count` examples without missing values."""
-        volume, observed = float(preparation.log_volume), float(preparation.dimensions)
-        return cls(torch.full((count,), volume).double(), torch.full((count,), observed).double())
+        both = preparation.log_volume, preparation.dimensions
+        return cls(*(torch.full((count,), float(number), dtype=torch.float64) for number in both))
 
     def nats(self, nats: Tensor) -> Tensor:
         """log p(raw) = log p(x) + volume from log p(x), nats per example (batch), float64 on the CPU."""

@@ -36,7 +36,7 @@ BLOCK = 100  # draws whose noise is generated together; part of what (seed, inde
 ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # of x, decoded together: they fit a CPU's caches, and fill a GPU
 
 
-class VAE(AbstractJoint, AbstractLatentVariableModel):
+class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or sharding cannot change its class
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
     `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is the number of steps by
