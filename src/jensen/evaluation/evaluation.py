@@ -48,6 +48,11 @@ class Weights(Value):
     untrusted: float = math.nan
     """The share of examples with a k above 0.7."""
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether L_K cannot be trusted on many of the examples."""
+        return self.median_effective_sample_size < FEW_DRAWS < self.samples or self.untrusted > MANY
+
 
 class Bound(Measure):
     """A bound on log p(x), or another estimate of it."""

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jensen.evaluation.evaluation import FEW_DRAWS, MANY, Evaluation
+from jensen.evaluation.evaluation import Evaluation
 from jensen.evaluation.measure import Measure, typeset
 from jensen.evaluation.yardsticks import Yardsticks
 from jensen.pareto import UNTRUSTED
@@ -102,14 +102,10 @@ def unfinished(results: Results) -> list[tuple[str, str]]:
 
 def advice(evaluation: Evaluation, folder: Path) -> list[str]:
     """Commands that help where importance weights cannot be trusted."""
-    run = shlex.quote(str(folder))
-    weights = [bound.weights for bound in evaluation.bounds if bound.weights]
-    commands = []
-    if any(one.median_effective_sample_size < FEW_DRAWS < one.samples for one in weights):
-        commands.append(f"jensen evaluate {run} --samples {10 * evaluation.settings.samples}")
-    if any(one.untrusted > MANY for one in weights):
-        commands.append(f"jensen evaluate {run} --referee")
-    return commands
+    if not any(bound.weights and bound.weights.doubtful for bound in evaluation.bounds):
+        return []
+    again = f"jensen evaluate {shlex.quote(str(folder))}"
+    return [f"{again} --samples {10 * evaluation.settings.samples}", f"{again} --referee"]
 
 
 def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
