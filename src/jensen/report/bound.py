@@ -73,7 +73,7 @@ def heading(results: Results) -> Section:
             },
             "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
             "warnings": [(warning, "") for warning in evaluation.warnings] + unfinished(results),
-            "advice": advice(evaluation, results.folder),
+            "advice": advice(evaluation, results.run_folder),
         },
     )
 
@@ -97,7 +97,7 @@ def unfinished(results: Results) -> list[tuple[str, str]]:
     planned = results.recipe.get("training", {}).get("steps")
     of = "" if planned is None else f" of {planned:,}"
     sentence = f"Training is unfinished: it stopped at step {results.trained_steps:,}{of}. Continue it with"
-    return [(sentence, f"jensen resume {shlex.quote(str(results.folder))}")]
+    return [(sentence, f"jensen resume {shlex.quote(str(results.run_folder))}")]
 
 
 def advice(evaluation: Evaluation, folder: Path) -> list[str]:
