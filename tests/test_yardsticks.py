@@ -82,9 +82,8 @@ def test_independent_normals_cost_their_entropy_in_raw_units() -> None:
 
 def test_the_png_is_one_that_pillow_reads_back() -> None:
     images = levels(256, (1, 5, 6), 9)
-    found = yardsticks(
-        None, Examples(images), torch.arange(9), Levels(dtype="uint8", dimensions=30, levels=256), seed=0
-    )
+    prepared = Levels(dtype="uint8", dimensions=30, levels=256)
+    found = yardsticks(None, Examples(images), prepared, scores_of(9), seed=0)
     sheet = np.zeros((15, 18), np.uint8)  # 3 x 3 images of 5 x 6 pixels
     for number, image in enumerate(images[:, 0].numpy()):
         top, left = 5 * (number // 3), 6 * (number % 3)

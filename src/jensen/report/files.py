@@ -27,10 +27,7 @@ def file_section(results: Results, further: Further) -> Section | None:
         TARGETS: "how good the predicted targets are" if further.targets else "",
         CALIBRATION: "how well calibrated imputations are" if further.calibration else "",
         COMPRESSION: "the length of the compressed file" if further.codelength else "",
-        **{
-            SAMPLE_METRICS.format(one.features): f"metrics of samples, by {one.features}"
-            for one in further.sample_metrics
-        },
+        **{SAMPLE_METRICS.format(one.features): "metrics of samples" for one in further.sample_metrics},
         **{path.name: "a table made by a command" for path in sorted(results.run_folder.glob("*.csv"))},
         "metrics.jsonl": "the log of training",
         "recipe.json": "all settings",
@@ -38,7 +35,6 @@ def file_section(results: Results, further: Further) -> Section | None:
     }
     described = [(results.folder / name, text) for name, text in beside.items()]
     described += [(results.run_folder / name, text) for name, text in of_the_run.items()]
-    found = [
-        (path.name, address_from(results.folder, path), text) for path, text in described if text and path.exists()
-    ]
-    return Section("Files", "files", {"files": found}) if found else None
+    found = [(path, text) for path, text in described if text and path.exists()]
+    links = [(path.name, address_from(results.folder, path), text) for path, text in found]
+    return Section("Files", "files", {"files": links}) if links else None
