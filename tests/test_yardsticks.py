@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from jensen.randomness import generator
 
 
 def scores_of(count: int) -> Scores:
-    nothing = torch.zeros(count, dtype=torch.float64)
-    return Scores(torch.arange(count), nothing, nothing, nothing, {})
+    """Scores of the examples 0 to count - 1; a yardstick asks for their numbers alone."""
+    nothing = {field.name: torch.zeros(count, dtype=torch.float64) for field in fields(Scores)}
+    return Scores(**{**nothing, "index": torch.arange(count), "terms": {}, "profile": None})
 
 
 def levels(size: int, shape: tuple[int, ...], count: int, seed: int = 0) -> Tensor:
@@ -80,7 +82,8 @@ def test_independent_normals_cost_their_entropy_in_raw_units() -> None:
 
 def test_the_png_is_one_that_pillow_reads_back() -> None:
     images = levels(256, (1, 5, 6), 9)
-    found = yardsticks(None, Examples(images), Levels(dtype="uint8", dimensions=30, levels=256), scores_of(9), seed=0)
+    prepared = Levels(dtype="uint8", dimensions=30, levels=256)
+    found = yardsticks(None, Examples(images), prepared, scores_of(9), seed=0)
     sheet = np.zeros((15, 18), np.uint8)  # 3 x 3 images of 5 x 6 pixels
     for number, image in enumerate(images[:, 0].numpy()):
         top, left = 5 * (number // 3), 6 * (number % 3)

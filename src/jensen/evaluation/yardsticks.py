@@ -36,7 +36,7 @@ class Yardsticks(Value):
 def yardsticks(
     train: Examples | None, examples: Examples, preparation: Preparation, scores: Scores, seed: int
 ) -> Yardsticks:
-    """The yardsticks for the test examples in `scores`; without `train` there is no independent model.
+    """The yardsticks for the test examples that `scores` numbers; without `train` there is no independent model.
 
     Integers have a histogram for each dimension, floats a normal distribution. Floats have no number of levels, so
     neither a uniform model nor a PNG; floats with missing values have no yardstick.
@@ -102,7 +102,7 @@ def _normal(
     scale = x.std(0)
     scale = torch.where(scale > 0, scale, 1.0)
     nats = torch.distributions.Normal(x.mean(0), scale).log_prob(test.flatten(1).double()).sum(1)
-    return Estimate.of(preparation.bits_per_dimension(nats))
+    return Estimate.of(-(nats + preparation.log_volume) / (preparation.dimensions * math.log(2)))
 
 
 def _png(symbols: Int[Tensor, " count *shape"], levels: int) -> float | None:

@@ -73,7 +73,7 @@ def heading(results: Results) -> Section:
             },
             "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
             "warnings": [(warning, "") for warning in evaluation.warnings] + unfinished(results),
-            "advice": advice(evaluation, results.folder),
+            "advice": advice(evaluation, results.run_folder),
         },
     )
 
@@ -97,16 +97,15 @@ def unfinished(results: Results) -> list[tuple[str, str]]:
     planned = results.recipe.get("training", {}).get("steps")
     of = "" if planned is None else f" of {planned:,}"
     sentence = f"Training is unfinished: it stopped at step {results.trained_steps:,}{of}. Continue it with"
-    return [(sentence, f"jensen resume {shlex.quote(str(results.folder))}")]
+    return [(sentence, f"jensen resume {shlex.quote(str(results.run_folder))}")]
 
 
 def advice(evaluation: Evaluation, folder: Path) -> list[str]:
     """Commands that help where importance weights cannot be trusted."""
-    run = shlex.quote(str(folder))
-    if not any(bound.weights.doubtful for bound in evaluation.bounds if bound.weights):
+    if not any(bound.weights and bound.weights.doubtful for bound in evaluation.bounds):
         return []
-    more = f"jensen evaluate {run} --samples {10 * evaluation.settings.samples}"
-    return [more, f"jensen evaluate {run} --referee"]
+    again = f"jensen evaluate {shlex.quote(str(folder))}"
+    return [f"{again} --samples {10 * evaluation.settings.samples}", f"{again} --referee"]
 
 
 def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:

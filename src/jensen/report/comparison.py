@@ -125,7 +125,7 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
             "numbers": numbers,
             "yardsticks": yardsticks and yardstick_words(yardsticks, compared[0].count),
             "warnings": warnings,
-            "advice": [command for one in compared for command in advice(one.evaluation, one.folder)],
+            "advice": [command for one in compared for command in advice(one.evaluation, one.run_folder)],
         },
     )
 

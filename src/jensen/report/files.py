@@ -1,7 +1,5 @@
 """The files beside a report: what each is, and a link to it."""
 
-from pathlib import Path
-
 from jensen.evaluation.referee import FILE as REFEREE
 from jensen.evaluation.saved import MEANS, SCORES
 from jensen.inference.calibration import RECORD as CALIBRATION
@@ -13,29 +11,30 @@ from jensen.report.render import Section, address_from
 from jensen.report.results import Results
 from jensen.report.sample_metrics import RECORD as SAMPLE_METRICS
 
+PICTURES = "pictures"  # the folder beside a page
+
 
 def file_section(results: Results, further: Further) -> Section | None:
     """Links to the records that the report was made from, and to the tables beside them."""
-    described = {
+    beside = {
         MEANS: "the bounds, their errors and settings",
         SCORES: "the bound of every example",
         REFEREE: "every estimate of log p(x), example by example" if further.verdict else "",
+        PICTURES: "every picture of this page as a PNG file",
+    }
+    of_the_run = {
         PREDICTIONS: "how good the predicted labels are" if further.predictions else "",
         TARGETS: "how good the predicted targets are" if further.targets else "",
         CALIBRATION: "how well calibrated imputations are" if further.calibration else "",
         COMPRESSION: "the length of the compressed file" if further.codelength else "",
+        **{SAMPLE_METRICS.format(one.features): "metrics of samples" for one in further.sample_metrics},
+        **{path.name: "a table made by a command" for path in sorted(results.run_folder.glob("*.csv"))},
         "metrics.jsonl": "the log of training",
         "recipe.json": "all settings",
         "data.json": "what was read",
     }
-    for one in further.sample_metrics:
-        described[SAMPLE_METRICS.format(one.features)] = f"metrics of samples; features: {one.features}"
-    described |= {path.name: "a table made by a command" for path in sorted(results.folder.glob("*.csv"))}
-    described["pictures"] = "every picture of this page as a PNG file"
-    found = [_file(results.folder / name, text) for name, text in described.items() if text]
-    files = [one for one in found if one]
-    return Section("Files", "files", {"files": files}) if files else None
-
-
-def _file(path: Path, text: str) -> tuple[str, str, str] | None:
-    return (path.name, address_from(path.parent, path), text) if path.exists() else None
+    described = [(results.folder / name, text) for name, text in beside.items()]
+    described += [(results.run_folder / name, text) for name, text in of_the_run.items()]
+    found = [(path, text) for path, text in described if text and path.exists()]
+    links = [(path.name, address_from(results.folder, path), text) for path, text in found]
+    return Section("Files", "files", {"files": links}) if links else None

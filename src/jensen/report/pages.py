@@ -13,7 +13,7 @@ from jensen.report.bits import bits_section
 from jensen.report.bound import bound_section, heading
 from jensen.report.comparison import comparison_sections
 from jensen.report.examples import example_section, latent_section, reconstruction_section
-from jensen.report.files import file_section
+from jensen.report.files import PICTURES, file_section
 from jensen.report.films import film_section
 from jensen.report.further import Further, further_sections
 from jensen.report.predictions import prediction_section
@@ -23,7 +23,7 @@ from jensen.report.samples import sample_section
 from jensen.report.target_predictions import targets_section
 from jensen.report.training import training_section
 
-REPORT, PICTURES = "report.html", "pictures"
+REPORT = "report.html"
 NOTHING = Further()
 
 

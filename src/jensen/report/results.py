@@ -31,7 +31,7 @@ class Results:
 
     title: str
     folder: Path
-    """The run; its report is report.html there."""
+    """The folder of the report and of the evaluation that it shows: the run, or a folder of its own."""
     recipe: Mapping[str, Any]
     words: Words
     spec: DataSpec
@@ -54,6 +54,8 @@ class Results:
     yardsticks: Yardsticks | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Versions, weights, command, date and so on, by label."""
+    run: Path | None = None
+    """The run's folder, for commands and links; None: `folder`."""
     comparison: Path | None = None
     """The page that compares this run with others, for a link back."""
 
@@ -68,6 +70,11 @@ class Results:
     def count(self) -> int:
         """Number of evaluated examples."""
         return len(self.scores.index)
+
+    @property
+    def run_folder(self) -> Path:
+        """The run's folder."""
+        return self.run or self.folder
 
     @property
     def image(self) -> bool:

@@ -10,7 +10,7 @@ WORDS = Words(
         "prior": "−KL(q(x<sub>T</sub>|x<sub>0</sub>) ‖ p(x<sub>T</sub>)), −L<sub>T</sub> of (5.11)",
         "denoising": "minus the sum over all L<sub>t−1</sub> of (5.11)",
         "ODE": "log p(x) by the flow of the probability-flow ODE (5.20)",
-        "ODE - ELBO": "one network gives two models, chain and flow: equal if it is exact, else either may be higher",
+        "ODE - ELBO": "one network gives two models, chain and flow; they agree if the network is exact",
     },
     loss="a weighting of the errors of denoising (5.18), not measured like the bound",
     samples="Samples: from noise to data by the recipe's sampler (5.19).",
