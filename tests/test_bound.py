@@ -178,8 +178,8 @@ def test_a_mean_that_few_values_carry_says_so():
     assert Estimate.of(values[3:71]).doubt == "2 of 68 values carry the spread: do not trust the error"
     assert Estimate.of(torch.randn(2000, generator=torch.Generator().manual_seed(0))).doubt is None
     assert Estimate.of(torch.ones(50)).doubt is None  # all alike: the error is 0
-    huge = torch.tensor([1e200, 0.0, 0.0], dtype=torch.float64)
-    assert Estimate.of(huge).carriers == pytest.approx(2)  # no power overflows
+    large = torch.tensor([1e200, 0.0, 0.0], dtype=torch.float64)
+    assert Estimate.of(large).carriers == pytest.approx(2)  # no power overflows
 
 
 def test_one_value_says_that_it_has_no_error():

@@ -43,11 +43,12 @@ def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Where the nats of a bound over ever noisier latent variables x_1 .. x_T go (5.11): its terms by noise level.
+    """The terms of the bound (5.11) by noise level, for latent variables x_1 .. x_T of rising noise.
 
-    Level 0 is step 1, L_0; the others are runs of the steps 2..T up to their `last_step`, from little noise to much.
-    `nats` (levels + 1, batch) are what they cost each example, then L_T; `squared_error` (levels, batch) the means over
-    each run of ||x_0 - x̂||² / D. `log_snr` (T + 1) is the chain, inf at point 0, the data. On the CPU.
+    Level 0 is step 1, L_0. The other levels are runs of the steps 2..T, from little noise to much; `last_step` ends
+    each. `nats` (levels + 1, batch) is the cost of each level for each example, and of L_T in the last row.
+    `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over each run. `log_snr` (T + 1) is the chain, inf
+    at point 0, the data. All on the CPU.
     """
 
     log_snr: Float[Tensor, " points"]
@@ -69,19 +70,19 @@ class Profile:
 
     @property
     def steps(self) -> Tensor:
-        """How many steps each level stands for, (levels)."""
+        """The number of steps of each level, (levels)."""
         return self.last_step.diff(prepend=torch.zeros(1, dtype=torch.long))
 
     @property
     def root_mean_squared_error(self) -> Tensor:
-        """Of x̂, in units of x, over dimensions and examples: (levels)."""
+        """The error of x̂ over dimensions and examples, in units of x, (levels)."""
         return self.squared_error.mean(1).sqrt()
 
     def rate_distortion(self) -> tuple[Tensor, Tensor]:
-        """The mean nats spent until x_t is known and the error of x̂ then, from the noise to the data.
+        """Rate and distortion from the noise to the data: the mean nats until x_t is known, and the error of x̂ there.
 
-        The last point is x_0 itself: all nats, error 0. In a run of n steps, x_t is known after (n - 1) / 2n of its own
-        nats on average. Source: Ho et al. 2020, section 4.3.
+        The last point is x_0 itself: all nats, error 0. In a run of n steps, x_t is known after (n - 1) / 2n of the
+        nats of the run, on average. Source: Ho et al. 2020, section 4.3.
         """
         nats, steps = self.nats.mean(1), self.steps
         before = nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier levels
@@ -96,7 +97,7 @@ class Elbo:
 
     `reconstruction` is E_q log p(x|z); `rates` are the KL terms by name, each >= 0, that are subtracted (4.6), (5.11).
     All have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q,
-    None where a single draw was made. `profile` tells how the same sum splits by noise level, if the model has any.
+    None for a single draw. `profile` has the same sum by noise level, for a model with noise levels.
 
     >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
     tensor([-100.])
@@ -132,8 +133,8 @@ class ImportanceWeightedBound:
     """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums, so that K draws never meet in memory.
 
     E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` merges further draws of the
-    same examples, `concatenate` puts other examples beside them. The largest log-weights, in descending order, are kept
-    for `pareto_shape`, as many as the tail of all the draws that are to be merged has.
+    same examples, `concatenate` puts other examples beside them. `largest` keeps the largest log-weights in descending
+    order for `pareto_shape`: as many as are in the tail of all K draws.
 
     >>> ImportanceWeightedBound.from_log_weights(torch.tensor([[1.0], [3.0]]).log()).value.exp()
     tensor([2.0000], dtype=torch.float64)
@@ -145,11 +146,11 @@ class ImportanceWeightedBound:
     sum_of_logs: Float[Tensor, " batch"]  # Σ log w
     largest: Float[Tensor, " kept batch"]  # log w
     keep: int
-    """How many of the largest are kept at most."""
+    """The most log-weights in `largest`."""
 
     @classmethod
     def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"], of: int | None = None) -> Self:
-        """The bound over one chunk of draws of K = `of`, by default all; summed in float64, since K may be large."""
+        """The bound over one chunk of the K = `of` draws, by default all of them; float64, since K may be large."""
         wide = log_weights.double()
         keep = tail_length(of or wide.shape[0]) + 1
         largest = wide.topk(min(keep, wide.shape[0]), dim=0).values
@@ -190,7 +191,7 @@ class ImportanceWeightedBound:
 
     @property
     def jensen_gap(self) -> Tensor:
-        """log E w - E log w >= 0 (3.2) from the same draws, shape (batch): what the ELBO loses against L_K."""
+        """log E w - E log w >= 0 (3.2) from the same draws, shape (batch): the distance from the ELBO to L_K."""
         return self.value - self.elbo
 
     @property
@@ -227,7 +228,7 @@ class ImportanceWeightedBound:
     def pareto_shape(self) -> Tensor:
         """k of the tail of the weights (Vehtari et al. 2024), shape (batch): above 0.7, L_K is not to be trusted.
 
-        NaN for fewer than 21 draws, and for chunks merged without being told of how many they are.
+        NaN for fewer than 21 draws, and for merged chunks that were made without `of`.
         """
         return pareto_shape(self.largest, self.draws)
 
@@ -236,8 +237,9 @@ class ImportanceWeightedBound:
 class AnnealedEstimate:
     """log p(x) by annealed importance sampling (Neal 2001): log (1/C) Σ_c w_c over chains c, one value per example.
 
-    `weights` are those of the chains, E w = p(x), so that `value` is a stochastic lower bound: E value <= log p(x). Of
-    chains run backwards from the posterior it is E w = 1 / p(x) and `sign` -1, which makes `value` an upper one.
+    `weights` are the weights of the chains, with E w = p(x), so that `value` is a stochastic lower bound:
+    E value <= log p(x). Chains that run backwards from the posterior have E w = 1 / p(x) and `sign` -1, and then
+    `value` is an upper bound.
     `acceptance` (batch) is the mean over transitions and chains, `step` (batch) the mean leapfrog step.
     """
 
@@ -337,11 +339,12 @@ class Estimate:
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
-        """The share of hits h_i among the n_i trials of each independent example, one where no `sizes` are given.
+        """The share of hits: h_i hits in n_i = `sizes` trials of each independent example, by default one trial each.
 
-        Its error is a binomial's over examples with one success and one failure added, so that it is not 0 where all
-        succeed, times sqrt(effect): Σ_i (h_i - share n_i)² / (count mean(n)² share (1 - share)), which is 1 for single
-        trials (Cochran 1977, section 2.11), and taken to be 1 where one example, or all alike, tell nothing of it.
+        The error is the binomial one over examples times sqrt(effect). One success and one failure are added, so that
+        the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share
+        (1 - share)) is 1 for single trials (Cochran 1977, section 2.11); it is taken to be 1 for one example, and for a
+        share of 0 or 1.
 
         >>> print(Estimate.share(torch.ones(98)))
         1 ± 0.01

@@ -1,8 +1,8 @@
-"""How heavy the tail of importance weights is: the shape k of a generalised Pareto law fitted to the largest of them.
+"""The tail of importance weights: the shape k of a generalised Pareto law that is fitted to the largest weights.
 
-Weights with a tail of shape k have finite moments up to the order 1 / k. From k = 0.7 on, averages of them converge too
-slowly to be trusted, nor can their standard error be, however many there are (Vehtari, Simpson, Gelman, Yao and Gabry
-2024, Pareto smoothed importance sampling).
+Weights with a tail of shape k have finite moments up to the order 1 / k. Above k = 0.7, their averages converge so
+slowly that neither the average nor its standard error is to be trusted, for any number of weights (Vehtari, Simpson,
+Gelman, Yao and Gabry 2024, Pareto smoothed importance sampling).
 """
 
 import math
@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 UNTRUSTED = 0.7  # k above it: Vehtari et al. 2024, section 3
-FEWEST = 5  # weights a tail must have for a fit
-PRIOR_COUNT, PRIOR_SHAPE = 10, 0.5  # as many imagined exceedances of that shape: section 6 there
-ALIKE = 1e-3  # of the largest weight: a tail no wider is rounding of float32, or as harmless
-ELEMENTS = 1 << 22  # of the grid of shapes by exceedances by examples, computed at once
+FEWEST = 5  # weights in a tail, for a fit
+PRIOR_COUNT, PRIOR_SHAPE = 10, 0.5  # the prior: ten exceedances of shape 0.5, section 6 there
+ALIKE = 1e-3  # of the largest weight: a narrower tail may be rounding of float32, and is harmless
+ELEMENTS = 1 << 22  # computed at once, of the grid of shapes x exceedances x examples
 
 
 def tail_length(draws: int) -> int:
-    """How many of the largest weights are the tail: min(draws / 5, 3 sqrt(draws)), rounded up (Vehtari et al. 2024).
+    """The number of weights in the tail: min(draws / 5, 3 sqrt(draws)), rounded up (Vehtari et al. 2024).
 
     >>> tail_length(5000)
     213
@@ -28,9 +28,9 @@ def tail_length(draws: int) -> int:
 
 
 def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Tensor, " batch"]:
-    """k of the `draws` log-weights whose largest are given in descending order, `tail_length(draws)` + 1 or more.
+    """k of `draws` log-weights, from the largest of them in descending order: `tail_length(draws)` + 1 or more.
 
-    NaN where the tail has fewer than five weights; 0 where they are alike to a thousandth, so that there is no tail.
+    NaN for a tail of fewer than five weights; 0 where they differ by less than a thousandth, so that there is no tail.
     """
     length = tail_length(draws)
     if length < FEWEST or len(largest) <= length:
@@ -42,7 +42,7 @@ def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Ten
 
 
 def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
-    """k of exceedances in ascending order, drawn towards 0.5 as if ten more had been seen to have that shape."""
+    """k of exceedances in ascending order, drawn towards 0.5 by a prior that counts as ten exceedances."""
     count = len(exceedances)
     alike = exceedances[-1] <= ALIKE
     safe = torch.where(alike, torch.ones_like(exceedances).cumsum(0), exceedances.clamp(min=1e-300))

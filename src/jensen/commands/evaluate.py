@@ -156,7 +156,7 @@ class Evaluated:
             labels=None if labels is None else labels[scores.index],
             names=self.examples.names.__getitem__,
             recognition=_recognition(run, seed),
-            yardsticks=yardsticks(_training(run), self.examples, scores.index, run.spec.preparation, seed),
+            yardsticks=yardsticks(_training(run), self.examples, run.spec.preparation, scores, seed),
         )
 
 

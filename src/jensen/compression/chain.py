@@ -17,7 +17,7 @@ from torch import Tensor
 from jensen.compression.codec import AbstractCodec, Tick, refuse_density
 from jensen.compression.coder import Floats, Integers, Stack
 from jensen.compression.levels import pop_observation, push_observation, to_floats
-from jensen.diffusion.bound import DiffusionBound
+from jensen.diffusion.bound import DiffusionBound, reconstruction_law
 from jensen.diffusion.denoiser import Denoised
 from jensen.diffusion.model import DiffusionModel
 from jensen.diffusion.process import beta, posterior, posterior_variance
@@ -108,8 +108,8 @@ class ChainCodec(AbstractCodec):
         return np.zeros(len(points)), np.full(len(points), 1 / self._width[-1])
 
     def _decoder(self, prediction: Denoised) -> DiscretisedGaussian:
-        """p(x_0 | x_1), as in the term L_0 of the bound."""
-        law = self._bound.reconstruction(prediction)
+        """p(x_0 | x_1), as in the bound's L_0."""
+        law = reconstruction_law(prediction, self._bound.variance, self.levels)
         assert isinstance(law, DiscretisedGaussian)
         return law
 

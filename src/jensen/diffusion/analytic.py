@@ -1,4 +1,4 @@
-"""5. How wrong the denoiser is at each noise level, and the reverse variance that is best for it (5.12)."""
+"""5. The denoiser's error at each noise level, and the best reverse variance for it (5.12)."""
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,8 @@ from jensen.errors import InputError
 class MeanSquaredErrors(nn.Module):
     """E ||x_0 - x̂||² / D as a function of the log-SNR: running means in bins, kept with the model.
 
-    What is averaged is the ratio to 1 - alpha_bar, the error for data that are N(0, I): it varies slowly. It starts as
-    if that ratio had been seen once in each bin, to be one. A bin forgets with a mean life of `memory` observations.
+    The table averages the ratio to 1 - alpha_bar, the error for N(0, I) data, since the ratio varies slowly. Each bin
+    starts with one observation of the ratio 1, and forgets with a mean life of `memory` observations.
     """
 
     total: Tensor
@@ -34,7 +34,7 @@ class MeanSquaredErrors(nn.Module):
 
     @torch.no_grad()
     def observe(self, log_snr: Float[Tensor, " rows"], squared_error: Float[Tensor, " rows"]) -> None:
-        """Take ||x_0 - x̂||² / D of some examples into the means; what is not finite is left out."""
+        """Add ||x_0 - x̂||² / D of some examples to the means; errors that are not finite are left out."""
         ratio = squared_error.float() / one_minus_alpha_bar(log_snr.double()).float()
         good = ratio.isfinite()
         bins = self._place(log_snr).round().long().clamp(0, self.bins - 1)
@@ -44,22 +44,22 @@ class MeanSquaredErrors(nn.Module):
         self.weight.mul_(kept).add_(member.sum(0))
 
     def forward(self, log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """E ||x_0 - x̂||² / D, interpolated; beyond the table's ends the ratio to 1 - alpha_bar stays what it is."""
+        """E ||x_0 - x̂||² / D, interpolated; beyond the ends of the table the ratio to 1 - alpha_bar is constant."""
         ratio = (self.total / self.weight).to(log_snr)
         place = self._place(log_snr).clamp(0, self.bins - 1)
-        left = place.detach().nan_to_num().long().clamp(max=self.bins - 2)  # nan, of a schedule gone astray, stays nan
+        left = place.detach().nan_to_num().long().clamp(max=self.bins - 2)  # nan, of a diverged schedule, stays nan
         return one_minus_alpha_bar(log_snr) * torch.lerp(ratio[left], ratio[left + 1], place - left)
 
     def _place(self, log_snr: Tensor) -> Tensor:
-        """The log-SNR in units of bins: 0 at the middle of the first."""
+        """The log-SNR in units of bins: 0 at the middle of the first bin."""
         return (log_snr - self.minimum) * (self.bins / (self.maximum - self.minimum)) - 0.5
 
 
 class AnalyticVariance(AbstractReverseVariance):
     """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, c the weight of x_0 in mu~_t (5.8): the best function of t alone.
 
-    It minimises the mean of (5.13) over the data that the errors are from (Bao et al. 2022, theorem 1, there by the
-    score). Where s is the data it is E ||x_0 - x̂||² / D. The bound stays a bound whatever the table holds.
+    It minimises the mean of (5.13) over the data of the table (Bao et al. 2022, theorem 1, stated there for the score).
+    Where s is the data, it is E ||x_0 - x̂||² / D. The bound holds for any table.
     """
 
     def __init__(self, errors: MeanSquaredErrors) -> None:

@@ -1,10 +1,10 @@
 """5. Bayes' rule over the class-conditional bounds (1.4): p(y|x) ∝ p(y) p(x|y), log p(x|y) replaced by (5.11).
 
-Every class is judged by the same noise at the same steps, so that what the classes have in common cancels from their
-differences (common random numbers), and drops out of the race as soon as it is hopeless: in rounds of doubling length,
-a class is dropped whose posterior odds against the leader are below `negligible` even at the upper end of a one-sided
-Student interval for the mean of the paired differences. A dropped class keeps the odds it had. The terms of a draw have
-independent noise, so the variance is the sum of the terms' own, with Welch and Satterthwaite's degrees of freedom.
+All classes get the same noise at the same steps (common random numbers), so that their common part cancels from the
+differences. The comparison is a race in rounds of doubling length. A round drops a class if its posterior odds against
+the leader are below `negligible` even at the upper end of a one-sided Student interval for the mean of the paired
+differences. A dropped class keeps the odds of that round. The terms of a draw have independent noise, so the variance
+is the sum of the variances of the terms, with the degrees of freedom of Welch and Satterthwaite.
 Sources: Li et al. 2023 (diffusion classifiers, with stages and paired differences); Maron & Moore 1994 (races);
 Satterthwaite 1946, equation 17.
 """
@@ -24,11 +24,11 @@ from jensen.randomness import Stream, derived_seed
 
 @dataclass(frozen=True)
 class Race:
-    """How long classes are compared: `first` draws for all, then twice as many for those left, up to `draws`.
+    """The length of the race: `first` draws for every class, then twice as many for the classes left, up to `draws`.
 
-    `error` is how probable it is, at most and for normal differences, that any class of an example is dropped though
-    its odds against the leader are above `negligible`; 0 drops none. A draw has `terms` terms of the sum over t, and
-    L_0. Raises `InputError` for numbers that make no race.
+    `error` bounds the probability, for normal differences, that the race drops any class of an example whose odds
+    against the leader are above `negligible`; 0 drops none. A draw has `terms` terms of the sum over t, and L_0.
+    Raises `InputError` for fewer than two draws or one term, and for shares outside of 0 to 1.
     """
 
     first: int = 2
@@ -50,7 +50,7 @@ class Race:
             )
 
     def rounds(self) -> list[int]:
-        """How many draws there are after each round."""
+        """The number of draws after each round."""
         ends = []
         end = min(self.first, self.draws)
         while end < self.draws:
@@ -59,18 +59,18 @@ class Race:
         return [*ends, self.draws]
 
     def left(self, score: Tensor, values: Float[Tensor, " draws terms batch classes"], alive: Tensor) -> Tensor:
-        """Which of the classes `alive` (batch, classes) are not hopeless; the leader by `score` never is."""
+        """The classes among `alive` (batch, classes) that stay in the race; the leader by `score` always stays."""
         leader = score.argmax(1, keepdim=True)
         gap = score - score.gather(1, leader)
         variance, degrees = _variance_of_mean(values - values.take_along_dim(leader[None, None], 3))
         comparisons = len(self.rounds()) * max(1, values.shape[3] - 1)
         upper = gap + _student_quantile(1 - self.error / comparisons, degrees) * variance.sqrt()
-        hopeful = ~(upper < math.log(self.negligible))
-        return (alive & hopeful).scatter(1, leader, True)
+        stays = ~(upper < math.log(self.negligible))
+        return (alive & stays).scatter(1, leader, True)
 
 
 def _variance_of_mean(values: Float[Tensor, " draws terms batch classes"]) -> tuple[Tensor, Tensor]:
-    """Of the mean over draws of the sum over terms, and its degrees of freedom, each (batch, classes)."""
+    """The variance of the mean over draws of the sum over terms, and its degrees of freedom, each (batch, classes)."""
     draws = values.shape[0]
     by_term = values.var(0) / draws
     variance = by_term.sum(0)
@@ -91,8 +91,8 @@ def predict_by_bounds(
 ) -> Prediction:
     """p(y|x) of x (batch, *shape), each a function of (x, seed, index) alone; a class of prior 0 has probability 0.
 
-    The standard error is that of the draws, by the delta method; how far the bounds are below log p(x|y) it does not
-    know. `evaluations` are those of the network.
+    The standard error is that of the draws, by the delta method; it does not include the gaps between the bounds and
+    log p(x|y). `evaluations` counts calls of the network.
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
     log_prior = log_prior.double().cpu()
@@ -123,7 +123,7 @@ def predict_by_bounds(
 
 
 def _prediction(values: Float[Tensor, " draws terms batch classes"], log_prior: Tensor) -> Prediction:
-    """Each class against the leader, over the draws that both have seen."""
+    """Each class against the leader, over the draws of both."""
     seen = ~values[:, 0].isnan()
     count = seen.sum(0)
     most, once = count.amax(1, keepdim=True), count.clamp(min=1)
@@ -133,7 +133,7 @@ def _prediction(values: Float[Tensor, " draws terms batch classes"], log_prior: 
     mean = difference.sum(0) / once
     log_p = (mean.sum(0) + log_prior - log_prior[leader]).masked_fill(count == 0, -math.inf).log_softmax(1)
     p = log_p.exp()
-    # What each term of each draw moves p by, dp = p (d gap - Σ p d gap); the few draws of a dropped class count more
+    # Each term of each draw moves p by dp = p (d gap - Σ p d gap); a dropped class has fewer draws, which count more
     moved = torch.where(seen.unsqueeze(1), difference - mean, 0) * (most / once)
     moved = p * (moved - (p * moved).sum(3, keepdim=True))
     error = (moved.square().sum((0, 1)) / (most * (most - 1))).sqrt()

@@ -30,7 +30,7 @@ from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_
 
 ROWS = {"cpu": 500, "cuda": 4000}  # rows of one call of the network: changes memory and speed, never a number
 NARROWEST = 0.1  # of the levels' spacing: the least sigma_1 of p(x_0|x_1) over levels
-NOISE, CHOICE = 0, 1  # what an example's random numbers are for
+NOISE, CHOICE = 0, 1  # the purpose of an example's random numbers
 
 # ---------------------------------------------------------------------------------------------- one term
 
@@ -40,9 +40,8 @@ class DiffusionBound:
     """The bound (5.11) of one denoiser along one chain, differentiable in both.
 
     `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`, `variance` the sigma_t² of (5.12). With `levels` the
-    data lie on the grid of that many levels in [-1, 1] and p_theta(x_0|x_1) is a discretised Gaussian, so that it is a
-    log-mass that is bounded; without, a log-density. Raises `InputError` for a chain of one step, which has no
-    denoising term.
+    data lie on the grid of that many levels in [-1, 1], p_theta(x_0|x_1) is a discretised Gaussian, and the bound is on
+    a log-mass; without, on a log-density. Raises `InputError` for a chain of one step, which has no denoising term.
     """
 
     denoiser: AbstractDenoiser
@@ -64,38 +63,41 @@ class DiffusionBound:
         return marginal(x0, self.log_snr[-1]).kl_to_standard()
 
     def predict(self, x0: Tensor, step: Tensor, eps: Tensor, labels: Tensor | None = None) -> Denoised:
-        """The denoiser's answer to x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6), step t (rows)."""
+        """The denoiser's prediction at x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6); step t (rows)."""
         log_snr = self.log_snr[step]
         kernel = marginal(x0, log_snr)
         return self.denoiser(kernel.mean + kernel.scale * eps, log_snr, labels)
 
     def term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
-        """L_{t-1} where t = step >= 2, L_0 where it is 1, of x_t as predicted, in nats; step (rows)."""
+        """L_{t-1} for t = step >= 2 and L_0 for step 1, in nats, (rows); step (rows)."""
         first = self.reconstruction_term(prediction, x0, step)
         return torch.where(step == 1, first, self.denoising_term(prediction, x0, step))
 
     def denoising_term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
-        """L_{t-1} (5.11), t = step >= 2, in nats, (rows); where step is 1 just some number."""
+        """L_{t-1} (5.11), t = step >= 2, in nats, (rows); meaningless but finite for step 1."""
         log_snr_s = torch.where(step == 1, self.log_snr[step] + 1, self.log_snr[step - 1])  # not the data: inf - inf
         return reverse_kl(prediction, x0, log_snr_s, self.variance)
 
     def reconstruction_term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
-        """L_0 = -log p_theta(x_0|x_1) (5.11), in nats, (rows), around x̂, which is mu_theta there; as if step were 1."""
-        return -self.reconstruction(prediction).log_prob(x0)
+        """L_0 = -log p_theta(x_0|x_1) (5.11), in nats, (rows), around mu_theta = x̂; every row counts as step 1."""
+        return -reconstruction_law(prediction, self.variance, self.levels).log_prob(x0)
 
-    def reconstruction(self, prediction: Denoised) -> Gaussian | DiscretisedGaussian:
-        """p_theta(x_0|x_1), around x̂ with the scale sigma_1, over levels at least a tenth of their spacing.
 
-        Any sigma_1 gives a bound. A level reaches five such scales to either side, so the floor costs at most
-        5.7e-7 nats a dimension. Without it a variance that is fitted to mean errors shrinks with the share p of wrong
-        x̂, and each of them costs up to 1 / 2p nats: a mean carried by examples that a test set may not even hold.
-        """
-        scale = self.variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
-        event_dims = prediction.x0.ndim - 1
-        if self.levels is None:
-            return Gaussian(prediction.x0, scale, event_dims)
-        floor = NARROWEST * 2 / (self.levels - 1)
-        return DiscretisedGaussian(prediction.x0, scale.clamp(min=floor), self.levels, event_dims)
+def reconstruction_law(
+    prediction: Denoised, variance: AbstractReverseVariance, levels: int | None
+) -> Gaussian | DiscretisedGaussian:
+    """p_theta(x_0|x_1), around x̂ with the scale sigma_1; over levels sigma_1 is at least a tenth of their spacing.
+
+    Any sigma_1 gives a bound. A level reaches five such scales to either side, so the floor costs at most 5.7e-7 nats
+    per dimension. Without it a variance that is fitted to mean errors shrinks with the share p of wrong x̂, and each of
+    them costs up to 1 / 2p nats: a mean that is carried by examples that a test set may not even hold.
+    """
+    scale = variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
+    event_dims = prediction.x0.ndim - 1
+    if levels is None:
+        return Gaussian(prediction.x0, scale, event_dims)
+    floor = NARROWEST * 2 / (levels - 1)
+    return DiscretisedGaussian(prediction.x0, scale.clamp(min=floor), levels, event_dims)
 
 
 def squared_error(prediction: Denoised, x0: Tensor) -> Tensor:
@@ -119,9 +121,9 @@ def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: Ab
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """Steps 2..T cut into runs, of which each draw sees one step, chosen with `probability`: unbiased for any choice.
+    """Steps 2..T cut into runs. Each draw evaluates one step per run, chosen with `probability`: unbiased.
 
-    `stratum` (T - 1) numbers the runs from 0, `probability` (T - 1) adds up to one within each.
+    `stratum` (T - 1) numbers the runs from 0; `probability` (T - 1) adds up to one within each run.
     """
 
     stratum: Int[Tensor, " terms"]
@@ -136,8 +138,8 @@ class Strata:
     def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
         """At most `count` strata of about equal total importance (T - 1), the steps within drawn in proportion to it.
 
-        The more the importance resembles the terms, the smaller the error; it never biases. Raises `InputError` for
-        less than one stratum. Every step gets a tenth of its share of a uniform importance at least.
+        The error is smallest for an importance in proportion to the terms; any importance is unbiased. Every step
+        gets at least a tenth of its share of a uniform importance. Raises `InputError` for less than one stratum.
         """
         if count < 1:
             raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")
@@ -150,19 +152,21 @@ class Strata:
 
     @property
     def count(self) -> int:
-        """How many strata there are."""
+        """The number of strata."""
         return int(self.stratum[-1]) + 1
 
     def draw(self, u: Float[Tensor, "*batch strata"]) -> tuple[Tensor, Tensor]:
         """One step of each stratum and 1 / its probability, from uniform numbers, each (*batch, strata)."""
-        start = self.probability.cumsum(0) - self.probability  # the strata before add up to their number
+        start = (
+            self.probability.cumsum(0) - self.probability
+        )  # the probabilities of the earlier strata add up to their number
         place = torch.arange(self.count, dtype=u.dtype) + u
         chosen = torch.searchsorted(start.contiguous(), place.contiguous(), right=True) - 1
         chosen = chosen.clamp(self._edges()[:-1], self._edges()[1:] - 1)  # rounding may not leave the stratum
         return chosen + 2, 1 / self.probability[chosen]
 
     def sizes(self) -> Tensor:
-        """How many steps each stratum has, (strata)."""
+        """The number of steps of each stratum, (strata)."""
         return self._edges().diff()
 
     def _edges(self) -> Tensor:
@@ -174,7 +178,7 @@ class Strata:
 
 @dataclass(frozen=True, eq=False)
 class BoundEstimate:
-    """The bound of a batch of examples by draws and strata, float64: `elbo` adds it up, `profile` says where it goes.
+    """The bound of a batch of examples by draws and strata, float64: `elbo` is the sum, `profile` the noise levels.
 
     `nats` (draws, strata, batch) estimate each stratum's sum of L_{t-1}, `squared_error` of the same shape its mean
     ||x_0 - x̂||² / D, both unbiased; `reconstruction` and `reconstruction_error` (draws, batch) are -L_0 and the error
@@ -190,7 +194,7 @@ class BoundEstimate:
     prior: Float[Tensor, " batch"]
 
     def elbo(self) -> Elbo:
-        """(5.11) in nats; the standard error is that over draws, which covers the choice of steps as well."""
+        """(5.11) in nats; the standard error is over draws, and includes the choice of steps."""
         denoising = self.nats.sum(1)
         draws = len(denoising)
         error = (self.reconstruction - denoising).std(0) / math.sqrt(draws) if draws > 1 else None
@@ -198,7 +202,7 @@ class BoundEstimate:
         return Elbo(self.reconstruction.mean(0), rates, error, self.profile())
 
     def profile(self) -> Profile:
-        """The same terms example by example, from the data to the noise: L_0, the strata, L_T."""
+        """The terms of each example, from the data to the noise: L_0, the strata, L_T."""
         nats = torch.cat([-self.reconstruction.mean(0, keepdim=True), self.nats.mean(0), self.prior.unsqueeze(0)])
         errors = torch.cat([self.reconstruction_error.mean(0, keepdim=True), self.squared_error.mean(0)])
         sizes = torch.cat([torch.tensor([1]), self.strata.sizes()])
@@ -216,10 +220,10 @@ def estimate_bound(
     index: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> BoundEstimate:
-    """Every term of the bound for x0 (batch, *shape), each stratum by one of its steps, in `draws` independent draws.
+    """Every term of the bound for x0 (batch, *shape): one step per stratum, in `draws` independent draws.
 
-    Unbiased whatever the strata. The noise and the choice of steps for example i are a function of (seed, index[i])
-    alone. Raises `InputError` for less than one draw, or strata of a chain of another length.
+    Unbiased for any strata. The noise and the choice of steps for example i are a function of (seed, index[i]).
+    Raises `InputError` for less than one draw, or strata of a chain of another length.
     """
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")
@@ -231,7 +235,7 @@ def estimate_bound(
     stream = derived_seed(seed, Stream.EVALUATION)
     u = uniform_per_example(stream, index.tolist(), (draws, strata.count), CHOICE)
     step, inverse_probability = strata.draw(u)  # (batch, draws, strata)
-    place = torch.arange(draws * (strata.count + 1)).unflatten(0, (draws, -1))  # every term has noise of its own
+    place = torch.arange(draws * (strata.count + 1)).unflatten(0, (draws, -1))  # every term has its own noise
     work = _Work(bound, x0, index, stream, labels)
     first = torch.ones(len(x0), draws, dtype=torch.long)
     first_nats, first_error = work.evaluate(bound.reconstruction_term, first, place[:, 0])
@@ -264,7 +268,7 @@ class _Work:
         step: Int[Tensor, " batch slots"],
         place: Int[Tensor, " slots"],
     ) -> Float[Tensor, " two slots batch"]:
-        """The term and the squared error of each example at each of its steps; `place` says which noise."""
+        """The term and the squared error of each example at each of its steps; `place` numbers the noise."""
         most = ROWS.get(self.x0.device.type, ROWS["cuda"])
         columns = []
         for rows in torch.arange(len(self.x0)).split(most):

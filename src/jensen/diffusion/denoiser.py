@@ -11,7 +11,7 @@ linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s�
 | `Velocity`       | a x_t - s F                                | s x_t + a F                     |
 | `Preconditioned`            | (sigma_data² a x_t + s w sigma_data F) / w² | (s x_t - a w sigma_data F) / w² |
 
-`Velocity` and `Preconditioned` divide by nothing that vanishes; with sigma_data = 1 they differ by the sign of F alone.
+`Velocity` and `Preconditioned` never divide by a number near 0; with sigma_data = 1 they differ only in the sign of F.
 """
 
 from abc import ABC, abstractmethod
@@ -32,8 +32,8 @@ class Denoised:
     """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, a consistent pair.
 
     `log_snr` has the shape () or (batch); x_t, x0 and eps (batch, *shape). `variance_mix`, of the same shape, is the v
-    of a network that learns the reverse variance too (Nichol & Dhariwal 2021, equation 15), else None. Where one of the
-    pair cannot be known from the other, x_0 at alpha_bar = 0 and eps at alpha_bar = 1, it is 0 and not nan.
+    of a network that also learns the reverse variance (Nichol & Dhariwal 2021, equation 15), else None. x_0 does not
+    follow from eps at alpha_bar = 0, nor eps from x_0 at alpha_bar = 1: there it is 0 and not nan.
     """
 
     x_t: Tensor
@@ -68,7 +68,7 @@ class Denoised:
 
     @property
     def score(self) -> Tensor:
-        """grad log q(x_t) = -eps / sqrt(1 - alpha_bar) (Vincent 2011); exact if eps is the conditional expectation."""
+        """grad log q(x_t) = -eps / sqrt(1 - alpha_bar) (Vincent 2011), exact for eps = E[eps | x_t]."""
         return -self.eps / _divisor(noise_scale(self.log_snr), self.x_t)
 
 
@@ -81,10 +81,10 @@ def _divisor(scale: Tensor, x: Tensor) -> Tensor:
 
 
 class AbstractParameterisation(ABC):
-    """What the network's input is, and what its output means."""
+    """The input of the network, and the meaning of its output."""
 
     def network_input(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        """What the network is shown in place of x_t: x_t itself, unless said otherwise."""
+        """The input of the network for x_t, by default x_t itself."""
         return x_t
 
     @abstractmethod
@@ -94,7 +94,7 @@ class AbstractParameterisation(ABC):
 
 @dataclass(frozen=True)
 class Epsilon(AbstractParameterisation):
-    """F = eps, DDPM's choice (5.15). Near alpha_bar = 0 its x̂ is rounding error over sqrt(alpha_bar)."""
+    """F = eps, the choice of DDPM (5.15). Near alpha_bar = 0, x̂ is rounding error over sqrt(alpha_bar)."""
 
     def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
         return Denoised.from_eps(x_t, log_snr, output)
@@ -110,7 +110,7 @@ class Clean(AbstractParameterisation):
 
 @dataclass(frozen=True)
 class Velocity(AbstractParameterisation):
-    """F = v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022): safe at both ends."""
+    """F = v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022): accurate at both ends."""
 
     def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
         return Denoised.from_v(x_t, log_snr, output)
@@ -121,8 +121,8 @@ class Preconditioned(AbstractParameterisation):
     """The preconditioning of Karras et al. 2022, table 1, whose x is x_t / sqrt(alpha_bar) and sigma² is 1 / snr.
 
     D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
-    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²), multiplied out here so that neither sigma = 0 nor
-    sigma = ∞ is special. `sigma_data` is the standard deviation of one dimension of the data.
+    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The products are simplified, so that sigma = 0
+    and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one dimension of the data.
     """
 
     sigma_data: float = 0.5
@@ -147,7 +147,7 @@ class Preconditioned(AbstractParameterisation):
 
 
 class AbstractDenoiser(nn.Module, ABC):
-    """x_t and its noise level in, `Denoised` out. `classes` is the number of labels, None without labels."""
+    """From x_t and its noise level to `Denoised`. `classes` is the number of labels, None without labels."""
 
     classes: int | None = None
 
@@ -157,12 +157,13 @@ class AbstractDenoiser(nn.Module, ABC):
 
 
 class Denoiser(AbstractDenoiser):
-    """A network and what its output means.
+    """A network and a parameterisation.
 
-    `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels: None unless there are
-    `classes`, then integers 0..classes, the last one, `classes`, standing for no label. A network that answers twice
-    the channels learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the prediction's
-    `variance_mix`. Raises `InputError` for labels that nobody can use, and for an output of another shape.
+    `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels: None without
+    `classes`, else integers 0..classes, where the label `classes` stands for no label. A network with twice the
+    channels in its output learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the
+    `variance_mix` of the prediction. Raises `InputError` for labels without classes, and for an output of another
+    shape.
     """
 
     def __init__(
@@ -221,11 +222,12 @@ class Guided(AbstractDenoiser):
 
 
 class AutoGuided(AbstractDenoiser):
-    """Autoguidance: (1 + scale) times the denoiser's prediction minus scale times that of a worse one of the same data.
+    """Autoguidance: (1 + scale) times the prediction minus scale times that of a worse denoiser of the same data.
 
-    What the worse one gets wrong more badly is mended, while the samples stay as diverse as they are; needs no labels.
-    Two network calls. Raises `InputError` for a scale that is not finite, and for denoisers with other classes than
-    each other. Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", w = 1 + scale.
+    It reduces the errors that both denoisers share and the worse one has more of, keeps the diversity of the samples,
+    and needs no labels. Two network calls. Raises `InputError` for a scale that is not finite, and for denoisers with
+    different classes. Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself",
+    w = 1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:
@@ -243,7 +245,7 @@ class AutoGuided(AbstractDenoiser):
 
 
 def _extrapolated(strong: Denoised, weak: Denoised, scale: float, variance_mix: Tensor | None) -> Denoised:
-    """Away from the weak prediction, beyond the strong one by `scale` times their difference."""
+    """The strong prediction plus `scale` times its difference from the weak one."""
     x0, eps = torch.lerp(weak.x0, strong.x0, 1 + scale), torch.lerp(weak.eps, strong.eps, 1 + scale)
     return Denoised(strong.x_t, strong.log_snr, x0, eps, variance_mix)
 

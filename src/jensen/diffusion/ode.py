@@ -4,12 +4,12 @@ With the log-SNR lambda as time, x̂ = E[x_0 | x_t] and v = sqrt(alpha_bar) eps 
 
     dx / dlambda = ½ sqrt(alpha_bar) (x̂ - sqrt(alpha_bar) x) = -½ sqrt(alpha_bar (1 - alpha_bar)) v,
 
-and its marginals are those of the diffusion (Song et al. 2021, eq. 13, in a time in which it is smooth at both ends).
-So the density at the log-SNR `data`, near the data, follows from the normal one at the log-SNR `noise`:
+and its marginals are those of the diffusion (Song et al. 2021, eq. 13; in this time it is smooth at both ends). So the
+density at the log-SNR `data`, near the data, follows from the normal one at the log-SNR `noise`:
 
     log p(x_data) = log N(x_noise | 0, I) + ∫_data^noise div (dx / dlambda) dlambda.
 
-Every example takes steps of its own: its result does not depend on the batch it is in.
+Every example has its own steps: its result does not depend on its batch.
 """
 
 import math
@@ -44,10 +44,10 @@ STAGES = (
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
 ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # fifth order minus fourth
-TRACE, START = 2, 3  # what an example's random numbers are for, beside those of `jensen.diffusion.bound`
+TRACE, START = 2, 3  # purposes of an example's random numbers, beside those of `jensen.diffusion.bound`
 EXACT = 16  # dimensions up to which the trace is exact
 
-FIRST, SHRINK, GROW, SAFETY = 0.01, 0.2, 5.0, 0.9  # first step as a share of the way; bounds on a step's change
+FIRST, SHRINK, GROW, SAFETY = 0.01, 0.2, 5.0, 0.9  # first step as a share of the interval; limits of step changes
 
 Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]  # (time (rows), state (rows, columns), row numbers) -> slope
 
@@ -56,7 +56,7 @@ Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]  # (time (rows), state (
 class Tolerance:
     """A step is accepted where the root mean square of error / (absolute + relative |state|) is at most one.
 
-    `attempts` is the number of steps tried before giving up.
+    `attempts` is the most steps that are tried.
     """
 
     relative: float = 1e-5
@@ -73,7 +73,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Solution:
-    """State at the end (batch, columns), float64, and how often each example's derivative was evaluated (batch)."""
+    """State at the end (batch, columns), float64, and the evaluations of the derivative per example (batch)."""
 
     state: Tensor
     evaluations: Tensor
@@ -84,8 +84,8 @@ def integrate(
 ) -> Solution:
     """Solve d state / dtime = derivative from `begin` to `end`, each row of state (batch, columns) with its own steps.
 
-    The errors of the first `position` columns and of the others are each held to the tolerance, so that one
-    log-determinant is not averaged away among many coordinates. In float64, whatever the derivative computes in.
+    The tolerance holds for the first `position` columns and for the others apart, so that the error of one
+    log-determinant is not averaged away among many coordinates. The sums are float64 for a derivative of any precision.
     Raises `InputError` where the tolerance is not reached.
     """
     state = state.double().clone()
@@ -138,13 +138,13 @@ def _error_size(error: Tensor, old: Tensor, new: Tensor, tolerance: Tolerance, p
 
 
 class AbstractTrace(ABC):
-    """How the divergence of the flow, the trace of its Jacobian, is found; `columns` estimates of it per example."""
+    """An estimator of the divergence of the flow, the trace of its Jacobian; `columns` estimates per example."""
 
     columns: int
 
     @abstractmethod
     def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
-        """What one example keeps along its whole path, (batch, ...); a function of (seed, index[i]) alone."""
+        """The random numbers of an example for its whole path, (batch, ...); a function of (seed, index[i])."""
 
     @abstractmethod
     def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class AbstractTrace(ABC):
 
 @dataclass(frozen=True)
 class ExactTrace(AbstractTrace):
-    """Σ_d d velocity_d / d x_d: as many backward passes as x has dimensions."""
+    """Σ_d d velocity_d / d x_d: one backward pass per dimension of x."""
 
     columns = 1
 
@@ -169,9 +169,9 @@ class ExactTrace(AbstractTrace):
 
 @dataclass(frozen=True)
 class Hutchinson(AbstractTrace):
-    """n^T (d velocity / d x) n with n = ±1 (Hutchinson 1990), unbiased: `probes` of them, each one backward pass.
+    """n^T (d velocity / d x) n with n = ±1 (Hutchinson 1990), unbiased: `probes` vectors n, one backward pass each.
 
-    Another `number` gives other probes.
+    Another `number` gives other vectors.
     """
 
     probes: int = 1
@@ -277,13 +277,13 @@ class LogDensity:
 
 # ---------------------------------------------------------------------------------------------- from the flow to x
 
-Draw = tuple[int, list[int], int]  # seed, the examples' numbers, which draw: what a random number is a function of
+Draw = tuple[int, list[int], int]  # seed, numbers of the examples, number of the draw: what random numbers depend on
 
 
 class AbstractDequantisation(ABC):
-    """How the flow's density of x_1, the first point of the chain, bounds log p(x) or a log-mass:
+    """From the density of the flow at x_1, the first point of the chain, to a bound on log p(x) or a log-mass:
 
-    log p(x) >= E [log_weight + log p_flow(x_1)] over what is drawn, with equality where nothing is (`random` False).
+    log p(x) >= E [log_weight + log p_flow(x_1)] over the random x_1, with equality for a fixed x_1 (`random` False).
     """
 
     random = True
@@ -294,7 +294,7 @@ class AbstractDequantisation(ABC):
 
 
 class PlainDensity(AbstractDequantisation):
-    """The density of x_1 / sqrt(alpha_bar_1) at x: for continuous data, where x_1 carries hardly any noise."""
+    """The density of x_1 / sqrt(alpha_bar_1) at x, for continuous data and an x_1 with hardly any noise."""
 
     random = False
 
@@ -306,7 +306,7 @@ class PlainDensity(AbstractDequantisation):
 class UniformDequantisation(AbstractDequantisation):
     """The density at x + u, u uniform over the bin of x, times the bin's volume (Theis et al. 2016, section 3.1).
 
-    A bound on the mass of x on a grid of levels, and a good one only for a model that was trained on x + u.
+    A bound on the mass of x on a grid of levels. It is tight only for a model that was trained on x + u.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -324,7 +324,7 @@ class UniformDequantisation(AbstractDequantisation):
 class ChainDequantisation(AbstractDequantisation):
     """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x): the bound (5.11) with the flow in place of x_2 .. x_T.
 
-    So it shares L_0 with the bound of the chain, and is one for levels and densities alike.
+    It shares L_0 with the bound of the chain, and holds for levels and for densities.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -350,9 +350,9 @@ def flow_bound(
 ) -> Elbo:
     """log p(x) by the flow between x_1 and x_T of the bound's chain, (batch), in nats.
 
-    The trace is exact for up to EXACT dimensions, else estimated with `draws` probes; a random dequantisation is drawn
-    `draws` times too, each with a probe of its own. The standard error covers both: None for a single draw, 0 where
-    nothing is drawn.
+    The trace is exact for up to EXACT dimensions, else estimated with `draws` probes. A random dequantisation is drawn
+    `draws` times, with its own probe each time. The standard error covers both: None for a single draw, 0 for an exact
+    trace without dequantisation.
     """
     if draws < 1:
         raise InputError(f"{draws} draws for the flow's bound: expected at least 1; give a positive number")

@@ -5,7 +5,7 @@ the shape () or (batch). With d = log_snr_t - log_snr_s < 0,
 
     beta_t  = (1 - alpha_bar_t) (1 - exp(d)),      beta~_t = (1 - alpha_bar_s) (1 - exp(d)),
 
-so that nothing here subtracts nearly equal numbers, and s may be the data themselves (log_snr_s = inf).
+so that no nearly equal numbers are subtracted, and s may be the data (log_snr_s = inf).
 """
 
 import torch
@@ -20,7 +20,7 @@ from jensen.gaussian import Gaussian
 def per_example(values: Float[Tensor, "*values"], x: Float[Tensor, " batch *shape"]) -> Tensor:
     """One number per example, (batch), as a factor for x: (batch, 1, ..., 1) in x's precision and place.
 
-    One number for all, (), stays as it is: it multiplies x on any device and does not change its precision.
+    One number for all, (), stays unchanged: it multiplies x on any device and in any precision.
 
     >>> per_example(torch.arange(5.0), torch.zeros(5, 3, 8, 8)).shape
     torch.Size([5, 1, 1, 1])

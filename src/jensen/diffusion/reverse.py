@@ -1,4 +1,4 @@
-"""5. The reverse step p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): its mean, and its variance of choice."""
+"""5. The reverse step p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): its mean, and a choice of variances."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jensen.gaussian import Gaussian
 
 
 class AbstractReverseVariance(ABC):
-    """sigma_t² of (5.12). At the last step, where s is the data and beta~ = 0 is no density, every choice is beta."""
+    """sigma_t² of (5.12). In the last step, to the data, beta~ is 0, no density: a fixed choice is beta there."""
 
     @abstractmethod
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class AbstractReverseVariance(ABC):
 
 @dataclass(frozen=True)
 class BetaVariance(AbstractReverseVariance):
-    """sigma_t² = beta_t, the best fixed choice for data that are N(0, I) (5.12)."""
+    """sigma_t² = beta_t, the best fixed choice for N(0, I) data (5.12)."""
 
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         return per_example(beta(log_snr_s, prediction.log_snr).sqrt(), prediction.x_t)
@@ -30,7 +30,7 @@ class BetaVariance(AbstractReverseVariance):
 
 @dataclass(frozen=True)
 class PosteriorVariance(AbstractReverseVariance):
-    """sigma_t² = beta~_t of (5.8), the best fixed choice for data that are one point (5.12)."""
+    """sigma_t² = beta~_t of (5.8), the best fixed choice for data at a single point (5.12)."""
 
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         return per_example(_lower(log_snr_s, prediction.log_snr).sqrt(), prediction.x_t)
@@ -41,16 +41,16 @@ class LearnedVariance(AbstractReverseVariance):
     """log sigma_t² = v log beta_t + (1 - v) log beta~_t, v from the network (Nichol & Dhariwal 2021, equation 15)."""
 
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
-        """Raises `InputError` where the network does not give a v."""
+        """Raises `InputError` for a network without v."""
         if prediction.variance_mix is None:
-            raise InputError("learned variance: the network gives none; give it twice the output channels")
+            raise InputError("learned variance: the network has no output for it; give it twice the output channels")
         upper = per_example(beta(log_snr_s, prediction.log_snr).log(), prediction.x_t)
         lower = per_example(_lower(log_snr_s, prediction.log_snr).log(), prediction.x_t)
         return torch.exp(0.5 * (lower + prediction.variance_mix * (upper - lower)))
 
 
 def _lower(log_snr_s: Tensor, log_snr_t: Tensor) -> Tensor:
-    """beta~; beta at the last step."""
+    """beta~, or beta at the last step."""
     at_data = torch.isposinf(log_snr_s)
     return torch.where(at_data, beta(log_snr_s, log_snr_t), posterior_variance(log_snr_s, log_snr_t))
 

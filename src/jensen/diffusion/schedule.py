@@ -1,11 +1,11 @@
 """5. Schedules: how much noise at which time, and the grid of times a chain or a sampler uses.
 
 A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1], data at t = 0.
-No other number describes a noise level in this chapter, because both alpha_bar and 1 - alpha_bar follow from it without
-a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0, the data, then decreasing. Step i of the forward
-chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
+It is the only description of a noise level in this chapter, because alpha_bar and 1 - alpha_bar both follow from it
+without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0, the data, then decreasing. Step i of the
+forward chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
 
-Schedules compute in float64, whatever t is, and answer in the precision of t.
+Schedules compute in float64 for t of any precision, and return the precision of t.
 """
 
 import math
@@ -24,7 +24,7 @@ from jensen.errors import InputError
 
 
 def alpha_bar(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """alpha_bar = snr / (1 + snr), the variance that is left of the data (5.6)."""
+    """alpha_bar = snr / (1 + snr), the share of the data in the variance of x_t (5.6)."""
     return torch.sigmoid(log_snr)
 
 
@@ -49,9 +49,8 @@ def noise_scale(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class AbstractSchedule(nn.Module, ABC):
     """log snr as a decreasing function of t in [0, 1].
 
-    `steps` is the T of a schedule that is a table, and the most steps a grid over it may have; None where time is
-    continuous. `first_time` is the time of the least noise that is asked about: 1 / T of a table, 0 where log_snr(0) is
-    finite.
+    `steps` is the T of a schedule that is a table, and the most steps of a grid on it; None for continuous time.
+    `first_time` is the time of least noise in use: 1 / T of a table, 0 for a finite log_snr(0).
     """
 
     steps: int | None = None
@@ -59,16 +58,16 @@ class AbstractSchedule(nn.Module, ABC):
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
-        """log snr_t for times of any shape, in [0, 1]; differentiable in t and in what is learned."""
+        """log snr_t for times of any shape, in [0, 1]; differentiable in t and in the parameters."""
 
     @property
     def device(self) -> torch.device:
-        """Where the schedule's numbers live."""
+        """The device of the schedule's numbers."""
         tensor = next(chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
     def ends(self) -> tuple[Tensor, Tensor]:
-        """log snr at `first_time` and at 1, in float64: the range of noise levels that a network has to know."""
+        """log snr at `first_time` and at 1, in float64: the range of noise levels of the network."""
         t = torch.tensor([self.first_time, 1.0], dtype=torch.float64, device=self.device)
         first, last = self.log_snr(t).unbind()
         return first, last
@@ -108,8 +107,8 @@ class LinearBeta(AbstractSchedule):
 class Cosine(AbstractSchedule):
     """alpha_bar(t) = f(t) / f(0), f(t) = cos²(pi/2 (t + offset) / (1 + offset)), lifted to end at `floor` instead of 0.
 
-    Source: Nichol & Dhariwal 2021, equation 17, where capping beta at 0.999 does what the floor does here; with the
-    floor the schedule does not depend on the grid.
+    Source: Nichol & Dhariwal 2021, equation 17. The paper caps beta at 0.999 instead of a floor; with a floor the
+    schedule does not depend on the grid.
     """
 
     first_time = 1e-3
@@ -158,7 +157,7 @@ class Sigmoid(AbstractSchedule):
 class LinearLogSnr(AbstractSchedule):
     """log snr falls linearly from `maximum` at t = 0 to `minimum` at t = 1, both finite.
 
-    The bound does not depend on the schedule between its ends (Kingma et al. 2021): this is the plainest one.
+    The bound does not depend on the schedule between its ends (Kingma et al. 2021), and this is the simplest one.
     """
 
     def __init__(self, maximum: float = 13.0, minimum: float = -10.0) -> None:
@@ -171,8 +170,9 @@ class LinearLogSnr(AbstractSchedule):
 
 
 class LearnedSchedule(AbstractSchedule):
-    """A monotone network between learned ends, trained with the bound: what the ends change is the
-    bound, what lies inside mainly its variance.
+    """A monotone network between learned ends, trained with the bound.
+
+    The ends change the bound; the shape between them changes mainly its variance.
 
     log_snr(t) = maximum - gap (g(t) - g(0)) / (g(1) - g(0)), g(t) = t + Σ_j height_j tanh(slope_j (t - centre_j)) with
     positive heights and slopes. It starts almost linear. Source: Kingma et al. 2021, appendix H, with tanh units.
@@ -219,7 +219,7 @@ def _checked_range(maximum: float, minimum: float) -> tuple[float, float]:
 
 
 class AbstractGrid(ABC):
-    """How the points of a chain or a sampler lie on a schedule."""
+    """The points of a chain or a sampler on a schedule."""
 
     def __call__(self, schedule: AbstractSchedule, steps: int) -> Tensor:
         """log snr at points 0..steps, (steps + 1) in float64: inf (the data), then decreasing; differentiable.
@@ -238,7 +238,7 @@ class AbstractGrid(ABC):
 
 
 class UniformTime(AbstractGrid):
-    """t_i = i / T: the chain's own grid, and every sub-grid of it.
+    """t_i = i / T: the grid of the chain, and of every part of it.
 
     >>> UniformTime()(LinearLogSnr(6.0, -6.0), 3)
     tensor([inf, 2., -2., -6.], dtype=torch.float64)

@@ -51,11 +51,6 @@ class Weights(Value):
         """Whether L_K cannot be trusted on more than a tenth of the examples."""
         return self.samples > 1 and 1 - self.trusted > MANY
 
-    @property
-    def doubtful(self) -> bool:
-        """Whether L_K cannot be trusted on many of the examples."""
-        return self.median_effective_sample_size < FEW_DRAWS < self.samples or self.untrusted > MANY
-
 
 class Bound(Measure):
     """A bound on log p(x), or another estimate of it."""

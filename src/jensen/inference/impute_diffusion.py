@@ -1,7 +1,7 @@
 """Imputation by a diffusion model: replacement with resampling, and particles that are asymptotically exact.
 
-Both walk down a chain of points T..0 and draw from that chain's p(x_0): the reverse steps p(x_s|x_t) (5.12), and at
-last p(x_0|x_1) as the bound has it. y stands for the observed entries of x_0.
+Both walk down a chain of points T..0 and draw from the p(x_0) of that chain: the reverse steps p(x_s|x_t) (5.12), then
+p(x_0|x_1) as in the bound. y stands for the observed entries of x_0.
 """
 
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from jensen.diffusion.bound import reconstruction_law
 from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.model import DiffusionModel
 from jensen.diffusion.process import marginal, posterior, posterior_variance, step_kernel
@@ -26,7 +27,7 @@ ROWS = {"cpu": 500, "cuda": 4000}  # of one call of the network
 
 @dataclass(frozen=True, eq=False)
 class _Chain:
-    """A model's reverse chain on a grid of its own: what both methods ask of it. log snr (T + 1), inf at point 0."""
+    """A model's reverse chain on its own grid, for both methods; `log_snr` (T + 1) is inf at point 0."""
 
     model: DiffusionModel
     log_snr: Tensor
@@ -46,7 +47,7 @@ class _Chain:
         return self.model.denoiser
 
     def predict(self, x: Tensor, t: int) -> Denoised:
-        """The denoiser's answer at point t, a bounded number of rows (rows, *shape) at a time; without labels."""
+        """The denoiser's answer at point t, without labels, for a bounded number of rows (rows, *shape) at a time."""
         parts = [self.denoiser(part, self.log_snr[t]) for part in x.split(ROWS.get(x.device.type, ROWS["cuda"]))]
         if len(parts) == 1:
             return parts[0]
@@ -59,11 +60,9 @@ class _Chain:
         return reverse_step(prediction, self.log_snr[t - 1], self.model.scoring.variance)
 
     def data(self, prediction: Denoised) -> Gaussian | DiscretisedGaussian:
-        """p(x_0 | x_1), over the levels where the data have some."""
-        kernel, levels = self.reverse(prediction, 1), self.model.scoring.levels
-        if levels is None:
-            return kernel
-        return DiscretisedGaussian(prediction.x0, kernel.scale, levels, kernel.event_dims)
+        """p(x_0 | x_1), as in the bound."""
+        scoring = self.model.scoring
+        return reconstruction_law(prediction, scoring.variance, scoring.levels)
 
 
 # ---------------------------------------------------------------------------------------------- replacement
@@ -71,11 +70,11 @@ class _Chain:
 
 @dataclass(frozen=True)
 class Replacement(AbstractImputer):
-    """RePaint: after each reverse step the observed entries are replaced by y with as much noise as is due (5.6).
+    """RePaint: after each reverse step the observed entries are replaced by y with the noise of that point (5.6).
 
     Each step is repeated `resamplings` times, with noise added again (5.1) in between, so that the missing entries come
-    to agree with the observed ones. Cheap, steps x resamplings calls of the network for a draw, and biased: no number
-    of steps or resamplings makes it exact. Source: Lugmayr et al. 2022, algorithm 1, whose jumps are one step here.
+    to agree with the observed ones. One draw takes steps x resamplings calls of the network. The draws are biased for
+    any number of steps and resamplings. Source: Lugmayr et al. 2022, algorithm 1, with jumps of one step.
     Raises `InputError` for less than one step or resampling.
     """
 

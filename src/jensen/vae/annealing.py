@@ -1,16 +1,16 @@
-"""Annealed importance sampling of log p(x): from a start that is normalised to the posterior, which is not.
+"""Annealed importance sampling of log p(x), from a normalised start to the posterior, which is not normalised.
 
 With a start p_0(z), the prior or q(z|x), and r(z) = p(x, z) / p_0(z), the path is
 
     f_t(z) = p_0(z) r(z)^beta_t,     0 = beta_0 < beta_1 < ... < beta_T = 1,     ∫ f_0 = 1,  ∫ f_T = p(x).
 
 A chain starts with z_0 ~ p_0; z_t follows from z_{t-1} by a transition that leaves f_t invariant, here Hamiltonian
-Monte Carlo. Its weight w = Π_t r(z_{t-1})^(beta_t - beta_{t-1}) has E w = p(x) exactly (Neal 2001), however badly the
-transitions mix, so the log of a mean of weights is a stochastic lower bound of log p(x). The same transitions run
-backwards from an exact draw of the posterior have E 1/w = 1 / p(x): an upper one (Grosse, Ancha and Roy 2016).
+Monte Carlo. Its weight w = Π_t r(z_{t-1})^(beta_t - beta_{t-1}) has E w = p(x) exactly (Neal 2001), even where the
+transitions mix badly, so the log of a mean of weights is a stochastic lower bound of log p(x). The same transitions,
+run backwards from an exact draw of the posterior, have E 1/w = 1 / p(x): an upper bound (Grosse, Ancha and Roy 2016).
 
-E w = p(x) holds for transitions that are chosen without looking at the chain. Leapfrog steps therefore are adapted, for
-each example and each temperature, on pilot chains with random numbers of their own, and then stay as they are.
+E w = p(x) holds for transitions that do not depend on the chain. Leapfrog steps are therefore adapted on pilot chains,
+which have their own random numbers, for each example and each temperature; then they are fixed.
 """
 
 import math
@@ -28,17 +28,17 @@ from jensen.gaussian import Gaussian
 from jensen.progress import track
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
 
-CHAINS = 64  # at most, whose noise is generated together; part of what (seed, index) means, so not an option
-PILOT, FORWARD, BACKWARD = range(3)  # what an example's random numbers are for
+CHAINS = 64  # the most chains with noise from one call; changes what (seed, index) means, so it is not an option
+PILOT, FORWARD, BACKWARD = range(3)  # the purpose of an example's random numbers
 START, MOMENTUM, CHOICE = range(3)
 WARM_UP = 20  # transitions of the pilots at the first temperature
-ACCEPTANCE = 0.65  # the best for Hamiltonian Monte Carlo in many dimensions (Beskos et al. 2013)
-GAIN, WARM_UP_GAIN = 0.3, 1.0  # change of the log of the step per unit of acceptance too much
-JITTER = 0.2  # of every step, so that no trajectory is as long as a period
+ACCEPTANCE = 0.65  # the optimum of Hamiltonian Monte Carlo in many dimensions (Beskos et al. 2013)
+GAIN, WARM_UP_GAIN = 0.3, 1.0  # change of the log of the step per unit of acceptance above the target
+JITTER = 0.2  # of every step, so that no trajectory has the length of a period
 
 LogDensity = Callable[[Tensor], Tensor]  # of z (chains, batch, latent_dims): (chains, batch)
 
-# ---------------------------------------------------------------------------------------------- how
+# ---------------------------------------------------------------------------------------------- settings
 
 
 class AbstractTemperatures(ABC):
@@ -59,7 +59,7 @@ class LinearTemperatures(AbstractTemperatures):
 
 @dataclass(frozen=True)
 class SigmoidalTemperatures(AbstractTemperatures):
-    """sigmoid(slope (2t/T - 1)), moved and stretched to [0, 1]: closest at both ends (Grosse et al. 2015)."""
+    """sigmoid(slope (2t/T - 1)), scaled to [0, 1]: the steps are smallest at both ends (Grosse et al. 2015)."""
 
     slope: float = 4.0
 
@@ -84,7 +84,7 @@ class FromPrior(AbstractStart):
 
 
 class FromPosterior(AbstractStart):
-    """p_0 = q(z|x): a shorter way where q is near the posterior, and a bad one where q is narrower."""
+    """p_0 = q(z|x): a shorter path for a q near the posterior; a bad one for a q that is narrower."""
 
     def __call__(self, q: Gaussian) -> Gaussian:
         return q
@@ -92,9 +92,9 @@ class FromPosterior(AbstractStart):
 
 @dataclass(frozen=True)
 class Annealing:
-    """How annealed importance sampling is run: T `temperatures`, C `chains`, and what a transition is made of.
+    """Settings of annealed importance sampling: T `temperatures`, C `chains`, `leapfrog` steps per transition.
 
-    `pilots` are the chains that adapt the steps. Raises `InputError` for numbers that make no path.
+    `pilots` is the number of chains that adapt the step size. Raises `InputError` for a number below 1.
     """
 
     temperatures: int = 500
@@ -112,14 +112,14 @@ class Annealing:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of log p(x|z) that one example costs; all but one a chain with their gradient."""
+        """Evaluations of log p(x|z) per example; all but one per chain include the gradient."""
         pilots = self.pilots * (1 + self.leapfrog * (WARM_UP + self.temperatures - 1))
         return pilots + self.chains * (1 + self.leapfrog * (self.temperatures - 1))
 
 
 @dataclass(frozen=True)
 class AnnealingNoise:
-    """Random numbers of some examples' chains: functions of (seed, number of the example) and of what they are for."""
+    """Random numbers for the chains of some examples: functions of (seed, number of the example, purpose)."""
 
     seed: int
     numbers: Sequence[int]
@@ -130,7 +130,7 @@ class AnnealingNoise:
         return normal_per_example(self._stream, self.numbers, shape, *path).transpose(0, 1).to(like)
 
     def uniform(self, like: Tensor, *path: int) -> Tensor:
-        """Uniform from 0 to 1, (chains + 1, batch): one for each chain, then one that they share."""
+        """Uniform from 0 to 1, (chains + 1, batch): one per chain, then one for all chains of an example."""
         draws = uniform_per_example(self._stream, self.numbers, (like.shape[0] + 1,), *path)
         return draws.transpose(0, 1).to(like.device)
 
@@ -144,7 +144,7 @@ class AnnealingNoise:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where chains are: z (chains, batch, latent_dims), log p_0 and log r there, and the gradients of both."""
+    """The state of the chains: z (chains, batch, latent_dims), log p_0 and log r there, and the gradients of both."""
 
     z: Tensor
     log_start: Tensor
@@ -157,11 +157,11 @@ class Place:
         return self.log_start + beta * self.log_ratio
 
     def gradient(self, beta: float) -> Tensor:
-        """Of the same by z."""
+        """The gradient of `log_density` by z."""
         return self.start_gradient + beta * self.ratio_gradient
 
     def where(self, moved: Tensor, other: "Place") -> "Place":
-        """`other` for the chains that have moved, (chains, batch)."""
+        """`other` for the chains that have moved, self for the rest; moved (chains, batch)."""
         rows = moved.unsqueeze(-1)
         return Place(
             torch.where(rows, other.z, self.z),
@@ -176,8 +176,8 @@ class Place:
 class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo on them.
 
-    `q` tells how narrow the posterior is in each dimension: momenta have the precision (1 - beta) / s_0² + beta / s_q²
-    that f_t has if it is Gaussian. That it is not costs efficiency, never correctness.
+    `q` gives the width of the posterior in each dimension. The scale of a leapfrog step has the precision
+    (1 - beta) / s_0² + beta / s_q², which is right for a Gaussian f_t; for any other it costs efficiency only.
     """
 
     log_joint: LogDensity
@@ -186,7 +186,7 @@ class Path:
     leapfrog: int
 
     def at(self, z: Tensor) -> Place:
-        """What a transition has to know of z; one evaluation of the network for each row, and its gradient."""
+        """The state at z; one evaluation of the network per row, and its gradient."""
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             log_joint = self.log_joint(leaf)
@@ -198,10 +198,10 @@ class Path:
     def move(
         self, place: Place, beta: float, step: Tensor, noise: AnnealingNoise, path: Sequence[int]
     ) -> tuple[Place, Tensor]:
-        """One transition that leaves f_beta invariant, with leapfrog steps `step` (batch); where it leads, and the
-        probability with which it was accepted, (chains, batch).
+        """One transition that leaves f_beta invariant, with leapfrog steps `step` (batch).
 
-        It is reversible, so that it serves both directions. A trajectory that leaves the numbers is refused.
+        Returns the new state and the probability of acceptance, (chains, batch). The transition is reversible, so it
+        serves both directions. A trajectory that ends at inf or nan is rejected.
         """
         u = noise.uniform(place.z, *path, CHOICE)
         scale = torch.rsqrt((1 - beta) / self.start.variance + beta / self.q.variance)
@@ -224,8 +224,8 @@ class Path:
 def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise) -> Float[Tensor, " transitions batch"]:
     """The leapfrog step of each transition for each example, from pilot chains that no estimate uses.
 
-    They walk the path once; after each transition the log of the step changes by `GAIN` times how much more often they
-    were accepted than they should be.
+    The pilots walk the path once. After each transition the log of the step changes by `GAIN` times the excess of the
+    acceptance over `ACCEPTANCE`.
     """
     place = path.at(_drawn(path.start, pilots, noise, (PILOT,)))
     log_step = torch.full(place.z.shape[1:2], -0.25 * math.log(place.z.shape[2]), dtype=torch.float64)
@@ -235,7 +235,7 @@ def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise)
         steps.append(log_step.exp())
         place, probability = path.move(place, beta, steps[-1], noise, (PILOT, number))
         log_step = log_step + gain * (probability.mean(0) - ACCEPTANCE)
-    return torch.stack([*steps[WARM_UP:], log_step.exp()])  # the last is for no transition: never an empty stack
+    return torch.stack([*steps[WARM_UP:], log_step.exp()])  # one more, so that the stack is never empty
 
 
 @torch.no_grad()
@@ -244,7 +244,7 @@ def annealed_estimate(
 ) -> AnnealedEstimate:
     """log p(x) from below for the examples with these numbers: log_joint(z) = log p(x, z), q(z|x) (batch, latent_dims).
 
-    Memory grows with the examples times `CHAINS`, not with chains or temperatures.
+    Memory grows with the examples times at most `CHAINS`, and not with the temperatures.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(None)
 
@@ -255,14 +255,14 @@ def reverse_estimate(
 ) -> AnnealedEstimate:
     """log p(x) from above: every chain starts at `exact` (batch, latent_dims), drawn from the posterior of its x.
 
-    Such a z is the one that x was drawn with. The chains share it, which their standard error does not see: over
-    examples, E value >= log p(x) all the same.
+    For an x that was drawn from the model, that is the z of the draw. The chains share it, which is missing in their
+    standard error; over examples, E value >= log p(x) still holds.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(exact)
 
 
 class _Run:
-    """One path for some examples, its steps adapted, and the chains that walk it in either direction."""
+    """One path for some examples with adapted steps, and the chains that walk it in either direction."""
 
     def __init__(self, log_joint: LogDensity, q: Gaussian, annealing: Annealing, noise: AnnealingNoise) -> None:
         q = Gaussian(q.mean, q.scale.expand_as(q.mean))
@@ -285,7 +285,7 @@ class _Run:
     def _walk(self, chains: int, block: int, exact: Tensor | None) -> tuple[Tensor, Tensor]:
         """log w, or -log w backwards, (chains, batch), float64; the acceptance added up over transitions, (batch).
 
-        Backwards everything happens in the opposite order: r(z*)^(beta_T - beta_{T-1}), transition T-1, and so on.
+        Backwards, the order is reversed: r(z*)^(beta_T - beta_{T-1}), transition T-1, and so on.
         """
         order, powers = range(1, self.annealing.temperatures), self.betas.diff()
         if exact is None:
