@@ -253,9 +253,8 @@ def test_the_last_step_is_its_mean_or_a_draw_around_it(variance):
     point = end(Ancestral(variance), denoiser, grid, no_noise, x_1)  # asks for no noise at all
     torch.testing.assert_close(point, mean, rtol=0, atol=0)
     drawn = end(Ancestral(variance, LastStep.DRAW), denoiser, grid, doubles(4, len(x_1)), x_1)
-    zeta = (drawn - mean) / math.sqrt(
-        beta_1
-    )  # N(0, I) by Kolmogorov and Smirnov; false alarm 1/1000, the seed is fixed
+    zeta = (drawn - mean) / math.sqrt(beta_1)
+    # N(0, I) by Kolmogorov and Smirnov; false alarm 1/1000, the seed is fixed
     assert kstest(zeta.flatten().numpy(), "norm").pvalue > 0.001
     assert torch.corrcoef(zeta.T)[0, 1].abs() < 3.3 / math.sqrt(len(zeta))  # false alarm 1/1000
 
