@@ -12,8 +12,8 @@ from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.denoiser import Denoiser, Preconditioned
 from jensen.diffusion.model import DiffusionModel, Generation, Scoring
 from jensen.diffusion.reverse import LearnedVariance
-from jensen.diffusion.sampler import DDIM, Ancestral
-from jensen.diffusion.schedule import LearnedSchedule, LinearBeta, LinearLogSnr
+from jensen.diffusion.sampler import DDIM, Ancestral, LastStep
+from jensen.diffusion.schedule import LearnedSchedule, LinearBeta, LinearLogSnr, UniformTime
 from jensen.diffusion.weighting import (
     BoundObjective,
     EDMWeighting,
@@ -235,6 +235,13 @@ def test_sample_is_a_function_of_its_seed_and_number(sampler):
     states = list(model.trajectory(6, seed=5))
     assert len(states) == 11
     assert torch.equal(states[-1].x, whole)
+
+
+def test_the_mean_of_a_sample_is_without_the_noise_of_its_last_step():
+    drawn = a_model(generation=Generation(Ancestral(last=LastStep.DRAW), 10, UniformTime()))
+    plain = a_model(generation=Generation(Ancestral(), 10, UniformTime()))
+    assert torch.equal(drawn.sample_mean(6, seed=5), plain.sample(6, seed=5))
+    assert not torch.allclose(drawn.sample(6, seed=5), plain.sample(6, seed=5))
 
 
 def test_samples_of_the_exact_denoiser_are_the_data():

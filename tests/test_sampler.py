@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from mixtures import ExactDenoiser, one_gaussian, three_clusters
+from scipy.stats import kstest
 
 from jensen.diffusion.denoiser import AbstractDenoiser, Denoised
 from jensen.diffusion.reverse import BetaVariance, LearnedVariance, PosteriorVariance
@@ -15,6 +16,7 @@ from jensen.diffusion.sampler import (
     DDIMInversion,
     DPMSolver2M,
     Heun,
+    LastStep,
     SeededNoise,
     UniPC,
     trajectory,
@@ -264,6 +266,41 @@ def test_ancestral_sampling_is_the_lectures_loop():
         assert state.position == t - 1
 
 
+@pytest.mark.parametrize("variance", [BetaVariance(), PosteriorVariance()])  # beta~_1 = 0: sigma_1² is beta_1 in both
+def test_the_last_step_is_its_mean_or_a_draw_around_it(variance):
+    grid, denoiser = UniformTime()(LinearBeta(40), 40)[:2], ExactDenoiser(MIXTURE)
+    x_1, beta_1 = MIXTURE.sample(1, generator(3)).expand(40_000, 2), 1e-4 * 1000 / 40
+    mean = denoiser(x_1, grid[1]).x0
+    point = end(Ancestral(variance), denoiser, grid, no_noise, x_1)  # asks for no noise at all
+    torch.testing.assert_close(point, mean, rtol=0, atol=0)
+    drawn = end(Ancestral(variance, LastStep.DRAW), denoiser, grid, doubles(4, len(x_1)), x_1)
+    zeta = (drawn - mean) / math.sqrt(beta_1)
+    # N(0, I) by Kolmogorov and Smirnov; false alarm 1/1000, the seed is fixed
+    assert kstest(zeta.flatten().numpy(), "norm").pvalue > 0.001
+    assert torch.corrcoef(zeta.T)[0, 1].abs() < 3.3 / math.sqrt(len(zeta))  # false alarm 1/1000
+
+
+def test_only_the_last_step_depends_on_what_is_made_of_it():
+    grid, noise, denoiser = UniformTime()(LINEAR, 9), doubles(5, 7), ExactDenoiser(MIXTURE)
+    mean, drawn = (list(trajectory(Ancestral(last=last), denoiser, grid, noise)) for last in LastStep)
+    assert all(torch.equal(a.x, b.x) for a, b in zip(mean[:-1], drawn[:-1], strict=True))
+    sigma = one_minus_alpha_bar(grid[1]).sqrt()  # beta of the step to the data (5.1)
+    torch.testing.assert_close(drawn[-1].x, mean[-1].x + sigma * noise(1))
+    assert torch.equal(drawn[-1].history[0].x0, mean[-1].x)
+
+
+def test_with_a_drawn_last_step_samples_have_the_models_own_variance():
+    # x_0 of (5.9) for the exact denoiser of N(m, c²), by its recursion: the mean alone has sigma_1² less
+    grid, denoiser = UniformTime()(LinearBeta(), 40), ExactDenoiser(one_gaussian(0.7, 0.4))
+    spread = {}
+    for last in LastStep:
+        total = torch.ones((), dtype=torch.float64)  # Var x_T of p(x_T)
+        for gain, _, noise in affine(Ancestral(last=last), denoiser, grid):
+            total = gain**2 * total + noise**2
+        spread[last] = total
+    torch.testing.assert_close(spread[LastStep.DRAW] - spread[LastStep.MEAN], one_minus_alpha_bar(grid[1]))
+
+
 def test_heun_is_algorithm_2_of_karras_et_al():
     churn, low, high, inflation, steps = 20.0, 0.05, 10.0, 1.003, 12
     grid, noise, denoiser = UniformRoot()(STRAIGHT, steps), doubles(6, 9), ExactDenoiser(MIXTURE)
@@ -373,7 +410,7 @@ def test_unipc_predicts_as_dpm_solver_2m_does():
 SAMPLERS = [Ancestral(), DDIM(), DDIM(0.7), Heun(), Heun(churn=5), DPMSolver2M(), DPMSolver2M(1.0), UniPC(), UniPC(3)]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, Ancestral(last=LastStep.DRAW)])
 def test_a_sample_does_not_depend_on_its_batch(sampler):
     grid, denoiser = UniformTime()(LINEAR, 12), ExactDenoiser(MIXTURE)
 

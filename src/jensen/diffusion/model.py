@@ -1,6 +1,6 @@
 """5. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -280,17 +280,22 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """The sampler's x_0 from x_T ~ N(0, I) (5.19); labels (n), by default (first + i) modulo classes."""
+        return self._at_the_end(lambda last: last.x, n, seed, first, labels)
+
+    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
+        """x̂ of the sampler's last step: `sample` itself, unless the sampler adds noise there (`LastStep.DRAW`)."""
+        return self._at_the_end(lambda last: last.history[0].x0, n, seed, first, labels)
+
+    def _at_the_end(
+        self, of: Callable[[State], Tensor], n: int, seed: int, first: int, labels: Tensor | None
+    ) -> Tensor:
         parts, labels = [], self._checked(labels, n)
         for start in range(0, n, ROWS):
             count = min(ROWS, n - start)
             chosen = None if labels is None else labels[start : start + count]
             *_, last = self.trajectory(count, seed=seed, first=first + start, labels=chosen)
-            parts.append(last.x)
+            parts.append(of(last))
         return torch.cat(parts) if parts else torch.empty(0, *self.shape, device=self.device)
-
-    def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """The same as `sample`: by (5.19) the last step adds no noise."""
-        return self.sample(n, seed=seed, first=first, labels=labels)
 
     @torch.no_grad()
     def trajectory(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Iterator[State]:

@@ -19,6 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 import numpy as np
 import torch
@@ -112,17 +113,28 @@ def _is_data(log_snr: Tensor) -> bool:
 # ---------------------------------------------------------------------------------------------- the samplers
 
 
+class LastStep(Enum):
+    """What the ancestral sampler makes of p_theta(x_0 | x_1) = N(x̂, sigma_1² I) (5.12)."""
+
+    MEAN = "mean"
+    """x̂: zeta = 0 at t = 1 (5.19), as in DDPM; a draw's noise is no part of what is to be seen."""
+    DRAW = "draw"
+    """x̂ + sigma_1 zeta: an exact draw from the model p_theta (5.9), which the bound (5.11) is about."""
+
+
 @dataclass(frozen=True)
 class Ancestral(AbstractSampler):
-    """DDPM's sampler (5.19): a draw from p_theta(x_{t-1} | x_t) (5.12), at the last step its mean."""
+    """DDPM's sampler (5.19): x_{t-1} is a draw from p_theta(x_{t-1} | x_t) (5.12), x_0 what `last` says."""
 
     variance: AbstractReverseVariance = field(default_factory=BetaVariance)
+    last: LastStep = LastStep.MEAN
 
     def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
         log_snr_s, log_snr_t = _ends(state, grid)
         prediction = denoise(state.x, log_snr_t)
         kernel = reverse_step(prediction, log_snr_s, self.variance)
-        x = kernel.mean if _is_data(log_snr_s) else kernel.mean + kernel.scale * noise(state.position).to(state.x)
+        still = _is_data(log_snr_s) and self.last is LastStep.MEAN
+        x = kernel.mean if still else kernel.mean + kernel.scale * noise(state.position).to(state.x)
         return State(x, state.position - 1, (prediction,))
 
 

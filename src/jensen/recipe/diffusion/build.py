@@ -21,6 +21,7 @@ from jensen.diffusion import (
     DPMSolver2M,
     Epsilon,
     Heun,
+    LastStep,
     LearnedSchedule,
     LearnedVariance,
     LinearBeta,
@@ -91,7 +92,7 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
 def build_generation(settings: DiffusionSettings, variance: AbstractReverseVariance) -> Generation:
     """How samples are made; `variance` is the model's, for the ancestral sampler."""
     samplers: dict[str, AbstractSampler] = {
-        "ancestral": Ancestral(variance),
+        "ancestral": Ancestral(variance, LastStep(settings.last_step)),
         "ddim": DDIM(),
         "heun": Heun(),
         "dpm-solver++": DPMSolver2M(),

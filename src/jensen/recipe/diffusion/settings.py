@@ -62,6 +62,8 @@ class DiffusionSettings(BaseModel):
     """How samples are made."""
     sampling_steps: Size = 50
     """Steps of the sampler."""
+    last_step: Literal["mean", "draw"] = "mean"
+    """The last step of the ancestral sampler: the mean of p(x_0|x_1), as in DDPM, or a draw from it."""
     guidance: float = 0.0
     """Scale of classifier-free guidance; 0: none."""
 
@@ -73,6 +75,8 @@ class DiffusionSettings(BaseModel):
             raise ValueError(f"variance learned with objective {self.objective}: choose objective hybrid or bound")
         if self.objective == "hybrid" and self.variance != "learned":
             raise ValueError(f"objective hybrid with variance {self.variance}: choose variance learned")
+        if self.last_step == "draw" and self.sampler != "ancestral":
+            raise ValueError(f"last_step draw with sampler {self.sampler}: choose sampler ancestral, or last_step mean")
         return self
 
 
