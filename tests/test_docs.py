@@ -18,7 +18,9 @@ import pytest
 import torch
 
 from jensen.cli import main
-from jensen.cli.main import COMMANDS, _command, _parse
+from jensen.cli.parse import find
+from jensen.cli.parse import parse as parse_options
+from jensen.commands import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,9 +61,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def parse(words: list[str]) -> tuple[str, object]:
     """The name of a command and its options, by the real parser; `InputError` where it refuses them."""
-    name, rest = _command(words)
+    name, rest = find(words, commands())
     assert name is not None
-    return name, _parse(name, rest)
+    return name, parse_options(name, commands()[name], rest)
 
 
 def named(page: Path) -> str:
@@ -92,7 +94,7 @@ def test_every_command_is_one(page: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(ROOT)  # where recipes/ is
     for block in blocks(page):
         for words in block.commands:
-            assert parse(words)[0] in COMMANDS, f"{page.name}:{block.line}: {words}"
+            assert parse(words)[0] in commands(), f"{page.name}:{block.line}: {words}"
 
 
 def test_every_formula_of_the_lecture_is_run() -> None:
@@ -150,7 +152,7 @@ PENDING = {
 
 def lighter(words: list[str]) -> list[str]:
     """The command with placeholders filled in and with as little work as still goes through all of it."""
-    name, _ = _command(words)
+    name, _ = find(words, commands())
     less = LIGHTER.get(f"{name} --referee" if "--referee" in words else name, {})
     kept, flag = [], ""
     for word in words:

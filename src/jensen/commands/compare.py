@@ -78,4 +78,9 @@ def _evaluated(run: "Run", title: str) -> "Results":
             f"{run.folder} was evaluated on {evaluation.source}, not on its own test examples; "
             f"make that with: jensen evaluate {run.folder}"
         )
+    if evaluation.provenance.weights != run.weights:
+        raise InputError(
+            f"the evaluation in {run.folder} is about other weights (of step {evaluation.provenance.step}) than the "
+            f"run's best (of step {run.step}); make it again with: jensen evaluate {run.folder}"
+        )
     return Evaluated(run, examples, evaluation, run.folder).shown(title, compared=True)

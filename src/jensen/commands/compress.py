@@ -115,7 +115,7 @@ def compress(
     codec: AbstractCodec = run.family.codec(run.model, steps)
     raw = run.examples(data, split)[:examples].x[:]
     symbols = _symbols(run, codec, raw)
-    began = time.perf_counter()
+    start = began = time.perf_counter()
     with exactly(torch.get_num_threads()):
         encoded = encode(codec, symbols, batch_size)
     seconds, seconds_back = time.perf_counter() - began, None
@@ -134,20 +134,20 @@ def compress(
         began = time.perf_counter()
         restored(run, content, "the file")
         seconds_back = time.perf_counter() - began
-    sizes = _codelength(run, codec, raw, encoded, len(content))
-    timed = {"source": run.source(data, split), "seconds": seconds, "seconds_back": seconds_back}
-    return Compressed(content, sizes.model_copy(update=timed))
+    about = {"source": run.source(data, split), "provenance": run.provenance(start)}
+    times = {"seconds": seconds, "seconds_back": seconds_back}
+    return Compressed(content, _codelength(run, codec, raw, encoded, len(content), **about, **times))
 
 
-def _codelength(run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Encoded", size: int) -> "Codelength":
-    """Everything but the source and the times."""
+def _codelength(
+    run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Encoded", size: int, **about: Any
+) -> "Codelength":
+    """The record; `about` is what it says of the source, the times and the provenance."""
     from jensen.compression.codelength import Codelength
     from jensen.compression.others import sizes_of_others
 
     bound_bits = -float(encoded.bound.sum()) / math.log(2)
     return Codelength(
-        source="",
-        weights=run.step,
         examples=len(raw),
         dimensions=math.prod(run.spec.shape),
         steps=codec.steps,
@@ -157,9 +157,8 @@ def _codelength(run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Enc
         bound_bits=bound_bits,
         overhead_error=encoded.excess_error / bound_bits,
         batches=len(encoded.batches),
-        seconds=0.0,
-        seconds_back=None,
         others=sizes_of_others(raw.numpy(), run.spec.levels),
+        **about,
     )
 
 

@@ -46,7 +46,7 @@ class Evaluate(OfExamples):
         with processes.together():
             run = opened(self.run)
             folder = self._folder(run)
-            further_records(run.folder, run.step)  # first, so that a damaged record costs no evaluation
+            further_records(run.folder, run.weights)  # first, so that a damaged record costs no evaluation
             if not self.referee and self.comparison != RefereeSettings():
                 changed = self.comparison.model_dump(exclude_defaults=True)
                 given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -121,8 +121,10 @@ class Evaluated:
         if self.verdict:
             save_verdict(folder, self.verdict)
         save_evaluation(folder, self.evaluation)
-        further = further_records(self.run.folder, self.run.step) if folder == self.run.folder else Further()
-        return write_report(replace(self.results, folder=folder), replace(further, verdict=self.verdict))
+        further = further_records(self.run.folder, self.run.weights) if folder == self.run.folder else Further()
+        return write_report(
+            replace(self.results, folder=folder, stale=further.stale), replace(further, verdict=self.verdict)
+        )
 
     @cached_property
     def results(self) -> "Results":
@@ -134,6 +136,7 @@ class Evaluated:
         from jensen.evaluation.exhibits import make_exhibits
         from jensen.evaluation.yardsticks import yardsticks
         from jensen.report.results import Results
+        from jensen.run.folder import read_history
 
         run, evaluation = self.run, self.evaluation
         scores, seed = evaluation.scores, evaluation.settings.seed
@@ -152,6 +155,7 @@ class Evaluated:
             exhibits=make_exhibits(run.model, self.examples, run.spec.preparation, scores, selection, seed),
             trained_steps=run.trained_steps,
             weights_step=run.step,
+            history=[change.sentence for change in read_history(run.folder)],
             finished=run.finished,
             labels=None if labels is None else labels[scores.index],
             names=self.examples.names.__getitem__,

@@ -1,5 +1,6 @@
 """`jensen features check`: samples against the data by every measure, and against the training examples for copies."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -98,11 +99,14 @@ def features_check(
         name, see = _seeing(run, in_pixels)
         dataset = run.dataset
         require(k, samples=n, train=len(dataset.train), test=len(dataset.test))
+    began = time.perf_counter()
     x = draw(run.model, n, seed, dataset.train.labels)
-    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed)))
+    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed), began))
 
 
-def _compare(run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int]) -> Checked:
+def _compare(
+    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int], began: float
+) -> Checked:
     from dataclasses import replace
 
     import torch
@@ -116,7 +120,7 @@ def _compare(run: "Run", x: "Tensor", name: str, see: "FeatureFunction", setting
     train, test = (shown(part, preparation) for part in (dataset.train, dataset.test))
     samples = torch.from_numpy(preparation.to_raw(x))
     check = check_samples(samples, train, test, features=see, name=name, k=k, seed=seed)
-    check = replace(check, metrics=check.metrics.model_copy(update={"weights": run.step}))
+    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": run.provenance(began)}))
     pairs = None
     if run.spec.layout == "image":
         least = check.nearest.samples.argsort()[:SUSPICIOUS]

@@ -125,7 +125,7 @@ def features_distance(
         if missing:
             reference = Reference.of(classifier, run.dataset, missing[0].n)
     for cell in missing:
-        measured = measure(cells[cell].model, reference, cell)
+        measured = measure(cells[cell].model, reference, cell, run.provenance)
         processes.on_main(partial(add_distance, run.folder, measured))
     known = read_distances(run.folder)
     return Distances(run, tuple(known[cell] for cell in cells), tuple(known.values()), record)
@@ -141,6 +141,6 @@ def _cell(run: "Run", way: "Sampling[Any]", n: int, seed: int, classifier: str) 
         guide=way.guide,
         n=n,
         seed=seed,
-        weights=run.step,
+        weights=run.weights,
         classifier=classifier,
     )

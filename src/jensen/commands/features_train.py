@@ -41,7 +41,7 @@ def features_train(run: "Run", settings: ClassifierSettings | None = None, *, se
 
     settings, dataset, began = settings or ClassifierSettings(), run.dataset, time.perf_counter()
     classifier = train_classifier(dataset, settings, seed)
-    record = describe(classifier, dataset, settings, seed, time.perf_counter() - began)
+    record = describe(classifier, dataset, settings, seed, began)
     save_classifier(run.folder, classifier, record)
     return record
 
@@ -54,4 +54,4 @@ def show(run: "Run", record: "ClassifierRecord") -> None:
         if share:
             error = 100 * share.standard_error
             print(f"{name} accuracy {100 * share.mean:.2f} ± {error:.2f} % of {share.count:,} examples")
-    print(f"{run.folder / FOLDER} written after {record.seconds:.0f} s")
+    print(f"{run.folder / FOLDER} written after {record.provenance.seconds:.0f} s")

@@ -1,5 +1,6 @@
 """`jensen impute`: draws of what is missing, as pictures and arrays, and how well calibrated they are."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jensen.data.examples import Examples, Names
     from jensen.inference.calibration import Calibration
     from jensen.inference.imputer import Imputation
+    from jensen.provenance import Provenance
     from jensen.recipe.family import ImputationWish
     from jensen.run import Run
 
@@ -122,6 +124,7 @@ class Imputed:
     mask: str
     method: str
     seed: int
+    provenance: "Provenance"
 
     @property
     def truth(self) -> "np.ndarray":
@@ -202,7 +205,7 @@ class Imputed:
             source=self.source,
             mask=self.mask,
             method=self.method,
-            weights=self.run.step,
+            provenance=self.provenance,
         )
 
 
@@ -227,6 +230,7 @@ def impute(
     from jensen.inference.imputation import impute as draw_missing
     from jensen.recipe.family import ImputationWish
 
+    began = time.perf_counter()
     imputer = run.family.imputer(wish or ImputationWish())
     found = run.examples(data, split, missing=run.spec.levels is None)
     rows = spread(len(found), examples or (SHOWN if data is None else None))
@@ -237,8 +241,9 @@ def impute(
     if not drawn.draws.isfinite().all():
         raise InputError(f"{run.folder}: draws are not finite; try other --steps")
     said = mask if isinstance(mask, str) else "NaN" if mask is None else "an array"
+    source, traced = run.source(data, split), run.provenance(began)
     return Imputed(
-        run, rows, found[rows].names, raw, x, observed, known, drawn, run.source(data, split), said, str(imputer), seed
+        run, rows, found[rows].names, raw, x, observed, known, drawn, source, said, str(imputer), seed, traced
     )
 
 

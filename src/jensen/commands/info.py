@@ -29,6 +29,10 @@ class Info(Command):
 def info(run: "Run") -> dict[str, str]:
     """What a run is, in words: data, model, training, how far it came."""
     from jensen.data.check import describe_targets
+    from jensen.evaluation.saved import MEANS, load_evaluation
+    from jensen.report.further import further_records
+    from jensen.report.pages import REPORT
+    from jensen.run.folder import read_history
 
     spec, recipe = run.spec, run.recipe
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
@@ -40,11 +44,20 @@ def info(run: "Run") -> dict[str, str]:
         **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "model": f"{recipe.family}, {parameters:,} parameters; {_changed(recipe.model)}",
         "training": f"{_changed(recipe.training)}; seed {recipe.seed}",
-        "best weights": f"step {run.step} of {recipe.training.steps}",
+        "best weights": f"step {run.step} of {recipe.training.steps}, SHA-256 {run.weights}",
     }
-    evaluation = run.folder / "evaluation.json"
-    if evaluation.exists():
-        lines["evaluated"] = f"see {evaluation} and {run.folder / 'report.html'}"
+    for number, change in enumerate(read_history(run.folder)):
+        lines[f"change {number + 1}"] = change.sentence
+    if (run.folder / MEANS).exists():
+        made = load_evaluation(run.folder).provenance
+        current = made.weights == run.weights
+        lines["evaluated"] = (
+            f"{made.date}, see {run.folder / MEANS} and {run.folder / REPORT}"
+            if current
+            else f"with other weights, of step {made.step}; evaluate these with: jensen evaluate {run.folder}"
+        )
+    for number, sentence in enumerate(further_records(run.folder, run.weights).stale):
+        lines[f"stale {number + 1}"] = sentence
     return lines
 
 

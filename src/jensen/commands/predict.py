@@ -1,5 +1,6 @@
 """`jensen predict`: p(y|x) of every example, labels or targets, and how good it is where y is known."""
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -191,13 +192,13 @@ def _predict_targets(
 
     examples, scaling = run.examples(data, split, only_known_y=True), run.spec.targets
     assert scaling is not None  # a model of targets was trained on some
-    rows = spread(len(examples), count)
+    rows, began = spread(len(examples), count), time.perf_counter()
     found = predict_target_examples(
         run.model, examples, run.spec.preparation, scaling, draws=draws, seed=seed, index=rows
     )
     if found.y is None:
         return TargetsPredicted(run, found, None)
-    about = TargetCircumstances(run.source(data, split), run.step, draws, seed)
+    about = TargetCircumstances(run.source(data, split), run.provenance(began), draws, seed)
     record = assess_targets(found, scaling, _linear(run, examples[rows], found.y), about)
     return TargetsPredicted(run, found, record)
 
@@ -226,11 +227,13 @@ def _predict_labels(
         examples = run.examples(data, split, only_known_y=True)
         names = run.spec.label_names or tuple(str(number) for number in range(len(counts)))
         _refuse_unseen(examples, counts, names)
-    rows = spread(len(examples), count)
+    rows, began = spread(len(examples), count), time.perf_counter()
     found = predict_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed, index=rows)
     if found.labels is None:
         return LabelPredictions(run, found, names, None)
-    about = Circumstances(run.source(data, split), run.step, draws, seed, names, counts, run.model.bound_evaluations)
+    about = Circumstances(
+        run.source(data, split), run.provenance(began), draws, seed, names, counts, run.model.bound_evaluations
+    )
     return LabelPredictions(run, found, names, assess(found, about))
 
 

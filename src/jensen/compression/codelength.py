@@ -1,17 +1,14 @@
 """The length of a compressed file compared with the bound and with other formats: values of a JSON file."""
 
-from pydantic import BaseModel, ConfigDict
+from jensen.provenance import Provenance
+from jensen.records import Value
 
 
-class Codelength(BaseModel):
+class Codelength(Value):
     """The size of a compressed file compared with the model's bound and with other formats."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
     source: str
     """Name of the compressed examples."""
-    weights: int
-    """Training step of the model's weights."""
     examples: int
     dimensions: int
     """Numbers in one example."""
@@ -34,6 +31,8 @@ class Codelength(BaseModel):
     """Time for the check that decompression restores the data; None if the check was left out."""
     others: dict[str, int]
     """Size of the same examples in other formats, in bytes."""
+    provenance: Provenance
+    """The weights, software and command that gave the file."""
 
     @property
     def overhead(self) -> float:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from jensen.features.fit import shown
 from jensen.features.frechet_distance import frechet
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
+from jensen.provenance import Provenance
 from jensen.records import Value, write_file
 
 DISTANCES = "distances.json"
@@ -47,8 +48,8 @@ class Cell(Value):
     """How many samples."""
     seed: int
     """Of the samples."""
-    weights: int
-    """The training step that the model's weights are from."""
+    weights: str
+    """SHA-256 of the model's weights."""
     classifier: str
     """SHA-256 of its weights."""
 
@@ -70,8 +71,8 @@ class Distance(Value):
     """Of the network, for one sample; one with and without label counts twice."""
     seconds: float
     """For one sample, in batches."""
-    computer: str
-    """The device and threads of that time."""
+    provenance: Provenance
+    """The weights, software, machine and command that gave the distance."""
 
     @property
     def ratio(self) -> Estimate:
@@ -145,11 +146,17 @@ class Reference:
         return cls(classifier, preparation, of_test, frechet(of_train, of_test), chosen.labels)
 
 
-def measure(model: AbstractLatentVariableModel, reference: Reference, cell: Cell) -> Distance:
+def measure(
+    model: AbstractLatentVariableModel,
+    reference: Reference,
+    cell: Cell,
+    provenance: Callable[[float], Provenance],
+) -> Distance:
     """Draw the cell's samples by the model and compare them; the evaluations of its networks are counted.
 
-    Several processes share the drawing; the seconds are those of all.
+    Several processes share the drawing; the seconds are those of all. `provenance` is `Run.provenance`.
     """
+    start = time.perf_counter()
     labels = None if model.classes is None else reference.labels
     mine: list[dict[str, Tensor]] = []
     seconds = 0.0
@@ -173,7 +180,7 @@ def measure(model: AbstractLatentVariableModel, reference: Reference, cell: Cell
         recognised=found,
         evaluations=evaluations / cell.n,
         seconds=seconds / cell.n,
-        computer=f"{model.device.type}, threads: {torch.get_num_threads()}",
+        provenance=provenance(start),
     )
 
 

@@ -19,6 +19,7 @@ from jensen.features.precision_recall import Fidelity, K, fidelity
 from jensen.features.two_sample import KernelTest, kernel_test, sliced_wasserstein
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
+from jensen.provenance import Provenance
 from jensen.records import Value
 
 FORMAT = 1
@@ -69,8 +70,8 @@ class SampleMetrics(Value):
     features: str
     """What the distances are between: `pixels`, `classifier`, or another function's name."""
     seed: int
-    weights: int | None = None
-    """The training step that the model's weights are from; None where the samples are not a run's."""
+    provenance: Provenance | None = None
+    """The weights, software and command that gave the samples; None if they are not a model's."""
     train: int
     """Training examples, all of which are searched for copies."""
     samples: Likeness

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -19,22 +19,19 @@ from jensen.errors import InputError
 from jensen.features.classifier import Classifier
 from jensen.features.fit import accuracy
 from jensen.features.settings import ClassifierSettings
-from jensen.records import write_file
+from jensen.provenance import Provenance, provenance
+from jensen.records import Value, write_file
 
 FOLDER, WEIGHTS, RECORD = "features", "weights.safetensors", "features.json"
 FORMAT = 1
 
 
-class ClassifierRecord(BaseModel):
+class ClassifierRecord(Value):
     """How a classifier came about and what it can do; JSON both ways."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
     format: int = FORMAT
     settings: ClassifierSettings
     seed: int
-    seconds: float
-    """How long the training took."""
     validation: Estimate | None
     """The share of the validation split that it recognises; None where that is empty."""
     test: Estimate | None
@@ -43,23 +40,28 @@ class ClassifierRecord(BaseModel):
     """Of the data, as in data.json."""
     preparation: str
     """What raw examples went through before they were shown to it; matters where that binarises."""
+    provenance: Provenance
+    """The classifier's weights, and the software and command that trained them."""
     sha256: str = ""
-    """Of the weights."""
+    """Of the weights' file."""
 
 
 def describe(
-    classifier: Classifier, dataset: Dataset, settings: ClassifierSettings, seed: int, seconds: float
+    classifier: Classifier, dataset: Dataset, settings: ClassifierSettings, seed: int, began: float
 ) -> ClassifierRecord:
-    """The record of a classifier that was just trained, its accuracy on the validation and test splits measured."""
+    """The record of a classifier that was just trained, its accuracy on the validation and test splits measured.
+
+    `began` is `time.perf_counter()` of the start of the training.
+    """
     spec = dataset.spec
     return ClassifierRecord(
         settings=settings,
         seed=seed,
-        seconds=seconds,
         validation=accuracy(classifier, dataset.validation, spec.preparation, seed),
         test=accuracy(classifier, dataset.test, spec.preparation, seed),
         fingerprint=spec.fingerprint,
         preparation=spec.preparation.kind,
+        provenance=provenance(classifier, None, began),
     )
 
 

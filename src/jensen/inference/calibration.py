@@ -14,7 +14,8 @@ from torch import Tensor
 
 from jensen.bound import Estimate
 from jensen.inference.imputer import ExampleNoise
-from jensen.records import Value, read_record, write_file
+from jensen.provenance import Provenance
+from jensen.records import Value, write_record
 
 LEVELS = (0.5, 0.8, 0.95)
 MOST_BINS = 20
@@ -39,8 +40,8 @@ class Calibration(Value):
     mask: str
     """What was hidden, in words."""
     method: str
-    weights: int
-    """The training step of the model's weights."""
+    provenance: Provenance
+    """The weights, software and command that gave the draws."""
     draws: int
     seed: int
     examples: int
@@ -79,7 +80,7 @@ def calibration(
     truth: Float[Tensor, " batch *shape"],
     hidden: Bool[Tensor, " batch *shape"],
     noise: ExampleNoise,
-    **about: str | int,
+    **about: str | Provenance,
 ) -> Calibration:
     """Coverage and ranks of the hidden entries; `about` is what else the record tells: source, mask, method, ..."""
     u, varies = rank_transform(draws, truth, noise)
@@ -104,11 +105,4 @@ def calibration(
 
 def save_calibration(folder: Path, found: Calibration) -> Path:
     """Write calibration.json into `folder`; gives its path."""
-    path = folder / RECORD
-    write_file(path, found.model_dump_json(indent=1).encode())
-    return path
-
-
-def load_calibration(folder: Path) -> Calibration | None:
-    """What `save_calibration` wrote, None where there is nothing; `InputError` where it is damaged."""
-    return read_record(folder / RECORD, Calibration, "delete it, or make it again by --calibrate")
+    return write_record(folder / RECORD, found)

@@ -18,8 +18,9 @@ from jensen.data.preparation import Preparation
 from jensen.evaluation.scores import prepare
 from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
+from jensen.provenance import Provenance
 from jensen.randomness import Stream, generator
-from jensen.records import Value, read_record, write_file
+from jensen.records import Value, write_file, write_record
 
 RECORD = "predictions.json"
 AT_ONCE = 50  # examples predicted together, between two signs of progress
@@ -86,8 +87,8 @@ class PredictionRecord(Value):
     source: str
     """Which data, in words."""
     examples: int
-    weights: int
-    """The training step that the model's weights are from."""
+    provenance: Provenance
+    """The weights, software and command that gave the predictions."""
     draws: int | None
     """As asked for; None: the model's usual number."""
     seed: int
@@ -126,7 +127,7 @@ class Circumstances:
     """What a record says beside the numbers, and the shares of the training labels that the baseline predicts."""
 
     source: str
-    weights: int
+    provenance: Provenance
     draws: int | None
     seed: int
     class_names: tuple[str, ...]
@@ -149,7 +150,7 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
     return PredictionRecord(
         source=circumstances.source,
         examples=len(labels),
-        weights=circumstances.weights,
+        provenance=circumstances.provenance,
         draws=circumstances.draws,
         seed=circumstances.seed,
         class_names=circumstances.class_names,
@@ -228,11 +229,4 @@ def save_csv(path: Path, predictions: Predictions, class_names: tuple[str, ...])
 
 def save_record(folder: Path, record: PredictionRecord) -> Path:
     """Write predictions.json into `folder`; gives its path."""
-    path = folder / RECORD
-    write_file(path, record.model_dump_json(indent=1).encode())
-    return path
-
-
-def load_predictions(folder: Path) -> PredictionRecord | None:
-    """What `save_record` wrote, None where there is nothing; `InputError` where it is damaged."""
-    return read_record(folder / RECORD, PredictionRecord, f"make it again: jensen predict {folder}")
+    return write_record(folder / RECORD, record)

@@ -27,7 +27,8 @@ from jensen.inference.prediction import AT_ONCE
 from jensen.mixture import Mixture
 from jensen.model import AbstractLatentVariableModel, TargetPrediction
 from jensen.progress import track
-from jensen.records import Value, read_record, write_file
+from jensen.provenance import Provenance
+from jensen.records import Value, write_file, write_record
 
 RECORD = "target-predictions.json"
 ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # of the intervals, as quantiles
@@ -134,8 +135,8 @@ class TargetRecord(Value):
     source: str
     """Which data, in words."""
     examples: int
-    weights: int
-    """The training step that the model's weights are from."""
+    provenance: Provenance
+    """The weights, software and command that gave the predictions."""
     draws: int | None
     """As asked for; None: the model's usual number."""
     seed: int
@@ -155,7 +156,7 @@ class TargetCircumstances:
     """What a record says beside the numbers."""
 
     source: str
-    weights: int
+    provenance: Provenance
     draws: int | None
     seed: int
 
@@ -277,11 +278,4 @@ def save_target_csv(path: Path, found: TargetPredictions) -> None:
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
     """Write target-predictions.json into `folder`; gives its path."""
-    path = folder / RECORD
-    write_file(path, record.model_dump_json(indent=1).encode())
-    return path
-
-
-def load_targets(folder: Path) -> TargetRecord | None:
-    """What `save_targets` wrote, None where there is nothing; `InputError` where it is damaged."""
-    return read_record(folder / RECORD, TargetRecord, f"make it again: jensen predict {folder}")
+    return write_record(folder / RECORD, record)

@@ -8,6 +8,7 @@ from typing import Any
 from jensen.data.spec import DataSpec
 from jensen.evaluation.evaluation import Evaluation
 from jensen.report.render import Section
+from jensen.report.results import Results
 
 
 def data_section(spec: DataSpec) -> Section:
@@ -32,9 +33,19 @@ def data_section(spec: DataSpec) -> Section:
     return Section("What was read", "definitions", {"items": items})
 
 
-def provenance_section(provenance: Mapping[str, str]) -> Section | None:
-    """Where the numbers come from: weights, versions, command and date."""
-    return Section("Where these numbers come from", "definitions", {"items": provenance}) if provenance else None
+def provenance_section(results: Results) -> Section:
+    """Where the numbers of the evaluation come from: weights, versions, machine, command and date."""
+    made = results.evaluation.provenance
+    items = {
+        "weights": f"of training step {results.weights_step:,}, SHA-256 {made.weights}",
+        "training": "; ".join(results.history) or "by one recipe from beginning to end",
+        "data": f"{results.evaluation.source}, digest of all examples {results.evaluation.examples_digest}",
+        "command": made.command,
+        "made": f"{made.date} in {made.seconds:.1f} s",
+        "versions": f"jensen {made.jensen}, PyTorch {made.torch}, Python {made.python}",
+        "machine": f"{made.device}, threads: {made.threads}, processes: {made.processes}",
+    }
+    return Section("Where these numbers come from", "definitions", {"items": items})
 
 
 def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> Section:

@@ -59,6 +59,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
 def heading(results: Results) -> Section:
     """What was trained and evaluated, the numbers to remember, yardsticks beside them, and warnings."""
     evaluation = results.evaluation
+    warnings = [(sentence, "") for sentence in (*evaluation.warnings, *results.stale)] + unfinished(results)
     return Section(
         results.title,
         "heading",
@@ -72,7 +73,7 @@ def heading(results: Results) -> Section:
                 "examples": f"{evaluation.examples:,}",
             },
             "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
-            "warnings": [(warning, "") for warning in evaluation.warnings] + unfinished(results),
+            "warnings": warnings,
             "advice": advice(evaluation, results.run_folder),
         },
     )

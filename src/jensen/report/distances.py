@@ -49,9 +49,15 @@ def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Ta
     if first.cell.guidance:
         away = ", away from a worse model" if first.cell.guide else ""
         lines.append(f"Guidance {first.cell.guidance:g}{away}.")
-    lines.append(f"Times: {', '.join(sorted({one.computer for one in distances}))}.")
+    lines.append(f"Times: {', '.join(sorted({_computer(one) for one in distances}))}.")
     shown.caption = Text(" ".join(lines), style="not dim not italic")
     return shown
+
+
+def _computer(distance: Distance) -> str:
+    """What a distance was measured on."""
+    made = distance.provenance
+    return f"{made.device}, threads: {made.threads}, processes: {made.processes}"
 
 
 def _percent(estimate: Estimate | None) -> str:

@@ -1,14 +1,19 @@
 """Everything else that was measured of a run's weights, read from the records in its folder."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from jensen.compression.codelength import Codelength
 from jensen.evaluation.referee import Verdict
 from jensen.features.sample_metrics import SampleMetrics
-from jensen.inference.calibration import Calibration, load_calibration
-from jensen.inference.prediction import PredictionRecord, load_predictions
-from jensen.inference.target_prediction import TargetRecord, load_targets
+from jensen.inference.calibration import RECORD as CALIBRATION
+from jensen.inference.calibration import Calibration
+from jensen.inference.prediction import RECORD as PREDICTIONS
+from jensen.inference.prediction import PredictionRecord
+from jensen.inference.target_prediction import RECORD as TARGETS
+from jensen.inference.target_prediction import TargetRecord
 from jensen.records import read_record
 from jensen.report.album import Album
 from jensen.report.compression import RECORD as COMPRESSION
@@ -20,6 +25,8 @@ from jensen.report.render import Section
 from jensen.report.sample_metrics import RECORD as SAMPLE_METRICS
 from jensen.report.sample_metrics import metrics_section
 from jensen.report.target_predictions import targets_section
+
+Record = TypeVar("Record", SampleMetrics, PredictionRecord, TargetRecord, Calibration, Codelength)
 
 
 @dataclass(frozen=True)
@@ -33,25 +40,36 @@ class Further:
     targets: TargetRecord | None = None
     calibration: Calibration | None = None
     codelength: Codelength | None = None
+    stale: tuple[str, ...] = ()
+    """A sentence about each record that was left out because it is about other weights."""
 
 
-def further_records(folder: Path, step: int) -> Further:
-    """The records in a run's folder that are about the weights of training step `step`; without a verdict.
+def further_records(folder: Path, weights: str) -> Further:
+    """The records in a run's folder that are about the weights with the SHA-256 `weights`; without a verdict.
 
     Raises `InputError` for a damaged record. The caller adds the verdict of the evaluation at hand:
     `dataclasses.replace(further, verdict=verdict)`.
     """
-    again = f"make it again: jensen features check {folder}"
-    paths = sorted(folder.glob(SAMPLE_METRICS.format("*")))
-    metrics = [read_record(path, SampleMetrics, again) for path in paths]
-    predictions, targets, calibration = load_predictions(folder), load_targets(folder), load_calibration(folder)
-    codelength = read_record(folder / COMPRESSION, Codelength, f"make it again: jensen compress {folder}")
+    run = shlex.quote(str(folder))
+    stale: list[str] = []
+
+    def current(name: str, kind: type[Record], command: str) -> Record | None:
+        record = read_record(folder / name, kind, f"make it again: {command}")
+        made = None if record is None else record.provenance
+        if record is None or (made is not None and made.weights == weights):
+            return record
+        stale.append(f"{name} is about other weights than the run's best, and is left out; make it again: {command}")
+        return None
+
+    names = [path.name for path in sorted(folder.glob(SAMPLE_METRICS.format("*")))]
+    metrics = [current(name, SampleMetrics, f"jensen features check {run}") for name in names]
     return Further(
-        sample_metrics=tuple(one for one in metrics if one and one.weights == step),
-        predictions=predictions if predictions and predictions.weights == step else None,
-        targets=targets if targets and targets.weights == step else None,
-        calibration=calibration if calibration and calibration.weights == step else None,
-        codelength=codelength if codelength and codelength.weights == step else None,
+        sample_metrics=tuple(one for one in metrics if one),
+        predictions=current(PREDICTIONS, PredictionRecord, f"jensen predict {run} --out predictions.csv"),
+        targets=current(TARGETS, TargetRecord, f"jensen predict {run} --out predictions.csv"),
+        calibration=current(CALIBRATION, Calibration, f"jensen impute {run} --mask MASK --calibrate --out imputed"),
+        codelength=current(COMPRESSION, Codelength, f"jensen compress {run} --out test.jensen"),
+        stale=tuple(stale),
     )
 
 

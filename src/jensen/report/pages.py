@@ -41,7 +41,7 @@ def write_report(results: Results, further: Further = NOTHING) -> Path:
         example_section(results, album),
         *further_sections(results.folder, further),
         data_section(results.spec),
-        provenance_section(results.provenance),
+        provenance_section(results),
         recipe_section(results.recipe, results.evaluation),
         file_section(results, further),
     ]

@@ -1,7 +1,7 @@
 """What the pages about a run show: one frozen value without a model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,10 @@ class Results:
     recognition: Estimate | None = None
     """How often a classifier trained on real data finds in a sample the label that was asked for, from 0 to 1."""
     yardsticks: Yardsticks | None = None
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    """Versions, weights, command, date and so on, by label."""
+    history: Sequence[str] = ()
+    """A line about each change of the training's settings, oldest first."""
+    stale: Sequence[str] = ()
+    """A sentence about each record of the run that is about other weights, and is not shown."""
     run: Path | None = None
     """The run's folder, for commands and links; None: `folder`."""
     comparison: Path | None = None

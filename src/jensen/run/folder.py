@@ -84,6 +84,12 @@ class Change(Value):
     jensen: str
     """The version that made the change."""
 
+    @property
+    def sentence(self) -> str:
+        """The change in words."""
+        changed = ", ".join(f"{name} from {self.before[name]:g} to {self.after[name]:g}" for name in self.after)
+        return f"after step {self.step:,}: {changed} ({self.date}, jensen {self.jensen})"
+
 
 class History(Value):
     """history.json: every change of the training, oldest first."""

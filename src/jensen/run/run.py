@@ -14,7 +14,7 @@ from jensen.data.readers.memory import Source, source_name
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
-from jensen.provenance import weights_digest
+from jensen.provenance import Provenance, provenance, weights_digest
 from jensen.recipe.build import build_model
 from jensen.recipe.families import family_of
 from jensen.recipe.family import AbstractFamily
@@ -50,6 +50,10 @@ class Run:
     def weights(self) -> str:
         """SHA-256 of the weights, see `jensen.provenance.weights_digest`: what a record of the run must carry."""
         return weights_digest(self.model)
+
+    def provenance(self, began: float) -> Provenance:
+        """The provenance of a number that the run has just given; `began` is `time.perf_counter()` at the start."""
+        return provenance(self.model, self.step, began)
 
     @property
     def trained_steps(self) -> int:
