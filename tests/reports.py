@@ -8,11 +8,12 @@ from jensen.data.spec import DataSpec
 from jensen.evaluation.evaluation import Evaluation
 from jensen.evaluation.exhibits import make_exhibits
 from jensen.model import AbstractLatentVariableModel
-from jensen.recipe import diffusion, vae
-from jensen.recipe.settings import Recipe
+from jensen.recipe.diffusion.words import WORDS as DIFFUSION
+from jensen.recipe.families import Recipe
+from jensen.recipe.vae.words import WORDS as VAE
 from jensen.report.results import Results
 
-WORDS = {"vae": vae.WORDS, "diffusion": diffusion.WORDS}
+WORDS = {"vae": VAE, "diffusion": DIFFUSION}
 
 
 def results_of(

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from linear_vae import as_vae, random_ppca
+from made import PROVENANCE
 from mixtures import ExactDenoiser, three_clusters
 
 from jensen.diffusion import LinearLogSnr, UniformTimes
@@ -12,9 +13,9 @@ from jensen.diffusion.model import DiffusionModel, Scoring
 from jensen.diffusion.weighting import Simple, WeightedObjective
 from jensen.errors import InputError
 from jensen.inference.calibration import (
+    Calibration,
     calibration,
     clustered_share,
-    load_calibration,
     rank_transform,
     save_calibration,
 )
@@ -25,11 +26,12 @@ from jensen.inference.impute_vae import ImportanceResampling
 from jensen.inference.imputer import ExampleNoise
 from jensen.mixture import GaussianMixture, mixture
 from jensen.randomness import generator
+from jensen.records import read_record
 from jensen.report.album import Album
 from jensen.report.further import further_records
 from jensen.report.imputation import calibration_picture, calibration_table, imputation_section, remarks
 
-ABOUT = {"source": "these data", "mask": "half:left", "method": "a method", "weights": 7}
+ABOUT = {"source": "these data", "mask": "half:left", "method": "a method", "provenance": PROVENANCE}
 
 
 def calibrated(draws, truth, hidden=None):
@@ -124,14 +126,17 @@ def test_exact_vae_and_diffusion_imputations_are_calibrated():
 def test_the_record_is_kept_shown_and_refused_if_damaged(tmp_path):
     found = calibrated(normal(4, 50, 3, seed=1), normal(50, 3))
     save_calibration(tmp_path, found)
-    assert load_calibration(tmp_path) == found
-    assert load_calibration(tmp_path / "elsewhere") is None
+    assert read_record(tmp_path / "calibration.json", Calibration, "") == found
     assert calibration_table(found).row_count == 3
     assert len(calibration_picture(found).axes) == 2
     assert "50 examples, mask half:left, 4 draws each" in remarks(found)[0]
-    section = imputation_section(further_records(tmp_path, 7).calibration, Album(tmp_path / "pictures"))
+    section = imputation_section(
+        further_records(tmp_path, PROVENANCE.weights).calibration, Album(tmp_path / "pictures")
+    )
     assert "these data, a method" in section.render()
-    assert further_records(tmp_path, 8).calibration is None  # other weights
+    others = further_records(tmp_path, "cd" * 32)
+    assert others.calibration is None
+    assert "calibration.json is about other weights" in others.stale[0]
     (tmp_path / "calibration.json").write_text("{")
     with pytest.raises(InputError, match="damaged or of another version"):
-        load_calibration(tmp_path)
+        further_records(tmp_path, PROVENANCE.weights)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from made import PROVENANCE
 from torch import Tensor
 
 from jensen.bound import Estimate
@@ -23,6 +26,7 @@ from jensen.features.fit import shifted, shown, train_classifier
 from jensen.features.frechet_distance import frechet
 from jensen.features.settings import ClassifierSettings
 from jensen.features.store import describe, load_classifier, save_classifier
+from jensen.provenance import provenance
 from jensen.randomness import generator
 from jensen.recipe.build import build_model
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, Sampler
@@ -235,7 +239,7 @@ def test_mnist_is_recognised(shared_data: Path) -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path, digits: Dataset, classifier: Classifier) -> Path:
-    save_classifier(tmp_path, classifier, describe(classifier, digits, ClassifierSettings(), 0, 3.0))
+    save_classifier(tmp_path, classifier, describe(classifier, digits, ClassifierSettings(), 0, time.perf_counter()))
     return tmp_path
 
 
@@ -274,7 +278,7 @@ def test_a_classifier_is_refused_where_it_is_missing_damaged_or_of_other_data(sa
 
 
 def _cell(**changes: object) -> Cell:
-    values = {"sampler": "ddim", "steps": 4, "guidance": 0.0, "n": 30, "seed": 3, "weights": 1, "classifier": "a"}
+    values = {"sampler": "ddim", "steps": 4, "guidance": 0.0, "n": 30, "seed": 3, "weights": "ab", "classifier": "a"}
     return Cell.model_validate(values | changes)
 
 
@@ -287,7 +291,7 @@ def _distance(cell: Cell, mean: float) -> Distance:
         recognised=None,
         evaluations=4.0,
         seconds=0.1,
-        computer="cpu",
+        provenance=PROVENANCE,
     )
 
 
@@ -314,7 +318,7 @@ def test_samples_are_measured_as_asked(
     for weight in model.denoiser.parameters():  # a fresh network gives 0 whatever it is asked
         weight.data.normal_(0, 0.3, generator=generator(0))
     reference = Reference.of(classifier, digits, 300)
-    found = measure(model, [model.denoiser], reference, _cell(n=300))
+    found = measure(model, reference, _cell(n=300), partial(provenance, model, 7))
     labels = reference.labels if model.classes else None
     raw = digits.spec.preparation.to_raw(model.sample(300, seed=3, labels=labels))
     assert found.distance.mean == pytest.approx(frechet(features(classifier, raw), reference.test).mean, rel=1e-3)
@@ -328,7 +332,7 @@ def test_samples_that_are_not_finite_are_infinitely_far(digits: Dataset, classif
     settings = DiffusionSettings(network="mlp", width=16, depth=1, sampling_steps=2)
     model = build_model(DiffusionRecipe(model=settings), digits.spec).eval()
     next(model.denoiser.parameters()).data.fill_(math.nan)
-    found = measure(model, [model.denoiser], Reference.of(classifier, digits, 30), _cell())
+    found = measure(model, Reference.of(classifier, digits, 30), _cell(), partial(provenance, model, 7))
     assert found.distance.mean == math.inf
 
 

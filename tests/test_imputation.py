@@ -173,12 +173,30 @@ def test_images_of_a_real_network_in_float32(method, levels):
     assert (levels is None) == bool((level - level.round()).abs().max() > 1e-4)
 
 
+@pytest.mark.parametrize("method", [ImportanceResampling(4000), MetropolisWithinGibbs(5, ImportanceResampling(4000))])
+def test_an_example_of_which_nothing_is_observed_is_drawn_from_the_model(method):
+    """Against the closed form N(b, C) of PPCA: 5 means and 25 second moments within 4.5 errors, once in 5,000 not.
+
+    1,000 draws from 4,000 proposals have a variance of 1 / 1,000 + 1 / 4,000 of one draw's.
+    """
+    x = PPCA.draw(2)
+    observed = torch.ones(2, 5, dtype=torch.bool)
+    observed[1] = False
+    draws = impute(as_vae(PPCA), x, observed, draws=1000, method=method, seed=3).draws
+    assert torch.equal(draws[:, 0], x[:1].expand(1000, 5))
+    exact = PPCA.joint.marginal()
+    away = draws[:, 1].double() - exact.mean
+    products = torch.einsum("ni,nj->nij", away, away)
+    for values, expected in ((away, torch.zeros(5)), (products, exact.covariance)):
+        error = values.std(0) * math.sqrt(1 / 1000 + 1 / 4000)
+        assert ((values.mean(0) - expected).abs() < 4.5 * error).all()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"mask": torch.ones(4, dtype=torch.bool)}, "got a mask of shape"),
         ({"mask": torch.ones(5)}, "expected bool of shape"),
-        ({"mask": torch.zeros(5, dtype=torch.bool)}, "example 0: nothing of it is observed"),
         ({"x": torch.full((2, 5), math.nan).double()}, "example 0: an observed value is not finite"),
         ({"x": torch.zeros(2, 4).double()}, "expected prepared floats of shape"),
         ({"draws": 0}, "0 draws: expected at least 1"),

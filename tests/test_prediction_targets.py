@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from linear_vae import as_vae, random_ppca
+from made import PROVENANCE
 from scipy import stats
 from test_prediction import joint_of_x_and_y, with_labels, with_target
 
@@ -20,8 +21,8 @@ from jensen.data.target_scaling import TargetScaling
 from jensen.inference.calibration import LEVELS
 from jensen.inference.prediction import (
     Circumstances,
+    PredictionRecord,
     assess,
-    load_predictions,
     predict_examples,
     save_csv,
     save_record,
@@ -29,16 +30,17 @@ from jensen.inference.prediction import (
 from jensen.inference.target_prediction import (
     ENDS,
     TargetCircumstances,
+    TargetRecord,
     assess_linear,
     assess_normal,
     assess_targets,
-    load_targets,
     predict_target_examples,
     regression,
     root_mean_squared_error,
     save_target_csv,
     save_targets,
 )
+from jensen.records import read_record
 from jensen.report.pages import write_predictions
 from jensen.report.predictions import remarks as label_remarks
 from jensen.report.target_predictions import remarks
@@ -310,9 +312,9 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     found = predict_examples(with_labels(ppca).float(), Examples(x, labels), AS_IT_IS, draws=1)
     assert found.prediction.standard_error.isnan().all()
     assert found.prediction.probabilities.isfinite().all()
-    told = Circumstances("made", 1, 1, 0, ("a", "b", "c"), (10, 20, 30))
-    save_record(tmp_path, assess(found, told))
-    record = load_predictions(tmp_path)
+    told = Circumstances("made", PROVENANCE, 1, 0, ("a", "b", "c"), (10, 20, 30))
+    path = save_record(tmp_path, assess(found, told))
+    record = read_record(path, PredictionRecord, "")
     assert np.isnan(record.standard_error)
     assert any(line.endswith("unknown (a single draw).") for line in label_remarks(record))
     write_predictions(tmp_path, record, "joint")
@@ -323,8 +325,9 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     continuous = predict_target_examples(with_target(ppca).float(), Examples(x, None, y), AS_IT_IS, UNITS, draws=1)
     assert continuous.standard_error.isnan().all()
     assert continuous.mean.isfinite().all()
-    save_targets(tmp_path, assess_targets(continuous, UNITS, None, TargetCircumstances("made", 1, 1, 0)))
-    targets = load_targets(tmp_path)
+    about = TargetCircumstances("made", PROVENANCE, 1, 0)
+    path = save_targets(tmp_path, assess_targets(continuous, UNITS, None, about))
+    targets = read_record(path, TargetRecord, "")
     assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
     write_predictions(tmp_path, targets, "run")
     save_target_csv(tmp_path / "targets.csv", continuous)

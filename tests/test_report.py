@@ -349,7 +349,7 @@ def test_the_report_says_how_training_went(
 def test_names_provenance_and_yardsticks_are_shown(tmp_path: Path) -> None:
     more = {
         "names": lambda number: f"scan {number} {HOSTILE}.png",
-        "provenance": {"weights, SHA-256": "ab" * 32, "command": f"jensen evaluate {HOSTILE}"},
+        "history": [f"after step 9: steps from 9 to {HOSTILE}"],
         "yardsticks": Yardsticks(uniform=8.0, png=7.25, examples=4, fitted=30),
         "comparison": tmp_path / "both #1" / "report.html",
     }
@@ -359,7 +359,8 @@ def test_names_provenance_and_yardsticks_are_shown(tmp_path: Path) -> None:
     page = report(tmp_path, recipe, METRICS, more, x=images(40, 4, 4))
     number = read(tmp_path, recipe, x=images(40, 4, 4)).test
     assert all(f"scan {row} {HOSTILE}.png" in page.shown for row in range(len(number)))
-    assert "ab" * 32 in page.shown
+    assert re.search(r"SHA-256 [0-9a-f]{64}", " ".join(page.shown.split()))
+    assert f"after step 9: steps from 9 to {HOSTILE}" in page.shown
     assert "all values equally likely: 8.000" in " ".join(page.shown.split())
     assert "both%20%231/report.html" in page.addresses
     assert page.tags.isdisjoint({"script", "link"})

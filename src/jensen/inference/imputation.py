@@ -27,10 +27,10 @@ def impute(
     """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
 
     `mask`, bool of the shape of x or of one example, is True where x is observed: these entries stay what they are,
-    bit for bit; what x holds elsewhere is never looked at. `method` is one of the model's family. The draws for
-    example i are a pure function of (seed, index[i], draws), whatever its batch; `index` defaults to 0..batch-1. Raises
-    `InputError` for a mask of another shape or type, an example of which nothing is observed, an observed value that is
-    not finite, and a model of another family than the method's.
+    bit for bit; the values of x elsewhere are never used. An example of which nothing is observed gets draws from p(x).
+    `method` is one of the model's family. The draws for example i are a pure function of (seed, index[i], draws),
+    whatever its batch; `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, an
+    observed value that is not finite, and a model of another family than the method's.
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
     numbers = list(range(len(x))) if index is None else index.tolist()
@@ -62,13 +62,6 @@ def _checked(model: AbstractLatentVariableModel, x: Tensor, mask: Tensor, draws:
             f"or {tuple(x.shape[1:])}, True where x is observed"
         )
     observed = mask.to(x.device).expand(x.shape)
-    seen = observed.flatten(1).any(1)
-    if not bool(seen.all()):
-        row = int((~seen).nonzero()[0])
-        raise InputError(
-            f"example {row}: nothing of it is observed, so there is nothing to impute from; leave it out, or draw by "
-            "`sample`"
-        )
     finite = (x.isfinite() | ~observed).flatten(1).all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
