@@ -60,7 +60,7 @@ def flat(title: str, nats: float, preparation: Preparation, slope: float = 0.0, 
     model, settings = Flat(nats, slope), EvaluationSettings(examples=options.pop("chosen", None), **options)
     evaluation = evaluate(model, examples, preparation, settings, "bytes")
     spec = DataSpec.model_construct(preparation=preparation, layout="vector")
-    exhibits = Exhibits(parameters=1, classes=None)
+    exhibits = Exhibits(parameters=1, labels=())
     return Results(title, Path(), {}, WORDS["vae"], spec, [], evaluation, exhibits, trained_steps=0, weights_step=0)
 
 

@@ -259,6 +259,15 @@ def test_samples_take_their_labels_in_turn():
     assert not torch.allclose(model.sample(4, seed=1, first=2, labels=torch.tensor([0, 0, 0, 0])), given)
 
 
+def test_a_label_that_no_training_example_has_is_not_sampled_by_default():
+    model = a_model(classes=3, scoring=Scoring(steps=50, label_counts=(4, 0, 2)), generation=Generation(steps=5))
+    assert model.known_labels == (0, 2)
+    asked = torch.tensor([2, 0, 2, 0])
+    assert torch.equal(model.sample(4, seed=1, first=1), model.sample(4, seed=1, first=1, labels=asked))
+    assert a_model(classes=3).known_labels == (0, 1, 2)
+    assert a_model().known_labels == ()
+
+
 def test_class_conditional_model_learns_each_class_and_their_mixture():
     model = a_model(classes=3, scoring=Scoring(steps=50, variance=AnalyticVariance(MeanSquaredErrors())))
     train(model, range(400), labelled=True)

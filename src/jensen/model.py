@@ -248,9 +248,14 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     def classes(self) -> int | None:
         """The number of labels that samples can be asked for; None without.
 
-        Labels are integers 0..classes-1. The default label of sample i is i modulo classes.
+        Labels are integers 0..classes-1.
         """
         return None
+
+    @property
+    def known_labels(self) -> tuple[int, ...]:
+        """The labels of the training examples; by default samples are asked for these in turn."""
+        return tuple(range(self.classes or 0))
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:

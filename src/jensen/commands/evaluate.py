@@ -208,6 +208,7 @@ def _recognition(run: "Run", seed: int) -> "Estimate | None":
     if run.model.classes is None or not (run.folder / FOLDER).is_dir():
         return None
     classifier, _ = load_classifier(run.folder, run.spec)
-    labels = torch.arange(RECOGNISED) % run.model.classes
+    known = torch.tensor(run.model.known_labels)
+    labels = known[torch.arange(RECOGNISED) % len(known)]
     samples = run.model.sample(RECOGNISED, seed=seed, labels=labels)
     return recognition(classifier, run.spec.preparation.to_raw(samples), labels)

@@ -24,15 +24,14 @@ def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, se
         if wanted != "in-turn" if isinstance(wanted, str) else True:
             raise InputError(f"--label {wanted}: {run.folder} was trained without labels; leave --label out")
         return None
-    counts = torch.tensor(run.spec.label_counts)
     if not isinstance(wanted, str):
         return _checked(run, torch.as_tensor(wanted), n)
     numbers = torch.arange(first, first + n)
     if wanted == "in-turn":
-        known = counts.nonzero()[:, 0]
+        known = torch.tensor(run.model.known_labels)
         return known[numbers % len(known)]
     if wanted == "p(y)":
-        return _drawn(counts, numbers, seed)
+        return _drawn(torch.tensor(run.spec.label_counts), numbers, seed)
     return _checked(run, torch.full((n,), label_number(run, wanted)), n)
 
 

@@ -278,8 +278,14 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     # -- samples
 
+    @property
+    def known_labels(self) -> tuple[int, ...]:
+        """All classes but those of which `scoring.label_counts` says that no training example has them."""
+        counts = self.scoring.label_counts
+        return tuple(k for k in range(self.classes or 0) if counts is None or counts[k])
+
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """The sampler's x_0 from x_T ~ N(0, I) (5.19); labels (n), by default (first + i) modulo classes."""
+        """The sampler's x_0 from x_T ~ N(0, I) (5.19); labels (n), by default the `known_labels` in turn."""
         return self._at_the_end(lambda last: last.x, n, seed, first, labels)
 
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
@@ -387,7 +393,8 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     def _sampling_labels(self, n: int, first: int, labels: Tensor | None) -> Tensor | None:
         if labels is None and self.classes is not None:
-            return torch.arange(first, first + n, device=self.device) % self.classes
+            known = torch.tensor(self.known_labels, device=self.device)
+            return known[torch.arange(first, first + n, device=self.device) % len(known)]
         return self._checked(labels, n)
 
     def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Exhibits: everything that a page shows of a model and of its test examples, as tensors. The model is called here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +53,10 @@ class Exhibits:
 
     parameters: int
     """Number of the model's parameters."""
-    classes: int | None
-    """Number of labels that the model can be asked for; None: none."""
+    labels: tuple[int, ...]
+    """The labels that the model can be asked for and was trained on; empty for a model without labels."""
     samples: Tensor | None = None
-    """(n, *shape), images only. With labels: PER_CLASS of label 0, of label 1, and so on; see `rows_of_labels`."""
+    """(n, *shape), images only. With labels: PER_CLASS of each of the `shown_labels`."""
     sample_means: Tensor | None = None
     """(SAMPLES, *shape): the same samples without observation noise; images only."""
     real: Shown | None = None
@@ -80,9 +81,9 @@ class Exhibits:
     """(points): their rows."""
 
     @property
-    def rows_of_labels(self) -> int:
-        """Number of labels that the grid of samples shows, one row each; 0 where the model knows no labels."""
-        return min(self.classes or 0, CLASSES)
+    def shown_labels(self) -> tuple[int, ...]:
+        """The labels that the grid of samples shows, one row each."""
+        return self.labels[:CLASSES]
 
 
 @torch.no_grad()
@@ -116,7 +117,7 @@ def make_exhibits(
     if selection.image and selection.means:
         made["sample_means"] = model.sample_mean(SAMPLES, seed=seed).cpu()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Exhibits(parameters=parameters, classes=model.classes, **made)
+    return Exhibits(parameters=parameters, labels=model.known_labels, **made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,24 +153,24 @@ class _Source:
 def _generated(source: _Source, labels: Tensor | None) -> dict[str, Any]:
     """Samples as a grid, real examples to stand beside them, and films."""
     model, seed, filmed = source.model, source.seed, spread(source.count, FILMED)
-    shown = min(model.classes or 0, CLASSES)
-    wanted = torch.arange(shown).repeat_interleave(PER_CLASS) if shown else None
+    shown = torch.tensor(model.known_labels[:CLASSES], dtype=torch.long)
+    wanted = shown.repeat_interleave(PER_CLASS) if len(shown) else None
     count = SAMPLES if wanted is None else len(wanted)
     noising = model.noising(source.x(filmed), frames=FRAMES, seed=seed, index=source.scores.index[filmed])
     denoising = model.denoising(FILMED, frames=FRAMES, seed=seed)
     return {
         "samples": model.sample(count, seed=seed, labels=wanted).cpu(),
-        "real": source.shown(_beside(source.count, labels, shown)),
+        "real": source.shown(_beside(source.count, labels, shown.tolist())),
         "noising": _on_cpu(noising),
         "denoising": _on_cpu(denoising),
         "filmed": filmed,
     }
 
 
-def _beside(count: int, labels: Tensor | None, shown: int) -> Tensor:
+def _beside(count: int, labels: Tensor | None, shown: Sequence[int]) -> Tensor:
     """The rows of real examples beside the samples: PER_CLASS of each label if there are so many, else any."""
     if shown and labels is not None:
-        by_label = [(labels == label).nonzero().flatten() for label in range(shown)]
+        by_label = [(labels == label).nonzero().flatten() for label in shown]
         if min(len(rows) for rows in by_label) >= PER_CLASS:
             return torch.cat([rows[spread(len(rows), PER_CLASS)] for rows in by_label])
     return spread(count, SAMPLES)

@@ -152,7 +152,7 @@ def _model_section(folder: Path, compared: Sequence[Results]) -> Section:
         "weights of step": [f"{results.weights_step:,}" for results in compared],
         "draws per example": [f"{results.evaluation.settings.draws}" for results in compared],
         "preparation": [results.evaluation.preparation for results in compared],
-        "labels that it knows": [f"{results.exhibits.classes or 'none'}" for results in compared],
+        "labels that it knows": [f"{len(results.exhibits.labels) or 'none'}" for results in compared],
     }
     if any(results.recognition for results in compared):
         rows["label right, by a classifier of real data"] = [agreement(results) or "not asked" for results in compared]
@@ -176,7 +176,7 @@ def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> Sec
             columns.append((results.title, [grid for grid in grids if grid]))
     if not columns:
         return None
-    most = max(range(len(compared)), key=lambda number: compared[number].exhibits.rows_of_labels)
+    most = max(range(len(compared)), key=lambda number: len(compared[number].exhibits.shown_labels))
     if real := real_grid(compared[most], albums[most]):
         columns.append(("Real data", [real]))
     return Section("Samples", "comparison_samples", {"columns": columns})

@@ -16,9 +16,9 @@ def film_section(results: Results, album: Album, title: str = "From data to nois
     if not results.image or noising is None or denoising is None or filmed is None:
         return None
     assert denoising.estimate is not None
-    shown = results.exhibits.rows_of_labels
+    shown = results.exhibits.shown_labels
     examples = [results.label(int(row)) for row in filmed]
-    labels = [results.label_name(number % shown) if shown else "" for number in range(denoising.x.shape[1])]
+    labels = [results.label_name(shown[number % len(shown)]) if shown else "" for number in range(denoising.x.shape[1])]
     estimates = Film(denoising.log_snr, denoising.estimate)
     strips = {"noising": (noising, examples), "denoising": (denoising, labels), "estimates": (estimates, labels)}
     return Section(title, "films", {"strips": [_strip(results, album, name, *one) for name, one in strips.items()]})

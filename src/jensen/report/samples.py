@@ -29,15 +29,15 @@ def sample_grid(results: Results, album: Album) -> Grid:
     """A grid of samples; of a model that knows labels, a row for each label."""
     exhibits = results.exhibits
     assert exhibits.samples is not None
-    shown = exhibits.rows_of_labels
+    shown = exhibits.shown_labels
     return {
         "kind": "samples",
         "words": results.words.samples,
         "picture": album.grid(
             "samples", results.pictures(exhibits.samples), PER_CLASS if shown else None, "Samples of the model"
         ),
-        "rows": [results.label_name(label) for label in range(shown)],
-        "left_out": (exhibits.classes or 0) - shown,
+        "rows": [results.label_name(label) for label in shown],
+        "left_out": len(exhibits.labels) - len(shown),
     }
 
 
@@ -55,14 +55,14 @@ def real_grid(results: Results, album: Album) -> Grid | None:
     exhibits = results.exhibits
     if exhibits.real is None:
         return None
-    shown, labels = exhibits.rows_of_labels, results.labels
+    shown, labels = exhibits.shown_labels, results.labels
     by_label = False
     if shown and labels is not None:
-        wanted = torch.arange(shown).repeat_interleave(PER_CLASS)
+        wanted = torch.tensor(shown).repeat_interleave(PER_CLASS)
         by_label = torch.equal(labels[exhibits.real.rows], wanted)
     pictures = results.pictures(exhibits.real.x)
     picture: Picture = album.grid("real", pictures, PER_CLASS if by_label else None, "Test examples")
-    names = [results.label_name(label) for label in range(shown)] if by_label else []
+    names = [results.label_name(label) for label in shown] if by_label else []
     return {"kind": "real", "words": "", "picture": picture, "rows": names, "left_out": 0}
 
 
