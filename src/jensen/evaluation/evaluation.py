@@ -14,7 +14,7 @@ from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import check_claims, contradictions
 from jensen.evaluation.engine import Column, run_estimators
-from jensen.evaluation.measure import Measure
+from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.profile import NoiseProfile, noise_profile
 from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, scored, spread
 from jensen.evaluation.settings import EvaluationSettings
@@ -194,11 +194,12 @@ def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tup
 
 
 def _doubts(scores: Scores, columns: Mapping[str, Column]) -> list[str]:
-    doubts = [scores.not_finite] if scores.not_finite else []
-    counts = {len(scores.bound), *(len(column.value) for column in columns.values())}
-    if 1 in counts:
-        doubts.append("a mean over 1 example has no standard error, shown as ± nan; evaluate more examples")
-    return doubts
+    found = [scores.not_finite] if scores.not_finite else []
+    parts = {"ELBO": scores.bound, **scores.terms}
+    parts |= {f"{name}, {len(column.value):,} examples": column.value for name, column in columns.items()}
+    if 1 in map(len, parts.values()):
+        found.append("a mean over 1 example has no standard error, shown as ± nan; evaluate more examples")
+    return found + doubts({name: Estimate.of(values) for name, values in parts.items() if len(values) > 1})
 
 
 def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from pydantic import BaseModel
+
 from jensen.bound import Estimate
 from jensen.records import Value
 
@@ -16,6 +18,27 @@ class Measure(Value):
     """Per example of the raw data."""
     bits_per_dimension: Estimate
     """Per observed number of the raw data: the cost of a bound or of a term, the size of a difference."""
+
+
+def doubts(record: object, name: str = "") -> list[str]:
+    """A sentence about each `Estimate` in a record whose standard error is not to be trusted, see `Estimate.doubt`.
+
+    `name` is that of the record; it goes before the names of its fields.
+
+    >>> doubts({"loss": Estimate(2.0, float("nan"), 1), "share": Estimate(0.5, 0.1, 25)})
+    ['loss: one value: its error is unknown']
+    """
+    if isinstance(record, Estimate):
+        return [f"{name}: {record.doubt}"] if record.doubt else []
+    if isinstance(record, BaseModel):
+        parts = [(field.replace("_", " "), getattr(record, field)) for field in type(record).model_fields]
+    elif isinstance(record, Mapping):
+        parts = list(record.items())
+    elif isinstance(record, tuple | list):
+        parts = [(str(number), part) for number, part in enumerate(record, 1)]
+    else:
+        return []
+    return [sentence for field, part in parts for sentence in doubts(part, f"{name} {field}".strip())]
 
 
 def aligned(estimates: list[Estimate]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jensen.bound import Estimate
-from jensen.evaluation.measure import typeset
+from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.prediction import PredictionRecord
 from jensen.report.album import Album
 from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, drawing, plain, plain_text
@@ -56,7 +56,8 @@ def remarks(record: PredictionRecord) -> list[str]:
     if np.isfinite(record.effective_sample_size):
         lines.append(f"Effective sample size: {record.effective_sample_size:.3g} (median).")
     cost = f"Network evaluations per example: {record.evaluations:.4g}"
-    return [*lines, f"{cost}, {record.bounds:.2g} times one bound's." if record.bounds else f"{cost}."]
+    lines.append(f"{cost}, {record.bounds:.2g} times one bound's." if record.bounds else f"{cost}.")
+    return lines + doubts({"log loss": record.log_loss, "accuracy": record.accuracy})
 
 
 def error_in_words(error: float) -> str:

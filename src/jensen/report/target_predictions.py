@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
-from jensen.evaluation.measure import typeset
+from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.target_prediction import Regression, TargetRecord
 from jensen.report.album import Album
 from jensen.report.imputation import coverage_picture
@@ -68,6 +68,7 @@ def remarks(record: TargetRecord) -> list[str]:
         "always p(y): a normal with mean and standard deviation of the training targets.",
         f"Monte-Carlo error of the means, in predicted standard deviations: {error_in_words(record.standard_error)}.",
         f"Effective sample size: {record.effective_sample_size:.3g} (median).",
+        *doubts({"log density": record.model.log_density, "error": record.model.errors}),
     ]
 
 
