@@ -120,7 +120,6 @@ DIFFUSION = [
     "runs/other",
     "OTHER_RUN",
 ]
-PLACEHOLDERS = {"DATA": "digits", "NEW_DATA": "digits"}
 TINY = {
     "vae": "--predict label --latent-dims 2 --hidden 16 --fit-steps 5 --steps 20 --validation-examples 20",
     "diffusion": "--widths 8 --octaves 0 --chain-steps 10 --bound-terms 4 --sampling-steps 3 --steps 6 "
@@ -154,10 +153,11 @@ def lighter(words: list[str]) -> list[str]:
     """The command with placeholders filled in and with as little work as still goes through all of it."""
     name, _ = find(words, commands())
     less = LIGHTER.get(f"{name} --referee" if "--referee" in words else name, {})
+    data = "mine.npz" if "runs/target" in words else "digits"
     kept, flag = [], ""
     for word in words:
         flag = word.removeprefix("--") if word.startswith("--") else flag
-        kept += [] if flag in less else [PLACEHOLDERS.get(word, word)]
+        kept += [] if flag in less else [data if word in ("DATA", "NEW_DATA") else word]
     return kept + [part for flag, value in less.items() for part in (f"--{flag}", str(value))]
 
 

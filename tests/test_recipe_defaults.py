@@ -5,9 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jensen.diffusion import Ancestral, BetaVariance, Epsilon, LastStep, LinearBeta, Simple, UniformTime, UniformTimes
+from jensen.errors import InputError
+from jensen.likelihood import GaussianLikelihood, LearnedScale
 from jensen.nets import ResidualMLP, UNet
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
+from jensen.recipe.families import read_recipe
+from jensen.recipe.vae.settings import VAERecipe
+from jensen.vae import AmortisedPosterior, ElboObjective, PerDatapointPosterior
 
 DATA = {
     "bytes": (np.arange(20 * 28 * 28, dtype="uint8").reshape(20, 28, 28), UNet, {"octaves": 8, "patch": (2, 2)}, 0.5),
@@ -45,3 +51,48 @@ def test_a_partial_training_table_keeps_the_family_s_defaults() -> None:
     recipe = DiffusionRecipe.model_validate({"training": {"steps": 7}})
     assert recipe.training.steps == 7
     assert (recipe.training.optimiser, recipe.training.ema_decay) == ("muon", 0.999)
+
+
+# ---------------------------------------------------------------------------------------------- the lecture's models
+
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+def test_ddpm_is_the_lectures() -> None:
+    recipe = DiffusionRecipe.from_toml(RECIPES / "ddpm.toml")
+    model = build_model(recipe, load_dataset(recipe).spec)
+    betas = np.linspace(1e-4, 0.02, 1000)  # (5.1)
+    np.testing.assert_allclose(model.schedule.log_alpha_bar[1:], np.log1p(-betas).cumsum())
+    assert isinstance(model.schedule, LinearBeta)
+    assert isinstance(model.denoiser.parameterisation, Epsilon)  # (5.15)
+    assert (model.objective.weighting, model.objective.steps) == (Simple(), 1000)  # (5.17)
+    assert isinstance(model.objective.times, UniformTimes)  # (5.18)
+    assert (model.scoring.steps, model.scoring.variance) == (1000, BetaVariance())  # (5.12)
+    assert (model.generation.sampler, model.generation.steps) == (
+        Ancestral(BetaVariance(), LastStep.MEAN),
+        1000,
+    )  # (5.19)
+    assert isinstance(model.generation.grid, UniformTime)
+    assert model.classes is None
+    assert recipe.training.patience is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "posterior"), [("vae", AmortisedPosterior), ("vae-per-datapoint", PerDatapointPosterior)]
+)
+def test_both_vaes_are_the_lectures(name: str, posterior: type) -> None:
+    recipe = VAERecipe.from_toml(RECIPES / f"{name}.toml")
+    model = build_model(recipe, load_dataset(recipe).spec)
+    assert isinstance(model.posterior, posterior)  # (4.5)
+    assert isinstance(model.likelihood, GaussianLikelihood)  # (4.2)
+    assert isinstance(model.likelihood.scale, LearnedScale)
+    assert model.objective == ElboObjective()  # (4.8)
+    assert recipe.training.patience is not None
+
+
+def test_the_last_step_is_a_choice_of_the_ancestral_sampler_alone() -> None:
+    recipe = DiffusionRecipe(model=DiffusionSettings(sampler="ancestral", last_step="draw"))
+    assert build_model(recipe, load_dataset(recipe).spec).generation.sampler.last is LastStep.DRAW
+    with pytest.raises(InputError, match="last_step draw with sampler heun: choose sampler ancestral"):
+        read_recipe({"family": "diffusion", "model": {"sampler": "heun", "last_step": "draw"}}, "here")
