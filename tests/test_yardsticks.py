@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from torch import Tensor
 
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise, Threshold
+from jensen.evaluation.scores import Scores
 from jensen.evaluation.yardsticks import histogram, independent_bits, yardsticks
 from jensen.randomness import generator
+
+
+def scores_of(count: int) -> Scores:
+    """Scores of the examples 0 to count - 1; a yardstick asks for their numbers alone."""
+    nothing = {field.name: torch.zeros(count, dtype=torch.float64) for field in fields(Scores)}
+    return Scores(**{**nothing, "index": torch.arange(count), "terms": {}, "profile": None})
 
 
 def levels(size: int, shape: tuple[int, ...], count: int, seed: int = 0) -> Tensor:
@@ -38,7 +46,7 @@ def test_independent_dimensions_reach_the_entropy_of_independent_data(kind: type
         ones = torch.rand(count, *shape, generator=generator(seed)) < 0.25
         return Examples(torch.where(even, ones.byte(), torch.tensor(2, dtype=torch.uint8)))
 
-    found = yardsticks(draw(8000, 1), draw(900, 2), torch.arange(900), prepared, seed=0)
+    found = yardsticks(draw(8000, 1), draw(900, 2), prepared, scores_of(900), seed=0)
     entropy = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) / 2
     assert found.independent is not None
     assert abs(found.independent.mean - entropy) < 4 * found.independent.standard_error  # false alarm: 1 in 16,000
@@ -49,7 +57,7 @@ def test_independent_dimensions_reach_the_entropy_of_independent_data(kind: type
 def test_binarised_data_have_two_levels() -> None:
     prepared = Threshold(dtype="uint8", dimensions=6, levels=256)
     examples = Examples(levels(256, (6,), 500))
-    found = yardsticks(examples, examples, torch.arange(500), prepared, seed=0)
+    found = yardsticks(examples, examples, prepared, scores_of(500), seed=0)
     assert found.uniform == 1
     assert found.independent is not None
     assert found.independent.mean == pytest.approx(1, abs=0.01)
@@ -63,19 +71,19 @@ def test_independent_normals_cost_their_entropy_in_raw_units() -> None:
         minimum=-100.0, maximum=100.0,
     )  # fmt: skip
     train, test = (Examples(torch.randn(5000, 3, generator=generator(seed)) * deviations) for seed in (1, 2))
-    found = yardsticks(train, test, torch.arange(1000), prepared, seed=0)
+    found = yardsticks(train, test, prepared, scores_of(1000), seed=0)
     entropy = (0.5 * math.log2(2 * math.pi * math.e) + deviations.double().log2()).mean().item()
     assert found.uniform is found.png is None
     assert found.independent is not None
     assert abs(found.independent.mean - entropy) < 4 * found.independent.standard_error  # false alarm: 1 in 16,000
     missing = Examples(torch.where(train.x < -1, math.nan, train.x))
-    assert yardsticks(missing, test, torch.arange(1000), prepared, seed=0).independent is None
+    assert yardsticks(missing, test, prepared, scores_of(1000), seed=0).independent is None
 
 
 def test_the_png_is_one_that_pillow_reads_back() -> None:
     images = levels(256, (1, 5, 6), 9)
     prepared = Levels(dtype="uint8", dimensions=30, levels=256)
-    found = yardsticks(None, Examples(images), torch.arange(9), prepared, seed=0)
+    found = yardsticks(None, Examples(images), prepared, scores_of(9), seed=0)
     sheet = np.zeros((15, 18), np.uint8)  # 3 x 3 images of 5 x 6 pixels
     for number, image in enumerate(images[:, 0].numpy()):
         top, left = 5 * (number // 3), 6 * (number % 3)

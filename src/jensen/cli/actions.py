@@ -213,7 +213,7 @@ def _results(
         weights_step=run.step,
         labels=None if examples.labels is None else examples.labels[scores.index],
         recognition=_recognition(run, seed),
-        yardsticks=yardsticks(run.dataset.train, examples, scores.index, preparation, seed),
+        yardsticks=yardsticks(run.dataset.train, examples, preparation, scores, seed),
     )
 
 

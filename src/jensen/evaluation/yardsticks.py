@@ -11,7 +11,7 @@ from jensen.bound import Estimate
 from jensen.compression.others import png_bytes, sheet
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise
-from jensen.evaluation.scores import at_once, prepare, spread
+from jensen.evaluation.scores import Scores, at_once, prepare, spread
 from jensen.records import Value
 
 MEASURED, FITTED = 1000, 10_000  # test and training examples at most
@@ -34,14 +34,14 @@ class Yardsticks(Value):
 
 
 def yardsticks(
-    train: Examples | None, examples: Examples, index: Int[Tensor, " count"], preparation: Preparation, seed: int
+    train: Examples | None, examples: Examples, preparation: Preparation, scores: Scores, seed: int
 ) -> Yardsticks:
-    """The yardsticks for the test examples numbered `index`; without `train` there is no independent model.
+    """The yardsticks for the test examples that `scores` numbers; without `train` there is no independent model.
 
     Integers have a histogram for each dimension, floats a normal distribution. Floats have no number of levels, so
     neither a uniform model nor a PNG; floats with missing values have no yardstick.
     """
-    index = index[spread(len(index), MEASURED)]
+    index = scores.index[spread(len(scores.index), MEASURED)]
     fitted = torch.arange(0) if train is None else spread(len(train), FITTED)
     counts = {"examples": len(index), "fitted": len(fitted)}
     if isinstance(preparation, Standardise):
