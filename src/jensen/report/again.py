@@ -32,35 +32,6 @@ def data_section(spec: DataSpec) -> Section:
     return Section("What was read", "definitions", {"items": items})
 
 
-LABELS = {
-    "step": "training step of the weights",
-    "weights": "SHA-256 of the weights",
-    "jensen": "jensen",
-    "torch": "PyTorch",
-    "python": "Python",
-    "device": "device",
-    "threads": "threads",
-    "processes": "processes",
-    "command": "command",
-    "date": "date",
-    "seconds": "wall time, seconds",
-}
-
-
-def provenance_words(record: Mapping[str, Any]) -> dict[str, str]:
-    """A record of provenance, dumped as plain values, as labels and texts for a page; unknown fields keep their names.
-
-    >>> provenance_words({"step": 1200, "seconds": 4.25, "command": "jensen evaluate runs/mine"})
-    {'training step of the weights': '1,200', 'wall time, seconds': '4.2', 'command': 'jensen evaluate runs/mine'}
-    """
-    found = {LABELS.get(name, name): value for name, value in record.items() if value is not None}
-    return {label: _plain(value) for label, value in found.items()}
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def provenance_section(provenance: Mapping[str, str]) -> Section | None:
     """Where the numbers come from: weights, versions, command and date."""
     return Section("Where these numbers come from", "definitions", {"items": provenance}) if provenance else None

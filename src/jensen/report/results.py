@@ -53,7 +53,7 @@ class Results:
     """How often a classifier trained on real data finds in a sample the label that was asked for, from 0 to 1."""
     yardsticks: Yardsticks | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """Versions, weights, command, date and so on, by label; see `again.provenance_words`."""
+    """Versions, weights, command, date and so on, by label."""
     run: Path | None = None
     """The run's folder, for commands and links; None: `folder`."""
     comparison: Path | None = None
