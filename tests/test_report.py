@@ -97,7 +97,9 @@ KINDS = {
 DIFFUSION = DiffusionSettings(
     network="mlp", width=8, depth=1, chain_steps=40, bound_terms=4, sampling_steps=4, conditional=False
 )
-UNET = DIFFUSION.model_copy(update={"network": "unet", "widths": (8,), "blocks": 1})
+UNET = DiffusionSettings(
+    network="unet", widths=(8,), blocks=1, chain_steps=40, bound_terms=4, sampling_steps=4, conditional=False
+)
 
 
 @pytest.mark.parametrize("kind", ["vectors", "colour, binarised"])
@@ -344,10 +346,9 @@ def test_the_report_says_how_training_went(
     assert not_said not in shown
 
 
-def test_names_provenance_and_yardsticks_are_shown(tmp_path: Path) -> None:
+def test_names_yardsticks_and_the_way_back_are_shown(tmp_path: Path) -> None:
     more = {
         "names": lambda number: f"scan {number} {HOSTILE}.png",
-        "provenance": {"weights, SHA-256": "ab" * 32, "command": f"jensen evaluate {HOSTILE}"},
         "yardsticks": Yardsticks(uniform=8.0, png=7.25, examples=4, fitted=30),
         "comparison": tmp_path / "both #1" / "report.html",
     }
@@ -357,7 +358,6 @@ def test_names_provenance_and_yardsticks_are_shown(tmp_path: Path) -> None:
     page = report(tmp_path, recipe, METRICS, more, x=images(40, 4, 4))
     number = read(tmp_path, recipe, x=images(40, 4, 4)).test
     assert all(f"scan {row} {HOSTILE}.png" in page.shown for row in range(len(number)))
-    assert "ab" * 32 in page.shown
     assert "all values equally likely: 8.000" in " ".join(page.shown.split())
     assert "both%20%231/report.html" in page.addresses
     assert page.tags.isdisjoint({"script", "link"})
