@@ -72,7 +72,8 @@ def heading(results: Results) -> Section:
                 "examples": f"{evaluation.examples:,}",
             },
             "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
-            "warnings": [(warning, "") for warning in evaluation.warnings] + unfinished(results),
+            "warnings": [(warning[:1].upper() + warning[1:], "") for warning in evaluation.warnings]
+            + unfinished(results),
             "advice": advice(evaluation, results.run_folder),
         },
     )
