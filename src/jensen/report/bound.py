@@ -79,6 +79,10 @@ def heading(results: Results) -> Section:
     )
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _lead(results: Results) -> str:
     exhibits, evaluation = results.exhibits, results.evaluation
     return (
