@@ -60,7 +60,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 def test_ddpm_is_the_lectures() -> None:
-    recipe = DiffusionRecipe.from_toml(RECIPES / "ddpm.toml")
+    recipe = DiffusionRecipe.from_file(RECIPES / "ddpm.toml")
     model = build_model(recipe, load_dataset(recipe).spec)
     betas = np.linspace(1e-4, 0.02, 1000)  # (5.1)
     np.testing.assert_allclose(model.schedule.log_alpha_bar[1:], np.log1p(-betas).cumsum())
@@ -82,7 +82,7 @@ def test_ddpm_is_the_lectures() -> None:
     ("name", "posterior"), [("vae", AmortisedPosterior), ("vae-per-datapoint", PerDatapointPosterior)]
 )
 def test_both_vaes_are_the_lectures(name: str, posterior: type) -> None:
-    recipe = VAERecipe.from_toml(RECIPES / f"{name}.toml")
+    recipe = VAERecipe.from_file(RECIPES / f"{name}.toml")
     model = build_model(recipe, load_dataset(recipe).spec)
     assert isinstance(model.posterior, posterior)  # (4.5)
     assert isinstance(model.likelihood, GaussianLikelihood)  # (4.2)

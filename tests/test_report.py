@@ -99,7 +99,9 @@ KINDS = {
 DIFFUSION = DiffusionSettings(
     network="mlp", width=8, depth=1, chain_steps=40, bound_terms=4, sampling_steps=4, conditional=False
 )
-UNET = DIFFUSION.model_copy(update={"network": "unet", "widths": (8,), "blocks": 1})
+UNET = DiffusionSettings(
+    network="unet", widths=(8,), blocks=1, chain_steps=40, bound_terms=4, sampling_steps=4, conditional=False
+)
 
 
 @pytest.mark.parametrize("kind", ["vectors", "colour, binarised"])
@@ -346,7 +348,7 @@ def test_the_report_says_how_training_went(
     assert not_said not in shown
 
 
-def test_names_provenance_and_yardsticks_are_shown(tmp_path: Path) -> None:
+def test_names_yardsticks_and_the_way_back_are_shown(tmp_path: Path) -> None:
     more = {
         "names": lambda number: f"scan {number} {HOSTILE}.png",
         "history": [f"after step 9: steps from 9 to {HOSTILE}"],

@@ -59,7 +59,8 @@ def remarks(evaluation: Evaluation) -> list[str]:
 def heading(results: Results) -> Section:
     """What was trained and evaluated, the numbers to remember, yardsticks beside them, and warnings."""
     evaluation = results.evaluation
-    warnings = [(sentence, "") for sentence in (*evaluation.warnings, *results.stale)] + unfinished(results)
+    sentences = (*evaluation.warnings, *results.stale)
+    warnings = [(sentence[:1].upper() + sentence[1:], "") for sentence in sentences] + unfinished(results)
     return Section(
         results.title,
         "heading",
@@ -77,6 +78,10 @@ def heading(results: Results) -> Section:
             "advice": advice(evaluation, results.run_folder),
         },
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _lead(results: Results) -> str:

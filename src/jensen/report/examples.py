@@ -32,7 +32,7 @@ def reconstruction_section(results: Results, album: Album) -> Section | None:
 def _profile_chart(results: Results, album: Album, name: str, shown: Shown) -> Picture:
     both = [shown.x] if shown.reconstructions is None else [shown.x, shown.reconstructions]
     lines = [values.flatten(1).numpy() for values in both]
-    titles = [f"{charts.plain_text(results.name(row))}: {_score(results, row)} nats" for row in shown.rows.tolist()]
+    titles = [f"{charts.plain_text(results.name(row))}\n{_score(results, row)} nats" for row in shown.rows.tolist()]
     return album.chart(name, charts.profiles(lines, titles), "Examples over their dimensions")
 
 
