@@ -15,7 +15,7 @@ from jensen.records import Value
 
 PLAUSIBLE = 0.01  # of held-out examples lie as near to a training example as a near copy
 RESAMPLES = 1000
-BOOTSTRAP = 3  # what randomness is for
+BOOTSTRAP = 3  # the purpose of random numbers
 TAIL = 0.025  # outside either end of a 95 % interval
 WEAK, CLEAR = 0.05, 0.01  # levels of both tests together
 QUANTILES = 2000  # of the threshold's law, which near copies are averaged over

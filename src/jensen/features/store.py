@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 class ClassifierRecord(BaseModel):
-    """How a classifier came about and what it can do; JSON both ways."""
+    """The settings, the data and the accuracy of a classifier; JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
@@ -34,15 +34,15 @@ class ClassifierRecord(BaseModel):
     settings: ClassifierSettings
     seed: int
     seconds: float
-    """How long the training took."""
+    """The duration of the training."""
     validation: Estimate | None
-    """The share of the validation split that it recognises; None where that is empty."""
+    """The share of the validation split that it recognises; None for an empty split."""
     test: Estimate | None
     """The share of the test split that it recognises."""
     fingerprint: str
     """Of the data, as in data.json."""
     preparation: str
-    """What raw examples went through before they were shown to it; matters where that binarises."""
+    """The preparation of its raw examples; it matters if it binarises."""
     sha256: str = ""
     """Of the weights."""
 
@@ -50,7 +50,7 @@ class ClassifierRecord(BaseModel):
 def describe(
     classifier: Classifier, dataset: Dataset, settings: ClassifierSettings, seed: int, seconds: float
 ) -> ClassifierRecord:
-    """The record of a classifier that was just trained, its accuracy on the validation and test splits measured."""
+    """The record of a trained classifier, with its accuracy on the validation and test splits."""
     spec = dataset.spec
     return ClassifierRecord(
         settings=settings,
@@ -64,7 +64,7 @@ def describe(
 
 
 def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord) -> Path:
-    """Write the classifier into the run's folder, in the place of an earlier one; gives its own folder."""
+    """Write the classifier into the folder of the run, over an earlier one; returns its own folder."""
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     content = save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})
@@ -75,15 +75,17 @@ def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord)
 
 
 def load_classifier(run: Path, spec: DataSpec) -> tuple[Classifier, ClassifierRecord]:
-    """The classifier in the run's folder, ready to use, and its record.
+    """The classifier in the folder of the run, and its record.
 
-    Raises `InputError` where there is none, where a file is damaged, and where it was trained on other data than
-    `spec` describes.
+    Raises `InputError` without a classifier, for a damaged file, and for a classifier of other data than `spec`.
     """
     folder, advice = run / FOLDER, f"train one with: jensen features train {run}"
     record = _read_record(folder / RECORD, advice)
-    told = ("data", record.fingerprint, spec.fingerprint), ("preparation", record.preparation, spec.preparation.kind)
-    for what, given, expected in told:
+    compared = (
+        ("data", record.fingerprint, spec.fingerprint),
+        ("preparation", record.preparation, spec.preparation.kind),
+    )
+    for what, given, expected in pairs:
         if given != expected:
             raise InputError(
                 f"{folder} is a classifier for other data ({what} {given}, the run's {expected}); {advice}"

@@ -14,18 +14,18 @@ from jensen.progress import track
 from jensen.randomness import Stream, generator
 from jensen.records import Value
 
-MEDIAN_OF = 2000  # examples whose distances the bandwidth is the median of
+MEDIAN_OF = 2000  # examples; the bandwidth is the median of their distances
 PERMUTATIONS, PROJECTIONS = 999, 200
-TEST, DIRECTIONS, MEDIAN = 0, 1, 2  # what randomness is for
+TEST, DIRECTIONS, MEDIAN = 0, 1, 2  # purposes of random numbers
 
 # ---------------------------------------------------------------------------------------------- kernel two-sample test
 
 
 class KernelTest(Value):
-    """The unbiased MMD² of two sets, and how rarely two sets of one distribution are as far apart."""
+    """The unbiased MMD² of two sets, and the p-value of a common distribution."""
 
     squared: Interval
-    """MMD², unbiased: may be negative. The interval is the jackknife's, too wide where both are of one distribution."""
+    """MMD², unbiased, so it may be negative. The jackknife interval is too wide for two sets of one distribution."""
     p_value: float
     """Of the permutation test, one-sided."""
     bandwidth: float
@@ -55,7 +55,7 @@ def kernel_test(a: Tensor, b: Tensor, *, permutations: int = PERMUTATIONS, seed:
     groups = F.one_hot(torch.cat([part_a, part_b + part_a.max() + 1])).double()
     within, reach, total, between = _kernel_sums(pooled, bandwidth, first, groups)
     squared = _squared(within, reach - within, total - 2 * reach + within, n, m)
-    # Two divisions that are one and the same differ by rounding alone
+    # Equal divisions differ only by rounding
     as_large = (squared[1:] >= squared[0] - 1e-12 * squared[0].abs()).sum().item()
     left = _parts_left(between, part_a.bincount(), part_b.bincount())
     interval = Interval.around(squared[0].item(), *left)
@@ -108,7 +108,7 @@ def _parts_left(
 
 
 def _median_distance(pooled: Tensor, seed: int) -> float:
-    """The median distance between different examples; 1 where all are the same."""
+    """The median distance between different examples; 1 if all are the same."""
     order = torch.randperm(len(pooled), generator=generator(seed, Stream.EVALUATION, MEDIAN))
     distances = torch.nn.functional.pdist(pooled[order[:MEDIAN_OF]])
     apart = distances[distances > 0]

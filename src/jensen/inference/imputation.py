@@ -1,4 +1,4 @@
-"""Imputation: draws from p(x_missing | x_observed) of any model of the project, by the family's way of doing it."""
+"""Imputation: draws from p(x_missing | x_observed) of any model, by the method of its family."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
 from jensen.vae import VAE
 
-NUMBERS = 1 << 20  # of x, copies of examples counted, that are worked on together: changes memory, never a draw
+NUMBERS = 1 << 20  # of x at once, with all copies of the examples: changes memory, never a draw
 
 
 @torch.no_grad()
@@ -32,11 +32,11 @@ def impute(
 ) -> Imputation:
     """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
 
-    `mask`, bool of the shape of x or of one example, is True where x is observed: these entries stay what they are,
-    bit for bit; what x holds elsewhere is never looked at. `method` is by default the family's asymptotically exact one
-    (`usual_imputer`). The draws for example i are a pure function of (seed, index[i], draws), whatever its batch;
-    `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, an example of which nothing
-    is observed, an observed value that is not finite, and a model that cannot impute.
+    `mask`, bool of the shape of x or of one example, is True where x is observed: those entries stay the same bit for
+    bit, and the other entries of x are not read. The default `method` is the asymptotically exact one of the family
+    (`usual_imputer`). The draws for example i are a pure function of (seed, index[i], draws) in any batch; `index`
+    defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, an example without observed
+    entries, an observed value that is not finite, and a model that cannot impute.
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
     imputer = method or usual_imputer(model)
@@ -66,7 +66,7 @@ def usual_imputer(model: AbstractLatentVariableModel) -> AbstractImputer:
 
 
 def _checked(model: AbstractLatentVariableModel, x: Tensor, mask: Tensor, draws: int) -> Tensor:
-    """The mask in the shape of x; `InputError` for everything that cannot be imputed."""
+    """The mask in the shape of x; `InputError` for what cannot be imputed."""
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")
     if x.shape[1:] != model.shape or not x.is_floating_point() or not len(x):
