@@ -132,8 +132,7 @@ def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
     The share g of fresh data below the threshold, the `rank`-th smallest of m, has the law Beta(rank, m - rank + 1) of
     mean `expected` = rank / (m + 1). Samples with the share s > `expected` are a mixture of copies and fresh ones, with
     s < `expected` of fresh ones and others that are never near: given g, each is near with probability 1 - a (1 - g) or
-    a g, so that s is its mean. A bootstrap does not see how random the threshold is: it refused fresh data at 18 % of
-    500 samples and 100 held-out examples.
+    a g, so that s is its mean. A bootstrap ignores the randomness of the threshold, and is too narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom

@@ -14,8 +14,8 @@ def frechet(a: Tensor, b: Tensor) -> Estimate:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
 
     Biased upwards, more so for fewer examples: compare only distances between sets of equal size, best with a floor,
-    the distance between two sets of real data. The standard error is by the jackknife: each of 20 random parts of each set
-    is left out in turn, and the variances of both sets are added; near distance 0 it is too large. `count` is that
+    the distance between two sets of real data. The standard error is by the jackknife: each of 20 random parts of each
+    set is left out in turn, and the variances of both sets are added; near distance 0 it is too large. `count` is that
     of a. Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite.
     Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the jackknife.
     """

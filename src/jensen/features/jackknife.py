@@ -60,8 +60,8 @@ class Interval(Value):
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
         """The same for a share of `count`, cut off at 0 and 1.
 
-        Its variance is at least the binomial one with a success and a failure added: near 0 and 1 the jackknife sees
-        a few examples or none, and its intervals held shares of 0.993 in 80 % of repeats (docs/errors.md).
+        The variance is at least the binomial one with a success and a failure added: near 0 and 1 the jackknife sees
+        few examples or none, and is too small.
         """
         smoothed = (value * count + 1) / (count + 2)
         least = smoothed * (1 - smoothed) / count

@@ -85,7 +85,7 @@ def load_classifier(run: Path, spec: DataSpec) -> tuple[Classifier, ClassifierRe
         ("data", record.fingerprint, spec.fingerprint),
         ("preparation", record.preparation, spec.preparation.kind),
     )
-    for what, given, expected in pairs:
+    for what, given, expected in compared:
         if given != expected:
             raise InputError(
                 f"{folder} is a classifier for other data ({what} {given}, the run's {expected}); {advice}"
