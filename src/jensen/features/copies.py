@@ -91,7 +91,7 @@ def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
     """The check by the distances alone; both p-values are for fresh samples, from the law of the held-out examples.
 
     Given the training examples, the distances of either kind are independent and, for fresh data, of one law: ranks
-    decide, whatever the features, and the bootstrap over distances is valid for `closer`. A model that makes bad
+    decide for any features, and the bootstrap over distances is valid for `closer`. A model that makes bad
     samples beside its copies hides them from `closer`, an average; the near copies show them. Sources: Meehan,
     Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954 (exceedances).
     """

@@ -34,7 +34,7 @@ class Imputation:
 
 @dataclass(frozen=True)
 class ExampleNoise:
-    """Random numbers of examples, each a pure function of (seed, the example's number, path) whatever its batch."""
+    """Random numbers of examples, each a pure function of (seed, number of the example, path) in any batch."""
 
     seed: int
     numbers: Sequence[int]
