@@ -125,7 +125,7 @@ class TwistedParticles(AbstractImputer):
     is p(y|x_1) itself, so the draws become exact for the chain and many `particles`, for any psi. Each draw has its own
     filter, so that draws are independent; systematic resampling of its particles follows an effective sample size below
     half. The proposal of a particle is p(x_s | x_t) moved by the gradient of log psi_t for the missing entries, and
-    (5.8) with x_0 = y for the observed ones: on independent Gaussian data the weights are then all equal. One draw takes
+    (5.8) with x_0 = y for the observed ones: on independent Gaussian data the weights are equal then. One draw takes
     steps x particles calls and gradients of the network. Source: Wu et al. 2023, algorithm 1. Raises `InputError` for
     less than two steps or one particle.
     """
