@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from error_bars import CASES, SixLevels
+from error_bars import CASES
+from six_levels import SixLevels
 
 import jensen.diffusion.bound
 
