@@ -327,7 +327,7 @@ def test_the_choices_of_the_reverse_variance():
         torch.testing.assert_close(LearnedVariance().scale(learned, s).square(), expected.expand_as(x_t))
         torch.testing.assert_close(LearnedVariance().scale(learned, data).square(), beta(data, t).expand_as(x_t))
     torch.testing.assert_close(PosteriorVariance().scale(prediction, data).square(), beta(data, t))
-    with pytest.raises(InputError, match="the network gives none"):
+    with pytest.raises(InputError, match="the network has no output for it"):
         LearnedVariance().scale(prediction, s)
 
 

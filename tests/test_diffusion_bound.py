@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from error_bars import SixLevels
 from mixtures import ExactDenoiser, three_clusters
+from six_levels import SixLevels
 
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.bound import DiffusionBound, Strata, estimate_bound, reconstruction_law, reverse_kl

@@ -1,8 +1,9 @@
 """Do printed errors hold the truth as often as they say? `CASES` of error_bars.py; their table is docs/errors.md."""
 
 import pytest
-from error_bars import CASES, SixLevels, ais, hard_ppca
+from error_bars import CASES, ais, hard_ppca
 from linear_vae import random_ppca
+from six_levels import SixLevels
 
 from jensen.bound import Estimate
 

@@ -205,8 +205,9 @@ class ImportanceWeightedBound:
 
         error² = (K/ESS - 1) / (K - 1) (1 + 2 log(K/ESS) / ESS). The first factor is the delta method:
         Var log ŵ ≈ Var w / (K (E w)²), and (K/ESS - 1) K / (K - 1) is the sample variance of w over its squared mean.
-        It is too small where few weights carry the sum, by up to 0.5 at an effective sample size (ESS) of 5. The second
-        factor is calibrated on log-normal weights, whose log-variance is log(K/ESS); docs/errors.md has the coverage.
+        It is too small where few weights carry the sum: about half of the spread at an effective sample size (ESS) of
+        5. The second factor is calibrated on log-normal weights, for which log(K/ESS) estimates the variance of log w;
+        docs/errors.md has the coverage.
         """
         size = self.effective_sample_size.clamp(max=self.draws)
         relative_variance = (self.draws / size - 1) / (self.draws - 1)  # 0 / 0 where K = 1
@@ -217,9 +218,10 @@ class ImportanceWeightedBound:
         """Whether `value` may stand for log p(x), and its error for how far off it is: bool, shape (batch).
 
         Three conditions: the `jensen_gap` is at most a third of log K, the effective sample size is at least 2, and the
-        `pareto_shape` is at most 0.7 where it is known. The gap estimates KL(q || p(z|x)), of which about exp(KL) draws
-        are needed (Chatterjee and Diaconis 2018). It comes first because the other two cannot see weights that no
-        draw has met: where K is much too small, the draws that look best are those that missed the posterior.
+        `pareto_shape` is at most 0.7 where it is known. About exp(KL(p(z|x) || q)) draws
+        are needed (Chatterjee and Diaconis 2018), and the gap estimates KL(q || p(z|x)), which is the same for
+        log-normal weights. The gap comes first because the other two depend on the largest draws only: where K is
+        much too small, the best effective sample sizes belong to the draws that missed the posterior.
         """
         enough = self.jensen_gap <= math.log(self.draws) / 3
         return enough & (self.effective_sample_size >= 2) & ~(self.pareto_shape > UNTRUSTED)

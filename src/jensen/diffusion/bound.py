@@ -157,9 +157,7 @@ class Strata:
 
     def draw(self, u: Float[Tensor, "*batch strata"]) -> tuple[Tensor, Tensor]:
         """One step of each stratum and 1 / its probability, from uniform numbers, each (*batch, strata)."""
-        start = (
-            self.probability.cumsum(0) - self.probability
-        )  # the probabilities of the earlier strata add up to their number
+        start = self.probability.cumsum(0) - self.probability  # each earlier stratum adds 1
         place = torch.arange(self.count, dtype=u.dtype) + u
         chosen = torch.searchsorted(start.contiguous(), place.contiguous(), right=True) - 1
         chosen = chosen.clamp(self._edges()[:-1], self._edges()[1:] - 1)  # rounding may not leave the stratum

@@ -1,8 +1,8 @@
-"""5. The denoiser: whatever the network was made to output, x̂ and epŝ come out, and nobody asks again.
+"""5. The denoiser turns the output of a network into x̂ and an estimate of eps, for every parameterisation.
 
-A network answers F = network(input, noise_level, labels) of the shape of x_t, or twice its channels; noise_level is
--log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation says what F means. All are
-linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data² a²:
+The output is F = network(input, noise_level, labels), of the shape of x_t or twice its channels; noise_level is
+-log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation is the meaning of F. All
+are linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data² a²:
 
 | parameterisation | x̂                                         | epŝ                             |
 |------------------|--------------------------------------------|---------------------------------|
@@ -102,7 +102,7 @@ class Epsilon(AbstractParameterisation):
 
 @dataclass(frozen=True)
 class Clean(AbstractParameterisation):
-    """F = x_0. Near alpha_bar = 1 its epŝ is rounding error over sqrt(1 - alpha_bar)."""
+    """F = x_0. Near alpha_bar = 1, epŝ is rounding error over sqrt(1 - alpha_bar)."""
 
     def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
         return Denoised.from_x0(x_t, log_snr, output)
@@ -121,8 +121,8 @@ class Preconditioned(AbstractParameterisation):
     """The preconditioning of Karras et al. 2022, table 1, whose x is x_t / sqrt(alpha_bar) and sigma² is 1 / snr.
 
     D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
-    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The products are simplified, so that sigma = 0
-    and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one dimension of the data.
+    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The code multiplies the fractions out, so that
+    sigma = 0 and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one dimension of the data.
     """
 
     sigma_data: float = 0.5
@@ -162,8 +162,7 @@ class Denoiser(AbstractDenoiser):
     `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels: None without
     `classes`, else integers 0..classes, where the label `classes` stands for no label. A network with twice the
     channels in its output learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the
-    `variance_mix` of the prediction. Raises `InputError` for labels without classes, and for an output of another
-    shape.
+    `variance_mix` of the prediction. Raises `InputError` for labels without classes, and for another output shape.
     """
 
     def __init__(
@@ -226,8 +225,8 @@ class AutoGuided(AbstractDenoiser):
 
     It reduces the errors that both denoisers share and the worse one has more of, keeps the diversity of the samples,
     and needs no labels. Two network calls. Raises `InputError` for a scale that is not finite, and for denoisers with
-    different classes. Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself",
-    w = 1 + scale.
+    different classes. Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", where w is
+    1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:

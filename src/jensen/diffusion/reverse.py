@@ -13,7 +13,7 @@ from jensen.gaussian import Gaussian
 
 
 class AbstractReverseVariance(ABC):
-    """sigma_t² of (5.12). In the last step, to the data, beta~ is 0, no density: a fixed choice is beta there."""
+    """sigma_t² of (5.12). In the last step, to the data, beta~ is 0, which is no density: a fixed choice is beta."""
 
     @abstractmethod
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """5. Samplers: from noise x_T to data x_0 along any grid, by any denoiser.
 
-`trajectory` is the only loop: it asks a sampler for its first state and then for one step after another, yielding each.
-A sampler is `init` and `step`; what it needs of the past is in its state. Coefficients are computed in float64.
+`trajectory` is the only loop: it yields the first state of a sampler, then the state after each step. A sampler is
+`init` and `step`; its memory of earlier steps is in the state. Coefficients are computed in float64.
 
 | sampler           | draws noise | order | denoiser calls per step | source                                 |
 |-------------------|-------------|-------|-------------------------|----------------------------------------|
@@ -12,7 +12,7 @@ A sampler is `init` and `step`; what it needs of the past is in its state. Coeff
 | `UniPC`           | no          | 3     | 1                       | Zhao et al. 2023, order 2 with UniC    |
 | `DDIMInversion`   | no          | 1     | 1                       | Song et al. 2020, section 4.3          |
 
-The order is that of the error at a fixed noise level as the steps of a deterministic sampler get smaller.
+The order is the order of the error at a fixed noise level, for small steps of a deterministic sampler.
 """
 
 import math
@@ -41,7 +41,7 @@ StepNoise = Callable[[int], Tensor]  # standard normal, for the step that starts
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """Noise of sample i, a pure function of (seed, indices[i], position) whatever its batch; position 0 gives x_T."""
+    """Noise of sample i, a pure function of (seed, indices[i], position) in any batch; position 0 gives x_T."""
 
     seed: int
     indices: Sequence[int]
@@ -54,7 +54,7 @@ class SeededNoise:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a sampler is: x (batch, *shape) at point `position` of the grid, and past predictions, newest first."""
+    """The state of a sampler: x (batch, *shape) at point `position` of the grid; past predictions, newest first."""
 
     x: Tensor
     position: int
@@ -62,7 +62,7 @@ class State:
 
 
 class AbstractSampler(ABC):
-    """How x gets from one point of the grid to the one before it."""
+    """A step of x from one point of the grid to the point before it."""
 
     def init(self, x: Tensor, grid: Tensor) -> State:
         """The state at the last point of the grid."""
@@ -83,12 +83,14 @@ def trajectory(
 ) -> Iterator[State]:
     """Every state from the last point of the grid to point 0, the first and the last included: T + 1 states.
 
-    `grid` holds log snr at points 0..T, as `AbstractGrid` gives it, or any part of it; x is at point T, noise(0) unless
-    given. Gradients flow if enabled. Raises `InputError` for a grid that does not fall or rise throughout.
+    `grid` holds log snr at points 0..T of an `AbstractGrid`, or any part of it; x is at point T, by default noise(0).
+    Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
     """
     grid = grid.detach().to("cpu", torch.float64)
     if grid.ndim != 1 or len(grid) < 2 or abs(float(grid.diff().sign().sum())) != len(grid) - 1:
-        raise InputError("the log-SNRs of the grid neither fall nor rise throughout; make it by UniformTime or its kin")
+        raise InputError(
+            "log-SNRs of a grid that neither fall nor rise throughout; make the grid by a class like UniformTime"
+        )
     state = sampler.init(noise(0) if x is None else x, grid)
     yield state
 
@@ -102,7 +104,7 @@ def trajectory(
 
 
 def _ends(state: State, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """log snr where the step leads, and where it starts."""
+    """log snr at the end and at the start of the step."""
     return grid[state.position - 1], grid[state.position]
 
 
@@ -156,9 +158,9 @@ class DDIM(AbstractSampler):
 
 @dataclass(frozen=True)
 class DDIMInversion(AbstractSampler):
-    """DDIM run from data to noise, an encoder: give `trajectory` the flipped grid and the data as x.
+    """DDIM from data to noise, an encoder: give `trajectory` the flipped grid and the data as x.
 
-    At the data themselves no network knows eps: the first step takes epŝ where it leads, at sqrt(alpha_bar) x_0.
+    At the data eps is unknown: the first step takes the prediction at its own end, at sqrt(alpha_bar) x_0.
     """
 
     def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
@@ -176,7 +178,7 @@ class Heun(AbstractSampler):
     """Heun's method on dx/dsigma = eps, x = x_t / sqrt(alpha_bar), with EDM's churn: noise added before each step.
 
     In a step that starts at `churn_from` <= sigma <= `churn_to`, sigma first grows by the factor
-    1 + min(churn / T, sqrt(2) - 1), and the noise of that is multiplied by `inflation`. Source: Karras et al. 2022,
+    1 + min(churn / T, sqrt(2) - 1), and the added noise is multiplied by `inflation`. Source: Karras et al. 2022,
     algorithm 2, where these are S_churn, S_tmin, S_tmax and S_noise.
     """
 
@@ -215,7 +217,7 @@ class Heun(AbstractSampler):
 class DPMSolver2M(AbstractSampler):
     """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the step's middle; eta = 1 is its SDE form.
 
-    The first step, and the last one, to the data, do without extrapolation.
+    The first step and the last one, to the data, have no extrapolation.
     """
 
     eta: float = 0.0
@@ -237,12 +239,12 @@ class DPMSolver2M(AbstractSampler):
 
 @dataclass(frozen=True)
 class UniPC(AbstractSampler):
-    """UniPC: predict, ask the denoiser once, correct with its answer, in that order; global order `order` + 1.
+    """UniPC: predict, call the denoiser once, correct with its prediction, in that order; global order `order` + 1.
 
-    x̂ is interpolated by a polynomial in the log-SNR through the last `order` points, for the corrector through the new
-    one too, and integrated. B(h) = exp(h) - 1 of the paper matters for two points only, where rho = 1/2; for more it
-    cancels. The state's x is the prediction; the corrected one is in its history. At order 3 the first step, which has
-    no history, is what limits the global order to 3 where x̂ varies there.
+    A polynomial in the log-SNR interpolates x̂ through the last `order` points, for the corrector also through the new
+    point, and is integrated. B(h) = exp(h) - 1 of the paper matters only for two points, with rho = 1/2; for more it
+    cancels. The x of the state is the predictor's; the corrected x is in the history. At order 3 the first step has no
+    history, which limits the global order to 3 if x̂ varies there.
     """
 
     order: int = 2
@@ -267,7 +269,7 @@ class UniPC(AbstractSampler):
 
 def _check_eta(eta: float) -> None:
     if not 0 <= eta <= 1:
-        raise InputError(f"eta {eta}: expected a number from 0, deterministic, to 1, as much noise as the chain")
+        raise InputError(f"eta {eta}: expected a number from 0 (deterministic) to 1 (the noise of the chain)")
 
 
 def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: float, noise: StepNoise) -> Tensor:
@@ -299,7 +301,7 @@ def _exponential_step(x: Tensor, predictions: tuple[Denoised, ...], start: int, 
     nodes = torch.stack([0.5 * (prediction.log_snr - log_snr_t) / h for prediction in predictions])
     moments = _moments(h, len(nodes))
     if len(nodes) == 2:
-        moments[1] = 0.5 * moments[0]  # rho = 1/2: of second order too, and bolder steps bear it better
+        moments[1] = 0.5 * moments[0]  # rho = 1/2: second order as well, and more stable in large steps
     weights = torch.linalg.solve(torch.vander(nodes, increasing=True).mT, moments)
     integral = sum(weight * prediction.x0 for weight, prediction in zip(weights, predictions, strict=True))
     return noise_scale(log_snr_s) / noise_scale(log_snr_t) * x + signal_scale(log_snr_s) * integral

@@ -1,13 +1,13 @@
-"""5. What training minimises: weightings of the bound's terms, and where in time to look.
+"""5. Training losses: weightings of the terms of the bound, and the distribution of the time t.
 
-Between its ends the continuous-time bound (5.20) is, with the slope -dlog snr/du of time t = first + (1 - first) u at
-u ~ U(0, 1), where `first` is the schedule's `first_time`,
+The continuous-time bound (5.20) between its ends is, with t = first + (1 - first) u, u ~ U(0, 1), the slope
+-dlog snr/du and the schedule's `first_time` = first,
 
     -Σ_t L_{t-1}  ->  -E_{t, eps} ½ slope ||eps - epŝ||²         (T -> ∞; Kingma et al. 2021, equation 17),
 
-and every `WeightedObjective` minimises E_{t, eps} weight ||eps - epŝ||², which is the same with each noise level
-counted weight / (½ slope) times: that ratio is the weighting of the bound. `BoundObjective` minimises the finite bound
-itself. A `times` object says how t is drawn; it divides by its density, so it changes a loss's noise and not its mean.
+and every `WeightedObjective` minimises E_{t, eps} weight ||eps - epŝ||². That is the bound with each noise level
+multiplied by weight / (½ slope), the weighting of the bound. `BoundObjective` minimises the finite bound itself. A
+`times` object draws t and divides by its density, so it changes the noise of a loss and not its mean.
 """
 
 import math
@@ -40,14 +40,14 @@ class Times:
 
 
 class AbstractTimes(nn.Module, ABC):
-    """How the times of a training batch are drawn; a history of losses, where there is one, lives in buffers."""
+    """The distribution of the times of a training batch; a history of losses, if any, is in buffers."""
 
     @abstractmethod
     def forward(self, count: int, noise: Noise) -> Times:
         """`count` times in float64, on the device of the noise."""
 
     def observe(self, u: Float[Tensor, " batch"], losses: Float[Tensor, " batch"]) -> None:
-        """Take note of a batch's losses at these times, before their weight."""
+        """Record the losses of a batch at these times, without their weight."""
 
 
 class UniformTimes(AbstractTimes):
@@ -59,7 +59,7 @@ class UniformTimes(AbstractTimes):
 
 
 class LowDiscrepancyTimes(AbstractTimes):
-    """Evenly spaced with one uniform offset: each is uniform, together they cover [0, 1) (Kingma et al. 2021, I.1)."""
+    """Evenly spaced with one uniform offset: each time is uniform, together they cover [0, 1) (Kingma et al. 2021)."""
 
     def forward(self, count: int, noise: Noise) -> Times:
         u = noise.evenly_spaced(count)
@@ -67,11 +67,11 @@ class LowDiscrepancyTimes(AbstractTimes):
 
 
 class LossAwareTimes(AbstractTimes):
-    """Density in proportion to sqrt(E loss²), that of least variance, in `bins` equal parts of time.
+    """Density in proportion to sqrt(E loss²), the density of least variance, in `bins` equal parts of time.
 
     E loss² is a running mean over about `memory` losses of a bin; `uniform_share` of the density stays uniform. Until
     every bin has seen `memory` losses, times are uniform. They are evenly spaced under the density. Source: Nichol &
-    Dhariwal 2021, section 3.3, where the mean is over the last ten.
+    Dhariwal 2021, section 3.3, with a mean over the last ten losses.
     """
 
     second_moment: Tensor
@@ -114,7 +114,7 @@ class LossAwareTimes(AbstractTimes):
 
 
 def step_of(u: Tensor, steps: int) -> Tensor:
-    """The step 1..steps that each u in [0, 1) falls into, uniform where u is."""
+    """The step 1..steps of each u in [0, 1); uniform for a uniform u."""
     return (u * steps).long().clamp(max=steps - 1) + 1
 
 
@@ -175,10 +175,10 @@ class P2(AbstractWeighting):
 
 @dataclass(frozen=True)
 class EDMWeighting(AbstractWeighting):
-    """slope p(log snr) (1 + 1 / (snr sigma_data²)), p normal: the bound weighted by the double of that over slope.
+    """slope p(log snr) (1 + 1 / (snr sigma_data²)), p normal: the bound weighted by twice that over the slope.
 
     With sigma² = 1 / snr it is E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² under log sigma ~ N(`mean`,
-    `deviation`²), p being the density of -2 log sigma, whatever the schedule. Source: Karras et al. 2022, table 1.
+    `deviation`²), for any schedule; p is the density of -2 log sigma. Source: Karras et al. 2022, table 1.
     """
 
     sigma_data: float = 0.5
@@ -201,9 +201,9 @@ def _check_positive(name: str, **values: float) -> None:
 
 
 class LogNormalNoise(AbstractSchedule):
-    """log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr: EDM's noise levels, cut at ±5 deviations.
+    """log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr: the noise levels of EDM, cut at ±5 deviations.
 
-    A schedule for training: its density cancels the slope of `EDMWeighting`, which leaves a smooth weight.
+    A schedule for training: its density cancels the slope of `EDMWeighting`, and the weight that is left is smooth.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
@@ -233,7 +233,7 @@ class AbstractChain(ABC):
 
 
 class AbstractDenoisingObjective(nn.Module, ABC):
-    """A loss for a diffusion model: nats or weighted squares per example, to be minimised, at `times` of its choice."""
+    """A loss of a diffusion model: nats or weighted squares per example, at times drawn by `times`."""
 
     times: AbstractTimes
 
@@ -245,8 +245,8 @@ class AbstractDenoisingObjective(nn.Module, ABC):
 class WeightedObjective(AbstractDenoisingObjective):
     """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
 
-    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, which for `Simple` is (5.18). `noise` is the schedule to
-    train on where it is not the model's. A schedule gets no gradient: its ends would close up without L_0 and L_T.
+    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, which for `Simple` is (5.18). `noise` is the schedule of
+    training, by default the model's. A schedule gets no gradient: without L_0 and L_T its ends would collapse.
     """
 
     def __init__(
@@ -282,7 +282,8 @@ class WeightedObjective(AbstractDenoisingObjective):
 class BoundObjective(AbstractDenoisingObjective):
     """-(5.11), each example by one of its T terms times T, plus L_T: unbiased, with the model's own chain and variance.
 
-    It alone trains a learned schedule, and with `LearnedVariance` the variance too (L_vlb of Nichol & Dhariwal 2021).
+    It is the only objective that trains a learned schedule. It also trains a `LearnedVariance` (L_vlb of Nichol &
+    Dhariwal 2021).
     """
 
     def __init__(self, times: AbstractTimes | None = None) -> None:
@@ -303,10 +304,10 @@ class BoundObjective(AbstractDenoisingObjective):
 
 
 class HybridObjective(AbstractDenoisingObjective):
-    """L_simple (5.17) + `share` times -(5.11), where the bound trains the variance alone: no gradient through its mean.
+    """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`: the bound trains only the variance.
 
-    One step t ~ U{1..T} of the model's chain per example for both. The gradient for the mean is that of `Simple`, the
-    one for the variance that of the bound times `share`. For `LearnedVariance`. Source: Nichol & Dhariwal 2021,
+    Both use one step t ~ U{1..T} of the chain per example. The mean gets the gradient of `Simple`, the variance `share`
+    times the gradient of the bound. Source: Nichol & Dhariwal 2021,
     equation 16.
     """
 
@@ -333,13 +334,13 @@ class HybridObjective(AbstractDenoisingObjective):
 
 
 def _noted(times: Times, losses: Tensor, log_snr: Tensor, squared_error: Tensor) -> dict[str, Tensor]:
-    """What `DiffusionModel.observe` wants to know of each example."""
+    """The columns per example that `DiffusionModel.observe` reads."""
     found = {"times": times.u, "losses": losses, "log_snr": log_snr, "squared_error": squared_error}
     return {name: values.detach() for name, values in found.items()}
 
 
 def log_snr_and_slope(schedule: AbstractSchedule, t: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-    """log snr_t and -dlog snr_t/dt at each t, both without history."""
+    """log snr_t and -dlog snr_t/dt at each t, both detached."""
     with torch.enable_grad():
         t = t.detach().requires_grad_()
         log_snr = schedule.log_snr(t)

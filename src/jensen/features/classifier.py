@@ -1,4 +1,4 @@
-"""A small classifier of raw examples: its last hidden layer gives features, its answer says what a sample shows."""
+"""A small classifier of raw examples: its last hidden layer gives features, its output the label of a sample."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jensen.evaluation.scores import at_once
 from jensen.nets import MLP
 
 FEATURES = 128
-COARSEST = 4  # pixels: convolutions halve an image until no side is longer
+COARSEST = 4  # pixels: convolutions halve an image until both sides are at most this
 WIDTHS = 16, 128  # channels of the first convolution, and at most
 ROWS = 500  # examples at once: changes memory and speed only
 
@@ -23,8 +23,8 @@ ROWS = 500  # examples at once: changes memory and speed only
 class Classifier(nn.Module):
     """(batch, *shape) of raw values, of any type -> (batch, classes), logits.
 
-    Raw values are scaled to (raw - shift) / scale first, so that data and samples need nothing but to be raw. Images
-    (C, H, W) of any size, however small or odd, go through convolutions, all other shapes through an MLP. Raises
+    The input is raw data or raw samples, which are scaled to (raw - shift) / scale first. Images (C, H, W) of any size
+    go through convolutions, all other shapes through an MLP. Raises
     `InputError` for fewer than two classes.
     """
 
@@ -55,9 +55,9 @@ class Classifier(nn.Module):
 
 
 class _Convolutions(nn.Module):
-    """(batch, C, H, W) -> (batch, 128): one 3x3 convolution as large as the image, then halvings, then all places.
+    """(batch, C, H, W) -> (batch, 128): a 3x3 convolution of stride 1, then halvings, then a linear layer.
 
-    A halving is a 3x3 convolution of stride 2, which rounds up; batch normalisation and ReLU follow each.
+    A halving is a 3x3 convolution of stride 2, which rounds up; batch normalisation and ReLU follow each convolution.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -77,14 +77,14 @@ class _Convolutions(nn.Module):
         return self.layers(x)
 
 
-# ---------------------------------------------------------------------------------------------- what it sees
+# ---------------------------------------------------------------------------------------------- features and labels
 
 
 @torch.no_grad()
 def features(classifier: Classifier, raw: Tensor | np.ndarray) -> Tensor:
     """The features (count, 128) of raw examples or samples (count, *shape).
 
-    Raises `InputError` for examples of another shape than the classifier's, and for none.
+    Raises `InputError` for examples of another shape than the classifier's, and for an empty set.
     """
     raw = torch.as_tensor(raw)
     if raw.shape[1:] != classifier.shape or not len(raw):
@@ -98,14 +98,14 @@ def features(classifier: Classifier, raw: Tensor | np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def recognised(classifier: Classifier, features: Float[Tensor, " count features"]) -> Int[Tensor, " count"]:
-    """The most probable label for each example's features."""
+    """The most probable label of each example, from its features."""
     return classifier.head(features).argmax(1)
 
 
 def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Tensor) -> Estimate:
-    """The share of raw samples (count, *shape) that show the label asked for (count), by the classifier's judgement.
+    """The share of raw samples (count, *shape) that the classifier gives the requested label (count).
 
-    The standard error is that of `Estimate.share`; the classifier's own mistakes are part of the share. Raises
+    The standard error is that of `Estimate.share`; mistakes of the classifier are part of the share. Raises
     `InputError` for samples of another shape.
     """
     return agreement(recognised(classifier, features(classifier, samples)), labels)

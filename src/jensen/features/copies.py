@@ -15,7 +15,7 @@ from jensen.records import Value
 
 PLAUSIBLE = 0.01  # of held-out examples lie as near to a training example as a near copy
 RESAMPLES = 1000
-BOOTSTRAP = 3  # what randomness is for
+BOOTSTRAP = 3  # the purpose of random numbers
 TAIL = 0.025  # outside either end of a 95 % interval
 WEAK, CLEAR = 0.05, 0.01  # levels of both tests together
 QUANTILES = 2000  # of the threshold's law, which near copies are averaged over
@@ -91,7 +91,7 @@ def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
     """The check by the distances alone; both p-values are for fresh samples, from the law of the held-out examples.
 
     Given the training examples, the distances of either kind are independent and, for fresh data, of one law: ranks
-    decide, whatever the features, and the bootstrap over distances is valid for `closer`. A model that makes bad
+    decide for any features, and the bootstrap over distances is valid for `closer`. A model that makes bad
     samples beside its copies hides them from `closer`, an average; the near copies show them. Sources: Meehan,
     Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954 (exceedances).
     """
@@ -132,8 +132,7 @@ def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
     The share g of fresh data below the threshold, the `rank`-th smallest of m, has the law Beta(rank, m - rank + 1) of
     mean `expected` = rank / (m + 1). Samples with the share s > `expected` are a mixture of copies and fresh ones, with
     s < `expected` of fresh ones and others that are never near: given g, each is near with probability 1 - a (1 - g) or
-    a g, so that s is its mean. A bootstrap does not see how random the threshold is: it refused fresh data at 18 % of
-    500 samples and 100 held-out examples.
+    a g, so that s is its mean. A bootstrap ignores the randomness of the threshold, and is too narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom

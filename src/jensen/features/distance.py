@@ -1,4 +1,4 @@
-"""How far a model's samples are from the test split, for each way of sampling: distances.json."""
+"""The Fréchet distance from samples to the test split, for each sampler and number of steps: distances.json."""
 
 import json
 import math
@@ -30,22 +30,22 @@ from jensen.records import Value, write_file
 DISTANCES = "distances.json"
 FORMAT = 1
 MOST = 10_000  # samples, unless the training split is smaller
-AT_ONCE = 250  # samples between two signs of progress
+AT_ONCE = 250  # samples between two updates of the progress
 
-# ---------------------------------------------------------------------------------------------- what is recorded
+# ---------------------------------------------------------------------------------------------- records
 
 
 class Cell(Value):
-    """What a distance depends on, for a run that is not trained further, under one version of jensen."""
+    """The settings of one distance, for a run at one training step under one version of jensen."""
 
     sampler: str | None
-    """None for a model without samplers, as are steps and guidance."""
+    """None for a model without samplers; then steps and guidance are None too."""
     steps: int | None
     guidance: float | None
     guide: str | None = None
-    """SHA-256 of the weights of the worse model that guides away from itself; None where labels guide, or nothing."""
+    """SHA-256 of the weights of the worse model of autoguidance; None for guidance by labels, or without guidance."""
     n: int
-    """How many samples."""
+    """The number of samples."""
     seed: int
     """Of the samples."""
     weights: str
@@ -58,17 +58,17 @@ class Cell(Value):
 
 
 class Distance(Value):
-    """What was measured for one cell."""
+    """The measurements of one cell."""
 
     cell: Cell
     distance: Estimate
-    """Fréchet distance of the samples to the test split; infinite where a sample is not finite."""
+    """Fréchet distance of the samples to the test split; infinite if a sample is not finite."""
     floor: Estimate
-    """That of as many training examples to the test split."""
+    """The distance of as many training examples to the test split."""
     recognised: Estimate | None
-    """The share of samples that the classifier gives the label they were asked for; None where none was."""
+    """The share of samples that the classifier gives the requested label; None for a model without labels."""
     evaluations: float
-    """Of the network, for one sample; one with and without label counts twice."""
+    """Evaluations of the network per sample; one with and one without label count as two."""
     seconds: float
     """For one sample, in batches."""
     provenance: Provenance
@@ -76,7 +76,7 @@ class Distance(Value):
 
     @property
     def ratio(self) -> Estimate:
-        """distance / floor; the error is that of independent ones, though they share the test split: a bit large."""
+        """distance / floor; the error takes both for independent, and is too large as they share the test split."""
         a, b = self.distance, self.floor
         error = math.hypot(a.standard_error / b.mean, a.mean * b.standard_error / b.mean**2)
         return Estimate(a.mean / b.mean, error, a.count)
@@ -86,7 +86,7 @@ _DISTANCES = TypeAdapter(list[Distance])
 
 
 def read_distances(run: Path) -> dict[Cell, Distance]:
-    """What distances.json in the run's folder holds; nothing where there is none."""
+    """The content of distances.json in the folder of the run; empty without the file."""
     path = run / DISTANCES
     if not path.exists():
         return {}
@@ -104,7 +104,7 @@ def read_distances(run: Path) -> dict[Cell, Distance]:
 
 
 def add_distance(run: Path, distance: Distance) -> None:
-    """Write one more into distances.json, beside what is there by now."""
+    """Add one distance to distances.json, beside those that are already there."""
     merged = {**read_distances(run), distance.cell: distance}
     record = {"format": FORMAT, "distances": _DISTANCES.dump_python(list(merged.values()), mode="json")}
     write_file(run / DISTANCES, json.dumps(record, indent=1).encode())
@@ -115,10 +115,10 @@ def add_distance(run: Path, distance: Distance) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The real data as the classifier sees them: what samples are compared with.
+    """The features of the real data, with which samples are compared.
 
-    `labels` (n) are those of the n training examples of the floor, which samples are asked for in turn: so they follow
-    the training split's frequencies. None where the data have none.
+    `labels` (n) are the labels of the n training examples of the floor. Samples are requested with the same labels, so
+    they follow the frequencies of the training split. None for data without labels.
     """
 
     classifier: Classifier
@@ -131,7 +131,7 @@ class Reference:
     def of(cls, classifier: Classifier, dataset: Dataset, n: int) -> Self:
         """The test split, and as the floor n examples spread evenly over the training split.
 
-        Raises `InputError` for more than there are, and for fewer than two of either.
+        Raises `InputError` for an n above the size of the training split, and for fewer than two of either.
         """
         train, test, preparation = dataset.train, dataset.test, dataset.spec.preparation
         if not 2 <= n <= len(train):
@@ -186,7 +186,7 @@ def measure(
 
 @contextmanager
 def _rows_counted(networks: Sequence[nn.Module]) -> Iterator[Sequence[int]]:
-    """Within, the number of rows of every batch that one of the networks is asked about is noted."""
+    """A context that records the number of rows of every batch through one of the networks."""
     counts: list[int] = []
     hooks = [n.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0]))) for n in networks]
     try:

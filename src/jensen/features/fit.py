@@ -23,13 +23,13 @@ ROWS = 2000
 
 
 def train_classifier(dataset: Dataset, settings: ClassifierSettings = DEFAULTS, seed: int = 0) -> Classifier:
-    """A classifier trained on `dataset.train` alone, for evaluation; a pure function of its arguments and the threads.
+    """A classifier trained on `dataset.train`, for evaluation; a pure function of its arguments and the threads.
 
-    Nothing is chosen by the validation split. Raises `InputError` for data without labels or with a single one.
+    The validation split plays no part. Raises `InputError` for data without labels or with a single label.
     """
     spec, labels = dataset.spec, dataset.train.labels
     if labels is None or spec.classes is None:
-        raise InputError(f"{spec.source} has no labels, which a classifier is trained on; give data with labels")
+        raise InputError(f"{spec.source} has no labels, and a classifier needs them; give data with labels")
     with torch.random.fork_rng(devices=[]):  # layers initialise themselves from torch's global generator
         torch.manual_seed(derived_seed(seed, Stream.INITIALISATION))
         classifier = Classifier(spec.shape, spec.classes, *_scaling(spec)).train()
@@ -57,16 +57,16 @@ def train_classifier(dataset: Dataset, settings: ClassifierSettings = DEFAULTS, 
 
 
 def accuracy(classifier: Classifier, examples: Examples, preparation: Preparation, seed: int = 0) -> Estimate | None:
-    """The share of labelled raw examples that the classifier recognises; None of none, or without labels."""
+    """The share of labelled raw examples that the classifier recognises; None without examples or labels."""
     if examples.labels is None or not len(examples):
         return None
     return recognition(classifier, shown(examples, preparation, seed), examples.labels)
 
 
 def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor:
-    """Raw examples as samples of a model show them: prepared and turned back, so binarised where the model's x is.
+    """Raw examples after the preparation and its inverse, so that they are comparable with samples of a model.
 
-    Every other preparation gives back what it got, floats up to rounding.
+    A preparation that binarises changes them; every other one gives them back, floats up to rounding.
     """
     noise = Noise(generator(seed, Stream.BINARISATION))
     parts = [torch.from_numpy(preparation.to_raw(preparation(rows, noise))) for rows in examples.x.split(ROWS)]
@@ -74,7 +74,7 @@ def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor
 
 
 def shifted(x: Tensor, pixels: int, source: torch.Generator) -> Tensor:
-    """Images (batch, C, H, W), each moved by up to `pixels` in either direction, their edges repeated."""
+    """Images (batch, C, H, W), each shifted by up to `pixels` in either direction, with repeated edges."""
     if pixels == 0:
         return x
     batch, _, height, width = x.shape

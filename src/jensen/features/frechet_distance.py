@@ -13,10 +13,10 @@ from jensen.features.jackknife import parts, variance
 def frechet(a: Tensor, b: Tensor) -> Estimate:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
 
-    Biased upwards, the more so the fewer examples: compare only distances between equally large sets, best with a
-    floor, the distance between two sets of real data. The standard error is the jackknife's: of each set a random 20th
-    is left out in turn, whatever the order, and both variances are added; near distance 0 it errs on the large side.
-    `count` is that of a. Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite.
+    Biased upwards, more so for fewer examples: compare only distances between sets of equal size, best with a floor,
+    the distance between two sets of real data. The standard error is by the jackknife: each of 20 random parts of each
+    set is left out in turn, and the variances of both sets are added; near distance 0 it is too large. `count` is that
+    of a. Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite.
     Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the jackknife.
     """
     a, b = (features.detach().cpu().double() for features in (a, b))
@@ -40,10 +40,10 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
-    """The distance from means and factors.
+    """The squared distance from means and factors.
 
-    The eigenvalues of S_a S_b are the squared singular values of R_a R_b^T, so the trace of its square root is their
-    sum: nothing is squared that a root is taken of, and no covariance need be invertible.
+    The eigenvalues of S_a S_b are the squares of the singular values of R_a R_b^T, so the trace of its square root is
+    the sum of the singular values: no precision is lost, and covariances may be singular.
     """
     (mean_a, factor_a), (mean_b, factor_b) = a, b
     root = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
@@ -52,6 +52,6 @@ def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
 
 
 def _parts_left(x: Tensor) -> list[Tensor]:
-    """x without every k-th part; only as many parts as leave two examples."""
+    """x without each part in turn; nothing for two examples, as one would be left."""
     part = parts(len(x))
     return [x[part != left_out] for left_out in part.unique()] if len(x) > 2 else []

@@ -1,4 +1,4 @@
-"""How far a number may be off: the jackknife over random parts of a set, and 95 % intervals."""
+"""95 % intervals by the jackknife over random parts of a set."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom
 
 
 def parts(count: int) -> Int[Tensor, " count"]:
-    """The part that each of `count` examples belongs to, 0 to 19, or to count - 1 where there are fewer.
+    """The part of each of `count` examples, 0 to 19, or 0 to count - 1 for fewer than 20 examples.
 
-    They are drawn, always alike: data in the order of their labels would make regular parts more alike than chance.
+    The parts are random with a fixed seed: regular parts of data in the order of their labels would be too similar.
     """
     return torch.randperm(count, generator=generator(0, Stream.EVALUATION)) % min(GROUPS, count)
 
@@ -27,8 +27,8 @@ def parts(count: int) -> Int[Tensor, " count"]:
 def variance(left_out: Sequence[float]) -> float:
     """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out.
 
-    Consistent for shares and other statistics that are not smooth too, since a part is many examples. NaN of no values.
-    Sources: Quenouille 1956; Shao and Wu 1989 for parts.
+    Consistent also for shares and other statistics that are not smooth, since a part is many examples. NaN without
+    values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
     """
     if not left_out:
         return math.nan
@@ -46,7 +46,7 @@ class Interval(Value):
 
     @classmethod
     def around(cls, value: float, *left_out: Sequence[float]) -> Self:
-        """From the jackknife's values of each independent set of examples, whose variances are added."""
+        """From the values with parts left out, for each independent set of examples; the variances are added."""
         half = STUDENT * math.sqrt(sum(variance(values) for values in left_out))
         return cls(value=value, low=value - half, high=value + half)
 
@@ -60,8 +60,8 @@ class Interval(Value):
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
         """The same for a share of `count`, cut off at 0 and 1.
 
-        Its variance is at least the binomial one with a success and a failure added: near 0 and 1 the jackknife sees
-        a few examples or none, and its intervals held shares of 0.993 in 80 % of repeats (docs/errors.md).
+        The variance is at least the binomial one with a success and a failure added: near 0 and 1 the jackknife sees
+        few examples or none, and is too small.
         """
         smoothed = (value * count + 1) / (count + 2)
         least = smoothed * (1 - smoothed) / count
@@ -73,7 +73,7 @@ class Interval(Value):
         return Interval(value=factor * self.value, low=factor * self.low, high=factor * self.high)
 
     def __str__(self) -> str:
-        """With as many digits as a third of the half-width has.
+        """With the digits of a third of the half-width.
 
         >>> print(Interval(value=1.2345, low=1.2, high=1.3))
         1.23 [1.20, 1.30]

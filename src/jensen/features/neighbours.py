@@ -17,17 +17,17 @@ def squared_distances(a: Float[Tensor, " a dims"], b: Float[Tensor, " b dims"]) 
 
 
 def blocks(x: Tensor, others: Tensor) -> list[Tensor]:
-    """The rows of x in order, as many at once as may meet all of `others`."""
+    """The rows of x in order, in blocks with at most `PAIRS` distances to `others`."""
     return list(x.split(max(1, PAIRS // len(others))))
 
 
 def nearest(
     x: Float[Tensor, " count dims"], others: Float[Tensor, " others dims"]
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
-    """The Euclidean distance from each x to its nearest of `others`, and which that is; float64.
+    """The Euclidean distance from each x to its nearest neighbour in `others`, and the row of that neighbour; float64.
 
-    Which one is nearest is decided by products in float32, about the mean of `others`; the distance is then that of the
-    two in float64, so that a copy is at 0 and a distance at most about 1e-7 |x|² / distance too large.
+    Products in float32, about the mean of `others`, choose the neighbour. The distance is then computed in float64, so
+    that a copy is at 0 and a distance is at most about 1e-7 |x|² / distance too large.
     """
     origin = others.mean(0)
     near = (others - origin).float()

@@ -14,7 +14,7 @@ K = 5  # neighbours
 
 
 class Fidelity(Value):
-    """Four numbers from balls around examples, each as large as the distance to the k-th nearest of its own set."""
+    """Four numbers from balls around examples; the radius is the distance to the k-th neighbour in the same set."""
 
     k: int
     precision: Interval
@@ -30,11 +30,11 @@ class Fidelity(Value):
 def fidelity(real: Tensor, samples: Tensor, *, k: int = K) -> Fidelity:
     """Precision, recall, density and coverage of samples (m, d) for real examples (n, d).
 
-    For two sets of one distribution, precision, recall and coverage are below 1 and depend on k, n and m, density is
-    near 1: compare with a floor. The intervals are the jackknife's over parts of both sets; the bootstrap repeats
-    examples, whose nearest neighbour is then at distance 0 (Abadie and Imbens 2008). Memory is bounded, time grows with
-    (n + m)². Raises `InputError` for fewer than 2k + 2 examples, other d, and numbers that are not finite. Sources:
-    Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3 and 4.
+    For two sets of one distribution, precision, recall and coverage are below 1 and depend on k, n and m, and density
+    is near 1: compare with a floor. The intervals are by the jackknife over parts of both sets, since a bootstrap
+    repeats examples, whose nearest neighbour is then at distance 0 (Abadie and Imbens 2008). Memory is bounded, time
+    grows with (n + m)². Raises `InputError` for fewer than 2k + 2 examples, other d, and numbers that are not finite.
+    Sources: Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3 and 4.
     """
     if k < 1:
         raise InputError(f"{k} nearest neighbours: expected at least 1; change k")
@@ -54,16 +54,16 @@ def fidelity(real: Tensor, samples: Tensor, *, k: int = K) -> Fidelity:
 def _squared_radii(
     x: Float[Tensor, " count dims"], part: Int[Tensor, " count"], k: int
 ) -> Float[Tensor, " ways count"]:
-    """The squared distance to the k-th other example: among all, then without each part in turn.
+    """The squared distance to the k-th other example: among all examples, then without each part in turn.
 
-    -1, a ball that holds nothing, for the examples that are left out themselves.
+    -1, an empty ball, for an example that is itself left out.
     """
     found, start = [], 0
     for rows in track(blocks(x, x), "distances within a set"):
         distances = squared_distances(rows, x)
         distances[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
         start += len(rows)
-        # The nearest 8k do: a random part of a twentieth does not hold all but k of them
+        # The nearest 8k are enough: a random twentieth of a set does not hold all but k of them
         values, index = distances.topk(min(8 * k, len(x) - 1), largest=False)
         left = [values.where(part[index] != gone, torch.inf).sort(1).values[:, k - 1] for gone in part.unique()]
         found.append(torch.stack([values[:, k - 1], *left]))
@@ -75,7 +75,7 @@ def _squared_radii(
 def _balls(
     centres: Float[Tensor, " count dims"], radii: Float[Tensor, " ways count"], points: Float[Tensor, " points dims"]
 ) -> Int[Tensor, " ways points"]:
-    """The number of balls that hold each point."""
+    """The number of balls around each point."""
     found = []
     for rows in track(blocks(points, centres), "distances between the sets"):
         distances = squared_distances(rows, centres)

@@ -1,4 +1,4 @@
-"""All that is measured of samples at once, beside the same of training examples: sample_metrics.json."""
+"""All metrics of samples at once, beside the same metrics of training examples: sample_metrics.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from jensen.provenance import Provenance
 from jensen.records import Value
 
 FORMAT = 1
-AT_ONCE = 250  # samples between two signs of progress
+AT_ONCE = 250  # samples between two updates of the progress
 
 FeatureFunction = Callable[[Tensor], Tensor]
-"""Raw examples (count, *shape) -> (count, dims), any numbers; asked for all examples of a split at once."""
+"""Raw examples (count, *shape) -> (count, dims); called with all examples of a split at once."""
 
 # ---------------------------------------------------------------------------------------------- features
 
@@ -47,16 +47,16 @@ def seen_by(classifier: Classifier) -> FeatureFunction:
     return lambda raw: features(classifier, raw)
 
 
-# ---------------------------------------------------------------------------------------------- what is measured
+# ---------------------------------------------------------------------------------------------- records
 
 
 class Likeness(Value):
-    """How like test examples one set is, by every measure."""
+    """Every measure of one set against test examples."""
 
     count: int
-    """Of the set."""
+    """The size of the set."""
     test: int
-    """Of the test examples that it is compared with."""
+    """The number of test examples that it is compared with."""
     frechet: Interval
     sliced_wasserstein: Interval
     kernel: KernelTest
@@ -64,22 +64,22 @@ class Likeness(Value):
 
 
 class SampleMetrics(Value):
-    """What sample_metrics.json holds: samples against real data, and real data against real data, the floor."""
+    """The content of sample_metrics.json: samples against real data; as a floor, real data against real data."""
 
     format: int = FORMAT
     features: str
-    """What the distances are between: `pixels`, `classifier`, or another function's name."""
+    """The features of the distances: `pixels`, `classifier`, or the name of another function."""
     seed: int
     provenance: Provenance | None = None
     """The weights, software and command that gave the samples; None if they are not a model's."""
     train: int
-    """Training examples, all of which are searched for copies."""
+    """The number of training examples; all are searched for copies."""
     samples: Likeness
     floor: Likeness
-    """Of training examples, as many as samples if there are."""
+    """Training examples in the place of the samples, as many if there are enough."""
     memorisation: Memorisation
     memorisation_floor: Memorisation
-    """Every second test example in the place of the samples, the others held out."""
+    """Every second test example in the place of the samples, the others as held-out examples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,8 @@ def check_samples(
 ) -> Check:
     """Compare raw samples with raw test examples, search them for copies of raw training examples (count, *shape).
 
-    Two-sample measures compare n samples with n test examples, spread evenly, or with all where there are fewer; the
-    memorisation check sees all test and training examples. Raises `InputError` for too few of any, and for features
+    Two-sample measures compare n samples with n test examples, spread evenly, or with all if there are fewer; the
+    memorisation check uses all test and training examples. Raises `InputError` for too few of any, and for features
     that are not finite.
     """
     require(k, samples=len(samples), train=len(train), test=len(test))
@@ -118,7 +118,7 @@ def check_samples(
 
 
 def require(k: int, *, samples: int, train: int, test: int) -> None:
-    """Raises `InputError` unless there are enough of each for k neighbours, whatever else is measured."""
+    """Raises `InputError` unless there are enough of each for k neighbours."""
     least = 2 * k + 2
     for what, count in (("samples", samples), ("training examples", train), ("test examples", test)):
         if count < least:
@@ -143,18 +143,18 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 
 
 def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
-    """Samples 0 to n - 1 of a seed, prepared, on the CPU; asked for the labels of training examples spread evenly.
+    """Samples 0 to n - 1 of a seed, prepared, on the CPU, with the labels of training examples spread evenly.
 
     Several processes share the work. Raises `InputError` for samples that are not finite.
     """
     asked = None
     if model.classes is not None and labels is not None:
-        asked = labels[torch.arange(n) * len(labels) // n]  # again and again where there are fewer than n
+        asked = labels[torch.arange(n) * len(labels) // n]  # repeated if there are fewer than n
     mine = []
     with processes.together():
         for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
-            wish = None if asked is None else asked[rows]
-            mine.append({"x": model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wish).cpu()})
+            wanted = None if asked is None else asked[rows]
+            mine.append({"x": model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wanted).cpu()})
     x = torch.cat([part["x"] for part in processes.gathered(mine)])
     if not x.isfinite().all():
         raise InputError(f"of {n} samples some are not finite; train the model with a lower learning rate")

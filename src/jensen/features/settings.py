@@ -1,4 +1,4 @@
-"""How the classifier is trained: plain values, checked when read; imports no torch."""
+"""Settings of the classifier's training: plain values, checked when read; imports no torch."""
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -9,9 +9,9 @@ class ClassifierSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     visits: PositiveInt = 400_000
-    """Training examples seen in all, each time it is seen counted, at most."""
+    """The most training examples in all, counted once per pass."""
     passes: PositiveInt = 60
-    """Passes over the training split, at most: what ends the training on few data."""
+    """The most passes over the training split; the limit for small data."""
     batch_size: int = Field(128, ge=2)
     """Examples per step."""
     learning_rate: float = Field(4e-3, gt=0)

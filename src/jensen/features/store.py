@@ -33,7 +33,7 @@ class ClassifierRecord(Value):
     settings: ClassifierSettings
     seed: int
     validation: Estimate | None
-    """The share of the validation split that it recognises; None where that is empty."""
+    """The share of the validation split that it recognises; None for an empty split."""
     test: Estimate | None
     """The share of the test split that it recognises."""
     fingerprint: str
@@ -66,7 +66,7 @@ def describe(
 
 
 def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord) -> Path:
-    """Write the classifier into the run's folder, in the place of an earlier one; gives its own folder."""
+    """Write the classifier into the folder of the run, over an earlier one; returns its own folder."""
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     content = save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})
@@ -77,15 +77,17 @@ def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord)
 
 
 def load_classifier(run: Path, spec: DataSpec) -> tuple[Classifier, ClassifierRecord]:
-    """The classifier in the run's folder, ready to use, and its record.
+    """The classifier in the folder of the run, and its record.
 
-    Raises `InputError` where there is none, where a file is damaged, and where it was trained on other data than
-    `spec` describes.
+    Raises `InputError` without a classifier, for a damaged file, and for a classifier of other data than `spec`.
     """
     folder, advice = run / FOLDER, f"train one with: jensen features train {run}"
     record = _read_record(folder / RECORD, advice)
-    told = ("data", record.fingerprint, spec.fingerprint), ("preparation", record.preparation, spec.preparation.kind)
-    for what, given, expected in told:
+    compared = (
+        ("data", record.fingerprint, spec.fingerprint),
+        ("preparation", record.preparation, spec.preparation.kind),
+    )
+    for what, given, expected in compared:
         if given != expected:
             raise InputError(
                 f"{folder} is a classifier for other data ({what} {given}, the run's {expected}); {advice}"

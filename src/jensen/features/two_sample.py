@@ -14,18 +14,18 @@ from jensen.progress import track
 from jensen.randomness import Stream, generator
 from jensen.records import Value
 
-MEDIAN_OF = 2000  # examples whose distances the bandwidth is the median of
+MEDIAN_OF = 2000  # examples; the bandwidth is the median of their distances
 PERMUTATIONS, PROJECTIONS = 999, 200
-TEST, DIRECTIONS, MEDIAN = 0, 1, 2  # what randomness is for
+TEST, DIRECTIONS, MEDIAN = 0, 1, 2  # purposes of random numbers
 
 # ---------------------------------------------------------------------------------------------- kernel two-sample test
 
 
 class KernelTest(Value):
-    """The unbiased MMD² of two sets, and how rarely two sets of one distribution are as far apart."""
+    """The unbiased MMD² of two sets, and the p-value of a common distribution."""
 
     squared: Interval
-    """MMD², unbiased: may be negative. The interval is the jackknife's, too wide where both are of one distribution."""
+    """MMD², unbiased, so it may be negative. The jackknife interval is too wide for two sets of one distribution."""
     p_value: float
     """Of the permutation test, one-sided."""
     bandwidth: float
@@ -55,7 +55,7 @@ def kernel_test(a: Tensor, b: Tensor, *, permutations: int = PERMUTATIONS, seed:
     groups = F.one_hot(torch.cat([part_a, part_b + part_a.max() + 1])).double()
     within, reach, total, between = _kernel_sums(pooled, bandwidth, first, groups)
     squared = _squared(within, reach - within, total - 2 * reach + within, n, m)
-    # Two divisions that are one and the same differ by rounding alone
+    # Equal divisions differ only by rounding
     as_large = (squared[1:] >= squared[0] - 1e-12 * squared[0].abs()).sum().item()
     left = _parts_left(between, part_a.bincount(), part_b.bincount())
     interval = Interval.around(squared[0].item(), *left)
@@ -108,7 +108,7 @@ def _parts_left(
 
 
 def _median_distance(pooled: Tensor, seed: int) -> float:
-    """The median distance between different examples; 1 where all are the same."""
+    """The median distance between different examples; 1 if all are the same."""
     order = torch.randperm(len(pooled), generator=generator(seed, Stream.EVALUATION, MEDIAN))
     distances = torch.nn.functional.pdist(pooled[order[:MEDIAN_OF]])
     apart = distances[distances > 0]
@@ -121,9 +121,9 @@ def _median_distance(pooled: Tensor, seed: int) -> float:
 def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, seed: int = 0) -> Interval:
     """SW_2 = (E_θ W_2²(θ·a, θ·b))^½ between features a (n, d) and b (m, d), over random unit vectors θ.
 
-    Each W_2 is exact, whatever n and m; the directions are a pure function of (seed, d, projections) and their
-    randomness is no part of the interval, the jackknife's. Biased upwards by something like n^-½ where both are of one
-    distribution: compare equal n. Raises `InputError` as `kernel_test`. Source: Bonneel et al. 2015, section 3.
+    Each W_2 is exact for any n and m. The directions are a pure function of (seed, d, projections); the jackknife
+    interval does not include their randomness. Biased upwards by about n^-½ for two sets of one distribution: compare
+    equal n. Raises `InputError` as `kernel_test`. Source: Bonneel et al. 2015, section 3.
     """
     a, b = comparable("a sliced Wasserstein distance", 3, a, b)
     source = generator(seed, Stream.EVALUATION, DIRECTIONS)

@@ -20,25 +20,25 @@ from jensen.records import Value, write_record
 LEVELS = (0.5, 0.8, 0.95)
 MOST_BINS = 20
 RECORD = "calibration.json"
-RANKS = 100  # what the random numbers are for; imputers use smaller ones
+RANKS = 100  # the purpose of the random numbers; imputers use smaller ones
 
 
 class Coverage(Value):
-    """How often intervals hold the true entry."""
+    """The coverage of central intervals: the share of true entries inside."""
 
     nominal: float
-    """How often they should."""
+    """The level of the intervals, which calibrated draws reach."""
     share: Estimate
-    """How often they do; the standard error takes the entries of one example for dependent, the count is examples."""
+    """The measured coverage; the standard error allows dependent entries in one example, the count is examples."""
 
 
 class Calibration(Value):
-    """What was imputed, how, and how the truth lies among the draws; JSON both ways."""
+    """The settings of an imputation, and the ranks of the truth among its draws; JSON both ways."""
 
     source: str
-    """Which data, in words."""
+    """The data, in words."""
     mask: str
-    """What was hidden, in words."""
+    """The hidden entries, in words."""
     method: str
     provenance: Provenance
     """The weights, software and command that gave the draws."""
@@ -46,9 +46,9 @@ class Calibration(Value):
     seed: int
     examples: int
     entries: int
-    """Hidden ones whose truth is known, of all examples together."""
+    """The hidden entries of all examples with a known truth."""
     undecided: int
-    """Those of them where truth and draws are not all one value: what is counted below."""
+    """The entries where truth and draws are not all one value; only they count below."""
     coverage: tuple[Coverage, ...]
     ranks: tuple[Estimate, ...]
     """Shares of equally wide bins of u, which should all be 1 / their number."""
@@ -62,14 +62,14 @@ class Calibration(Value):
 def rank_transform(
     draws: Float[Tensor, " draws batch *shape"], truth: Float[Tensor, " batch *shape"], noise: ExampleNoise
 ) -> tuple[Float[Tensor, " batch *shape"], Bool[Tensor, " batch *shape"]]:
-    """u, uniform on (0, 1) where truth and draws are exchangeable, float64; and where they are not all one value."""
+    """u, float64, uniform on (0, 1) for exchangeable truth and draws; and whether they are not all one value."""
     below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
     v = noise.uniform(truth.shape[1:], RANKS)
     return (below + v * (equal + 1)) / (len(draws) + 1), equal < len(draws)
 
 
 def clustered_share(hits: Bool[Tensor, " batch *shape"], counted: Bool[Tensor, " batch *shape"]) -> Estimate:
-    """The share of hits among the counted entries, its standard error over examples, which alone are independent."""
+    """The share of hits among the counted entries; the standard error takes only examples for independent."""
     sizes = counted.flatten(1).sum(1)
     some = sizes > 0
     return Estimate.share((hits & counted).flatten(1).sum(1)[some], sizes[some])
@@ -82,7 +82,7 @@ def calibration(
     noise: ExampleNoise,
     **about: str | Provenance,
 ) -> Calibration:
-    """Coverage and ranks of the hidden entries; `about` is what else the record tells: source, mask, method, ..."""
+    """Coverage and ranks of the hidden entries; `about` is the rest of the record: source, mask, method, ..."""
     u, varies = rank_transform(draws, truth, noise)
     counted = varies & hidden
     bins = min(MOST_BINS, len(draws) + 1)

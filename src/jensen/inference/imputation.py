@@ -1,4 +1,4 @@
-"""Imputation: draws from p(x_missing | x_observed) of any model of the project, by the family's way of doing it."""
+"""Imputation: draws from p(x_missing | x_observed) of any model, by the method of its family."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
 
-NUMBERS = 1 << 20  # of x, copies of examples counted, that are worked on together: changes memory, never a draw
+NUMBERS = 1 << 20  # of x at once, with all copies of the examples: changes memory, never a draw
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def impute(
 
 
 def _checked(model: AbstractLatentVariableModel, x: Tensor, mask: Tensor, draws: int) -> Tensor:
-    """The mask in the shape of x; `InputError` for everything that cannot be imputed."""
+    """The mask in the shape of x; `InputError` for what cannot be imputed."""
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")
     if x.shape[1:] != model.shape or not x.is_floating_point() or not len(x):

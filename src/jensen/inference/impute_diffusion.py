@@ -21,7 +21,7 @@ from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, 
 from jensen.likelihood import DiscretisedGaussian
 from jensen.model import AbstractLatentVariableModel
 
-FIRST, STEP, KNOWN, AGAIN, RESAMPLING, CHOICE, DATA = range(7)  # what random numbers are for
+FIRST, STEP, KNOWN, AGAIN, RESAMPLING, CHOICE, DATA = range(7)  # purposes of random numbers
 ROWS = {"cpu": 500, "cuda": 4000}  # of one call of the network
 
 
@@ -124,13 +124,13 @@ class Replacement(AbstractImputer):
 class TwistedParticles(AbstractImputer):
     """The twisted diffusion sampler: sequential Monte Carlo, at point t on p(x_t) times a guess of p(y|x_t).
 
-    The guess is psi_t(x_t) = Π_observed N(y | x̂(x_t), v_t), v_t the mean squared error of x̂ as seen in training, and
-    p(y|x_1) itself at point 1, which makes the draws exact for the chain as `particles` grows, whatever psi is. Each
-    draw is a filter of its own, so that draws are independent; its particles are resampled (systematically) where their
-    effective sample size falls below half. A particle's proposal is p(x_s | x_t) moved by the gradient of log psi_t for
-    the missing entries, and (5.8) with x_0 = y for the observed ones: on independent Gaussian data the weights are then
-    all equal. Costs steps x particles calls and gradients of the network for a draw. Source: Wu et al. 2023, algorithm
-    1. Raises `InputError` for less than two steps or one particle.
+    The guess is psi_t(x_t) = Π_observed N(y | x̂(x_t), v_t), v_t the mean squared error of x̂ in training. At point 1 it
+    is p(y|x_1) itself, so the draws become exact for the chain and many `particles`, for any psi. Each draw has its own
+    filter, so that draws are independent; systematic resampling of its particles follows an effective sample size below
+    half. The proposal of a particle is p(x_s | x_t) moved by the gradient of log psi_t for the missing entries, and
+    (5.8) with x_0 = y for the observed ones: on independent Gaussian data the weights are equal then. One draw takes
+    steps x particles calls and gradients of the network. Source: Wu et al. 2023, algorithm 1. Raises `InputError` for
+    less than two steps or one particle.
     """
 
     particles: int = 16

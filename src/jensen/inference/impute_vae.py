@@ -1,6 +1,6 @@
 """Imputation by a VAE: z given the observed entries by importance resampling or by Markov chains, then x ~ p(x|z).
 
-Given z the entries of x are independent, so p(x_missing | x_observed) = ∫ p(x_missing|z) p(z|x_observed) dz, and only
+The entries of x are independent given z, so p(x_missing | x_observed) = ∫ p(x_missing|z) p(z|x_observed) dz, and only
 p(z | x_observed) ∝ p(x_observed|z) p(z) is hard.
 """
 
@@ -17,17 +17,17 @@ from jensen.model import AbstractLatentVariableModel
 from jensen.vae import VAE, AmortisedPosterior
 
 BLOCK = 100  # proposals that are scored together
-POOL, CHOICE, DATA, INDEPENDENT, WALK = range(5)  # what random numbers are for
+POOL, CHOICE, DATA, INDEPENDENT, WALK = range(5)  # purposes of random numbers
 
 
 @dataclass(frozen=True)
 class ImportanceResampling(AbstractImputer):
     """z from `samples` proposals, resampled by their weights p(x_observed|z) p(z) / r(z); x_missing ~ p(x_missing|z).
 
-    The proposal is r = (1 - prior_share) q + prior_share p(z), where q is fitted to the observed entries of each
-    example (`VAE.optimise`, from where the encoder starts it): the share of the prior keeps the weights bounded. The
-    draws are exact as `samples` grows; the effective sample size says how far. Raises `InputError` for less than one
-    sample or a share that is not between 0 and 1.
+    The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
+    example, from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for many
+    `samples`; the effective sample size measures how nearly. Raises `InputError` for less than one sample, and for a
+    share outside of 0 to 1.
     """
 
     samples: int = 1000
@@ -81,13 +81,13 @@ class ImportanceResampling(AbstractImputer):
 
 @dataclass(frozen=True)
 class MetropolisWithinGibbs(AbstractImputer):
-    """Markov chains over (z, x_missing), one for each draw, from where importance resampling leaves z.
+    """Markov chains over (z, x_missing), one for each draw, that start at the z of importance resampling.
 
-    A sweep is (1) Metropolis-Hastings on z given the completed x, proposed by the encoder there: accepted with
-    probability min(1, p(x|z') p(z') q(z|x) / (p(x|z) p(z) q(z'|x))) (Mattei & Frellsen 2018, algorithm 1);
-    (2) a random walk on p(z | x_observed), where x_missing is integrated out, which moves on also where the encoder is
-    too narrow; (3) x_missing ~ p(x_missing|z). All leave p(z, x_missing | x_observed) invariant, so that the draws are
-    exact as `sweeps` grows. Raises `InputError` for less than one sweep.
+    A sweep is (1) Metropolis-Hastings on z given the completed x, with the encoder's q(z|x) as the proposal: accepted
+    with probability min(1, p(x|z') p(z') q(z|x) / (p(x|z) p(z) q(z'|x))) (Mattei & Frellsen 2018, algorithm 1);
+    (2) a random walk on p(z | x_observed), with x_missing integrated out, which also moves for too narrow an encoder;
+    (3) x_missing ~ p(x_missing|z). All leave p(z, x_missing | x_observed) invariant, so the draws become exact for many
+    `sweeps`. Raises `InputError` for less than one sweep.
     """
 
     sweeps: int = 100
@@ -122,7 +122,7 @@ class MetropolisWithinGibbs(AbstractImputer):
 
 
 class _Chain:
-    """Where the chains are: z (draws, batch, latent) and the completed x (draws, batch, *shape)."""
+    """The state of the chains: z (draws, batch, latent) and the completed x (draws, batch, *shape)."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class _Chain:
         self.accepted = torch.zeros(2, len(x), device=x.device)
 
     def sweep(self, number: int) -> None:
-        """One sweep; what is drawn is a function of its number."""
+        """One sweep; its random numbers are a function of its number."""
         self._independent(number)
         self._walk(number)
         self.complete = torch.where(self.observed, self.x, _decoded(self.vae, self.z, self.noise, number + 1))
@@ -159,7 +159,7 @@ class _Chain:
         self._accept(z, change, WALK, number)
 
     def _proposal(self) -> Gaussian:
-        """The encoder's q at the completed x; without an encoder the one fitted to what is observed."""
+        """The encoder's q at the completed x; without an encoder, the q that is fitted to the observed entries."""
         if not isinstance(self.vae.posterior, AmortisedPosterior):
             return self.fitted
         q = self.vae.posterior.initial(self.complete.flatten(0, 1))

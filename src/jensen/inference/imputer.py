@@ -1,4 +1,4 @@
-"""What every way of imputing is: incomplete examples in, draws of complete ones out."""
+"""The interface of imputation: from incomplete examples to draws of complete ones."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_
 class Imputation:
     """Draws (draws, batch, *shape) from p(x_missing | x_observed), the observed entries of x in each of them.
 
-    `diagnostics` are numbers by name, one per example (batch), that say how far the draws can be trusted.
+    `diagnostics` are numbers by name, one per example (batch), about the quality of the draws.
     """
 
     draws: Tensor
@@ -34,7 +34,7 @@ class Imputation:
 
 @dataclass(frozen=True)
 class ExampleNoise:
-    """Random numbers of examples, each a pure function of (seed, the example's number, path) whatever its batch."""
+    """Random numbers of examples, each a pure function of (seed, number of the example, path) in any batch."""
 
     seed: int
     numbers: Sequence[int]
@@ -53,7 +53,7 @@ class ExampleNoise:
 
 
 class AbstractImputer(ABC):
-    """A way of drawing from p(x_missing | x_observed) of one family of models."""
+    """A sampler of p(x_missing | x_observed) for one family of models."""
 
     @abstractmethod
     def __call__(
@@ -61,11 +61,11 @@ class AbstractImputer(ABC):
     ) -> Imputation:
         """Draws for x (batch, *shape), which is NaN where `observed`, of the same shape, is False.
 
-        What they hold at the observed entries does not matter. Raises `InputError` for a model of another family.
+        Observed entries of the draws are ignored. Raises `InputError` for a model of another family.
         """
 
     def copies(self, draws: int) -> int:
-        """How many copies of an example are in memory at once."""
+        """The number of copies of an example in memory at once."""
         return draws
 
 

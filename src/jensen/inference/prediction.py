@@ -1,4 +1,4 @@
-"""p(y|x) for a set of examples: every one's probabilities, and how good they are where the labels are known."""
+"""p(y|x) for a set of examples: the probabilities of each, and their quality if the labels are known."""
 
 import csv
 import io
@@ -23,16 +23,16 @@ from jensen.randomness import Stream, generator
 from jensen.records import Value, write_file, write_record
 
 RECORD = "predictions.json"
-AT_ONCE = 50  # examples predicted together, between two signs of progress
+AT_ONCE = 50  # examples predicted together, between two updates of the progress
 BINS = 15  # of the calibration curve, equally wide (Guo et al. 2017)
-SIMULATIONS = 200  # of a calibrated model, for what its calibration error would be
+SIMULATIONS = 200  # of labels from the predicted probabilities, for the calibration error of a calibrated model
 
 # ---------------------------------------------------------------------------------------------- predict
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """p(y|x) of examples: their numbers, the prediction and, where they are known, their labels; on the CPU."""
+    """p(y|x) of examples: their numbers, the prediction, and their labels or None; on the CPU."""
 
     index: Int[Tensor, " count"]
     prediction: Prediction
@@ -48,7 +48,7 @@ def predict_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Predictions:
-    """`model.predict` of the examples with the numbers `index`, by default all; a function of (seed, number) each.
+    """`model.predict` of the examples with the numbers `index`, by default all; each is a function of (seed, number).
 
     Several processes share the batches.
     """
@@ -67,7 +67,7 @@ def _columns(found: Prediction) -> dict[str, Tensor]:
     return {each.name: getattr(found, each.name).detach().cpu().double() for each in fields(found)}
 
 
-# ---------------------------------------------------------------------------------------------- how good
+# ---------------------------------------------------------------------------------------------- quality
 
 
 class CalibrationBin(Value):
@@ -78,42 +78,42 @@ class CalibrationBin(Value):
     confidence: float
     """Their mean probability."""
     right: Estimate
-    """The share of them whose predicted label is the true one."""
+    """The share of them with the right predicted label."""
 
 
 class PredictionRecord(Value):
-    """What was predicted, how, and how good it was; JSON both ways."""
+    """The settings and the quality of predictions; JSON both ways."""
 
     source: str
-    """Which data, in words."""
+    """The data, in words."""
     examples: int
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
     draws: int | None
-    """As asked for; None: the model's usual number."""
+    """As requested; None for the default of the model."""
     seed: int
     class_names: tuple[str, ...]
     accuracy: Estimate
     log_loss: Estimate
     """-log p(y|x) of the true label, nats."""
     baseline_accuracy: Estimate
-    """Of always predicting the shares of the training labels."""
+    """The accuracy of a constant prediction, the shares of the training labels."""
     baseline_log_loss: Estimate
     calibration_error: float
     """Expected calibration error: the mean of |share right - confidence| over bins (Guo et al. 2017)."""
     chance_calibration_error: Estimate
-    """What it would be if the probabilities were right: its mean and its standard deviation over simulated labels."""
+    """The same for labels that are simulated from the probabilities: its mean and its standard deviation."""
     calibration: tuple[CalibrationBin, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Counts: a row for each true label, a column for each predicted one."""
     standard_error: float
     """The Monte-Carlo error of the predicted label's probability, the root mean square over examples."""
     effective_sample_size: float
-    """The median; inf where nothing was weighted."""
+    """The median; inf without importance weights."""
     evaluations: float
-    """Of the network, the mean per example."""
+    """Evaluations of the network, the mean per example."""
     bounds: float | None
-    """The same as a multiple of one bound's, where every class has a bound of its own."""
+    """The same in evaluations of one bound, for a model with one bound per class."""
 
     @model_validator(mode="after")
     def _square(self) -> Self:
@@ -124,7 +124,7 @@ class PredictionRecord(Value):
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a record says beside the numbers, and the shares of the training labels that the baseline predicts."""
+    """The settings in a record, and the counts of the training labels for the baseline."""
 
     source: str
     provenance: Provenance
@@ -136,7 +136,7 @@ class Circumstances:
 
 
 def assess(predictions: Predictions, circumstances: Circumstances) -> PredictionRecord:
-    """How good predictions of known labels are, beside always predicting p(y)."""
+    """The quality of predictions of known labels, beside a constant prediction of p(y)."""
     labels, found = predictions.labels, predictions.prediction
     assert labels is not None
     log_p, classes = found.log_probabilities, found.log_probabilities.shape[1]
@@ -181,7 +181,7 @@ def calibration_error(confidence: Float[Tensor, " count"], right: Float[Tensor, 
 
 
 def calibration_bins(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> tuple[CalibrationBin, ...]:
-    """The bins that hold any example, from unsure to sure."""
+    """The bins with any examples, from low to high confidence."""
     place = _bin(confidence)
     return tuple(
         CalibrationBin(
@@ -198,7 +198,8 @@ def _bin(confidence: Tensor) -> Tensor:
     return (confidence * BINS).long().clamp(max=BINS - 1)
 
 
-def chance_calibration_error(confidence: Tensor) -> Estimate:
+def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
+    """The calibration error of calibrated predictions: mean and standard deviation over simulated labels."""
     source = generator(0, Stream.EVALUATION)
     draws = torch.rand(SIMULATIONS, len(confidence), generator=source, dtype=torch.float64) < confidence
     errors = torch.tensor([calibration_error(confidence, draw.double()) for draw in draws], dtype=torch.float64)

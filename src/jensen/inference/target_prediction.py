@@ -1,7 +1,6 @@
-"""p(y|x) of continuous y for a set of examples, in the units of y, and how good it is where y is known.
+"""p(y|x) of continuous y for a set of examples, in the units of y, and its quality if y is known.
 
-Every number is about the raw y: a density in its units, -Σ_d log scale_d more than that of the scaled targets which the
-model sees.
+Every number is about the raw y. A log-density is -Σ_d log scale_d more than that of the scaled targets of the model.
 """
 
 import csv
@@ -39,10 +38,10 @@ FITTED = 20_000  # training examples of the linear regression, at most
 
 @dataclass(frozen=True, eq=False)
 class TargetPredictions:
-    """p(y|x) of examples in raw units, each tensor (count, dims) where nothing else is said; float64 on the CPU.
+    """p(y|x) of examples in raw units; tensors are (count, dims), float64, on the CPU.
 
-    `ends` (count, dims, 6) are those of the central intervals of `LEVELS`; `standard_error` is the Monte-Carlo error of
-    the mean. Where y is known: `y`, `log_density` (count), and `rank`, p(Y_d <= y_d|x).
+    `ends` (count, dims, 6) are the ends of the central intervals of `LEVELS`; `standard_error` is the Monte-Carlo error
+    of the mean. For known y there are `y`, `log_density` (count), and `rank`, p(Y_d <= y_d|x).
     """
 
     index: Int[Tensor, " count"]
@@ -68,7 +67,7 @@ def predict_target_examples(
 ) -> TargetPredictions:
     """`model.predict_targets` of the examples with the numbers `index`, by default all, a function of (seed, number).
 
-    Of every example's mixture only what `TargetPredictions` names is kept.
+    Only the fields of `TargetPredictions` are kept of each mixture.
     """
     index = torch.arange(len(examples)) if index is None else index
     y = None if examples.targets is None else scaling.to_raw(examples.targets[index])
@@ -113,38 +112,38 @@ def _joined(parts: Sequence[TargetPredictions]) -> TargetPredictions:
     return TargetPredictions(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------- how good
+# ---------------------------------------------------------------------------------------------- quality
 
 
 class Regression(Value):
-    """How good predictive distributions of known targets are; means over examples."""
+    """The quality of predictive distributions of known targets; means over examples."""
 
     log_density: Estimate
-    """log p(y|x) of all of y together, nats."""
+    """log p(y|x) of the whole y, nats."""
     errors: tuple[Estimate, ...]
     """Root mean square of y_d minus its predicted mean, for each d, in the units of y."""
     coverage: tuple[Coverage, ...]
-    """How often central intervals hold y_d, over all d."""
+    """The share of y_d inside central intervals, over all d."""
     ranks: tuple[Estimate, ...]
-    """Shares of equally wide bins of p(Y_d <= y_d|x), which should all be alike."""
+    """Shares of equally wide bins of p(Y_d <= y_d|x), all equal for calibrated predictions."""
 
 
 class TargetRecord(Value):
-    """What was predicted, how, and how good it was, beside two simple predictors; JSON both ways."""
+    """The settings and the quality of predictions, beside two simple predictors; JSON both ways."""
 
     source: str
-    """Which data, in words."""
+    """The data, in words."""
     examples: int
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
     draws: int | None
-    """As asked for; None: the model's usual number."""
+    """As requested; None for the default of the model."""
     seed: int
     model: Regression
     linear: Regression | None
-    """Of a Bayesian linear regression on the training examples; None where they could not be read again."""
+    """A Bayesian linear regression on the training examples; None if they could not be read again."""
     always: Regression
-    """Of always predicting a normal with the mean and the standard deviation of the training targets."""
+    """A constant prediction: a normal with the mean and the standard deviation of the training targets."""
     standard_error: float
     """The Monte-Carlo error of predicted means in predicted standard deviations, the root mean square over all."""
     effective_sample_size: float
@@ -153,7 +152,7 @@ class TargetRecord(Value):
 
 @dataclass(frozen=True)
 class TargetCircumstances:
-    """What a record says beside the numbers."""
+    """The settings in a record."""
 
     source: str
     provenance: Provenance
@@ -164,7 +163,7 @@ class TargetCircumstances:
 def assess_targets(
     found: TargetPredictions, scaling: TargetScaling, linear: Regression | None, circumstances: TargetCircumstances
 ) -> TargetRecord:
-    """How good predictions of known targets are, beside always predicting p(y)."""
+    """The quality of predictions of known targets, beside a constant prediction of p(y)."""
     y = found.y
     assert y is not None
     assert found.log_density is not None
@@ -184,7 +183,7 @@ def assess_targets(
 def regression(
     log_density: Float[Tensor, " count"], errors: Float[Tensor, " count dims"], rank: Float[Tensor, " count dims"]
 ) -> Regression:
-    """Its measures, from what each example gave."""
+    """All measures, from the log-density, errors and ranks of each example."""
     every = torch.ones_like(rank, dtype=torch.bool)
     bins = min(MOST_BINS, max(2, len(rank) // 10))
     place = (rank * bins).long().clamp(0, bins - 1)
@@ -201,7 +200,7 @@ def regression(
 def assess_normal(
     y: Float[Tensor, " count dims"], mean: Float[Tensor, " count dims"], deviation: Float[Tensor, " count dims"]
 ) -> Regression:
-    """Of predicting N(mean, deviation²) for each number of y on its own."""
+    """The measures of predicting N(mean, deviation²) for each number of y independently."""
     standardised = (y - mean) / deviation
     log_density = -(0.5 * standardised.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(1)
     return regression(log_density, y - mean, torch.special.ndtr(standardised))
@@ -210,9 +209,9 @@ def assess_normal(
 def assess_linear(
     train: Examples, test: Examples, y: Float[Tensor, " count dims"], preparation: Preparation, scaling: TargetScaling
 ) -> Regression:
-    """Of scikit-learn's `BayesianRidge`, one for each number of y, its prior's widths fitted by the evidence.
+    """The measures of scikit-learn's `BayesianRidge`, one per number of y; the evidence sets the widths of its prior.
 
-    On at most `FITTED` training examples, evenly spread. Missing values of x are taken to be their mean.
+    It is fitted to at most `FITTED` training examples, evenly spread. Missing values of x become their mean.
     """
     from sklearn.linear_model import BayesianRidge
 
@@ -252,8 +251,8 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 def save_target_csv(path: Path, found: TargetPredictions) -> None:
     """A row per example: its number; for each number of y mean, standard deviation, error of the mean and intervals.
 
-    With several numbers, d is part of each column's name: mean_0, mean_1. Where y is known it follows, and then
-    log p(y|x) in nats.
+    With several numbers, d is part of the name of each column: mean_0, mean_1. A known y follows, and then log p(y|x)
+    in nats.
     """
     count, dims = found.mean.shape
     names = ["mean", "standard_deviation", "standard_error"]
