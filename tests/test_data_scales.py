@@ -18,6 +18,8 @@ from jensen.data.load import load_data, read_examples
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import Dequantise, Levels, Standardise, StaticBinarisation
 from jensen.evaluation.scores import score
+from jensen.features.fit import train_classifier
+from jensen.features.settings import ClassifierSettings
 from jensen.randomness import content_uniforms, generator
 from jensen.recipe.build import load_dataset
 from jensen.recipe.settings import VAERecipe
@@ -100,6 +102,16 @@ def test_other_data_may_be_floats_of_another_precision(tmp_path, trained, given)
     other = read_examples(saved(tmp_path / "y.npy", x=normal(3, 2).astype(given)), spec)
     x = spec.preparation(other.x)
     torch.testing.assert_close(x.std(), torch.tensor(1.0), rtol=0.05, atol=0)
+
+
+def test_a_classifier_sees_float64_as_the_model_does(tmp_path):
+    labels = np.arange(400) % 2
+    path = saved(tmp_path / "x.npz", x=normal(1.7e9, 1e-3, 400, 2), y=labels)
+    data = load_data(path)
+    classifier = train_classifier(data, ClassifierSettings(visits=128))
+    seen = classifier.scaled(data.train.x)
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, data.spec.preparation(data.train.x), rtol=0, atol=1e-6)
 
 
 def test_static_binarisation_of_float64_depends_on_the_example_alone(tmp_path):

@@ -79,7 +79,7 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
     spread = np.maximum(top - middle, middle - bottom) / 2.33  # the 99 % quantile of a normal law, in deviations
     lines: list[tuple[float, str]] = []
     for name, value, place in (("highest", survey.high, survey.high_at), ("lowest", survey.low, survey.low_at)):
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             distance = np.abs(value - middle) / spread
         for column in np.flatnonzero((distance > FAR) & (spread > 0)).tolist():
             what = f"{'' if len(found.count) == 1 else f'feature {column}: '}the {name} value, {value[column]:g}"
