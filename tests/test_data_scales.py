@@ -18,6 +18,8 @@ from jensen.data.load import load_data, read_examples
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import Dequantise, Levels, Standardise, StaticBinarisation
 from jensen.evaluation.scores import score
+from jensen.features.fit import train_classifier
+from jensen.features.settings import ClassifierSettings
 from jensen.randomness import content_uniforms, generator
 from jensen.recipe.build import load_dataset
 from jensen.recipe.settings import VAERecipe
@@ -58,6 +60,8 @@ def test_streamed_float64_gives_the_moments_and_fingerprint_of_memory(tmp_path):
     assert one.spec.preparation == other.spec.preparation
     assert one.spec.fingerprint == other.spec.fingerprint
     assert torch.equal(one.train.x, other.train.x[:])
+    low, high = np.load(path).min(), np.load(path).max()
+    assert f"{low:.8g} to {high:.8g}" in check(path).facts["numbers"]  # the fewest digits, 6 at least, that differ
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32"])
@@ -98,6 +102,16 @@ def test_other_data_may_be_floats_of_another_precision(tmp_path, trained, given)
     other = read_examples(saved(tmp_path / "y.npy", x=normal(3, 2).astype(given)), spec)
     x = spec.preparation(other.x)
     torch.testing.assert_close(x.std(), torch.tensor(1.0), rtol=0.05, atol=0)
+
+
+def test_a_classifier_sees_float64_as_the_model_does(tmp_path):
+    labels = np.arange(400) % 2
+    path = saved(tmp_path / "x.npz", x=normal(1.7e9, 1e-3, 400, 2), y=labels)
+    data = load_data(path)
+    classifier = train_classifier(data, ClassifierSettings(visits=128))
+    seen = classifier.scaled(data.train.x)
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, data.spec.preparation(data.train.x), rtol=0, atol=1e-6)
 
 
 def test_static_binarisation_of_float64_depends_on_the_example_alone(tmp_path):
@@ -228,14 +242,14 @@ def images_with(*values: float) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_a_fill_value_that_leaves_nothing_is_refused(tmp_path, kind):
     path = saved(tmp_path / "x.npy", x=images_with(1e8).astype(kind))
-    refused(path, r"the highest value, 1e\+08 \(example 17, position \(0, 3, 4\)\), lies .* a fill value\? Replace it")
+    refused(path, r"the highest value, 1e\+08 \(example 17, position \(3, 4\)\), lies .* a fill value\? Replace it")
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_a_fill_value_is_named_and_training_warns(tmp_path, kind):
     path = saved(tmp_path / "x.npy", x=images_with(-9999).astype(kind))
     report = check(path)
-    says = "the lowest value, -9999 (example 17, position (0, 3, 4)), lies"
+    says = "the lowest value, -9999 (example 17, position (3, 4)), lies"
     assert report.good
     assert sum(says in note for note in report.notes) == 1
     assert report.spec.preparation.resolution < 1e-3

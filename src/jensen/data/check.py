@@ -97,10 +97,20 @@ def _facts_of_reading(reading: Reading) -> dict[str, str]:
         "kind": f"{reading.kind}, read as {reading.layout}{where}",
         "examples": str(len(values)),
         "shape": str(values.shape[1:]),
-        "numbers": f"{values.dtype}, {found.minimum:g} to {found.maximum:g}{levels}",
+        "numbers": f"{values.dtype}, {_range(found.minimum, found.maximum)}{levels}",
         **({"missing": f"{found.missing / values.size:.1%} of all values"} if found.missing else {}),
         "left out": str(reading.skipped),
     }
+
+
+def _range(low: float, high: float) -> str:
+    """Both numbers with as few digits as tell them apart, 6 at least.
+
+    >>> _range(0.0, 255.0), _range(1699999855.0, 1700000130.0)
+    ('0 to 255', '1.6999999e+09 to 1.7000001e+09')
+    """
+    digits = next((digits for digits in range(6, 17) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 6)
+    return f"{low:.{digits}g} to {high:.{digits}g}"
 
 
 def _facts_of_spec(spec: DataSpec) -> dict[str, str]:

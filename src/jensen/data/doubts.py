@@ -79,12 +79,11 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
     spread = np.maximum(top - middle, middle - bottom) / 2.33  # the 99 % quantile of a normal law, in deviations
     lines: list[tuple[float, str]] = []
     for name, value, place in (("highest", survey.high, survey.high_at), ("lowest", survey.low, survey.low_at)):
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             distance = np.abs(value - middle) / spread
         for column in np.flatnonzero((distance > FAR) & (spread > 0)).tolist():
             what = f"{'' if len(found.count) == 1 else f'feature {column}: '}the {name} value, {value[column]:g}"
-            row, *rest = survey.position(int(place[column]))
-            at = f"example {row}" if reading.values.ndim == 2 else f"example {row}, position {tuple(rest)}"
+            at = _position(reading, int(place[column]))
             line = (
                 f"{what} ({at}), lies {distance[column]:,.0f} standard deviations of the other values away from them: "
                 "a fill value? Replace it by NaN and give --missing, or leave such examples out; of a long tail, take "
@@ -94,6 +93,15 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
                 raise InputError(f"{line}. The other values would all be equal to a model")
             lines.append((-distance[column], line))
     yield from (line for _, line in sorted(lines)[:SHOWN])
+
+
+def _position(reading: Reading, number: int) -> str:
+    """The example of a number, and its place there: row and column of grey images; nothing of vectors."""
+    row, *rest = reading.survey.position(number)
+    if reading.layout == "vector":
+        return f"example {row}"
+    grey = reading.layout == "image" and reading.values.shape[1] == 1
+    return f"example {row}, position {tuple(rest[1:] if grey else rest)}"
 
 
 def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:

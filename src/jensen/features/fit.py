@@ -87,6 +87,8 @@ def shifted(x: Tensor, pixels: int, source: torch.Generator) -> Tensor:
 def _scaling(spec: DataSpec) -> tuple[Tensor, Tensor]:
     """Shift and scale of raw values: integers and shares to [-1, 1], other floats to mean 0 and deviation 1."""
     if isinstance(spec.preparation, Standardise):
-        return torch.tensor(spec.preparation.shift), torch.tensor(spec.preparation.scale)
+        moments = spec.preparation.shift, spec.preparation.scale
+        shift, scale = (torch.tensor(each, dtype=torch.float64) for each in moments)
+        return shift, scale
     half = torch.tensor(0.5 if spec.levels is None else (spec.levels - 1) / 2)
     return half, half.clone()

@@ -60,7 +60,7 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     reading = Reading(
         kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets
     )
-    return replace(reading, precision="float16" if first.values.dtype == np.float16 else _precision(values.dtype))
+    return replace(reading, precision=_precision(first.values.dtype))
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
@@ -95,8 +95,11 @@ def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, La
     return arranged, "image", f"examples of shape {shape} are read as images: {meaning}"
 
 
-def _precision(dtype: np.dtype) -> Literal["float32", "float64"]:
-    return "float64" if dtype == np.float64 else "float32"
+def _precision(given: np.dtype) -> Literal["float16", "float32", "float64"]:
+    """Of floats; "float32" of other numbers, which have none."""
+    if given.kind != "f":
+        return "float32"
+    return {2: "float16", 4: "float32"}.get(given.itemsize, "float64")  # type: ignore[return-value]
 
 
 def _flat(block: np.ndarray) -> np.ndarray:
