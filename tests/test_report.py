@@ -88,7 +88,7 @@ KINDS = {
 DIFFUSION = DiffusionSettings(
     network="mlp", width=8, depth=1, chain_steps=40, bound_terms=4, sampling_steps=4, conditional=False
 )
-UNET = DIFFUSION.model_copy(update={"network": "unet", "widths": (8,), "blocks": 1})
+UNET = DIFFUSION.model_copy(update={"network": "unet", "widths": (8,), "width": 128, "depth": 4})
 
 
 @pytest.mark.parametrize("kind", ["vectors", "colour, binarised"])
