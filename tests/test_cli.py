@@ -109,7 +109,7 @@ def test_score_writes_one_row_per_example(run: Path, tmp_path: Path) -> None:
     assert main(["score", str(run), "--out", str(tmp_path / "scores.csv"), "--draws", "4"]) == 0
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert len(rows) == 180
-    assert list(rows[0]) == ["example", "bound_nats", "standard_error_nats", "bits_per_dim", "label"]
+    assert list(rows[0]) == ["example", "name", "bound_nats", "standard_error_nats", "bits_per_dim", "label"]
     for row in rows:
         assert float(row["bits_per_dim"]) == pytest.approx(-float(row["bound_nats"]) / (64 * np.log(2)), rel=1e-4)
         assert float(row["standard_error_nats"]) > 0
@@ -136,7 +136,7 @@ def test_compare_shows_two_evaluated_runs_and_refuses_the_rest(
     assert main(["evaluate", str(runs[0]), *evaluation]) == 0
     assert main(["evaluate", str(runs[1]), "--split", "validation", *evaluation]) == 0
     assert main(words) == 2
-    assert "validation split, not on its own test examples" in capsys.readouterr().err
+    assert f"make it with: jensen evaluate {runs[1]}" in capsys.readouterr().err  # validation is another evaluation
     assert not (tmp_path / "both").exists()
     assert main(["evaluate", str(runs[1]), *evaluation]) == 0
     assert main(words) == 0

@@ -41,7 +41,7 @@ def test_the_other_idx_types(tmp_path, dtype):
     values = byte_images(shape=(3,)).astype(dtype) if dtype != "i1" else (byte_images(shape=(3,)) // 2).astype(dtype)
     reading = read_all(write(tmp_path / "x.idx", idx_bytes(values)))
     np.testing.assert_array_equal(reading.values, values)
-    assert reading.values.dtype == ("float32" if dtype[0] == "f" else "uint8")
+    assert reading.values.dtype == {"f4": "float32", "f8": "float64"}.get(dtype[-2:], "uint8")
     assert reading.layout == "vector"
 
 

@@ -431,7 +431,7 @@ def test_examples_of_tables_are_named_by_shard_and_row(tmp_path, array, stream):
             shard, _, row = examples.names[number].partition(" row ")
             cell = files[shard].column(array)[int(row)].as_py()
             if array == "vector":
-                expected = np.array(cell, np.float32)
+                expected = np.array(cell)
             else:
                 expected = np.moveaxis(np.asarray(Image.open(io.BytesIO(cell["bytes"]))), -1, 0)
             np.testing.assert_array_equal(examples.x[number : number + 1][0].numpy(), expected)

@@ -24,6 +24,8 @@ from jensen.training.log import read_lines
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import LeftOut, TrainingState
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*a fill value")  # the poison is noted before the training starts
+
 TRAINING = {
     "steps": 60,
     "batch_size": 16,
@@ -39,9 +41,9 @@ POISONED = 53  # the step whose batch has the outlier
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,000 vectors of noise, one of them a million times as large."""
+    """2,000 vectors of noise, one of them 30,000 times as large: doubtful, but not yet refused, see `data.doubts`."""
     x = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
-    x[3] = 1e6
+    x[3] = 3e4
     path = tmp_path_factory.mktemp("data") / "x.npy"
     np.save(path, x)
     return path

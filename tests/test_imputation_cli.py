@@ -125,7 +125,7 @@ def test_nan_of_the_data_are_imputed_also_by_a_run_trained_with_some(tmp_path: P
         (["--mask", "{}/numbers.npy"], "expected booleans"),
         (["--mask", "{}/damaged.npz"], "cannot be read"),
         (["--mask", "{}/all.npy"], "hides nothing"),
-        (["--mask", "centre", "--method", "particles"], "is for family diffusion"),
+        (["--mask", "centre", "--method", "particles"], "a model of family vae imputes by gibbs or importance"),
         (["--mask", "centre", "--particles", "4"], "--particles is not for --method gibbs"),
     ],
 )

@@ -206,7 +206,7 @@ def test_free_bits_refuse_a_part_of_a_batch() -> None:
     state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
     batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
     gradient(state.model, batch, 3, Noise(generator(4)), Precision(), None)
-    with pytest.raises(InputError, match="of 24 examples, of which 12 would fit"):
+    with pytest.raises(InputError, match="24 examples, and only 12 fit into memory"):
         gradient(state.model, batch, 3, Noise(generator(4)), Precision(), 12)
 
 

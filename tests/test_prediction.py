@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from linear_vae import PPCA, as_vae, random_ppca
+from made import PROVENANCE
 from mixtures import ExactDenoiser
 from mixtures import GaussianMixture as DiagonalMixture
 from torch import Tensor, nn
@@ -331,7 +332,7 @@ def test_measures_are_scikit_learns() -> None:
     labels = torch.multinomial(log_p.exp(), 1, generator=source)[:, 0]
     none = torch.zeros(200).double()
     predictions = Predictions(torch.arange(200), Prediction(log_p, torch.zeros_like(log_p), none + 7, none + 3), labels)
-    told = Circumstances("made", 1, None, 0, ("a", "b", "c", "d"), (10, 20, 30, 40), 2)
+    told = Circumstances("made", PROVENANCE, None, 0, ("a", "b", "c", "d"), (10, 20, 30, 40), 2)
     record = assess(predictions, told)
     guess, p = log_p.argmax(1).numpy(), log_p.exp().numpy()
     assert record.accuracy.mean == pytest.approx(accuracy_score(labels, guess))
@@ -403,7 +404,7 @@ def test_predict_writes_rows_measures_pictures_and_a_page(runs, tmp_path, capsys
         assert (runs["joint"] / "pictures" / f"prediction-{picture}.png").stat().st_size > 1000
     assert "Prediction" in (runs["joint"] / "predictions.html").read_text()
     assert main(["evaluate", str(runs["joint"]), "--further-examples", "1", "--samples", "2", "--examples", "20"]) == 0
-    assert "expected calibration error" in (runs["joint"] / "report.html").read_text()
+    assert "alibration error of" in (runs["joint"] / "report.html").read_text()
 
 
 def test_predict_by_diffusion_and_without_labels(runs, tmp_path, capsys) -> None:

@@ -160,13 +160,18 @@ def sampling(
 ) -> "Sampling[Any]":
     """The run's model as it samples in this way; None: as the recipe says.
 
-    Raises `InputError` for a way that the family does not know, and for a guide that was trained on other data.
+    Raises `InputError` for a way that the family does not know, and for a guide of another family or other data.
     """
     from jensen.errors import InputError
     from jensen.recipe.family import SamplingWish
 
     if guide is not None:
         other, own = guide.spec, run.spec
+        if guide.recipe.family != run.recipe.family:
+            raise InputError(
+                f"--guide {guide.folder} is a run of family {guide.recipe.family}: give one of family "
+                f"{run.recipe.family}, like {run.folder}"
+            )
         if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
             raise InputError(
                 f"--guide {guide.folder} was trained on other data than {run.folder}: give a run of the same data"

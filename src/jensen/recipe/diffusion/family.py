@@ -80,8 +80,7 @@ def _guided(generation: Generation, wish: SamplingWish) -> Generation:
         return generation
     if generation.guidance == 0:
         raise InputError("--guide without a scale: say how far from it with --guidance, usually 0.5 to 2")
-    if not isinstance(wish.guide, DiffusionModel):
-        raise InputError("--guide is a run of another family: give that of a diffusion model")
+    assert isinstance(wish.guide, DiffusionModel)  # a guide is of the same family
     return replace(generation, guide=wish.guide.denoiser)
 
 
