@@ -26,14 +26,14 @@ from jensen.features.frechet_distance import frechet
 from jensen.features.jackknife import STUDENT, Interval
 from jensen.features.precision_recall import fidelity
 from jensen.features.two_sample import kernel_test, sliced_wasserstein
-from jensen.gaussian import Gaussian, MultivariateGaussian
+from jensen.gaussian import Gaussian
 from jensen.inference.calibration import clustered_share
 from jensen.inference.prediction import calibration_bins, calibration_error, chance_calibration_error
 from jensen.inference.target_prediction import root_mean_squared_error
-from jensen.mixture import Mixture
+from jensen.model import TargetPrediction
 from jensen.randomness import generator
 from jensen.vae.annealing import Annealing, annealed_estimate
-from jensen.vae.predict import TargetPrediction, predict_labels
+from jensen.vae.predict import predict_labels
 from jensen.vae.target import LabelTarget
 
 NORMAL = 1.96
@@ -226,10 +226,8 @@ def target_mean(draws: int, width: float, repeats: int = 2000) -> Measured:
     """The mean of p(y|x), y = z + noise, under N(0, 1), by draws from N(0.3, width²)."""
     z = 0.3 + width * normal(6, repeats, draws, 1)
     log_w = (0.5 * ((z - 0.3) / width).square() - 0.5 * z.square()).sum(-1)
-    parts = MultivariateGaussian(z, torch.ones(1, 1).double().expand(repeats, draws, 1, 1))
-    mixture = Mixture(log_w.log_softmax(1), parts)
-    found = TargetPrediction(mixture, torch.ones(repeats))
-    return measured(mixture.mean[:, 0], found.standard_error[:, 0], 0.0)
+    found = TargetPrediction(log_w.log_softmax(1), Gaussian(z, torch.ones_like(z)), torch.ones(repeats))
+    return measured(found.mean[:, 0], found.standard_error[:, 0], 0.0)
 
 
 class TwoClasses(AbstractDenoiser):

@@ -169,7 +169,7 @@ def test_what_cannot_be_done_is_said_once(trained: Path, tmp_path: Path) -> None
     refused = {
         "batch_size 25 on 2 processes": [*VAE, "--batch-size", 25, *new],
         "about the mean of a whole batch": [*VAE, "--free-bits", 0.1, *new],
-        "choose device cpu and that": [*VAE, "--posterior", "per-datapoint", "--sharding", "full", *new],
+        "choose both, or posterior amortised": [*VAE, "--posterior", "per-datapoint", "--sharding", "full", *new],
         "a single number, which cannot be split": [*VAE, "--variance", "shared", "--sharding", "full", *new],
         "holds a run already": [*VAE, "--out", trained / "vae"],
         "is not a run": ["sample", tmp_path, "--out", tmp_path / "samples.npz"],

@@ -246,5 +246,5 @@ def test_flags_of_annealing_are_refused_by_a_diffusion_model(tmp_path, capsys):
     assert main(["train", "diffusion", "--data", "digits", "--steps", "2", *tiny, "--out", run]) == 0
     capsys.readouterr()
     assert main(["evaluate", run, "--referee", "--temperatures", "3", "--simulated", "2"]) == 2
-    assert "--temperatures, --simulated: for VAEs" in capsys.readouterr().err
+    assert "is a diffusion model, which is not annealed" in capsys.readouterr().err
     assert not (tmp_path / "run" / "evaluation.json").exists()

@@ -130,8 +130,9 @@ def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of a recipe, but for where its data are."""
-    return hashlib.sha256(recipe.model_dump_json(exclude={"data"}).encode()).hexdigest()
+    """SHA-256 of all that a recipe says of the training: not of where the data are, and of which machine trains."""
+    said = recipe.model_dump_json(exclude={"data": True, "training": {"device", "sharding"}})
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def write_json(path: Path, content: BaseModel) -> None:
