@@ -14,7 +14,7 @@ from jensen.data.check import check
 from jensen.data.load import load_again, load_data, read_examples
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
-from jensen.recipe.settings import VAESettings
+from jensen.recipe.vae.settings import VAESettings
 from jensen.training.settings import TrainingSettings
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
@@ -196,7 +196,7 @@ def test_a_changed_array_is_not_taken_for_the_runs_data(tmp_path: Path):
 def test_the_recipe_of_a_run_in_memory_asks_for_its_data(tmp_path: Path):
     jensen.train(recipe(X), tmp_path / "run")
     with pytest.raises(InputError, match="memory: these data were arrays in memory"):
-        jensen.train(jensen.VAERecipe.from_toml(tmp_path / "run" / "recipe.json"), tmp_path / "other")
+        jensen.train(jensen.VAERecipe.from_file(tmp_path / "run" / "recipe.json"), tmp_path / "other")
 
 
 # ---------------------------------------------------------------------------------------------- moved

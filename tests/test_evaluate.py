@@ -21,7 +21,7 @@ from jensen.cli import main
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
 from jensen.errors import InputError
-from jensen.evaluation.evaluation import Evaluation, evaluate, table
+from jensen.evaluation.evaluation import Evaluation, evaluate
 from jensen.evaluation.measure import written
 from jensen.evaluation.referee import referee
 from jensen.evaluation.saved import load_evaluation, save_evaluation
@@ -32,6 +32,7 @@ from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, 
 from jensen.provenance import weights_digest
 from jensen.randomness import Noise, generator, normal_per_example
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.report.bound import table
 from jensen.vae import VAE, AmortisedPosterior
 
 # ---------------------------------------------------------------------------------------------- probabilistic PCA
@@ -490,7 +491,7 @@ def test_an_estimate_is_written_to_two_digits_of_its_error() -> None:
 
 RECORDS = {
     "predictions.json": "make it again: jensen predict",
-    "calibration.json": "make it again by --calibrate",
+    "calibration.json": "--mask MASK --calibrate",
     "compression.json": "make it again: jensen compress",
     "sample_metrics-pixels.json": "make it again: jensen features check",
 }

@@ -12,7 +12,8 @@ from jensen.cli import main
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
 from jensen.recipe.build import load_dataset
-from jensen.recipe.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining, VAERecipe, VAESettings
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.settings import TrainingSettings
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 3))
@@ -138,9 +139,9 @@ def test_the_recipes_of_the_repository_have_no_idle_setting():
     for path in (Path(__file__).parents[1] / "recipes").glob("*.toml"):
         family = DiffusionRecipe if "[model]\nnetwork" in path.read_text() else VAERecipe
         try:
-            recipe = family.from_toml(path)
+            recipe = family.from_file(path)
         except InputError:
-            recipe = (VAERecipe if family is DiffusionRecipe else DiffusionRecipe).from_toml(path)
+            recipe = (VAERecipe if family is DiffusionRecipe else DiffusionRecipe).from_file(path)
         values = recipe.model_dump()
         load_dataset(type(recipe).model_validate({**values, "data": LABELLED}))
 
@@ -165,7 +166,7 @@ def test_the_recipes_of_the_repository_have_no_idle_setting():
 def test_a_field_in_the_wrong_table_is_told_its_place(tmp_path: Path, text: str, says: str):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(InputError) as caught:
-        VAERecipe.from_toml(tmp_path / "mine.toml")
+        VAERecipe.from_file(tmp_path / "mine.toml")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -6,11 +6,15 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import jensen
+from jensen.bound import root_mean_square
 from jensen.errors import InputError
+from jensen.evaluation.scores import score
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
@@ -369,3 +373,17 @@ def test_a_forged_state_under_a_sound_checksum_is_refused(tmp_path: Path) -> Non
     (target / "state.json").write_bytes(record.sealed())
     with pytest.raises(InputError, match=r"state\.json is missing or damaged"):
         load_checkpoint(target, _start(recipe)[0])
+
+
+def test_the_validation_bound_is_in_nats_of_the_raw_data(tmp_path):
+    """Numbers ten times as large are the same x; their density is lower by log 10 for each, their bound too."""
+    raw = np.random.default_rng(0).normal(size=(300, 4))
+    bounds = []
+    for scale in (1.0, 10.0):
+        recipe = VAERecipe(data=scale * raw, model=VAESettings(latent_dims=2, hidden=(8,)), training={"steps": 20})
+        run = jensen.train(recipe, tmp_path / str(scale))
+        bounds.append(run.metrics[-1]["validation_bound"])
+        validation = score(run.model, run.dataset.validation, run.spec.preparation, draws=64, seed=0)
+        of_one_draw = root_mean_square(validation.standard_error) * math.sqrt(64 / len(validation.bound))
+        assert abs(bounds[-1] - validation.bound.mean()) < 4 * of_one_draw  # false alarm: 6e-5
+    assert bounds[0] - bounds[1] == pytest.approx(4 * math.log(10), abs=1e-3)

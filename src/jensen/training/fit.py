@@ -1,5 +1,6 @@
 """Train and act on the loop's records: metrics, validation, convergence, checkpoints, sample grids, progress."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -181,6 +182,8 @@ class _Watch:
         with averaged(state):
             bound = validation_bound(state.model, examples[: settings.validation_examples], preparation, seed)
         self._log.write(state.step, {"validation_bound": bound.mean, "validation_standard_error": bound.standard_error})
+        if not math.isfinite(bound.mean):
+            warnings.warn(f"the validation bound of step {state.step} is not finite, so no best one", stacklevel=2)
         if bound.mean > state.best_bound:
             state.best_bound, state.best_step, state.stale_validations = bound.mean, state.step, 0
             self.checkpoint()
@@ -215,7 +218,7 @@ def averaged(state: TrainingState) -> Iterator[None]:
 def validation_bound(
     model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int
 ) -> Estimate:
-    """The mean ELBO over `examples`. Every call uses the same noise, so two results differ only through the model.
+    """The mean ELBO over `examples`, nats of the raw data. Every call uses the same noise: results differ by the model.
 
     Each process evaluates its part of every batch, in as few pieces as fit into its memory.
     """
@@ -224,13 +227,15 @@ def validation_bound(
     mine = []
     with processes.together():
         for batch in torch.arange(len(examples)).split(VALIDATION_BATCH):
-            x = preparation(examples.x[batch], noise)
+            raw = examples.x[batch]
+            x = preparation(raw, noise)
             rows = torch.arange(len(batch)).tensor_split(processes.count())[processes.rank()]
 
             def elbo(rows: Tensor, x: Tensor = x, index: Tensor = batch) -> Tensor:
                 return model.elbo(x[rows].to(model.device), seed=noise_seed, index=index[rows]).value
 
-            mine.append({"value": piecewise(elbo, rows) if len(rows) else x.new_empty(0)})
+            nats = piecewise(elbo, rows) if len(rows) else x.new_empty(0)
+            mine.append({"value": preparation.raw_nats(nats.cpu(), raw[rows])})
     return Estimate.of(torch.cat([part["value"] for part in processes.gathered(mine)]))
 
 
