@@ -11,9 +11,16 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+import jensen
+from jensen.diffusion import AbstractGrid, AbstractSampler, BetaVariance
 from jensen.gaussian import standard_normal_kl
+from jensen.recipe.diffusion.build import build_generation
+from jensen.recipe.diffusion.samplers import SAMPLERS
+from jensen.recipe.diffusion.settings import DiffusionSettings
+from jensen.recipe.families import RECIPES, family_of
 
 ROOT = Path(__file__).resolve().parents[1]
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -54,3 +61,36 @@ def test_every_dependency_is_pinned():
     pinned = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
     normal = {name.lower().replace("_", "-") for name in pinned}
     assert {re.split(r"[^\w-]", name)[0].lower() for name in wanted} <= normal
+
+
+def test_the_map_of_chapters_is_whole_and_in_the_order_of_the_import_law():
+    """From the bottom upwards: a chapter stands before those that import it."""
+    package = ROOT / "src" / "jensen"
+    chapters = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    described = re.findall(r"^    (\w+) +(?:\d  )?\S", jensen.__doc__ or "", re.M)
+    assert sorted(described) == sorted(chapters - {"__init__", "__main__"})
+    (layers, *_) = CONTRACTS
+    height = {name: -i for i, row in enumerate(layers["layers"]) for name in row.strip("()").split(" | ")}
+    heights = [height[name] for name in described]
+    assert heights == sorted(heights)
+
+
+def test_the_import_law_knows_every_family():
+    """A family's own chapter is one that networks, data, training, evaluation and the report may not import."""
+    for family in RECIPES:
+        for contract in CONTRACTS[1:]:
+            assert f"jensen.{family}" in contract["forbidden_modules"], (family, contract["id"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_family_says_what_reports_and_commands_ask_of_it(name):
+    family = family_of(RECIPES[name].model_validate({}))
+    assert family.words.name
+    assert isinstance(family.conditional_advice, str)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_of_the_table_is_one(name):
+    generation = build_generation(DiffusionSettings(sampler=name), BetaVariance())
+    assert isinstance(generation.sampler, AbstractSampler)
+    assert isinstance(generation.grid, AbstractGrid)

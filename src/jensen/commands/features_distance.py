@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import NonNegativeInt, PositiveInt
 
 from jensen.commands.common import Command, RunFolder
-from jensen.recipe.diffusion.settings import Sampler
+from jensen.recipe.diffusion.samplers import Sampler
 
 if TYPE_CHECKING:
     from jensen.features.distance import Cell, Distance

@@ -22,7 +22,8 @@ def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, se
 
     if run.model.classes is None:
         if wanted != "in-turn" if isinstance(wanted, str) else True:
-            raise InputError(f"--label {wanted}: {run.folder} was trained without labels; leave --label out")
+            flag = "--labels-from" if isinstance(wanted, str) and wanted == "p(y)" else "--label"
+            raise InputError(f"{flag} {wanted}: {run.folder} was trained without labels; leave {flag} out")
         return None
     if not isinstance(wanted, str):
         return _checked(run, torch.as_tensor(wanted), n)

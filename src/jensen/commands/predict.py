@@ -240,9 +240,12 @@ def _predict_labels(
 def _label_counts(run: "Run") -> tuple[int, ...]:
     """How many training examples each class has. Raises `InputError` for a model that predicts no labels."""
     if run.model.predicted_classes is None or run.spec.label_counts is None:
+        family, advice = run.recipe.family, run.family.conditional_advice
+        if not advice:
+            raise InputError(f"{run.folder}: a model of family {family} predicts nothing; train one of family vae")
         raise InputError(
-            f"{run.folder} was trained without labels, so it has no p(y|x); train on labelled data, "
-            f"{run.family.conditional_advice}: jensen train {run.recipe.family}"
+            f"{run.folder} was trained without labels, so it has no p(y|x); train on labelled data, {advice}: "
+            f"jensen train {family}"
         )
     return run.spec.label_counts
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from jensen.commands.common import Command, RunFolder
-from jensen.recipe.diffusion.settings import Sampler
+from jensen.recipe.diffusion.samplers import Sampler
 
 if TYPE_CHECKING:
     import numpy as np

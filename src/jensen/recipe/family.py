@@ -73,8 +73,8 @@ class AbstractFamily(ABC, Generic[R, M]):
 
     words: Words
     """What a report says of it."""
-    conditional_advice: str
-    """How to train a model of this family that predicts labels: what stands behind `jensen train FAMILY`."""
+    conditional_advice: str = ""
+    """How to train a model of labels, as in "with --predict label"; empty for a family that predicts none."""
     idle_rules: tuple[Rule, ...] = ()
     """When settings of the model cannot act."""
     anneals: bool = False

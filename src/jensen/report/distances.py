@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-# One look for each sampler that tells them apart in greyscale too: marker, line, colour
-LOOKS = {
-    "ancestral": ("o", "-", "#222222"),
-    "ddim": ("s", "--", "#1f4e79"),
-    "heun": ("^", "-.", "#d9822b"),
-    "dpm-solver++": ("D", (0, (9, 2)), "#3b8ac4"),
-    "dpm-solver++-sde": ("v", ":", "#6b4c9a"),
-    "unipc": ("x", (0, (5, 1, 1, 1, 1, 1)), "#4c9a5b"),
-}
+# Looks of samplers, in the order of their names, which can be told apart in greyscale too: marker, line, colour
+LOOKS = (
+    ("o", "-", "#222222"),
+    ("s", "--", "#1f4e79"),
+    ("^", "-.", "#d9822b"),
+    ("D", (0, (9, 2)), "#3b8ac4"),
+    ("v", ":", "#6b4c9a"),
+    ("x", (0, (5, 1, 1, 1, 1, 1)), "#4c9a5b"),
+)
 
 
 def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Table":
@@ -76,8 +76,8 @@ def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
         return None
     figure = Figure(figsize=(WIDTH, 4.2), dpi=RESOLUTION, layout="constrained")
     axes = figure.subplots()
-    for sampler in sorted({str(one.cell.sampler) for one in drawn}, key=_place):
-        _draw(axes, sampler, [one for one in drawn if one.cell.sampler == sampler])
+    for number, sampler in enumerate(sorted({str(one.cell.sampler) for one in drawn})):
+        _draw(axes, number, [one for one in drawn if one.cell.sampler == sampler])
     floor = drawn[0].floor
     axes.axhline(floor.mean, color=GREY, linestyle=(0, (6, 4)), linewidth=1.2, label="floor: training split")
     axes.set_xscale("log")
@@ -89,14 +89,10 @@ def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
     return figure
 
 
-def _place(sampler: str) -> int:
-    return list(LOOKS).index(sampler)
-
-
-def _draw(axes: "Axes", sampler: str, distances: Sequence[Distance]) -> None:
+def _draw(axes: "Axes", number: int, distances: Sequence[Distance]) -> None:
     rows = sorted((one.cell.steps or 1, one.distance.mean, one.distance.standard_error) for one in distances)
     steps, means, errors = zip(*rows, strict=True)
-    marker, line, colour = LOOKS[sampler]
+    marker, line, colour = LOOKS[number % len(LOOKS)]
     style = {
         "marker": marker,
         "markersize": 5,
@@ -106,7 +102,7 @@ def _draw(axes: "Axes", sampler: str, distances: Sequence[Distance]) -> None:
         "elinewidth": 0.9,
         "capsize": 2,
     }
-    axes.errorbar(steps, means, errors, linestyle=line, label=sampler, **style)  # type: ignore[arg-type]
+    axes.errorbar(steps, means, errors, linestyle=line, label=distances[0].cell.sampler, **style)  # type: ignore[arg-type]
 
 
 def _plain_numbers(axes: "Axes", steps: Sequence[int]) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from torch import nn
 
+from jensen import diffusion
 from jensen.data.preparation import Standardise
 from jensen.data.spec import DataSpec
 from jensen.diffusion import (
-    DDIM,
+    AbstractGrid,
     AbstractParameterisation,
     AbstractReverseVariance,
     AbstractSampler,
@@ -18,9 +19,7 @@ from jensen.diffusion import (
     Clean,
     Cosine,
     Denoiser,
-    DPMSolver2M,
     Epsilon,
-    Heun,
     LastStep,
     LearnedSchedule,
     LearnedVariance,
@@ -29,10 +28,7 @@ from jensen.diffusion import (
     PosteriorVariance,
     Preconditioned,
     Sigmoid,
-    UniformLogSnr,
-    UniformRoot,
     UniformTime,
-    UniPC,
     Velocity,
 )
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
@@ -55,6 +51,7 @@ from jensen.diffusion.weighting import (
 )
 from jensen.errors import InputError
 from jensen.nets import PatchTransformer, ResidualMLP, UNet
+from jensen.recipe.diffusion.samplers import SAMPLERS
 from jensen.recipe.diffusion.settings import DiffusionSettings
 
 
@@ -90,18 +87,13 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
 
 
 def build_generation(settings: DiffusionSettings, variance: AbstractReverseVariance) -> Generation:
-    """How samples are made; `variance` is the model's, for the ancestral sampler."""
-    samplers: dict[str, AbstractSampler] = {
-        "ancestral": Ancestral(variance, LastStep(settings.last_step)),
-        "ddim": DDIM(),
-        "heun": Heun(),
-        "dpm-solver++": DPMSolver2M(),
-        "dpm-solver++-sde": DPMSolver2M(eta=1.0),
-        "unipc": UniPC(),
-    }
-    grids = {"ancestral": UniformTime(), "ddim": UniformTime(), "heun": UniformRoot()}
-    grid = grids.get(settings.sampler, UniformLogSnr())
-    return Generation(samplers[settings.sampler], settings.sampling_steps, grid, settings.guidance)
+    """The recipe's sampler with its grid; `variance` is the model's, for the ancestral sampler."""
+    entry = SAMPLERS[settings.sampler]
+    kind: type[AbstractSampler] = getattr(diffusion, entry.kind)
+    grid: type[AbstractGrid] = getattr(diffusion, entry.grid)
+    of_chain = {"variance": variance, "last": LastStep(settings.last_step)} if kind is Ancestral else {}
+    sampler = kind(**of_chain, **entry.arguments)
+    return Generation(sampler, settings.sampling_steps, grid(), settings.guidance)
 
 
 def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:

@@ -5,10 +5,9 @@ from typing import Annotated, Literal, Self
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from jensen.recipe.diffusion.samplers import Sampler
 from jensen.recipe.settings import MOST, AbstractRecipe, Size
 from jensen.training.settings import TrainingSettings
-
-Sampler = Literal["ancestral", "ddim", "heun", "dpm-solver++", "dpm-solver++-sde", "unipc"]
 
 
 class DiffusionSettings(BaseModel):
