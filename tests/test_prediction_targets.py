@@ -153,7 +153,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def columns(path: Path) -> dict[str, np.ndarray]:
     rows = list(csv.DictReader(path.open()))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "name"}
 
 
 def test_a_trained_model_predicts_like_the_exact_conditional(place: Path) -> None:
@@ -316,7 +316,7 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     assert np.isnan(record.standard_error)
     assert any(line.endswith("unknown (a single draw).") for line in label_remarks(record))
     write_predictions(tmp_path, record, "joint")
-    save_csv(tmp_path / "labels.csv", found, told.class_names)
+    save_csv(tmp_path / "labels.csv", found, told.class_names, [f"row {i}" for i in range(20)])
     assert {row["standard_error"] for row in csv.DictReader((tmp_path / "labels.csv").open())} == {"nan"}
 
     y = torch.linspace(-1, 1, 20).unsqueeze(1)
@@ -328,5 +328,5 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     targets = read_record(path, TargetRecord, "")
     assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
     write_predictions(tmp_path, targets, "run")
-    save_target_csv(tmp_path / "targets.csv", continuous)
+    save_target_csv(tmp_path / "targets.csv", continuous, [f"row {i}" for i in range(20)])
     assert np.isnan(columns(tmp_path / "targets.csv")["standard_error"]).all()

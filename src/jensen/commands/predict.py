@@ -15,7 +15,7 @@ from jensen.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jensen.data.examples import Examples
+    from jensen.data.examples import Examples, Names
     from jensen.inference.prediction import PredictionRecord, Predictions
     from jensen.inference.target_prediction import Regression, TargetPredictions, TargetRecord
     from jensen.run import Run
@@ -83,6 +83,7 @@ class LabelPredictions:
 
     run: "Run"
     predictions: "Predictions"
+    names: "Names"
     class_names: tuple[str, ...]
     record: "PredictionRecord | None"
     of: ClassVar[str] = "labels"
@@ -92,7 +93,7 @@ class LabelPredictions:
         """Write a CSV with a row per example."""
         from jensen.inference.prediction import save_csv
 
-        save_csv(Path(out), self.predictions, self.class_names)
+        save_csv(Path(out), self.predictions, self.class_names, self.names)
 
     def table(self) -> Any:
         """How good the predictions are, as a rich table."""
@@ -116,6 +117,7 @@ class TargetsPredicted:
 
     run: "Run"
     predictions: "TargetPredictions"
+    names: "Names"
     record: "TargetRecord | None"
     of: ClassVar[str] = "targets"
 
@@ -135,7 +137,7 @@ class TargetsPredicted:
         """Write a CSV with a row per example."""
         from jensen.inference.target_prediction import save_target_csv
 
-        save_target_csv(Path(out), self.predictions)
+        save_target_csv(Path(out), self.predictions, self.names)
 
     def table(self) -> Any:
         """How good the predictions are, as a rich table."""
@@ -197,10 +199,10 @@ def _predict_targets(
         run.model, examples, run.spec.preparation, scaling, draws=draws, seed=seed, index=rows
     )
     if found.y is None:
-        return TargetsPredicted(run, found, None)
+        return TargetsPredicted(run, found, examples[rows].names, None)
     about = TargetCircumstances(run.source(data, split), run.provenance(began), draws, seed)
     record = assess_targets(found, scaling, _linear(run, examples[rows], found.y), about)
-    return TargetsPredicted(run, found, record)
+    return TargetsPredicted(run, found, examples[rows].names, record)
 
 
 def _linear(run: "Run", examples: "Examples", y: "Tensor") -> "Regression | None":
@@ -230,11 +232,11 @@ def _predict_labels(
     rows, began = spread(len(examples), count), time.perf_counter()
     found = predict_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed, index=rows)
     if found.labels is None:
-        return LabelPredictions(run, found, names, None)
+        return LabelPredictions(run, found, examples[rows].names, names, None)
     about = Circumstances(
         run.source(data, split), run.provenance(began), draws, seed, names, counts, run.model.bound_evaluations
     )
-    return LabelPredictions(run, found, names, assess(found, about))
+    return LabelPredictions(run, found, examples[rows].names, names, assess(found, about))
 
 
 def _label_counts(run: "Run") -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """p(y|x) for a set of examples: the probabilities of each, and their quality if the labels are known."""
 
-import csv
-import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -20,7 +19,7 @@ from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 from jensen.provenance import Provenance
 from jensen.randomness import Stream, generator
-from jensen.records import Value, write_file, write_record
+from jensen.records import Value, write_csv, write_record
 
 RECORD = "predictions.json"
 AT_ONCE = 50  # examples predicted together, between two updates of the progress
@@ -209,23 +208,22 @@ def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def save_csv(path: Path, predictions: Predictions, class_names: tuple[str, ...]) -> None:
-    """A row per example: its number, the predicted label, every class's probability, the error, the true label.
+def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], names: Iterable[str]) -> Path:
+    """A row per example: number, name, predicted label, every class's probability, the error, the true label.
 
-    `standard_error` is the Monte-Carlo error of the predicted label's probability.
+    `names` are those of the examples; `standard_error` is the Monte-Carlo error of the predicted label's probability.
     """
-    text, found = io.StringIO(), predictions.prediction
-    writer = csv.writer(text, lineterminator="\n")
+    found, rows = predictions.prediction, []
     known = [] if predictions.labels is None else ["label"]
-    writer.writerow(["example", "predicted", *(f"p({name})" for name in class_names), "standard_error", *known])
+    header = ["example", "name", "predicted", *(f"p({name})" for name in class_names), "standard_error", *known]
     guess = found.labels
     errors = found.standard_error.gather(1, guess.unsqueeze(1))[:, 0].tolist()
-    for row, number in enumerate(predictions.index.tolist()):
+    for row, (number, name) in enumerate(zip(predictions.index.tolist(), names, strict=True)):
         probabilities = [f"{p:.6g}" for p in found.probabilities[row].tolist()]
         label = [] if predictions.labels is None else [class_names[int(predictions.labels[row])]]
-        writer.writerow([number, class_names[int(guess[row])], *probabilities, f"{errors[row]:.2g}", *label])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.getvalue().encode())
+        predicted = class_names[int(guess[row])]
+        rows.append([number, name, predicted, *probabilities, f"{errors[row]:.2g}", *label])
+    return write_csv(path, header, rows)
 
 
 def save_record(folder: Path, record: PredictionRecord) -> Path:

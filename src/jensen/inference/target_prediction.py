@@ -3,10 +3,8 @@
 Every number is about the raw y. A log-density is -Σ_d log scale_d more than that of the scaled targets of the model.
 """
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from jensen.mixture import Mixture
 from jensen.model import AbstractLatentVariableModel, TargetPrediction
 from jensen.progress import track
 from jensen.provenance import Provenance
-from jensen.records import Value, write_file, write_record
+from jensen.records import Value, write_csv, write_record
 
 RECORD = "target-predictions.json"
 ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # of the intervals, as quantiles
@@ -248,8 +246,8 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def save_target_csv(path: Path, found: TargetPredictions) -> None:
-    """A row per example: its number; for each number of y mean, standard deviation, error of the mean and intervals.
+def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str]) -> Path:
+    """A row per example: its number and name; mean, deviation, error of the mean and intervals of each number of y.
 
     With several numbers, d is part of the name of each column: mean_0, mean_1. A known y follows, and then log p(y|x)
     in nats.
@@ -266,13 +264,12 @@ def save_target_csv(path: Path, found: TargetPredictions) -> None:
     if found.log_density is not None:
         header.append("log_density")
         rows = torch.cat([rows, found.log_density.unsqueeze(1)], 1)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["example", *header])
-    for number, values in zip(found.index.tolist(), rows.tolist(), strict=True):
-        writer.writerow([number, *(f"{value:.10g}" for value in values)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.getvalue().encode())
+    numbers = found.index.tolist()
+    table = [
+        [number, name, *(f"{value:.10g}" for value in values)]
+        for number, name, values in zip(numbers, examples, rows.tolist(), strict=True)
+    ]
+    return write_csv(path, ["example", "name", *header], table)
 
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
