@@ -207,7 +207,7 @@ def test_intervals_that_the_elbo_makes_too_wide_come_with_advice(
     half = json.loads((run / "target-predictions.json").read_text())["model"]["coverage"][0]["share"]
     too_wide = half["mean"] > 0.5 + 3 * half["standard_error"]
     assert too_wide == (objective == "elbo")
-    assert ("Intervals too wide, 50 % ones hold" in told) == too_wide
+    assert ("The 50 % intervals contain" in told) == too_wide
     assert ("train with\n--objective importance-weighted --importance-samples 20\n" in told) == too_wide
 
 
