@@ -186,5 +186,5 @@ def test_vaes_are_built_for_missing_values_and_diffusion_refuses_them(tmp_path):
     spec = load_data(str(with_holes(tmp_path)[0]), ReadOptions(missing=True)).spec
     assert isinstance(build_model(VAERecipe(), spec).likelihood, PartlyObserved)
     assert not isinstance(build_model(VAERecipe(), spec.model_copy(update={"missing": 0})).likelihood, PartlyObserved)
-    with pytest.raises(InputError, match="values are missing, which a diffusion model cannot be trained with"):
+    with pytest.raises(InputError, match="values are missing, but a diffusion model needs complete data"):
         build_model(DiffusionRecipe(), spec)

@@ -261,7 +261,7 @@ def test_a_wrong_y_is_one_line_and_nothing_is_written(place: Path, tmp_path: Pat
         ([*train, "none.npz", "--predict", "label"], "has no labels; give labelled data, or predict none"),
         ([*train, "labels.npz", "--predict", "target"], "has no continuous targets, but labels; predict label"),
         ([*train, "none.npz", "--predict", "target"], "has no continuous targets; give a y of floats"),
-        ([*train, "floats.npz", "--predict-hidden", "9"], "predict_hidden 9: acts where there is something to predict"),
+        ([*train, "floats.npz", "--predict-hidden", "9"], "predict_hidden 9: acts with predict label or target only"),
     ):
         named = [str(tmp_path / word) if word.endswith(".npz") else word for word in words]
         target = out.with_suffix(".csv") if words[0] == "predict" else out

@@ -28,7 +28,7 @@ Method = Literal["gibbs", "importance", "particles", "replacement"]
 
 
 class Impute(OfExamples):
-    """Draw the missing values of examples given the observed ones: pictures and arrays."""
+    """Draw missing values given the observed ones: pictures and arrays."""
 
     run: RunFolder
     """The folder of the run."""
