@@ -208,7 +208,7 @@ def test_intervals_that_the_elbo_makes_too_wide_come_with_advice(
     too_wide = half["mean"] > 0.5 + 3 * half["standard_error"]
     assert too_wide == (objective == "elbo")
     assert ("The 50 % intervals contain" in told) == too_wide
-    assert ("train with\n--objective importance-weighted --importance-samples 20\n" in told) == too_wide
+    assert ("Train with\n--objective importance-weighted --importance-samples 20\n" in told) == too_wide
 
 
 def test_predictions_do_not_depend_on_the_batch(place: Path, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_wrong_y_is_one_line_and_nothing_is_written(place: Path, tmp_path: Pat
     out, run = tmp_path / "out", str(place / "run")
     train = ["train", "vae", *BRIEF, "--data"]
     for words, says in (
-        (["predict", run, "--data", "three.npz"], "has targets of 3 numbers but the run was trained on targets of 1"),
+        (["predict", run, "--data", "three.npz"], "has targets of 3 dimensions but the run was trained on targets"),
         (["predict", run, "--data", "labels.npz"], "has labels but the run was trained on continuous targets"),
         (["predict", run, "--data", "nan.npz"], "20 of 20 targets are NaN"),
         ([*train, "nan.npz"], "20 of 20 targets are NaN"),
