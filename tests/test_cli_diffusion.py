@@ -239,8 +239,8 @@ def test_places_that_are_taken_or_cannot_be_written(
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     labelled = str(data / "labelled.npz")
     refused(["train", "diffusion", "--data", labelled, "--out", str(runs / "labelled")], "holds a run", capsys)
-    refused(["train", "diffusion", "--data", labelled, "--out", f"{labelled}/run", *TINY], "name another place", capsys)
-    refused(["sample", str(runs / "labelled"), "--out", f"{labelled}/x.png"], "name another place", capsys)
+    refused(["train", "diffusion", "--data", labelled, "--out", f"{labelled}/run", *TINY], "give another path", capsys)
+    refused(["sample", str(runs / "labelled"), "--out", f"{labelled}/x.png"], "give another path", capsys)
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
 
 

@@ -98,7 +98,7 @@ def test_what_cannot_be_compared_is_left_out_and_said() -> None:
         (flat("other", -8.0, LEVELS, examples=raw(300, seed=6)), "not evaluated on the same raw examples"),
         (flat("other", -8.0, LEVELS, examples=raw(300)[:200]), "not evaluated on the same raw examples"),
         (flat("other", -8.0, LEVELS, chosen=7), "different examples of the test data"),
-        (flat("other", -8.0, BINARY), "binarised data are other data"),
+        (flat("other", -8.0, BINARY), "binarised data differ"),
     ):
         groups, missing = comparison_groups([first, other])
         assert len(groups) == (2 if reason else 3)
@@ -146,7 +146,7 @@ def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> No
     vae = trained_not_at_all(tmp_path / "a vae #1", VAE, "a vae #1")
     recognised = Estimate(0.9721, 0.0074, 500)
     diffusion = trained_not_at_all(tmp_path / "diffusion", DIFFUSION, f"diffusion {HOSTILE}", recognised)
-    assert "agrees with the asked label for 97.2 ± 0.7 % of 500 samples" in (
+    assert "recognises the requested label in 97.2 ± 0.7 % of 500 samples" in (
         (diffusion.folder / "report.html").read_text()
     )
     path = write_comparison(tmp_path, [vae, diffusion], f"title {HOSTILE}")

@@ -382,7 +382,7 @@ def test_a_file_of_another_kind_among_images(tmp_path):
     (tmp_path / "notes").write_text("b")
     reading = read_all(tmp_path)
     assert reading.skipped == 0
-    assert "passed over, being no images: labels.csv and 1 more" in reading.notes
+    assert "ignored, not images: labels.csv and 1 more" in reading.notes
     Image.fromarray(GREY).save(tmp_path / "scan.tiff")
     refused(tmp_path, "scan.tiff: is a TIFF image, not PNG, JPEG or WebP; mend or remove it, or give --skip-bad")
     assert read_all(tmp_path, skip_bad=True).skipped == 1

@@ -166,7 +166,7 @@ def test_a_run_of_arrays_in_memory(tmp_path: Path):
     for use in (opened.examples, lambda: opened.dataset, lambda: jensen.resume(tmp_path / "memory")):
         with pytest.raises(InputError, match=r"were arrays in memory; give them again, as in jensen.load\(RUN, data"):
             use()
-    with pytest.raises(InputError, match="these are not the data of the run"):
+    with pytest.raises(InputError, match="the data differ from those of the run"):
         jensen.load(tmp_path / "memory", data={"x": X + 1, "y": Y})
     again = jensen.load(tmp_path / "memory", data=arrays)
     assert torch.equal(again.examples().x, same.examples().x)
@@ -189,7 +189,7 @@ def test_a_changed_array_is_not_taken_for_the_runs_data(tmp_path: Path):
     x = X.copy()
     run = jensen.train(recipe(x), tmp_path / "run")
     x[7, 1] += 1
-    with pytest.raises(InputError, match="memory: these are not the data of the run"):
+    with pytest.raises(InputError, match="memory: the data differ from those of the run"):
         run.examples()
 
 
@@ -213,7 +213,7 @@ def test_moved_data_are_found_again(command: str, tmp_path: Path, capsys: pytest
         jensen.load(run).examples()
     other = saved(tmp_path / "other.npz", x=X + 1, y=Y)
     assert main([command, run, "--data", str(other)]) == 2
-    assert "other.npz: these are not the data of the run" in capsys.readouterr().err
+    assert "other.npz: the data differ from those of the run" in capsys.readouterr().err
     assert main([command, run, "--data", str(new)]) == 0
     found = jensen.load(run)  # without a word: it was recorded
     assert found.spec.source == str(new.resolve())

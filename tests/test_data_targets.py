@@ -104,7 +104,7 @@ def test_targets_of_other_data_are_in_the_units_of_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("trained", "given", "says"),
     [
-        (Y, Y[:5, :1], "has targets of 1 numbers but the run was trained on targets of 2"),
+        (Y, Y[:5, :1], "has targets of 1 dimensions but the run was trained on targets of 2"),
         (Y, np.arange(5), "has labels but the run was trained on continuous targets; convert them to floats"),
         (np.arange(40) % 5, Y[:5], "has targets, which are floats, but the run was trained on labels"),
     ],

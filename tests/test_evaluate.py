@@ -424,7 +424,7 @@ def test_an_evaluation_that_cannot_be_used_is_one_line(pca, tmp_path) -> None:
     scores = (tmp_path / "scores.npz").read_bytes()
     save_evaluation(tmp_path, evaluate(model, examples[:60], preparation, settings, "x"))
     (tmp_path / "scores.npz").write_bytes(scores)
-    with pytest.raises(InputError, match="not of the same evaluation"):
+    with pytest.raises(InputError, match="belong to different evaluations"):
         load_evaluation(tmp_path)
     for damage in (scores[:100], b""):
         (tmp_path / "scores.npz").write_bytes(damage)

@@ -90,7 +90,7 @@ def test_a_worse_run_of_the_same_data_guides(fresh: Path, tmp_path: Path, capsys
     assert len(found["cell"]["guide"]) == 64
     assert main(["sample", str(fresh), *words, "--guidance", "0.5", "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
     capsys.readouterr()
-    _refused(capsys, _distance(fresh, *words), "say how far from it with --guidance")
+    _refused(capsys, _distance(fresh, *words), "--guide needs a scale; give --guidance")
     jensen.train(VAERecipe(model=VAESettings(latent_dims=2, hidden=(8,)), training=BRIEF), vae)
     np.savez(tmp_path / "noise.npz", x=np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8) % 17, y=np.arange(60) % 10)
     jensen.train(DiffusionRecipe(data=str(tmp_path / "noise.npz"), model=TINY, training=BRIEF), others)

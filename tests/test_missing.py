@@ -168,13 +168,13 @@ def test_what_nobody_can_learn_from_is_refused(tmp_path):
     x = with_holes(tmp_path)[1]
     empty = x.copy()
     empty[17] = np.nan
-    refused(saved(tmp_path / "row.npy", x=empty), "row 17 has no value at all", missing=True)
+    refused(saved(tmp_path / "row.npy", x=empty), "row 17 has only missing values", missing=True)
     infinite = x.copy()
     infinite[4, 2] = np.inf
     refused(saved(tmp_path / "infinite.npy", x=infinite), "1 of its 600 values are infinite", missing=True)
     column = x.copy()
     column[:, 0] = np.nan
-    refused(saved(tmp_path / "column.npy", x=column), "feature 0: no training example has a value", missing=True)
+    refused(saved(tmp_path / "column.npy", x=column), "feature 0: missing in all training examples", missing=True)
     refused(saved(tmp_path / "bytes.npy", x=np.ones((20, 3), np.uint8)), "--missing is for floats", missing=True)
     refused("digits", "--missing is for a single array", missing=True)
     with pytest.raises(InputError, match="does not accept missing values"):
@@ -186,5 +186,5 @@ def test_vaes_are_built_for_missing_values_and_diffusion_refuses_them(tmp_path):
     spec = load_data(str(with_holes(tmp_path)[0]), ReadOptions(missing=True)).spec
     assert isinstance(build_model(VAERecipe(), spec).likelihood, PartlyObserved)
     assert not isinstance(build_model(VAERecipe(), spec.model_copy(update={"missing": 0})).likelihood, PartlyObserved)
-    with pytest.raises(InputError, match="values are missing, which a diffusion model cannot be trained with"):
+    with pytest.raises(InputError, match="values are missing, but a diffusion model needs complete data"):
         build_model(DiffusionRecipe(), spec)

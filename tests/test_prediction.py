@@ -475,7 +475,7 @@ def test_a_label_that_no_training_example_has_is_refused(tmp_path, capsys) -> No
     words = ["--steps", "2", "--hidden", "8", "--predict", "label", "--out", str(tmp_path / "run")]
     assert main(["train", "vae", "--data", str(tmp_path / "d.npz"), *words]) == 0
     assert main(["predict", str(tmp_path / "run"), "--out", str(tmp_path / "p.csv")]) == 2
-    assert "label 2 of the data was never seen in training" in capsys.readouterr().err
+    assert "label 2 of the data: no training example has it" in capsys.readouterr().err
 
 
 def test_predicting_labels_needs_labels(tmp_path, capsys) -> None:

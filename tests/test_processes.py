@@ -168,12 +168,12 @@ def test_what_cannot_be_done_is_said_once(trained: Path, tmp_path: Path) -> None
     new = ["--out", tmp_path / "new"]
     refused = {
         "batch_size 25 on 2 processes": [*VAE, "--batch-size", 25, *new],
-        "about the mean of a whole batch": [*VAE, "--free-bits", 0.1, *new],
+        "needs the mean of a whole batch": [*VAE, "--free-bits", 0.1, *new],
         "choose both, or posterior amortised": [*VAE, "--posterior", "per-datapoint", "--sharding", "full", *new],
         "a single number, which cannot be split": [*VAE, "--variance", "shared", "--sharding", "full", *new],
         "holds a run already": [*VAE, "--out", trained / "vae"],
         "is not a run": ["sample", tmp_path, "--out", tmp_path / "samples.npz"],
-        "work for one process": ["info", trained / "vae"],
+        "runs in one process": ["info", trained / "vae"],
         "see jensen train vae --help": [*VAE, "--no-such-flag"],
     }
     told = several.run(2, list(refused.values()), tmp_path / "said")

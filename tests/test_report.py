@@ -136,7 +136,7 @@ def test_a_model_with_labels_and_noise_levels_shows_samples_by_label_films_and_c
     assert [beside.index(f"<span>{escape(str(name))}</span>") for name in sorted(NAMES)] == sorted(
         beside.index(f"<span>{escape(str(name))}</span>") for name in NAMES
     )
-    for text in ("Every row was asked for", "log-SNR∞", "From data to noise, and back", "Where the bits go"):
+    for text in ("Each row was sampled with", "log-SNR∞", "From data to noise, and back", "Where the bits go"):
         assert text in page.shown
     assert page.tags.isdisjoint({"script", "link"})
 

@@ -1,4 +1,4 @@
-"""Find the command, parse its flags, execute it; one line and exit status 2 for a user's mistake."""
+"""Find the command, parse its flags, execute it; a user's mistake gives one line and exit status 2."""
 
 import io
 import os
@@ -19,9 +19,9 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+    """Run one command. Returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
 
-    Of several processes all do, and one of them speaks.
+    Of several processes, all run the command and only the main one prints.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     speaks = processes.is_main()
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), nullcontext() if speaks else redirect_stdout(io.StringIO()):
         if speaks:
             warnings.showwarning = _show_warning
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what matters is refused
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; bad pixels raise
         else:
             warnings.simplefilter("ignore")
         status = _main(words)
@@ -47,12 +47,12 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """One line, without the place in the code."""
+    """Print a warning as one line, without its place in the code."""
     print(f"jensen: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _leave_disks_to_their_users(failed: threading.ExceptHookArgs) -> None:
-    """Say what a thread failed by, but for a disk's error: TensorBoard's thread, say, raises it where it is used."""
+    """Print a thread's error, except OSError, which threads such as TensorBoard's raise again in the main thread."""
     if not issubclass(failed.exc_type, OSError):
         threading.__excepthook__(failed)
 
@@ -85,14 +85,14 @@ def _main(words: list[str]) -> int:
             raise
         print("jensen: another of the processes has ended, and so does this one", file=sys.stderr)
         return 1
-    except OSError as error:  # a disk that is full, a folder that may not be written
+    except OSError as error:  # a full disk, a folder without write permission
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        print(f"jensen: {what}; make room or permit it, or name another place", file=sys.stderr)
+        print(f"jensen: {what}; free space, allow writing, or give another path", file=sys.stderr)
         return 2
 
 
 def _command(words: list[str]) -> Command | None:
-    """The command that the words name, with its options; None: the overview is wanted."""
+    """The command with its options from the words; None if the words ask for the overview."""
     if words[:1] == ["--version"]:
         from jensen import __version__
 
@@ -103,7 +103,7 @@ def _command(words: list[str]) -> Command | None:
     if name is None:
         return None
     if processes.count() > 1 and not known[name].several_processes:
-        raise InputError(f"jensen {name} is work for one process; start it without torchrun or accelerate")
+        raise InputError(f"jensen {name} runs in one process; start it without torchrun or accelerate")
     return parse(name, known[name], rest)
 
 

@@ -16,11 +16,11 @@ from jensen.commands.train import Train
 from jensen.errors import InputError
 from jensen.recipe.settings import explain
 
-ALIKE = 3  # flags suggested in place of an unknown one, at most
+ALIKE = 3  # maximum number of suggestions for an unknown flag
 
 
 def find(words: Sequence[str], commands: dict[str, type[Command]]) -> tuple[str | None, list[str]]:
-    """The command that the first words name (None: the overview is wanted), and the remaining words.
+    """The command named by the first words (None if they ask for the overview), and the remaining words.
 
     Raises `InputError` for an unknown command.
     """
@@ -37,7 +37,7 @@ def find(words: Sequence[str], commands: dict[str, type[Command]]) -> tuple[str 
 
 
 def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
-    """The options of the command `name` from its flags. Raises `InputError`, one line, for a mistake."""
+    """The options of the command `name` from its flags. A mistake raises `InputError` with one line."""
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> NoReturn:
         raise InputError(f"{_sentence(event, kind)}; see jensen {name} --help")
@@ -54,7 +54,7 @@ def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
 
 
 def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
-    """The defaults of `train`: the values of the config file, if one is named, so that flags win over them."""
+    """The defaults of `train`, from the config file if one is given; so flags override the file."""
     default = kind.model_fields["recipe"].default
     for position, word in enumerate(words):
         if word == "--config" and position + 1 < len(words):
@@ -68,7 +68,7 @@ def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
 
 
 def _sentence(event: tyro_errors.ParseErrorEvent, kind: type[Command]) -> str:
-    """What is wrong with the words, in one line."""
+    """The mistake in the words, in one line."""
     if isinstance(event, tyro_errors.MissingArgs):
         arguments = [one.arg for one in event.missing_arguments]
         missing = ", ".join(str(a.lowered.metavar) if a.is_positional() else a.display_name() for a in arguments)
@@ -95,7 +95,7 @@ def _unknown(tokens: Sequence[str], kind: type[Command]) -> str:
 
 
 def _flags(kind: type[BaseModel]) -> Iterator[str]:
-    """The flags of a command: the names of its fields, and of those of the settings among them."""
+    """The flags of a command: the names of its fields; a field of settings gives the flags of its own fields."""
     for name, field in kind.model_fields.items():
         inner = field.default if isinstance(field.default, BaseModel) else None
         if inner is None:
@@ -105,7 +105,7 @@ def _flags(kind: type[BaseModel]) -> Iterator[str]:
 
 
 def _failure(event: tyro_errors.InstantiationFailure) -> str:
-    """A value of the wrong type, or one that the options themselves refuse, for which tyro is handling their error."""
+    """The mistake of a value: of the wrong type, or refused by pydantic, whose error tyro is then handling."""
     error = sys.exc_info()[1]
     for cause in (error, error and error.__context__):
         if isinstance(cause, ValidationError):

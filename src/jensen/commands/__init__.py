@@ -1,8 +1,7 @@
-"""The verbs: one file each, with its options and a function of a run that computes a value and gives it back.
+"""The verbs, one file each: the options of the command, and a function of a run that computes and returns a value.
 
-The function is what Python calls (`jensen.score(run)`); `Command.execute` is what the command line does: it opens the
-run, calls that function, and hands the value to `report` or `records` to be shown and written. Importing a command
-imports no torch.
+Python code calls the function (`jensen.score(run)`). The command line calls `Command.execute`, which opens the run,
+calls the function, and shows and writes its value by `report` and `records`. Importing a command imports no torch.
 """
 
 from importlib import import_module
@@ -30,11 +29,11 @@ HOMES = {
     "info": "info.Info",
     "data check": "data_check.DataCheck",
 }
-"""The file and the class of options of each command, by the words that call it; `train` stands for every family."""
+"""The file and the options class of each command, by the command's name; `train` stands for every family."""
 
 
 def commands() -> "dict[str, type[Command]]":
-    """Every command by the words that call it: `train vae`, `sample`, ..."""
+    """Every command by its name: `train vae`, `sample`, ..."""
     found: dict[str, type[Command]] = {}
     for words, home in HOMES.items():
         module, _, name = home.partition(".")

@@ -1,4 +1,4 @@
-"""What commands share: the options that many of them have. Imports no torch."""
+"""The options that many commands share. Imports no torch."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,25 +13,25 @@ RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 class Command(BaseModel, ABC):
-    """The options of a command, and what the command line does with them."""
+    """The options of a command; `execute` runs it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     several_processes: ClassVar[bool] = False
-    """Whether several processes may work on it together."""
+    """Whether several processes may run the command together."""
 
     @abstractmethod
     def execute(self) -> None:
-        """Do the work, write and print what came out."""
+        """Do the work, then write and print the results."""
 
 
 class OfExamples(Command):
-    """A command about some examples: DATA, or a split of the run's own."""
+    """A command on examples: those of DATA, or those of a split of the run's own data."""
 
     data: str | None = None
-    """DATA to read under the run's rules. Default: the run's own test examples."""
+    """DATA to use instead of the run's own, read as the run read its data. Default: the run's own test examples."""
     split: Split | None = None
-    """Which of the run's own examples. Default: test."""
+    """Split of the run's own data to use. Default: test."""
 
     @property
     def part(self) -> Split:
@@ -40,7 +40,7 @@ class OfExamples(Command):
 
     @property
     def of_test(self) -> bool:
-        """Whether the examples are the run's own test examples: the records in the run's folder are about those."""
+        """Whether the examples are the run's own test examples, to which the records in the run's folder refer."""
         return self.data is None and self.part == "test"
 
     @model_validator(mode="after")

@@ -19,12 +19,12 @@ class Compare(Command):
     """Show evaluations of several runs side by side: a table, and report.html."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN [RUN ...]")]
-    """The folders of runs that have been evaluated on their test examples; differences are to the first."""
+    """The folders of runs evaluated on their test examples. Differences are relative to the first run."""
     out: Path
-    """The folder that gets report.html and pictures/."""
+    """The folder for report.html and its pictures."""
 
     def execute(self) -> None:
-        """Print the table of several evaluated runs, write report.html."""
+        """Print the table of the runs' evaluations and write report.html."""
         from rich.console import Console
 
         from jensen.run import RECIPE, opened
@@ -41,7 +41,7 @@ class Compare(Command):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Several evaluated runs; differences are to the first."""
+    """The evaluations of several runs; differences are relative to the first run."""
 
     results: "Sequence[Results]"
 
@@ -52,7 +52,7 @@ class Comparison:
         return comparison_table(self.results)
 
     def save(self, folder: str | Path, title: str = "") -> Path:
-        """Write report.html and its pictures into `folder`; gives the page's path."""
+        """Write report.html and its pictures into `folder`. Returns the page's path."""
         from jensen.report.pages import write_comparison
 
         titles = " and ".join(results.title for results in self.results)
@@ -60,14 +60,17 @@ class Comparison:
 
 
 def compare(runs: "Sequence[Run]") -> Comparison:
-    """The evaluations in the runs' folders. Raises `InputError` for one that is not of the run's own test examples."""
+    """The evaluations in the runs' folders.
+
+    Raises `InputError` for an evaluation of other examples than the run's own test examples, or of other weights.
+    """
     names = [run.folder.name for run in runs]
     titles = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
     return Comparison([_evaluated(run, title) for run, title in zip(runs, titles, strict=True)])
 
 
 def _evaluated(run: "Run", title: str) -> "Results":
-    """A run with the evaluation that lies in its folder."""
+    """The results of a run, from the evaluation in its folder."""
     from jensen.commands.evaluate import Evaluated
     from jensen.evaluation.saved import load_evaluation
     from jensen.evaluation.scores import examples_digest
@@ -76,11 +79,11 @@ def _evaluated(run: "Run", title: str) -> "Results":
     if examples_digest(examples) != evaluation.examples_digest:
         raise InputError(
             f"{run.folder} was evaluated on {evaluation.source}, not on its own test examples; "
-            f"make that with: jensen evaluate {run.folder}"
+            f"evaluate those with: jensen evaluate {run.folder}"
         )
     if evaluation.provenance.weights != run.weights:
         raise InputError(
-            f"the evaluation in {run.folder} is about other weights (of step {evaluation.provenance.step}) than the "
-            f"run's best (of step {run.step}); make it again with: jensen evaluate {run.folder}"
+            f"the evaluation in {run.folder} used other weights (step {evaluation.provenance.step}) than the run's "
+            f"best (step {run.step}); evaluate again with: jensen evaluate {run.folder}"
         )
     return Evaluated(run, examples, evaluation, run.folder).shown(title, compared=True)

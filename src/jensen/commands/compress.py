@@ -1,4 +1,4 @@
-"""`jensen compress`: examples into a file by a run's model, without loss."""
+"""`jensen compress`: write examples into a file without loss, coded by a run's model."""
 
 import math
 import time
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 
 class Compress(OfExamples):
-    """Compress examples without loss by a trained model: the bound cashed in."""
+    """Compress examples without loss by a trained model, to about the bound."""
 
     run: RunFolder
     """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""
     out: Path
-    """The file to write; FILE.json beside it gets its sizes."""
+    """The file to write. Its sizes are written beside it, into FILE.json."""
     examples: PositiveInt | None = None
-    """Number of examples, from the first. Default: all."""
+    """Number of examples, counted from the first. Default: all."""
     steps: PositiveInt | None = None
-    """Diffusion: steps of the chain, each a network call for every example. Default: 100."""
+    """Diffusion: number of steps of the chain; each costs one network call per example. Default: 100."""
     batch_size: PositiveInt = 64
-    """Examples that go through the network together, at most."""
+    """Maximum number of examples that go through the network together."""
     unchecked: bool = False
-    """Do not decompress the file to see that it gives the data back: half the time."""
+    """Skip the check that the file decompresses to the data. Halves the time."""
 
     def execute(self) -> None:
-        """Compress, see that it decompresses, write the file and its sizes beside it, print the table."""
+        """Compress, check that the file decompresses to the data, write it and its sizes, print the table."""
         from rich.console import Console
 
         from jensen.records import refuse_existing_file, write_record
@@ -67,7 +67,7 @@ class Compress(OfExamples):
 
 
 def _rounded(number: float) -> str:
-    """Three digits or more, never as a power of ten.
+    """The number with at least three digits and without a power of ten.
 
     >>> _rounded(2534.7), _rounded(3.5678)
     ('2,535', '3.57')
@@ -77,7 +77,7 @@ def _rounded(number: float) -> str:
 
 @dataclass(frozen=True)
 class Compressed:
-    """A compressed file's bytes, and how long it came out."""
+    """The bytes of a compressed file, and its sizes."""
 
     content: bytes
     codelength: "Codelength"
@@ -101,10 +101,10 @@ def compress(
     batch_size: int = 64,
     checked: bool = True,
 ) -> Compressed:
-    """`data`, by default a split of the run's own examples, coded by the run's model; labels are not kept.
+    """Compress `data` by the run's model; labels are not stored. Default data: a split of the run's own.
 
-    `checked`: it is decompressed to see that it gives the data back. Raises `InputError` for a model without a mass
-    over levels, for data that it sees binarised, and where the data do not come back.
+    With `checked` the file is decompressed and compared with the data. Raises `InputError` for a model without a mass
+    over levels, for data that the model sees binarised, and if the decompressed data differ.
     """
     import torch
 
@@ -142,7 +142,7 @@ def compress(
 def _codelength(
     run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Encoded", size: int, **about: Any
 ) -> "Codelength":
-    """The record; `about` is what it says of the source, the times and the provenance."""
+    """The record of the sizes; `about` holds its fields for the source, the times and the provenance."""
     from jensen.compression.codelength import Codelength
     from jensen.compression.others import sizes_of_others
 
@@ -163,9 +163,9 @@ def _codelength(
 
 
 def _symbols(run: "Run", codec: "AbstractCodec", raw: "Tensor") -> "Tensor":
-    """The model's levels of raw examples, in the raw dtype. Raises `InputError` if the model sees less than the data.
+    """The model's levels of raw examples, in the raw dtype.
 
-    Nothing is lost if raw examples come back from the levels bit for bit.
+    Raises `InputError` unless the levels give the raw examples back bit for bit, as the coding would not be lossless.
     """
     import numpy as np
     import torch
@@ -180,8 +180,8 @@ def _symbols(run: "Run", codec: "AbstractCodec", raw: "Tensor") -> "Tensor":
         if not np.array_equal(preparation.to_raw(codec.prepared(symbols)), chunk.numpy()):
             how = "" if preparation.deterministic else ", anew at every visit"
             raise InputError(
-                f"{run.folder} sees its data binarised ({preparation.kind}){how}, so they could not be restored; "
-                "compress data that are binary, or by a run with --likelihood discretised-logistic"
+                f"{run.folder} binarises its data ({preparation.kind}){how}, so the data could not be restored; "
+                "compress binary data, or use a run with --likelihood discretised-logistic"
             )
         parts.append(symbols.to(raw.dtype))
     return torch.cat(parts)

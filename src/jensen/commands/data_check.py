@@ -1,4 +1,4 @@
-"""`jensen data check`: what DATA holds, and what would be refused and why."""
+"""`jensen data check`: the contents of DATA, and the reasons for which DATA would be refused."""
 
 from typing import Annotated
 
@@ -10,14 +10,14 @@ from jensen.errors import InputError
 
 
 class DataCheck(Command):
-    """Say what DATA holds, and what would be refused and why."""
+    """Describe DATA, and list the problems for which it would be refused."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
     read: ReadOptions = ReadOptions()
 
     def execute(self) -> None:
-        """Print what DATA is; exit status 2 if it would be refused."""
+        """Print the description of DATA; exit status 2 if DATA would be refused."""
         from jensen.data.check import check
 
         report = check(self.data, self.read)

@@ -1,4 +1,4 @@
-"""`jensen decompress`: the examples of a compressed file, bit for bit."""
+"""`jensen decompress`: restore the examples of a compressed file, bit for bit."""
 
 import math
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Decompress(Command):
-    """Restore the examples of a file of `compress`, bit for bit."""
+    """Restore the examples of a file written by `compress`, bit for bit."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The file that `compress` wrote."""
     run: Path
-    """The folder of the run that it was compressed by."""
+    """The folder of the run that compressed the file."""
     out: Path
-    """An .npz (the array `x`) or an .npy: raw examples of the original dtype and shape."""
+    """The file to write, .npz (array `x`) or .npy: the raw examples in their original dtype and shape."""
 
     def execute(self) -> None:
-        """Restore the examples of a file, check them, write them."""
+        """Restore the examples, check them and write them."""
         import io
 
         import numpy as np
@@ -37,7 +37,7 @@ class Decompress(Command):
         from jensen.run import opened
 
         refuse_existing_file(self.out, ".npz", ".npy")
-        read(self.file)  # a file that is not there costs no opening of the run
+        read(self.file)  # before the run is opened, so that a missing file is reported at once
         raw = decompress(opened(self.run), self.file)
         if self.out.suffix == ".npz":
             write_arrays(self.out, {"x": raw})
@@ -50,10 +50,10 @@ class Decompress(Command):
 
 
 def decompress(run: "Run", file: str | Path) -> "np.ndarray":
-    """The raw examples (count, *shape) of a file of `compress`, as they were.
+    """The raw examples (count, *shape) of a file written by `compress`, equal to the originals.
 
-    Raises `InputError` for a damaged file, one of another model, and where this machine computes other numbers than
-    the one that made it; never gives another array.
+    Raises `InputError` for a damaged file, for a file of another model, and if this machine's arithmetic differs from
+    that of the machine that made the file. A wrong array is never returned.
     """
     from jensen.compression.archive import read
 
@@ -61,7 +61,7 @@ def decompress(run: "Run", file: str | Path) -> "np.ndarray":
 
 
 def restored(run: "Run", content: bytes, name: str) -> "np.ndarray":
-    """The raw examples of a file's bytes; `name` is the file in messages."""
+    """The raw examples from the bytes of a file; messages call the file `name`."""
     import torch
 
     from jensen.compression.archive import Machine, data_digest, unpack
@@ -71,7 +71,7 @@ def restored(run: "Run", content: bytes, name: str) -> "np.ndarray":
 
     header, words = unpack(content, name)
     if header.model != model_digest(run):
-        raise InputError(f"{name} was made by another model than that of {run.folder}; name its own by --run")
+        raise InputError(f"{name} was made by another model than that of {run.folder}; give the file's own --run")
     refuse_bomb(name, header.count * math.prod(run.spec.shape) * torch.int64.itemsize)
     if header.machine.device != "cpu" and run.model.device.type != header.machine.device:
         raise InputError(f"{name} was made on {header.machine}; decompress it on such a machine")
@@ -83,18 +83,18 @@ def restored(run: "Run", content: bytes, name: str) -> "np.ndarray":
             symbols = decode(codec, words, header.sizes)
             raw: np.ndarray = run.spec.preparation.to_raw(codec.prepared(symbols))
         good = data_digest(raw) == header.data
-    except (InputError, ValueError, KeyError):  # if the networks disagree, noise is popped
+    except (InputError, ValueError, KeyError):  # other arithmetic than the encoder's makes the decoder read noise
         good = False
     if not good:
         raise InputError(
-            f"{name} does not give its data back: the network computes other numbers here ({here}) than where the file "
-            f"was made ({header.machine}); decompress it there"
+            f"{name} cannot be restored here: the network computes other numbers on this machine ({here}) than on the "
+            f"one that made the file ({header.machine}); decompress it there"
         )
     return raw
 
 
 def model_digest(run: "Run") -> str:
-    """Of the weights that the run is opened with, and of what else makes a model and its view of the data."""
+    """Digest of the run's weights, its model settings and its preparation of the data."""
     from jensen.compression.archive import model_digest
 
     return model_digest(run.model, run.recipe.model.model_dump_json() + run.spec.preparation.model_dump_json())
@@ -102,7 +102,7 @@ def model_digest(run: "Run") -> str:
 
 @contextmanager
 def exactly(threads: int) -> Iterator[None]:
-    """Within, torch uses so many CPU threads, and no kernels that are chosen by the clock."""
+    """In this context torch uses `threads` CPU threads and deterministic kernels, not the fastest of a timing."""
     import torch
 
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

@@ -1,4 +1,4 @@
-"""`jensen demo`: both families on data that come along, evaluated and shown side by side."""
+"""`jensen demo`: train both families on embedded data, evaluate them and compare them."""
 
 import shutil
 import sys
@@ -56,10 +56,10 @@ class Demo(Command):
     """Train both families on embedded digits and compare them: two minutes."""
 
     out: Path = Path("runs/demo")
-    """The folder of the two runs and of their common report; an earlier demo there is replaced."""
+    """The folder for the two runs and their common report. An earlier demo in it is replaced."""
 
     def execute(self) -> None:
-        """Train both, evaluate both, compare them; say where to look and what to try."""
+        """Train both families, evaluate them, compare them; print where to look and what to try next."""
         from rich.console import Console
 
         from jensen.commands.compare import Comparison
@@ -86,7 +86,7 @@ class Demo(Command):
 
 
 def _clear(out: Path) -> None:
-    """Remove an earlier demo, which is nobody's work; refuse to touch anything else."""
+    """Remove an earlier demo. Raises `InputError` if the folder holds anything else, which might be a user's work."""
     if not out.exists():
         return
     from jensen.run import recipe_of

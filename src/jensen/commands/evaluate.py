@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jensen.report.results import Results
     from jensen.run import Run
 
-RECOGNISED = 500  # samples that the classifier is shown
+RECOGNISED = 500  # number of samples for the classifier
 
 
 class Evaluate(OfExamples):
@@ -29,11 +29,11 @@ class Evaluate(OfExamples):
     run: RunFolder
     """The folder of the run."""
     out: Path | None = None
-    """The new folder for an evaluation of other examples than the run's own test examples. Default: a folder below
-    evaluations/ in the run, called by the split or the data. The run's own folder holds that of its test examples."""
+    """A new folder for the evaluation. Default: the run's own folder for its test examples.
+    Default for other examples: a folder in the run, below evaluations/, with the name of the split or the data."""
     settings: EvaluationSettings = EvaluationSettings()
     referee: bool = False
-    """Compare every estimate of log p(x) on the same few examples, with what each costs: referee.json."""
+    """Compare all estimates of log p(x), and their cost, on the same few examples; written to referee.json."""
     comparison: RefereeSettings = RefereeSettings()
 
     def execute(self) -> None:
@@ -46,11 +46,11 @@ class Evaluate(OfExamples):
         with processes.together():
             run = opened(self.run)
             folder = self._folder(run)
-            further_records(run.folder, run.weights)  # first, so that a damaged record costs no evaluation
+            further_records(run.folder, run.weights)  # before the evaluation, so that a damaged record fails at once
             if not self.referee and self.comparison != RefereeSettings():
                 changed = self.comparison.model_dump(exclude_defaults=True)
                 given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-                raise InputError(f"{given} without --referee: says how estimates are compared; add --referee")
+                raise InputError(f"{given} without --referee has no effect; add --referee")
 
         def judged() -> "Verdict | None":
             if not self.referee:
@@ -63,7 +63,7 @@ class Evaluate(OfExamples):
         processes.on_main(lambda: _show(replace(found, verdict=verdict), folder))
 
     def _folder(self, run: "Run") -> Path:
-        """Where the evaluation goes. Raises `InputError` for a folder that holds something else."""
+        """The folder for the evaluation. Raises `InputError` if it holds anything but an evaluation of these data."""
         from jensen.evaluation.saved import load_evaluation
         from jensen.records import refuse_filled_folder
 
@@ -91,25 +91,25 @@ def _show(found: "Evaluated", folder: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What was measured of a run on `examples`; `verdict` is the referee's, where it was asked."""
+    """The evaluation of a run on `examples`; `verdict` is the referee's, or None without --referee."""
 
     run: "Run"
     examples: "Examples"
     evaluation: "Evaluation"
     folder: Path
-    """Where it is saved by default."""
+    """The default folder of `save`."""
     verdict: "Verdict | None" = None
 
     def table(self) -> Any:
-        """Bounds, terms and gaps with their errors, as a rich table."""
+        """Bounds, terms and gaps with their standard errors, as a rich table."""
         from jensen.report.bound import table
 
         return table(self.evaluation)
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write evaluation.json, scores.npz, report.html and its pictures into a folder; gives the page's path.
+        """Write evaluation.json, scores.npz, report.html and its pictures into a folder. Returns the page's path.
 
-        By default that is the run's own folder for its test examples, else one below evaluations/ in it.
+        The default is the run's own folder for its test examples, else a folder in the run, below evaluations/.
         """
         from jensen.evaluation.referee import save_verdict
         from jensen.evaluation.saved import save_evaluation
@@ -128,11 +128,11 @@ class Evaluated:
 
     @cached_property
     def results(self) -> "Results":
-        """All that the run's report shows."""
+        """The contents of the run's report."""
         return self.shown(self.run.folder.name)
 
     def shown(self, title: str, *, compared: bool = False) -> "Results":
-        """What a page shows of the run: everything for a report, less where several runs are `compared`."""
+        """The contents of a page about the run: all of them for a report, fewer if several runs are `compared`."""
         from jensen.evaluation.exhibits import make_exhibits
         from jensen.evaluation.yardsticks import yardsticks
         from jensen.report.results import Results
@@ -140,7 +140,7 @@ class Evaluated:
 
         run, evaluation = self.run, self.evaluation
         scores, seed = evaluation.scores, evaluation.settings.seed
-        assert scores is not None  # `evaluate` and `load_evaluation` give them
+        assert scores is not None  # both `evaluate` and `load_evaluation` set them
         selection = run.family.words.selection(run.spec.layout == "image", compared=compared)
         labels = self.examples.labels
         return Results(
@@ -167,7 +167,7 @@ class Evaluated:
 def evaluate(
     run: "Run", data: Any = None, *, split: Split = "test", settings: EvaluationSettings | None = None
 ) -> Evaluated:
-    """Bounds on log p(x) of `data`, by default of a split of the run's own examples, with their standard errors.
+    """Bounds on log p(x) of `data` in nats, with standard errors. Default data: a split of the run's own.
 
     Several processes share the work.
     """
@@ -182,7 +182,7 @@ def evaluate(
 
 
 def evaluation_folder(run: "Run", data: Any, split: Split) -> Path:
-    """Where an evaluation is saved by default: what the run's own folder holds is about its test examples alone."""
+    """The default folder of an evaluation. The run's own folder is only for its own test examples."""
     if data is None:
         return run.folder if split == "test" else run.folder / "evaluations" / split
     from jensen.data.readers.memory import source_name
@@ -191,7 +191,7 @@ def evaluation_folder(run: "Run", data: Any, split: Split) -> Path:
 
 
 def _training(run: "Run") -> "Examples | None":
-    """The run's training examples; None where they are gone or have changed."""
+    """The run's training examples; None if the data are gone or have changed."""
     try:
         return run.dataset.train
     except InputError:
@@ -199,7 +199,7 @@ def _training(run: "Run") -> "Examples | None":
 
 
 def _recognition(run: "Run", seed: int) -> "Estimate | None":
-    """How often the run's classifier sees in a sample the label that was asked for; None without a classifier."""
+    """Share of samples in which the run's classifier recognises the requested label; None without a classifier."""
     import torch
 
     from jensen.features.classifier import recognition

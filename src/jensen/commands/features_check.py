@@ -1,4 +1,4 @@
-"""`jensen features check`: samples against the data by every measure, and against the training examples for copies."""
+"""`jensen features check`: compare samples with the data by every measure, and search them for training examples."""
 
 import time
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class FeaturesCheck(Command):
-    """Test samples against the data: likeness, coverage, memorisation."""
+    """Compare samples with the data: likeness, coverage, memorisation."""
 
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
-    """The folder of the run; its classifier's features are used where there is one, else pixels."""
+    """The folder of the run. The features are those of the run's classifier, or pixels if the run has no classifier."""
     n: PositiveInt = 1000
     """Number of samples."""
     pixels: bool = False
-    """Compare pixels, whether there is a classifier or not."""
+    """Compare pixels, even if the run has a classifier."""
     k: PositiveInt = 5
-    """Neighbours for precision, recall, density and coverage."""
+    """Number of neighbours for precision, recall, density and coverage."""
     seed: NonNegativeInt = 0
-    """The seed of the samples, of permutations and directions."""
+    """The seed of the samples, permutations and directions."""
 
     def execute(self) -> None:
-        """Draw samples, measure them, print the table; write the numbers and a picture into the run."""
+        """Draw samples and measure them; print the table, write the numbers and a picture into the run."""
         from rich.console import Console
 
         from jensen import processes
@@ -54,7 +54,7 @@ class FeaturesCheck(Command):
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What a check of samples found; `pairs` are the nearest samples and their training examples, of images."""
+    """The result of a check of samples; `pairs` (images only) are the most suspicious samples and their neighbours."""
 
     run: "Run"
     check: "Check"
@@ -66,13 +66,13 @@ class Checked:
         return self.check.metrics
 
     def table(self) -> Any:
-        """Every number beside that of real data, as a rich table."""
+        """Every number of the samples beside the same number of real data, as a rich table."""
         from jensen.report.sample_metrics import metrics_table
 
         return metrics_table(self.metrics)
 
     def save(self) -> tuple[Path, Path]:
-        """Write the numbers and the picture of the nearest samples into the run; gives their paths."""
+        """Write the numbers and the picture of the nearest samples into the run. Returns their paths."""
         from jensen.records import write_record
         from jensen.report.charts import save_chart
         from jensen.report.sample_metrics import PICTURE, RECORD, nearest_chart
@@ -87,10 +87,10 @@ class Checked:
 def features_check(
     run: "Run", n: int = 1000, *, in_pixels: bool = False, k: int = 5, seed: int = 0
 ) -> "Checked | None":
-    """`n` samples against the run's test and training examples, in its classifier's features, or in pixels.
+    """Compare `n` samples with the run's test and training examples, by the features of its classifier or by pixels.
 
-    Several processes share the sampling; the main one measures, and the others get None. Raises `InputError` for too
-    few samples or examples.
+    Several processes share the sampling; the main process measures, and the others get None. Raises `InputError` for
+    too few samples or examples.
     """
     from jensen import processes
     from jensen.features.sample_metrics import draw, require
@@ -130,7 +130,7 @@ def _compare(
 
 
 def _seeing(run: "Run", in_pixels: bool) -> "tuple[str, FeatureFunction]":
-    """The name of the features and their function: the run's classifier, or pixels if it has none or they are asked."""
+    """The name and function of the features: pixels if `in_pixels` or without a classifier, else the classifier's."""
     from jensen.features.sample_metrics import pixels, seen_by
     from jensen.features.store import FOLDER, load_classifier
 

@@ -1,4 +1,4 @@
-"""`jensen features distance`: how far samples are from the data, by sampler and steps."""
+"""`jensen features distance`: the Fréchet distance of samples from the data, by sampler and steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 class FeaturesDistance(Command):
-    """Measure how far samples are from the data, by sampler and steps."""
+    """Measure the distance of samples from the data, by sampler and steps."""
 
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
-    """The folder of the run; what is in its distances.json already is not measured again."""
+    """The folder of the run. Distances that its distances.json already holds are not measured again."""
     n: PositiveInt | None = None
-    """Number of samples. Default: 10,000, or as many as there are training examples."""
+    """Number of samples. Default: 10,000, or the number of training examples if that is smaller."""
     sampler: tuple[Sampler, ...] = ()
     """Diffusion: one or several samplers. Default: the run's."""
     steps: tuple[PositiveInt, ...] = ()
     """Diffusion: one or several numbers of steps. Default: the run's."""
     guidance: float | None = None
-    """Diffusion with labels: the scale of classifier-free guidance, or of guidance by --guide. Default: the run's."""
+    """Diffusion with labels: scale of classifier-free guidance, or of guidance by --guide. Default: the run's."""
     guide: Path | None = None
-    """Diffusion: a worse run of the same data, such as one trained for fewer steps; samples are guided away from it."""
+    """Diffusion: a worse run on the same data, such as one trained for fewer steps. Samples are guided away from it."""
     seed: NonNegativeInt = 0
     """The seed of the samples."""
 
     def execute(self) -> None:
-        """Measure what has not been measured, save each as soon as it is known, print the table, draw the picture."""
+        """Measure the missing distances, save each as soon as it is known, print the table, draw the picture."""
         from rich.console import Console
 
         from jensen import processes
@@ -62,7 +62,7 @@ class FeaturesDistance(Command):
 
 @dataclass(frozen=True)
 class Distances:
-    """The distances that were asked for, and all that a run's distances.json holds."""
+    """The requested distances (`asked`), and all distances in the run's distances.json (`known`)."""
 
     run: "Run"
     asked: "tuple[Distance, ...]"
@@ -76,7 +76,7 @@ class Distances:
         return distances_table(self.asked, self.classifier.test)
 
     def save_chart(self) -> list[Path]:
-        """Draw distances against steps into the run, if there are any steps; gives the paths of all that is written."""
+        """Draw distances against steps, if the model has steps, into the run. Returns the paths of written files."""
         from jensen.features.distance import DISTANCES
         from jensen.report.charts import save_chart
         from jensen.report.distances import distances_chart
@@ -102,11 +102,12 @@ def features_distance(
     guide: "Run | None" = None,
     seed: int = 0,
 ) -> Distances:
-    """The Fréchet distance of `n` samples to the test split in the run's classifier's features, by sampler and steps.
+    """The Fréchet distance of `n` samples from the test split, by the features of the run's classifier.
 
-    What the run's distances.json holds already is not measured again; each new distance is saved there as soon as it is
-    known. Several processes share the sampling. Raises `InputError` for a way of sampling that cannot be, before
-    anything is measured, and for a run without a classifier.
+    One distance is measured for each sampler and number of steps. Distances that the run's distances.json already holds
+    are not measured again; each new distance is saved there as soon as it is known. Several processes share the
+    sampling. Raises `InputError` for a run without a classifier, and for an impossible way of sampling, before anything
+    is measured.
     """
     from jensen import processes
     from jensen.commands.sample import sampling

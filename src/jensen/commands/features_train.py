@@ -1,4 +1,4 @@
-"""`jensen features train`: a classifier of the run's own data, in whose features samples are compared with data."""
+"""`jensen features train`: train a classifier on the run's own data; its features compare samples with data."""
 
 import time
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class FeaturesTrain(Command):
-    """Train a small classifier, in whose features distances are measured."""
+    """Train a small classifier, whose features measure distances."""
 
     run: RunFolder
-    """The folder of the run; an earlier classifier in it is replaced."""
+    """The folder of the run. An earlier classifier in it is replaced."""
     seed: NonNegativeInt = 0
-    """The seed of the classifier."""
+    """The seed of the classifier's training."""
     settings: ClassifierSettings = ClassifierSettings()
 
     def execute(self) -> None:
-        """Train the classifier, save it with the run, print what it recognises."""
+        """Train the classifier, save it in the run, print its accuracy."""
         from jensen.run import opened
 
         run = opened(self.run)
@@ -32,7 +32,7 @@ class FeaturesTrain(Command):
 
 
 def features_train(run: "Run", settings: ClassifierSettings | None = None, *, seed: int = 0) -> "ClassifierRecord":
-    """Train a classifier on the run's training examples and save it in the run's folder; gives its record.
+    """Train a classifier on the run's training examples and save it in the run's folder. Returns its record.
 
     Raises `InputError` for data without labels.
     """
@@ -47,7 +47,7 @@ def features_train(run: "Run", settings: ClassifierSettings | None = None, *, se
 
 
 def show(run: "Run", record: "ClassifierRecord") -> None:
-    """Print what the classifier recognises, and where it is."""
+    """Print the classifier's accuracy and its folder."""
     from jensen.features.store import FOLDER
 
     for name, share in (("validation", record.validation), ("test", record.test)):

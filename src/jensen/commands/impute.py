@@ -1,4 +1,4 @@
-"""`jensen impute`: draws of what is missing, as pictures and arrays, and how well calibrated they are."""
+"""`jensen impute`: draws of missing values, as pictures and arrays, and the calibration of the draws."""
 
 import time
 from dataclasses import dataclass
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
     from jensen.recipe.family import ImputationWish
     from jensen.run import Run
 
-SHOWN = 16  # default number of a run's own examples; and examples in the picture, at most
+SHOWN = 16  # default number of a run's own examples, and the maximum number of examples in the picture
 HOLE = 0.45  # the brightness of a missing value in a picture
 Method = Literal["gibbs", "importance", "particles", "replacement"]
 
 
 class Impute(OfExamples):
-    """Draw what is missing of examples given the rest: pictures and arrays."""
+    """Draw missing values given the observed ones: pictures and arrays."""
 
     run: RunFolder
     """The folder of the run."""
     out: Path
-    """The new folder that gets imputations.npz, of images imputations.png, and what --calibrate writes."""
+    """The new folder for imputations.npz, for imputations.png (images), and for the files of --calibrate."""
     mask: str | None = None
-    """half:left|right|top|bottom, centre, random:0.5 (missing), a PNG (white is missing), an .npy or .npz (True is
-    observed). Default: the NaN in --data."""
+    """Mask: half:left|right|top|bottom, centre, random:0.5 (share missing), a PNG (white is missing), .npy or .npz.
+    In an .npy or .npz, True means observed. Default: NaN in --data is missing."""
     data: str | None = None
-    """DATA to read under the run's rules; NaN in floats are missing. Default: the run's own test examples."""
+    """DATA to use instead of the run's own. In floats, NaN is missing. Default: the run's own test examples."""
     examples: PositiveInt | None = None
-    """Number of examples, spread evenly over the data. Default: all of --data, or 16 of the run's own."""
+    """Number of examples, evenly spread over the data. Default: all of --data, or 16 of the run's own."""
     draws: PositiveInt = 5
     """Draws per example."""
     method: Method | None = None
-    """VAE: gibbs (default), importance. Diffusion: particles (default), replacement, which is quicker and biased."""
+    """VAE: gibbs (default) or importance. Diffusion: particles (default) or replacement, which is faster but biased."""
     samples: PositiveInt | None = None
-    """gibbs, importance: proposals that are weighted. Default: 1000."""
+    """gibbs, importance: number of weighted proposals. Default: 1000."""
     sweeps: PositiveInt | None = None
-    """gibbs: the length of each chain. Default: 100."""
+    """gibbs: number of sweeps of each chain. Default: 100."""
     particles: PositiveInt | None = None
-    """particles: their number for each draw. Default: 16."""
+    """particles: number of particles for each draw. Default: 16."""
     resamplings: PositiveInt | None = None
-    """replacement: how often each step is made. Default: 5."""
+    """replacement: number of repetitions of each step. Default: 5."""
     steps: int | None = Field(None, ge=2)
-    """particles, replacement: steps from noise to data. Default: 100 and 50."""
+    """particles, replacement: number of steps from noise to data. Default: 100 for particles, 50 for replacement."""
     calibrate: bool = False
-    """Compare what --mask hides with the draws: coverage of intervals and ranks, also for the run's report."""
+    """Compare the draws with the values hidden by --mask: coverage of intervals, ranks; also in the run's report."""
     seed: NonNegativeInt = 0
-    """The seed of the draws, and of random masks."""
+    """The seed of the draws and of random masks."""
 
     def execute(self) -> None:
-        """Impute, write arrays and, of images, a picture; where the truth is known, also how well calibrated it is."""
+        """Impute; write arrays and, for images, a picture; with --calibrate also the calibration."""
         from jensen.recipe.family import ImputationWish
         from jensen.records import refuse_filled_folder
         from jensen.run import opened
@@ -89,7 +89,7 @@ class Impute(OfExamples):
 
 
 def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None:
-    """Print it; write calibration.json and calibration.png into `out`, the former also into the run, if it is given."""
+    """Print the calibration; write calibration.json and calibration.png into `out`, the first also into `run`."""
     from rich.console import Console
 
     from jensen.inference.calibration import save_calibration
@@ -106,10 +106,10 @@ def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None
 
 @dataclass(frozen=True, eq=False)
 class Imputed:
-    """Draws from p(x_missing | x_observed) of some examples, whose numbers are `rows` (count).
+    """Draws from p(x_missing | x_observed) for the examples with the numbers `rows` (count).
 
-    `names` says where each example is found in its source. `observed` (count, *shape) are the entries that were given,
-    `known` those whose value the data hold. `x` are the prepared examples, `found` the prepared draws.
+    `names` gives each example's place in its source. `observed` (count, *shape) marks the entries given to the model,
+    `known` the entries whose value the data hold. `x` are the prepared examples, `found` the prepared draws.
     """
 
     run: "Run"
@@ -128,14 +128,14 @@ class Imputed:
 
     @property
     def truth(self) -> "np.ndarray":
-        """The examples in the numbers of the data, (count, *shape); binarised where the run binarises its data."""
+        """The examples in the units of the raw data, (count, *shape); binarised if the run binarises its data."""
         if self.raw.is_floating_point() and self.run.spec.preparation.kind == "standardise":
             return self.raw.numpy()
         return self.run.spec.preparation.to_raw(self.x)
 
     @property
     def draws(self) -> "np.ndarray":
-        """(draws, count, *shape) in the numbers of the data; observed entries are untouched."""
+        """The draws in the units of the raw data, (draws, count, *shape); observed entries are unchanged."""
         import numpy as np
 
         drawn = self.found.draws
@@ -144,11 +144,11 @@ class Imputed:
 
     @property
     def diagnostics(self) -> "dict[str, Tensor]":
-        """Numbers by name, one per example, that say how far the draws can be trusted."""
+        """Diagnostics of the draws' quality by name, one number per example."""
         return dict(self.found.diagnostics)
 
     def save(self, folder: str | Path) -> None:
-        """Write imputations.npz and, of images, imputations.png into a folder."""
+        """Write imputations.npz and, for images, imputations.png into a folder."""
         import numpy as np
 
         from jensen.records import write_arrays
@@ -169,7 +169,7 @@ class Imputed:
             self._save_picture(folder / "imputations.png")
 
     def _save_picture(self, path: Path) -> None:
-        """A row for each example: itself where all of it is known, what is observed of it, the draws, their mean."""
+        """One row per example: the example if it is fully known, its observed part, the draws, the draws' mean."""
         import numpy as np
 
         from jensen.data.grid import save_grid
@@ -186,7 +186,7 @@ class Imputed:
     # -- where the truth is known
 
     def calibration(self) -> "Calibration":
-        """How the hidden truth lies among the draws. Raises `InputError` where no mask hid a known value."""
+        """Compares the draws with the hidden true values. Raises `InputError` if no mask hid a known value."""
         import numpy as np
         import torch
 
@@ -195,7 +195,7 @@ class Imputed:
 
         hidden = self.known & ~self.observed
         if not bool(hidden.any()):
-            raise InputError("--calibrate compares with the truth, and no --mask hides any; give one, say random:0.5")
+            raise InputError("--calibrate needs known values hidden by a --mask; give a mask, say random:0.5")
         draws, truth = (torch.from_numpy(values.astype(np.float64)) for values in (self.draws, self.truth))
         return calibration(
             draws,
@@ -220,11 +220,11 @@ def impute(
     seed: int = 0,
     wish: "ImputationWish | None" = None,
 ) -> Imputed:
-    """Draws from p(x_missing | x_observed) of `data`, by default of a split of the run's own examples.
+    """Draws from p(x_missing | x_observed) for the examples of `data`. Default data: a split of the run's own.
 
-    `mask` is a pattern or a file by name, or an array (True is observed) for one example or for all; NaN in floats are
-    missing in any case. `examples` many, spread evenly; None: all of `data`, 16 of the run's own. Raises `InputError`
-    where nothing is missing, and for what the model's family does not heed.
+    `mask` is the name of a pattern or file, or an array (True is observed) for one example or for all; NaN in floats is
+    always missing. `examples` is the number of examples, evenly spread; None: all of `data`, or 16 of the run's own.
+    Raises `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
     """
     from jensen.evaluation.scores import prepare, spread
     from jensen.inference.imputation import impute as draw_missing
@@ -250,7 +250,7 @@ def impute(
 def _masks(
     run: "Run", examples: "Examples", rows: "Tensor", mask: "str | np.ndarray | Tensor | None", seed: int
 ) -> "tuple[Tensor, Tensor]":
-    """What is observed, and what is known, hidden or not; each (count, *shape)."""
+    """Masks of the observed entries and of the known entries (observed or hidden by the mask), each (count, *shape)."""
     import torch
 
     from jensen.data.mask import read_mask

@@ -1,4 +1,4 @@
-"""`jensen info`: what a run is."""
+"""`jensen info`: the summary of a run."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 class Info(Command):
-    """Say what a run is: data, model, training, how far it came."""
+    """Summarise a run: data, model, training, progress."""
 
     run: RunFolder
     """The folder of the run."""
     data: str | None = None
-    """The new place of the run's own data, if they have moved; it is checked and recorded."""
+    """The new path of the run's own data, if they have moved. The data are checked, and the path is recorded."""
 
     def execute(self) -> None:
-        """Print what the run is."""
+        """Print the summary."""
         from jensen.run import opened
 
         run = opened(self.run)
@@ -27,7 +27,7 @@ class Info(Command):
 
 
 def info(run: "Run") -> dict[str, str]:
-    """What a run is, in words: data, model, training, how far it came."""
+    """The summary of a run in words: data, model, training, progress."""
     from jensen.data.check import describe_targets
     from jensen.evaluation.saved import MEANS, load_evaluation
     from jensen.report.further import further_records
@@ -62,6 +62,6 @@ def info(run: "Run") -> dict[str, str]:
 
 
 def _changed(settings: Any) -> str:
-    """What differs from the defaults."""
+    """The settings that differ from their defaults."""
     changed = settings.model_dump(exclude_defaults=True)
     return ", ".join(f"{name} {value}" for name, value in changed.items()) or "all defaults"

@@ -1,4 +1,4 @@
-"""Which label each sample is asked for."""
+"""The labels of samples."""
 
 from typing import TYPE_CHECKING
 
@@ -8,13 +8,13 @@ if TYPE_CHECKING:
 
     from jensen.run import Run
 
-OF_LABELS = 7  # what a sample's random number is for; samplers count their steps from 0
+OF_LABELS = 7  # separates the random numbers of labels from those of samplers, which count their steps from 0
 
 
 def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, seed: int, first: int) -> "Tensor | None":
-    """The labels (n) of samples number first..first+n-1, int64; None for a model that knows no labels.
+    """The labels (n) of samples number first..first+n-1, int64; None for a model without labels.
 
-    Raises `InputError` for labels that the model does not know, or that no training example has.
+    Raises `InputError` for unknown labels, and for labels that no training example has.
     """
     import torch
 
@@ -37,7 +37,7 @@ def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, se
 
 
 def _drawn(counts: "Tensor", numbers: "Tensor", seed: int) -> "Tensor":
-    """Labels drawn by their shares, each a pure function of (seed, the sample's number)."""
+    """Labels drawn in proportion to `counts`; each is a pure function of (seed, the sample's number)."""
     import torch
 
     from jensen.randomness import Stream, derived_seed, uniform_per_example
@@ -66,7 +66,7 @@ def _checked(run: "Run", labels: "Tensor", n: int) -> "Tensor":
 
 
 def label_number(run: "Run", given: str) -> int:
-    """The number of a label, from its name in the data or, if no name is a number, from its number."""
+    """The number of a label that is given by its name in the data, or by its number if no name is a number."""
     from jensen.errors import InputError
 
     names, classes = run.spec.label_names or (), run.model.classes or 0
@@ -75,4 +75,4 @@ def label_number(run: "Run", given: str) -> int:
     if given.isdecimal() and int(given) < classes and not any(name.isdecimal() for name in names):
         return int(given)
     known = ", ".join(names[:20]) if names else f"0 to {classes - 1}"
-    raise InputError(f"--label {given}: no label of {run.folder}; its labels are {known}; choose one")
+    raise InputError(f"--label {given}: {run.folder} has no such label; choose one of {known}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def refuse_taken(out: Path) -> None:
-    """Raises `InputError` for `--out` that is none of .png, .npz and a folder, or that would overwrite something."""
+    """Raises `InputError` unless `out` is a .png, an .npz or a folder, and if `out` would overwrite something."""
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
     if out.suffix:
@@ -34,12 +34,12 @@ def save_pictures(
 ) -> None:
     """Write prepared x (n, *shape) as a grid (.png), or as a folder of PNGs numbered from `first`.
 
-    `folders` names the sub-folder of each. Raises `InputError` for examples that are no images.
+    `folders` names the sub-folder of each picture. Raises `InputError` for examples that are not images.
     """
     from jensen.data.grid import save_grid, save_image
 
     if spec.layout != "image":
-        raise InputError(f"--out {out}: examples of shape {spec.shape} are no images; give an .npz")
+        raise InputError(f"--out {out}: examples of shape {spec.shape} are not images; give an .npz")
     pictures = spec.preparation.to_picture(x)
     if out.suffix == ".png":
         save_grid(pictures, out, columns)

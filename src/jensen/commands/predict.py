@@ -1,4 +1,4 @@
-"""`jensen predict`: p(y|x) of every example, labels or targets, and how good it is where y is known."""
+"""`jensen predict`: p(y|x) of every example, for labels or targets, and its quality if y is known."""
 
 import time
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 class Predict(OfExamples):
-    """Predict labels or targets by p(y|x); where y is known, say how well."""
+    """Predict labels or targets by p(y|x); if y is known, measure the quality."""
 
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
-    """The folder of the run: a VAE trained with --predict, or a class-conditional diffusion model of labels."""
+    """The folder of the run: a VAE trained with --predict, or a diffusion model trained on labelled data."""
     out: Path
-    """The .csv to write. How good it is goes into the run or, for data other than its test examples, into a folder
-    beside the file: NAME.csv, NAME-report."""
+    """The .csv to write. Accuracy and calibration, if y is known, are written into the run for its test examples,
+    or for other data into a folder beside the file, called NAME-report for NAME.csv."""
     examples: PositiveInt | None = None
-    """Number of examples, spread evenly over the data. Default: all."""
+    """Number of examples, evenly spread over the data. Default: all."""
     draws: int | None = Field(None, ge=2)
-    """Draws per example; of diffusion at most so many for each class. Default: 1000 of a VAE, 16 of diffusion."""
+    """Draws per example; for diffusion the maximum per example and class. Default: 1000 (VAE) or 16 (diffusion)."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
 
     def execute(self) -> None:
-        """Predict, write a row per example; where y is known print how good that was, write it with pictures."""
+        """Predict and write one row per example; if y is known, print the quality and write it with pictures."""
         from jensen import processes
         from jensen.records import refuse_existing_file
         from jensen.run import opened
@@ -79,7 +79,7 @@ def _show(found: "LabelPredictions | TargetsPredicted", out: Path, folder: Path)
 
 @dataclass(frozen=True, eq=False)
 class LabelPredictions:
-    """p(y|x) over labels of some examples, and how good it is where the labels are known (`record`, else None)."""
+    """p(y|x) over labels for some examples; `record` is its quality, or None if the labels are unknown."""
 
     run: "Run"
     predictions: "Predictions"
@@ -113,7 +113,7 @@ class LabelPredictions:
 
 @dataclass(frozen=True, eq=False)
 class TargetsPredicted:
-    """p(y|x) over continuous targets of some examples, and how good it is where they are known (`record`)."""
+    """p(y|x) over continuous targets for some examples; `record` is its quality, or None if the targets are unknown."""
 
     run: "Run"
     predictions: "TargetPredictions"
@@ -123,14 +123,14 @@ class TargetsPredicted:
 
     @property
     def advice(self) -> str:
-        """What to do about intervals that hold y too often, beyond three standard errors; empty where they do not."""
+        """Advice if intervals contain y too often, by more than three standard errors; otherwise empty."""
         found = _known(self.record).model.coverage[0]
         flags = self.run.family.advice_on_wide_intervals(self.run.recipe)
         if not flags or found.share.mean - found.nominal <= 3 * found.share.standard_error:
             return ""
         return (
-            f"Intervals too wide, {100 * found.nominal:g} % ones hold {100 * found.share.mean:.1f} %, as the ELBO "
-            f"makes them: train with\n{flags}"
+            f"The {100 * found.nominal:g} % intervals contain {100 * found.share.mean:.1f} % of the targets: they are "
+            f"too wide, as training by the ELBO makes them. Train with\n{flags}"
         )
 
     def save(self, out: str | Path) -> None:
@@ -173,16 +173,17 @@ def predict(
     draws: int | None = None,
     seed: int = 0,
 ) -> LabelPredictions | TargetsPredicted:
-    """p(y|x) of `data`, by default of a split of the run's own: over targets where the model knows some, else labels.
+    """p(y|x) of every example of `data`: over targets if the model predicts targets, else over labels.
 
-    `examples` many, spread evenly, None: all. Several processes share the work on labels. Raises `InputError` for a
-    model that predicts nothing, and for a label that no training example has.
+    The default data are a split of the run's own. `examples` is the number of examples, evenly spread; None: all.
+    Several processes share the work on labels. Raises `InputError` for a model that does not predict y, and for a label
+    that no training example has.
     """
     from jensen import processes
 
     if run.model.predicted_targets is not None:
         asked = partial(_predict_targets, run, data, split, examples, draws, seed)
-        return processes.on_main(asked)  # type: ignore[return-value]  # of several processes the main one shows it
+        return processes.on_main(asked)  # type: ignore[return-value]  # only the main process uses the result
     return _predict_labels(run, data, split, examples, draws, seed)
 
 
@@ -193,7 +194,7 @@ def _predict_targets(
     from jensen.inference.target_prediction import TargetCircumstances, assess_targets, predict_target_examples
 
     examples, scaling = run.examples(data, split, only_known_y=True), run.spec.targets
-    assert scaling is not None  # a model of targets was trained on some
+    assert scaling is not None  # a model that predicts targets was trained on targets
     rows, began = spread(len(examples), count), time.perf_counter()
     found = predict_target_examples(
         run.model, examples, run.spec.preparation, scaling, draws=draws, seed=seed, index=rows
@@ -206,7 +207,7 @@ def _predict_targets(
 
 
 def _linear(run: "Run", examples: "Examples", y: "Tensor") -> "Regression | None":
-    """Of a linear regression on the run's training examples; None where they are gone or have changed."""
+    """A linear regression on the run's training examples; None if the data are gone or have changed."""
     from jensen.inference.target_prediction import assess_linear
 
     assert run.spec.targets is not None
@@ -240,7 +241,7 @@ def _predict_labels(
 
 
 def _label_counts(run: "Run") -> tuple[int, ...]:
-    """How many training examples each class has. Raises `InputError` for a model that predicts no labels."""
+    """Number of training examples per class. Raises `InputError` for a model that does not predict labels."""
     if run.model.predicted_classes is None or run.spec.label_counts is None:
         family, advice = run.recipe.family, run.family.conditional_advice
         if not advice:
@@ -253,12 +254,12 @@ def _label_counts(run: "Run") -> tuple[int, ...]:
 
 
 def _refuse_unseen(examples: "Examples", counts: tuple[int, ...], names: tuple[str, ...]) -> None:
-    """Raises `InputError` for a label that no training example has: the model's word on it means nothing."""
+    """Raises `InputError` for a label that no training example has; the model has learned nothing about it."""
     if examples.labels is None:
         return
     for label in examples.labels.unique().tolist():
         if not counts[label]:
             raise InputError(
-                f"label {names[label]} of the data was never seen in training: no training example has it; "
-                "train on more data, or leave such examples out"
+                f"label {names[label]} of the data: no training example has it; train on more data, or leave such "
+                "examples out"
             )

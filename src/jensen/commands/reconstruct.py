@@ -1,4 +1,4 @@
-"""`jensen reconstruct`: examples encoded and decoded again."""
+"""`jensen reconstruct`: encode examples and decode them again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,9 @@ class Reconstruct(OfExamples):
     run: RunFolder
     """The folder of the run."""
     out: Path
-    """A .png of pairs, or an .npz with `x` and `reconstruction`."""
+    """A .png with each example above its reconstruction, or an .npz with the arrays `x` and `reconstruction`."""
     examples: PositiveInt = 16
-    """Number of examples, from the first."""
+    """Number of examples, counted from the first."""
 
     def execute(self) -> None:
         """Write originals and reconstructions side by side."""
@@ -41,7 +41,7 @@ class Reconstruct(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """Examples, their names and their reconstructions, each (n, *shape), as the model sees them, on the CPU."""
+    """Examples with their names, and their reconstructions; both (n, *shape), prepared for the model, on the CPU."""
 
     names: "Names"
     prepared: "Tensor"
@@ -50,16 +50,16 @@ class Reconstructions:
 
     @property
     def x(self) -> "np.ndarray":
-        """The examples in the numbers of the raw data."""
+        """The examples in the units of the raw data."""
         return self.spec.preparation.to_raw(self.prepared)
 
     @property
     def reconstruction(self) -> "np.ndarray":
-        """The reconstructions in the numbers of the raw data."""
+        """The reconstructions in the units of the raw data."""
         return self.spec.preparation.to_raw(self.prepared_reconstruction)
 
     def save(self, out: str | Path) -> None:
-        """Write an .npz, or pictures: the examples, then their reconstructions, in a grid each below the other."""
+        """Write an .npz, or pictures: a grid with each example above its reconstruction."""
         import numpy as np
         import torch
 
@@ -76,7 +76,7 @@ class Reconstructions:
 
 
 def reconstruct(run: "Run", data: Any = None, *, split: Split = "test", examples: int = 16) -> Reconstructions:
-    """The first examples of `data`, by default of a split of the run's own, encoded and decoded again."""
+    """Encode and decode the first `examples` examples of `data`. Default data: a split of the run's own."""
     from jensen.randomness import Noise, Stream, generator
 
     shown = run.examples(data, split)[:examples]

@@ -1,4 +1,4 @@
-"""`jensen evaluate --referee`: every estimate of log p(x) on the same examples."""
+"""`jensen evaluate --referee`: compare all estimates of log p(x) on the same examples."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,9 @@ def referee(
     samples: int = 1000,
     seed: int = 0,
 ) -> "Verdict":
-    """Every estimate of log p(x) of the model on the same few examples, its cost, and which contradict each other.
+    """All estimates of log p(x) of the model on the same few examples, their costs and their contradictions.
 
-    `samples` is the K of L_K. Raises `InputError` for settings of annealing where the model has no such estimate.
+    `samples` is the K of L_K. Raises `InputError` for settings of annealing if the model cannot be annealed.
     """
     from jensen.errors import InputError
     from jensen.evaluation.referee import referee as judge
@@ -30,7 +30,7 @@ def referee(
     annealing = settings.model_dump(exclude_defaults=True, exclude={"referee_examples"})
     if annealing and not run.family.anneals:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in annealing)
-        raise InputError(f"{flags}: {run.folder} is a {run.family.words.name}, which is not annealed; leave it out")
+        raise InputError(f"{flags}: {run.folder} is a {run.family.words.name}, without annealing; leave it out")
     return judge(
         run.model,
         run.examples(data, split),

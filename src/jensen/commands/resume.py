@@ -1,4 +1,4 @@
-"""`jensen resume`: go on with a training that was interrupted."""
+"""`jensen resume`: continue an interrupted training."""
 
 from typing import ClassVar
 
@@ -17,16 +17,16 @@ class Resume(Command):
     run: RunFolder
     """The folder of the run."""
     data: str | None = None
-    """The new place of the run's own data, if they have moved; it is checked and recorded."""
+    """The new path of the run's own data, if they have moved. The data are checked, and the path is recorded."""
     steps: PositiveInt | None = None
-    """The number of steps to train for in all, recorded in history.json. Default: as before."""
+    """Total number of training steps, recorded in history.json. Default: unchanged."""
     learning_rate: float | None = Field(None, gt=0)
-    """The peak learning rate from here on, recorded in history.json. Default: as before."""
+    """Peak learning rate for the remaining steps, recorded in history.json. Default: unchanged."""
     stream: Streaming | None = None
-    """Whether to leave the examples on disk, which changes no number. Default: as the run was begun."""
+    """When to leave the examples on disk; the choice changes no number. Default: unchanged."""
 
     def execute(self) -> None:
-        """Continue the run, then say what was reached."""
+        """Continue the run, then print the result and the next command."""
         from jensen.run import resume
 
         run = resume(self.run, self.stream, self.data, steps=self.steps, learning_rate=self.learning_rate)

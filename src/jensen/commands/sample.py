@@ -1,4 +1,4 @@
-"""`jensen sample`: draws from a trained model, as values and as files."""
+"""`jensen sample`: draw samples from a trained model, as values and as files."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
     from jensen.recipe.family import Sampling
     from jensen.run import Run
 
-AT_ONCE = 256  # samples drawn together
+AT_ONCE = 256  # number of samples drawn together
 Labels = Literal["in-turn", "p(y)"]
 
 
 class Sample(Command):
-    """Draw samples from a trained model; sample i depends on (seed, i) alone."""
+    """Draw samples from a trained model; sample i depends only on (seed, i)."""
 
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
     """The folder of the run."""
     out: Path
-    """A .png (a grid), an .npz (raw values `x`, labels `y`), or a folder of PNGs, by label in folders of their own."""
+    """A .png (a grid), an .npz (raw values `x`, labels `y`), or a folder of PNGs, with one sub-folder per label."""
     n: PositiveInt = 64
     """Number of samples."""
     seed: NonNegativeInt = 0
     """The seed of the samples."""
     first: NonNegativeInt = 0
-    """The number of the first sample: the same seed goes on from there."""
+    """The number of the first sample. To continue an earlier set of n samples, give the same seed and --first n."""
     mean: bool = False
-    """E[x | latent], without the observation noise that a draw from p(x) has."""
+    """Return E[x | latent] instead of a draw, that is, without the observation noise of p(x|latent)."""
     label: str | None = None
-    """Diffusion with labels: the label of all samples, by name or number. Default: as --labels-from says."""
+    """Diffusion with labels: the label of all samples, by name or number. Default: see --labels-from."""
     labels_from: Labels = "in-turn"
-    """Diffusion with labels: one label after the other, or labels drawn by their shares of the training examples."""
+    """Diffusion with labels. in-turn: one label after the other. p(y): random labels, as frequent as in training."""
     guidance: float | None = None
-    """Diffusion with labels: the scale of classifier-free guidance, or of guidance by --guide. Default: the run's."""
+    """Diffusion with labels: scale of classifier-free guidance, or of guidance by --guide. Default: the run's."""
     guide: Path | None = None
-    """Diffusion: a worse run of the same data, such as one trained for fewer steps; samples are guided away from it."""
+    """Diffusion: a worse run on the same data, such as one trained for fewer steps. Samples are guided away from it."""
     sampler: Sampler | None = None
     """Diffusion: the sampler. Default: the run's."""
     steps: PositiveInt | None = None
@@ -78,9 +78,9 @@ class Sample(Command):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples of a run: `prepared` (n, *shape) as the model draws them, on the CPU; `first` is the number of the first.
+    """Samples of a run: `prepared` (n, *shape) are the model's draws, on the CPU; the first has the number `first`.
 
-    `labels` (n), int64, are those that the samples were asked for; None of a model without labels.
+    `labels` (n), int64, are the requested labels; None for a model without labels.
     """
 
     prepared: "Tensor"
@@ -90,11 +90,11 @@ class Samples:
 
     @cached_property
     def x(self) -> "np.ndarray":
-        """In the numbers of the raw data, (n, *shape)."""
+        """The samples in the units of the raw data, (n, *shape)."""
         return self.spec.preparation.to_raw(self.prepared)
 
     def save(self, out: str | Path) -> None:
-        """Write a .png, an .npz or a folder of PNGs; of a model with labels each in the folder of its label."""
+        """Write a .png, an .npz or a folder of PNGs, with one sub-folder per label if the model has labels."""
         from jensen.commands.pictures import save_pictures
         from jensen.records import write_arrays
 
@@ -119,13 +119,13 @@ def sample(
     guidance: float | None = None,
     guide: "Run | None" = None,
 ) -> Samples:
-    """Samples number first..first+n-1 of the seed's stream: each is a pure function of (seed, its number).
+    """Samples number first..first+n-1 of a seed; each sample is a pure function of (seed, its number).
 
-    `labels`, for a model that knows labels: "in-turn" (those that training examples have, one after the other), "p(y)"
-    (drawn by their shares of the training examples), the name or number of one label for all, or a label for each (n).
-    `mean` gives E[x | latent]. `sampler`, `steps`, `guidance` and `guide` (a worse run of the same data) are for
-    diffusion models. Several processes share the work. Raises `InputError` for labels that no training example has,
-    for options that the model does not heed, and for samples that are not finite.
+    `labels`, for a model with labels: "in-turn" (the labels of the training examples, one after the other), "p(y)"
+    (random labels, as frequent as in training), the name or number of one label for all, or one label per sample (n).
+    `mean` returns E[x | latent] instead of draws. `sampler`, `steps`, `guidance` and `guide` (a worse run on the same
+    data) are for diffusion models. Several processes share the work. Raises `InputError` for labels that no training
+    example has, for options that the model does not have, and for samples that are not finite.
     """
     import torch
 
@@ -158,7 +158,7 @@ def sampling(
     guidance: float | None = None,
     guide: "Run | None" = None,
 ) -> "Sampling[Any]":
-    """The run's model as it samples in this way; None: as the recipe says.
+    """The run's model with these options of sampling; None: the recipe's value.
 
     Raises `InputError` for a way that the family does not know, and for a guide of another family or other data.
     """
@@ -174,7 +174,7 @@ def sampling(
             )
         if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
             raise InputError(
-                f"--guide {guide.folder} was trained on other data than {run.folder}: give a run of the same data"
+                f"--guide {guide.folder} was trained on other data than {run.folder}; give a run on the same data"
             )
         guide.model.to(run.model.device)
     wish = SamplingWish(sampler, steps, guidance, guide.model if guide else None)

@@ -1,4 +1,4 @@
-"""`jensen score`: the bound of every example, the lower the stranger."""
+"""`jensen score`: the bound of every example; a low bound marks an unusual example."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,12 @@ class Score(OfExamples):
     out: Path
     """The .csv to write."""
     draws: int | None = Field(None, ge=2)
-    """Draws per example; the standard error falls with their square root. Default: 16 of a VAE, 2 of diffusion."""
+    """Draws per example; the standard error falls as 1/sqrt(draws). Default: 16 (VAE) or 2 (diffusion)."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
 
     def execute(self) -> None:
-        """Write one row per example."""
+        """Write one row per example into the CSV."""
         from jensen import processes
         from jensen.records import refuse_existing_file
         from jensen.run import opened
@@ -49,7 +49,7 @@ class Score(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of some examples, their names, their labels (count) or None, and the names of the labels."""
+    """The scores of some examples, with the examples' names, their labels (count) or None, and the labels' names."""
 
     scores: "Scores"
     names: "Names"
@@ -58,12 +58,12 @@ class Scored:
 
     @property
     def bound(self) -> "Tensor":
-        """The ELBO of every example, nats, (count)."""
+        """The ELBO of every example in nats, (count)."""
         return self.scores.bound
 
     @property
     def standard_error(self) -> "Tensor":
-        """Its Monte-Carlo standard error, nats, (count)."""
+        """The Monte-Carlo standard error of the bound in nats, (count)."""
         return self.scores.standard_error
 
     @property
@@ -94,7 +94,7 @@ class Scored:
 
 
 def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | None = None, seed: int = 0) -> Scored:
-    """The ELBO of every example of `data`, by default of a split of the run's own, averaged over `draws` draws.
+    """The ELBO of every example of `data`, averaged over `draws` draws. Default data: a split of the run's own.
 
     Several processes share the work.
     """

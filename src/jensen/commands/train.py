@@ -1,4 +1,4 @@
-"""`jensen train FAMILY`: data in, a run folder out."""
+"""`jensen train FAMILY`: train a model on data and write a run folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -19,18 +19,18 @@ class Train(Command):
     several_processes: ClassVar[bool] = True
 
     out: Path | None = None
-    """The new folder of the run. Default: runs/ and the name of the config file, or of the family."""
+    """The new folder of the run. Default: runs/NAME, where NAME is that of the config file, or of the family."""
     config: Path | None = None
-    """A TOML file, or the recipe.json of a run, with any of the fields below; flags win over it."""
+    """A TOML file, or the recipe.json of a run, that sets any of the options below. Flags override the file."""
     recipe: AbstractRecipe
 
     @classmethod
     def by_family(cls) -> dict[str, type[Command]]:
-        """The command of each family, whose flags are the fields of the family's recipe."""
+        """The train command of each family; its flags are the fields of the family's recipe."""
         return {f"train {name}": _command_of(name, recipe) for name, recipe in RECIPES.items()}
 
     def execute(self) -> None:
-        """Train by the recipe, then say what was reached and what to do next."""
+        """Train by the recipe, then print the result and the next command."""
         from jensen.run import train
 
         name = self.config.stem if self.config else self.recipe.family
@@ -48,13 +48,13 @@ def _command_of(name: str, recipe: type[AbstractRecipe]) -> type[Command]:
 
 
 def reached(run: "Run") -> list[str]:
-    """What a training came to, and what to do next, a line each."""
+    """The result of a training and the next command, one line each."""
     bounds = [line for line in run.metrics if "validation_bound" in line and line["step"] == run.step]
     bound = ""
     if bounds:
         value, error = bounds[-1]["validation_bound"], bounds[-1]["validation_standard_error"]
         bound = f", validation bound {value:.3f} ± {error:.3f} nats per example"
-    lines = [f"{run.folder}: best weights are those of step {run.step}{bound}"]
+    lines = [f"{run.folder}: the best weights are from step {run.step}{bound}"]
     validated = [line["step"] for line in run.metrics if "validation_bound" in line]
     if len(validated) > 1 and run.step == validated[-1]:
         more = f"jensen resume {run.folder} --steps {2 * run.trained_steps}"

@@ -1,6 +1,6 @@
 """Data: many formats in, tensors and a `DataSpec` out. This chapter knows no probability.
 
-Reading order: `options` (how to read), `readers` (one file a format), `stored` and `survey` (data larger than memory),
+Reading order: `options` (of reading), `readers` (one file per format), `stored` and `survey` (data larger than memory),
 `splits`, `preparation`, `choose` and `target_scaling` (from raw numbers to model input), `spec`, `examples`, `load`,
 `check`, `mask`, `grid`. A name is imported when it is first used, so that `jensen.data.options` imports no torch.
 """

@@ -1,4 +1,4 @@
-"""`jensen data check`: what DATA holds, and every problem that a run would refuse, not only the first."""
+"""`jensen data check`: the contents of DATA and all problems for which a run would refuse it, not only the first."""
 
 import hashlib
 
@@ -28,7 +28,7 @@ class Report(BaseModel):
     source: str
 
     spec: DataSpec | None
-    """The specification that a run would record; None where a problem prevents it."""
+    """The specification that a run would record; None if a problem prevents it."""
 
     facts: dict[str, str]
     """Kind, count, shape, range and more, by name, as far as the problems allow."""
@@ -37,10 +37,10 @@ class Report(BaseModel):
     """The number of examples of each label, by name."""
 
     notes: tuple[str, ...]
-    """The rules that were applied, and what is doubtful about the data."""
+    """The applied rules of reading, and doubts about the data, one line each."""
 
     problems: tuple[str, ...]
-    """One line for each problem that a run would refuse."""
+    """The problems for which a run would refuse the data, one line each."""
 
     @property
     def good(self) -> bool:
@@ -48,7 +48,7 @@ class Report(BaseModel):
         return not self.problems
 
     def lines(self) -> list[str]:
-        """The report as lines to print, one fact a line; long lists are cut."""
+        """The report as lines to print, one fact per line; long lists are cut."""
         labels = self.label_counts and _cut([f"{name}: {count}" for name, count in self.label_counts.items()])
         return [
             f"source       {self.source}",
@@ -61,7 +61,7 @@ class Report(BaseModel):
 
 
 def check(source: Source, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None) -> Report:
-    """Reads all of `source`: what it holds, the rules that were applied, and every problem that `load_data` refuses."""
+    """Read all of `source` and report its contents, the applied rules, and all problems that `load_data` refuses."""
     problems: list[str] = []
     reading, spec = None, None
     doubts: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ def _facts_of_reading(reading: Reading) -> dict[str, str]:
 
 
 def _range(low: float, high: float) -> str:
-    """Both numbers with as few digits as tell them apart, 6 at least.
+    """Both numbers with at least 6 digits, and with enough digits to tell them apart.
 
     >>> _range(0.0, 255.0), _range(1699999855.0, 1700000130.0)
     ('0 to 255', '1.6999999e+09 to 1.7000001e+09')
@@ -133,32 +133,32 @@ def _remarks(spec: DataSpec) -> tuple[str, ...]:
     if spec.levels is not None and 4 * (spec.maximum + 1) <= spec.levels and spec.maximum > 0:
         depth = int(spec.maximum).bit_length()
         return (
-            f"the highest number is {spec.maximum:g} of {spec.levels} levels, so that bits are counted for nothing: "
-            f"give --levels {1 << depth} for data of {depth} bit{'s' if depth > 1 else ''}, or the number of levels "
-            "that there are",
+            f"the highest value is {spec.maximum:g} of {spec.levels} levels, so unused levels increase the bits: "
+            f"give --levels {1 << depth} for data of {depth} bit{'s' if depth > 1 else ''}, or the true number of "
+            "levels",
         )
     if not isinstance(spec.preparation, Standardise) or not spec.preparation.constant:
         return ()
     features = ", ".join(_cut([str(feature) for feature in spec.preparation.constant]))
-    return (f"constant in the training examples, so not scaled: features {features}",)
+    return (f"not scaled, because constant in the training examples: features {features}",)
 
 
 def unseen_labels(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """A line about the labels that no training example has, if there are any; `rows` are those of each split."""
+    """A line about labels that no training example has, if there are any; `rows` are the rows of each split."""
     if reading.labels is None:
         return ()
     unseen = np.setdiff1d(reading.labels, reading.labels[rows["train"]]).tolist()
     if not unseen:
         return ()
     names = ", ".join(_cut([reading.label_names[label] if reading.label_names else str(label) for label in unseen]))
-    return (f"no training example has the label {names}: a model cannot learn it; add such examples, or leave it out",)
+    return (f"no training example has the label {names}, so a model cannot learn it; add examples, or leave it out",)
 
 
 def repeated_examples(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """A line for each split with examples that also occur in training; `rows` are those of each split.
+    """A line for each split with examples that also occur in training; `rows` are the rows of each split.
 
-    Two examples are the same where their values are equal bit for bit; labels and targets may differ. Holds 8 bytes
-    per example in memory, beside one block of rows.
+    Two examples are the same if their values are equal bit for bit; labels and targets may differ. Needs memory for 8
+    bytes per example and one block of rows.
     """
     digests = _digests(reading.values)
     train, first = np.unique(digests[rows["train"]], return_index=True)
@@ -170,14 +170,14 @@ def repeated_examples(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[st
             one, other = rows[split][repeated[0]], rows["train"][first[place[repeated[0]]]]
             found.append(
                 f"{len(repeated)} of {len(rows[split])} {split} examples are also training examples, such as "
-                f"{reading.names(int(one))}, which equals {reading.names(int(other))}: leave repeated examples out, or "
-                f"the {split} bound is too good"
+                f"{reading.names(int(one))}, which equals {reading.names(int(other))}: leave out repeated examples; "
+                f"with them the {split} bound is too good"
             )
     return tuple(found)
 
 
 def _digests(values: Values) -> np.ndarray:
-    """BLAKE2b of each row (N, ...), 8 bytes as uint64: two different ones among 10^6 rows agree with odds of 3e-8."""
+    """BLAKE2b of each row (N, ...), 8 bytes as uint64. The probability of a collision among 10^6 rows is 3e-8."""
     found = []
     for block in blocks(values, "looking for repeated examples"):
         table = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint8)

@@ -1,4 +1,4 @@
-"""Choose the preparation of given data: a default by dtype, fitted to the training examples alone."""
+"""Choose the preparation of data: the default depends on the dtype; it is fitted to the training examples only."""
 
 import math
 
@@ -32,10 +32,10 @@ _BINARY: dict[str, type[Threshold] | type[StaticBinarisation] | type[DynamicBina
 def choose_preparation(
     wish: PreparationWish, reading: Reading, rows: np.ndarray
 ) -> tuple[AnyPreparation, tuple[str, ...]]:
-    """The preparation by name, fitted to the training `rows`, and what is doubtful about the data, a line each.
+    """The preparation `wish`, fitted to the training `rows`, and doubts about the data, one line each.
 
-    Without a name: dequantise integers, standardise floats. Raises InputError for an unknown name and for one that the
-    data do not allow.
+    The default is to dequantise integers and standardise floats. Raises InputError for an unknown name, and for a
+    preparation that the data do not allow.
     """
     name = wish(reading.levels) if callable(wish) else wish
     name = name or ("standardise" if reading.levels is None else "dequantise")
@@ -66,13 +66,13 @@ def choose_preparation(
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:
-    """`Standardise` with the moments of training examples; `epsilon` is the rounding of the numbers as given.
+    """`Standardise` with the moments of the training examples; `epsilon` is the relative rounding of the given numbers.
 
-    Raises InputError for a column without any value.
+    Raises InputError for a column that has only missing values.
     """
     empty = found.count == 0
     if empty.any():
-        raise InputError(f"feature {int(empty.argmax())}: no training example has a value of it; leave it out")
+        raise InputError(f"feature {int(empty.argmax())}: missing in all training examples; leave it out")
     return Standardise(
         dtype=dtype,
         dimensions=dimensions,

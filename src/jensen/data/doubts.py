@@ -1,4 +1,4 @@
-"""Data that are accepted but doubtful: one line each, noted by `jensen data check` and a warning in training."""
+"""Doubts about accepted data, one line each: notes of `jensen data check`, and warnings in training."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,32 +9,32 @@ from jensen.data.readers.reading import Reading
 from jensen.errors import InputError
 
 COARSE = 64
-"""Roundings in a standard deviation, below which the numbers are said to be too coarse."""
+"""Numbers are too coarse if their standard deviation is less than this many roundings."""
 
 FAR = 50
-"""Standard deviations between a lowest or highest value and the others, beyond which it may be a fill value."""
+"""The lowest or highest value may be a fill value if it is more than this many standard deviations from the others."""
 
 RUINED = 1000
-"""A fill value is refused if it makes the standard deviation so many times larger: all other x then lie within a few
-thousandths."""
+"""A fill value is refused if it makes the standard deviation this many times larger: all other x would then lie within
+a few thousandths."""
 
 FEW = 10
-"""A column of floats with at most so many different values is taken for a category."""
+"""A column of floats with at most this many different values counts as a category."""
 
 REPEATED = 10
-"""A category has at least so many rows for each of its values."""
+"""A category has at least this many rows per value."""
 
 APART = 64
-"""Columns of integers are named if the highest number of another column is so many times larger."""
+"""Columns of integers are doubtful if the highest number of another column is this many times larger."""
 
 TABLE = 32
-"""Vectors of 8-bit integers with more columns are taken for pixels, not for a table."""
+"""Vectors of 8-bit integers with more columns than this count as pixels, not as a table."""
 
 SHOWN = 8
 
 
 def named(features: Iterable[int]) -> str:
-    """`feature 3`, or `features 0, 2, 5`, of a long list the first 8.
+    """`feature 3`, or `features 0, 2, 5`; only the first 8 of a long list.
 
     >>> named([3]), named([0, 2])
     ('feature 3', 'features 0, 2')
@@ -48,28 +48,28 @@ def named(features: Iterable[int]) -> str:
 
 
 def doubts_of_floats(reading: Reading, found: Columns) -> tuple[str, ...]:
-    """What is doubtful in floats whose training examples have the columns `found`.
+    """Doubts about floats; `found` are the columns of the training examples.
 
-    Raises InputError for a fill value that leaves nothing of the differences between all other values.
+    Raises InputError for a fill value so large that all other values become almost equal after scaling.
     """
     return (*_too_coarse(reading, found), *_fill_values(reading, found), *_few_valued(reading, found))
 
 
 def _too_coarse(reading: Reading, found: Columns) -> Iterator[str]:
-    """Columns whose deviation is near the spacing of floats of their size, in the precision as given."""
+    """Columns with a standard deviation near the spacing of floats of this size, in the precision of the source."""
     spacing = reading.epsilon * np.maximum(np.abs(found.low), np.abs(found.high))
     coarse = (found.low < found.high) & (found.deviation < COARSE * spacing)
     if coarse.any():
         wider = "" if reading.precision == "float64" else "as float64, or "
         yield (
             f"{_of(found, np.flatnonzero(coarse))}a standard deviation of less than {COARSE} times the spacing of "
-            f"{reading.precision} at numbers of this size, so that values are rounded to few steps: save them {wider}"
+            f"{reading.precision} numbers of this size, so values are coarsely rounded: save them {wider}"
             "after subtracting a constant"
         )
 
 
 def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
-    """The lowest and highest values of all examples that lie far from the bulk of the training examples' values."""
+    """Lowest and highest values of all examples that lie far from most values of the training examples."""
     survey = reading.survey
     sample = found.sample.astype(np.float64)
     extremes = (found.low, found.high, survey.low, survey.high)
@@ -85,8 +85,8 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
             what = f"{'' if len(found.count) == 1 else f'feature {column}: '}the {name} value, {value[column]:g}"
             at = _position(reading, int(place[column]))
             line = (
-                f"{what} ({at}), lies {distance[column]:,.0f} standard deviations of the other values away from them: "
-                "a fill value? Replace it by NaN and give --missing, or leave such examples out; of a long tail, take "
+                f"{what} ({at}), lies {distance[column]:,.0f} standard deviations away from the other values: "
+                "a fill value? Replace it by NaN and give --missing, or leave out such examples; for a long tail, take "
                 "logarithms"
             )
             if float(np.nanstd(others[:, column])) * RUINED < found.deviation[column]:
@@ -96,7 +96,7 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
 
 
 def _position(reading: Reading, number: int) -> str:
-    """The example of a number, and its place there: row and column of grey images; nothing of vectors."""
+    """The example that holds a number, and the number's place in it: row and column in grey images, none in vectors."""
     row, *rest = reading.survey.position(number)
     if reading.layout == "vector":
         return f"example {row}"
@@ -105,7 +105,7 @@ def _position(reading: Reading, number: int) -> str:
 
 
 def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:
-    """Columns of vectors with few different values, which no density describes."""
+    """Columns of vectors with few different values, for which a density is unsuitable."""
     if reading.layout != "vector" or len(found.count) < 2:
         return
     _, _, apart = distinct(found, reading.epsilon)
@@ -116,8 +116,8 @@ def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:
         least, most = int(values[few].min()), int(values[few].max())
         many = f"{least}" if least == most else f"{least} to {most}"
         yield (
-            f"{_of(found, np.flatnonzero(few))}only {many} different values: a density at such values can grow without "
-            "bound, so that the bits say little and samples fall between them; leave them out, or give them as labels"
+            f"{_of(found, np.flatnonzero(few))}only {many} different values: a density can grow without bound at them, "
+            "so bits mean little, and samples fall between them; leave such columns out, or give them as labels"
         )
 
 
@@ -132,7 +132,7 @@ def _of(found: Columns, which: np.ndarray) -> str:
 
 
 def doubts_of_integers(reading: Reading) -> tuple[str, ...]:
-    """What is doubtful in integers: no variation, and columns of a table in very different ranges."""
+    """Doubts about integers: no variation, or columns of a table with very different ranges."""
     survey, levels = reading.survey, reading.levels or 2
     if survey.minimum == survey.maximum:
         return (f"every number is {survey.maximum:g}: there is nothing to learn from them",)
@@ -144,6 +144,6 @@ def doubts_of_integers(reading: Reading) -> tuple[str, ...]:
     which, widest = np.flatnonzero(narrow), int(survey.high.argmax())
     return (
         f"{named(which.tolist())} {'goes' if len(which) == 1 else 'go'} only up to {survey.high[narrow].max():g}, but "
-        f"feature {widest} up to {survey.maximum:g}, and all have the same {levels} levels: to the model, values of "
-        "the former are all but equal; convert the table to floats, or leave such columns out",
+        f"feature {widest} up to {survey.maximum:g}, and all columns have the same {levels} levels: narrow columns "
+        "look almost constant to the model; convert the table to floats, or leave such columns out",
     )

@@ -1,4 +1,4 @@
-"""Examples and data sets: tensors beside the specification that explains them."""
+"""Examples and data sets: tensors together with their specification."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from jensen.data.stored import Stored
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The name of each example, made when it is asked for: where to find the example in its source.
+    """The name of each example, by which it can be found in its source; made on demand.
 
     `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image below its folder.
     """
 
     name: RowName
-    """The name of a row of the source."""
+    """The function from a row of the source to its name."""
 
     rows: Tensor
-    """The row of the source that each example is, (N,) int64."""
+    """The row in the source of each example, (N,) int64."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,8 +41,8 @@ _BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
 class Examples:
     """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with labels or continuous targets, if any.
 
-    Labels are (N,) int64. Targets are (N, dims) float32, in the units of `DataSpec.targets`. `names[i]` says where
-    example i is from; the default counts rows. A `Stored` x lies on disk, also in a selection of the examples:
+    Labels are (N,) int64. Targets are (N, dims) float32, in the units of `DataSpec.targets`. `names[i]` is the name of
+    example i; the default is its row number. A `Stored` x is on disk and stays there in a selection of examples:
     `examples[rows].x` is on disk, `examples.x[rows]` in memory.
     """
 
@@ -73,7 +73,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What was read, split into training, validation and test examples."""
+    """Data split into training, validation and test examples."""
 
     spec: DataSpec
     train: Examples

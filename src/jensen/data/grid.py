@@ -1,4 +1,4 @@
-"""Images as PNG files of 8 or 16 bits: one a file, or many in a grid."""
+"""Images as PNG files of 8 or 16 bits: one image per file, or many in a grid."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-SMALLEST = 40  # pixels: smaller images are enlarged by whole factors, so that they can be seen
+SMALLEST = 40  # pixels; smaller images are enlarged by a whole factor, to be visible
 WORDS_TO_BYTES = 257  # 65535 / 255
 
 
@@ -37,8 +37,8 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
 def save_image(picture: np.ndarray, path: Path) -> None:
     """Write one picture (C, H, W), uint8 or uint16, as a PNG of its own size.
 
-    Of C other than 1, 3 and 4 only the first channel is shown. Grey of uint16 becomes 16-bit grey; colour of uint16
-    becomes 8 bits, since Pillow writes no other.
+    If C is not 1, 3 or 4, only the first channel is shown. Grey uint16 becomes a 16-bit PNG; colour uint16 becomes 8
+    bits, because Pillow cannot write 16-bit colour.
     """
     from PIL import Image
 

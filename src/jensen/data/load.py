@@ -23,10 +23,10 @@ from jensen.errors import InputError
 
 
 def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
-    """The training, validation and test examples of `source` and the specification that a run records.
+    """The training, validation and test examples of `source`, and the specification that a run records.
 
-    `source` is a path, `digits`, an array or tensor, or a dict of them with the keys of an .npz. `preparation` None:
-    dequantise integers, standardise floats. Raises InputError for data that cannot be used.
+    `source` is a path, `digits`, an array or tensor, or a dict of arrays or tensors with the keys of an .npz. The
+    default preparation dequantises integers and standardises floats. Raises InputError for unusable data.
     """
     check_fractions(options)
     reading = read(source, options, refuse_at_once)
@@ -37,11 +37,11 @@ def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: Prep
 
 
 def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source | None = None) -> Dataset:
-    """The data that a run was trained on, found again by their fingerprint.
+    """The data that a run was trained on, read again and checked by their fingerprint.
 
-    `source` is where they are now, where they have moved or were in memory; the returned specification names it.
-    `stream` says anew whether they stay on disk. Raises InputError if the source holds other data, or for `stream`
-    where they cannot stay on disk.
+    `source` is the new place of the data if they have moved or were in memory; the returned specification names it.
+    `stream` replaces the run's choice of leaving examples on disk. Raises InputError if the source holds other data, or
+    if `stream` is "always" and the data cannot stay on disk.
     """
     options = spec.options if stream is None else spec.options.model_copy(update={"stream": stream})
     with _explained_if_moved(spec, source):
@@ -51,7 +51,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
     found = fingerprint(reading)
     if found != spec.fingerprint:
         given = spec.source if source is None else source_name(source)
-        what = "the data have changed since the run" if source is None else "these are not the data of the run"
+        what = "the data have changed since the run" if source is None else "the data differ from those of the run"
         raise InputError(
             f"{given}: {what} (fingerprint {found}, that of the run is {spec.fingerprint}); restore them, or name the "
             "data to use"
@@ -63,7 +63,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
 
 @contextmanager
 def _explained_if_moved(spec: DataSpec, source: Source | None) -> Iterator[None]:
-    """Within, an InputError about a run's own data that are not where they were says how to give their new place."""
+    """A context in which an InputError about missing data of a run explains how to give their new place."""
     try:
         yield
     except InputError as error:
@@ -75,13 +75,13 @@ def _explained_if_moved(spec: DataSpec, source: Source | None) -> Iterator[None]
                 "them with numpy.savez and name the file: jensen info RUN --data FILE"
             ) from error
         raise InputError(
-            f"{spec.source}: the run's own data are no longer there; restore them, or say where they are now: "
-            "jensen info RUN --data PLACE"
+            f"{spec.source}: the run's own data are no longer there; restore them, or give their new path: "
+            "jensen info RUN --data PATH"
         ) from error
 
 
 def load_split(spec: DataSpec, split: Literal["train", "validation", "test"], source: Source | None = None) -> Examples:
-    """One split of the data that a run was trained on; `source` as of `load_again`.
+    """One split of the data that a run was trained on; for `source` see `load_again`.
 
     Raises InputError if the data have changed or the split is empty.
     """
@@ -92,13 +92,12 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"], so
 
 
 def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
-    """All examples of `source`, read under the rules of a run: its size, colours, layout, levels and preparation.
+    """All examples of `source`, read as the run read its data: with its size, colours, layout, levels and preparation.
 
-    Labels are numbered as in the run, and None where one of them is not a class of the run. Targets are in the units of
-    the run, and None where they have another number of dimensions. NaN in x are refused unless the run was trained with
-    missing values or `missing` is True; only the latter allows examples without any value. Raises InputError where
-    shape, dtype or levels differ from the run's and, with `only_known_y`, for labels and targets that the run does not
-    know.
+    Labels are numbered as in the run, and None if any label is not a class of the run. Targets are in the units of the
+    run, and None if their number of dimensions differs. NaN in x is refused unless the run was trained with missing
+    values or `missing` is True; `missing` also allows examples that are entirely missing. Raises InputError if shape,
+    dtype or levels differ from the run's and, with `only_known_y`, for labels and targets that the run does not know.
     """
     stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # the run's own files only
     changes = {"levels": spec.levels, "missing": missing or spec.options.missing, "stream": stream}
@@ -115,7 +114,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
         ("dtype", reading.values.dtype.name, spec.dtype),
         ("levels", reading.levels, spec.levels),
     ):
-        both_floats = what == "dtype" and reading.levels is None and spec.levels is None  # any precision will do
+        both_floats = what == "dtype" and reading.levels is None and spec.levels is None  # any precision is accepted
         if given != expected and not both_floats:
             raise InputError(
                 f"{name}: has {what} {given} but the run was trained on {what} {expected}; convert the data"
@@ -130,7 +129,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
 
 
 def _advice_of_run(problem: str) -> str:
-    """Replaces advice to give a flag: the rules of reading are fixed when a run is trained.
+    """Replaces advice to give a flag, because a run fixes the options of reading when it is trained.
 
     >>> _advice_of_run("a.png: is grey; give --colour rgb")
     'a.png: is grey; convert it, or train with --colour rgb'
@@ -139,15 +138,15 @@ def _advice_of_run(problem: str) -> str:
 
 
 def refuse_empty_examples(source: Source, reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
-    """Refuses an example of missing values only: nothing can be learned from it."""
+    """Refuses an example whose values are all missing, as a model can learn nothing from it."""
     empty = reading.survey.first_empty
     if options.missing and empty is not None:
         name = f"{source_name(source)}: {reading.names(empty)}"
-        refuse(f"{name} has no value at all, only NaN; remove it from the data")
+        refuse(f"{name} has only missing values (NaN); remove it from the data")
 
 
 def recorded_source(source: Source) -> str:
-    """How a `DataSpec` names a source: the absolute path, `digits`, or `memory`."""
+    """The name of a source in a `DataSpec`: the absolute path, `digits`, or `memory`."""
     in_words = not isinstance(source, str | Path) or source == DIGITS
     return source_name(source) if in_words else str(Path(source_name(source)).resolve())
 
@@ -186,7 +185,7 @@ def specify(
 
 
 def fingerprint(reading: Reading) -> str:
-    """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values, labels, supplied splits and targets."""
+    """BLAKE2b digest (16 bytes, hexadecimal) of dtype, shape, values, labels, supplied splits and targets."""
     beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
         beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
@@ -198,7 +197,7 @@ def _label_counts(labels: np.ndarray | None, rows: np.ndarray) -> tuple[int, ...
 
 
 def _labels_of_run(reading: Reading, spec: DataSpec) -> np.ndarray | None:
-    """The labels numbered as the run numbers its classes; None where one of them is not a class of the run."""
+    """The labels, numbered as the run numbers its classes; None if any label is not a class of the run."""
     if reading.labels is None or spec.classes is None:
         return None
     named = any(not name.isdecimal() for name in spec.label_names or ())
@@ -230,15 +229,15 @@ def _refuse_other_y(name: str, reading: Reading, spec: DataSpec, labels: np.ndar
         )
     if given and expected and given != expected:
         raise InputError(
-            f"{name}: has targets of {given} numbers but the run was trained on targets of {expected}; give as many, "
-            "or leave them out"
+            f"{name}: has targets of {given} dimensions but the run was trained on targets of {expected}; give as "
+            "many, or leave them out"
         )
     if labels is None and reading.labels is not None:
         raise InputError(f"{name}: {_unknown_label(reading, spec)}; leave such examples, or all labels, out")
 
 
 def _unknown_label(reading: Reading, spec: DataSpec) -> str:
-    """The first label that is not a class of the run, and the labels that are."""
+    """A sentence with the first label that is not a class of the run, and the run's classes."""
     if spec.classes is None:
         return "has labels, but the run was trained on data without any"
     known = spec.label_names or _numbers(spec.classes)

@@ -1,6 +1,6 @@
-"""Masks: which entries of an example are observed, from a file or by the name of a pattern.
+"""Masks of the observed entries of examples, from a file or by the name of a pattern.
 
-A mask may hide a whole example: what is imputed is then a draw from p(x).
+A mask may hide a whole example; its imputation is then a draw from p(x).
 
 | MASK         | observed                                                                                         |
 |--------------|--------------------------------------------------------------------------------------------------|
@@ -28,17 +28,17 @@ EXPECTED = (
     "MASK is half:left, half:right, half:top, half:bottom, centre, random:0.5, a PNG of the size of the images, or an "
     ".npy or .npz of booleans"
 )
-OPAQUE = 255  # of 8 bits; as a colour it is white
-HIDING = 0  # the draws of a mask are independent of those of the imputations
+OPAQUE = 255  # highest 8-bit value: opaque as transparency, white as a colour
+HIDING = 0  # purpose of the random numbers of masks, which are independent of the imputations' random numbers
 
 
 def read_mask(
     mask: str | np.ndarray | Tensor, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
 ) -> np.ndarray:
-    """Which entries are observed, bool (len(rows), *shape), of the examples numbered `rows` among `total`.
+    """The mask of observed entries, bool (len(rows), *shape), for the examples with numbers `rows` among `total`.
 
-    `mask` is a pattern, a file, or an array in memory. Raises `InputError` for an unknown pattern, and for a file or an
-    array that is no mask of the shape of the examples.
+    `mask` is a pattern, a file, or an array in memory. Raises `InputError` for an unknown pattern, and for a file or
+    array that does not fit the shape of the examples.
     """
     if not isinstance(mask, str):
         return _of_rows(_fitted("mask", np.asarray(mask), spec, total), rows, total)
@@ -95,7 +95,7 @@ def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
 
 
 def _of_rows(found: np.ndarray, rows: Sequence[int], total: int) -> np.ndarray:
-    """A mask for each of `rows`, from masks (1 or total, *shape)."""
+    """The masks of the examples `rows`, from masks (1 or total, *shape)."""
     return found[list(rows)] if len(found) > 1 or total == 1 else found.repeat(len(rows), 0)
 
 

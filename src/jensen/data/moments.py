@@ -1,4 +1,4 @@
-"""Moments, ranges and gaps of every column, in float64, from two passes that hold some rows at a time."""
+"""Moments, ranges and gaps of every column, in float64, from two passes with some rows in memory at a time."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,19 @@ from jensen.data.stored import Values, blocks
 SAMPLE = 1 << 20
 
 TINY = 1e-150
-"""Deviations below it are none: their squares leave the range of float64."""
+"""Smaller standard deviations count as 0, because their squares leave the range of float64."""
 
 ROUNDINGS = 8
-"""A distance of fewer roundings than these is rounding, not data."""
+"""A distance of fewer roundings than this counts as rounding, not as data."""
 
 FLOAT32 = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Moments and range of every column without its NaN, and a sample of evenly spread rows.
+    """Moments and range of every column, ignoring NaN, and a sample of evenly spread rows.
 
-    A column is one feature of vectors (N, D); arrays of any other shape have a single column, which holds all numbers.
+    Vectors (N, D) have one column per feature; arrays of any other shape have a single column with all numbers.
     """
 
     count: np.ndarray
@@ -35,7 +35,7 @@ class Columns:
 
     @property
     def constant(self) -> np.ndarray:
-        """Which columns never vary."""
+        """Marks the columns that never vary."""
         return (self.low == self.high) | (self.deviation < TINY)
 
     @property
@@ -55,10 +55,10 @@ def width_of(shape: tuple[int, ...]) -> int:
 
 
 def columns(values: Values) -> Columns:
-    """What `Columns` says, of values (N, *shape).
+    """The `Columns` of values (N, *shape).
 
-    The first pass sums distances from the mean of the first rows, the second one corrects the mean by what is left, so
-    that a mean of 1e9 costs a deviation of 1 none of its digits.
+    The first pass sums distances from the mean of the first rows. The second pass corrects this mean, so that a
+    standard deviation of 1 keeps all its digits even at a mean of 1e9.
     """
     width = width_of(values.shape)
     count, low, high = np.zeros(width, np.int64), np.full(width, np.nan), np.full(width, np.nan)
@@ -89,9 +89,9 @@ def columns(values: Values) -> Columns:
 
 
 def smallest_gap(found: Columns, epsilon: float) -> float:
-    """The smallest distance between two distinct values of a column of the sample, over its scale; 1 if none varies.
+    """The smallest distance between two distinct values of a column, over the column's scale; 1 if no column varies.
 
-    `epsilon` is the rounding of the numbers as they were given; see `distinct`.
+    The values are those of the sample; `epsilon` is the relative rounding of the given numbers, see `distinct`.
     """
     ordered, rounding, apart = distinct(found, epsilon)
     gaps = np.where(apart, np.diff(ordered, axis=0), np.inf).min(axis=0, initial=np.inf)
@@ -103,12 +103,12 @@ def smallest_gap(found: Columns, epsilon: float) -> float:
 def distinct(
     found: Columns, epsilon: float
 ) -> tuple[Float[np.ndarray, " rows columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " gaps columns"]]:
-    """The sample as x = (value - shift) / scale in ascending order, its rounding, and which neighbours are distinct.
+    """The sample as x = (value - shift) / scale in ascending order, its rounding, and a mask of distinct neighbours.
 
     Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
-    rounding is that of the number as given, `epsilon` times its size, or that of x in float32 if it is larger. It is
-    taken from the larger neighbour and from the bulk of the values (the 99 % quantile), so that one fill value of 1e8
-    does not hide the distances between all others.
+    rounding is the larger of two: that of the given number, `epsilon` times its size, and that of x in float32. It is
+    computed from the larger neighbour, but from no more than the 99 % quantile of the values, so that one fill value of
+    1e8 does not hide the distances between all other values.
     """
     shift, scale = found.shift, found.scale
     ordered = np.sort((found.sample - shift) / scale, axis=0)
@@ -119,7 +119,7 @@ def distinct(
 
 
 def quantile(ordered: Shaped[np.ndarray, " rows columns"], share: float) -> Shaped[np.ndarray, " columns"]:
-    """The value of every column, in ascending order with NaN last, that a `share` of its numbers does not exceed."""
+    """The `share` quantile of every column of `ordered`, whose columns are in ascending order with NaN last."""
     count = (~np.isnan(ordered)).sum(axis=0)
     place = np.floor(share * np.maximum(count - 1, 0)).astype(np.int64)
     return np.take_along_axis(ordered, place[None], axis=0)[0]

@@ -1,6 +1,6 @@
-"""How a raw batch becomes the model's float32 input and back, and what the nats of x mean in units of the raw data.
+"""Preparations: from a raw batch to the model's float32 input and back, and from nats of x to nats of the raw data.
 
-Every preparation is a frozen value that is written into the run; `choose_preparation` (in `choose`) fits one to data.
+Every preparation is a frozen value that the run records; `choose_preparation` (in `choose`) fits one to data.
 """
 
 import math
@@ -18,7 +18,8 @@ from jensen.randomness import Noise, content_uniforms
 DataType = Literal["uint8", "uint16", "float32", "float64"]
 
 FRACTION_BITS = 15
-"""Bits of the uniform noise of dequantisation: fewer if levels need more than 8, so that float32 holds both exactly."""
+"""Bits of the uniform noise of dequantisation. Data with more than 8 bits get fewer, so that float32 holds the sum of
+level and noise exactly."""
 
 
 class Preparation(BaseModel, ABC):
@@ -27,26 +28,26 @@ class Preparation(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """Its name."""
+    """The name of the preparation."""
 
     dtype: DataType
-    """Of the raw data."""
+    """The type of the raw data."""
 
     levels: int | None
     """Raw integers are 0 to levels - 1; None for floats."""
 
     dimensions: int = Field(gt=0)
-    """D, the numbers in one example."""
+    """D, the number of values in one example."""
 
     resolution: float = Field(gt=0)
     """The smallest meaningful distance between two values of x."""
 
     deterministic: ClassVar[bool] = True
-    """Whether the same raw batch always gives the same x, without any noise."""
+    """Whether the same raw batch always gives the same x."""
 
     @abstractmethod
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
-        """x of a raw batch; `noise` is needed where the preparation is not deterministic (ValueError)."""
+        """x of a raw batch. Raises ValueError without `noise` if the preparation is not deterministic."""
 
     @abstractmethod
     def to_raw(self, x: Tensor) -> np.ndarray:
@@ -60,38 +61,38 @@ class Preparation(BaseModel, ABC):
         """log p(raw) = log p(x) + log |dx/draw| from log p(x), nats per example (batch), float64.
 
         This is the only change of units between x and the raw data. With missing values (NaN), give the `raw` examples
-        (batch, *shape): log p(x) is then that of the observed numbers, and so is the volume. Without `raw`, all numbers
-        are observed.
+        (batch, *shape): log p(x) and the volume are then those of the observed values. Without `raw`, all values count
+        as observed.
         """
         return nats.double() + (self.log_volume if raw is None else self.log_volume_of(raw).to(nats.device))
 
     def bits_per_dimension(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
-        """Bits per observed number of the raw data from log p(x), nats per example (batch): -log p(raw) / (n ln 2).
+        """Bits per observed value of the raw data from log p(x), nats per example (batch): -log p(raw) / (n ln 2).
 
-        n is the count of observed numbers, D without `raw`; see `raw_nats`. The mean over examples that observe
-        different counts is a ratio of sums: `Estimate.ratio(-raw_nats / ln 2, observed)`.
+        n is the number of observed values, D without `raw`; see `raw_nats`. If n differs between examples, their mean
+        is a ratio of sums: `Estimate.ratio(-raw_nats / ln 2, observed)`.
         """
         count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
         return -self.raw_nats(nats, raw) / (count * math.log(2))
 
     def observed(self, raw: Tensor) -> Tensor:
-        """The count of observed numbers, those that are not NaN, of each raw example: (batch), int64."""
+        """The number of observed values (not NaN) of each raw example: (batch), int64."""
         if raw.is_floating_point():
             return raw.isnan().logical_not_().flatten(1).sum(1)
         return torch.full((len(raw),), self.dimensions, device=raw.device)
 
     @property
     def log_volume(self) -> float:
-        """log |dx/draw| of a whole example, in nats; 0 for a discrete x, whose log p(x) is a log-mass already."""
+        """log |dx/draw| of a whole example, in nats; 0 for a discrete x, as its log p(x) is already a log-mass."""
         return 0.0
 
     def log_volume_of(self, raw: Tensor) -> Tensor:
-        """log |dx/draw| of the observed numbers of each raw example, in nats: (batch), float64."""
+        """log |dx/draw| of the observed values of each raw example, in nats: (batch), float64."""
         return torch.full((len(raw),), self.log_volume, dtype=torch.float64, device=raw.device)
 
 
 class _Integer(Preparation):
-    """Of raw integers 0 to levels - 1."""
+    """A preparation of raw integers 0 to levels - 1."""
 
     levels: int = Field(ge=2, le=65536)
 
@@ -147,7 +148,7 @@ class Levels(_Integer):
 class _Binarise(Preparation):
     """x in {0, 1} from brightness p = raw / (L - 1), or p = raw for floats in [0, 1] (levels None).
 
-    `to_raw` gives 0 and L - 1, which every binarisation turns into the same x again.
+    `to_raw` returns 0 and L - 1; every binarisation turns these back into the same x.
     """
 
     levels: int | None = Field(ge=2, le=65536)
@@ -169,7 +170,7 @@ class _Binarise(Preparation):
 
 
 class Threshold(_Binarise):
-    """x = 1 where raw is more than half of the highest value: the same at every visit, without any grey."""
+    """x = 1 where raw is more than half of the highest value, the same at every visit."""
 
     kind: Literal["threshold"] = "threshold"
 
@@ -178,10 +179,10 @@ class Threshold(_Binarise):
 
 
 class StaticBinarisation(_Binarise):
-    """x ~ Bernoulli(p), drawn once: a pure function of (seed, the example's own content), so the same in any batch.
+    """x ~ Bernoulli(p), drawn once: a pure function of (seed, the example's content), the same in every batch.
 
-    Source of the name: Larochelle and Murray 2011. Their binary MNIST, by Salakhutdinov and Murray 2008, is drawn with
-    another generator, so that its single pixels differ.
+    Source of the name: Larochelle and Murray 2011. Their binary MNIST, by Salakhutdinov and Murray 2008, was drawn with
+    another generator, so single pixels differ.
     """
 
     kind: Literal["static"] = "static"
@@ -192,7 +193,7 @@ class StaticBinarisation(_Binarise):
 
 
 class DynamicBinarisation(_Binarise):
-    """x ~ Bernoulli(p), drawn afresh at every call: each visit to an example sees another image (Burda et al. 2016)."""
+    """x ~ Bernoulli(p), drawn anew at every call, so each visit to an example gives a new image (Burda et al. 2016)."""
 
     kind: Literal["dynamic"] = "dynamic"
     deterministic: ClassVar[bool] = False
@@ -204,9 +205,9 @@ class DynamicBinarisation(_Binarise):
 class Standardise(Preparation):
     """x = (raw - shift) / scale by moments of the training examples: one pair per feature of vectors, else one pair.
 
-    x is computed in float64 and then rounded to float32, so that a deviation of 1 about a mean of 1e9 is kept. Bits per
-    dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), d over the observed
-    numbers and D their count: they depend on the unit of measurement and may be negative.
+    x is computed in float64 and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9.
+    Bits per dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs
+    over the D observed values. They depend on the unit of measurement and may be negative.
     """
 
     kind: Literal["standardise"] = "standardise"
@@ -218,7 +219,7 @@ class Standardise(Preparation):
 
     minimum: float
     maximum: float
-    """The range of the training examples, black to white in a picture."""
+    """`minimum` and `maximum` are the range of the training examples, shown as black to white in a picture."""
 
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         shift, scale = self._on(raw.device)
@@ -241,7 +242,7 @@ class Standardise(Preparation):
         return -logs if len(self.scale) > 1 else -logs * self.dimensions
 
     def log_volume_of(self, raw: Tensor) -> Tensor:
-        """- sum_d log scale_d over the observed numbers d of each raw example."""
+        """- sum_d log scale_d over the observed values d of each raw example."""
         logs = self._on(raw.device)[1].log()
         observed = raw.isnan().logical_not_().flatten(1).double()
         return -(observed @ logs if len(logs) > 1 else observed.sum(1) * logs)
@@ -265,7 +266,7 @@ AnyPreparation = Annotated[
 
 
 def _plain(x: Tensor) -> Tensor:
-    """x without history, in float32 also if it is of lower precision."""
+    """x detached from the graph, and in float32 if its precision is lower."""
     return x.detach().to(torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""The specification of data: a value that is written into the run, so that no option needs to be repeated."""
+"""The specification of data: a value that a run records, so that no option of reading must be given again."""
 
 import math
 from typing import Literal
@@ -12,7 +12,7 @@ from jensen.data.target_scaling import TargetScaling
 
 
 class DataSpec(BaseModel):
-    """What was read, and how. JSON both ways."""
+    """The specification of the data of a run: their shape, range, splits and the options of reading. JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -24,23 +24,23 @@ class DataSpec(BaseModel):
     options: ReadOptions
 
     layout: Layout
-    """How an example is shown: an image (C, H, W), a vector (D,), or an array of another shape."""
+    """The kind of example: an image (C, H, W), a vector (D,), or an array of another shape."""
 
     shape: tuple[int, ...] = Field(min_length=1)
-    """Of one example."""
+    """The shape of one example."""
 
     dtype: DataType
-    """Of the raw numbers."""
+    """The type of the raw values."""
 
     levels: int | None
     """Integers are 0 to levels - 1; None for floats."""
 
     minimum: float
     maximum: float
-    """Over all examples."""
+    """`minimum` and `maximum` are the range over all examples."""
 
     missing: int = 0
-    """The number of missing values, which are NaN."""
+    """The number of missing values (NaN)."""
 
     counts: dict[Literal["train", "validation", "test"], int]
 
@@ -59,15 +59,15 @@ class DataSpec(BaseModel):
     """How the splits were made, in words."""
 
     skipped: int
-    """Files left out because they could not be read."""
+    """The number of files left out because they could not be read."""
 
     fingerprint: str
-    """BLAKE2 of all examples, labels and targets in the source's order: the same data have the same."""
+    """BLAKE2 digest of all examples, labels and targets in the source's order; it identifies the data."""
 
     preparation: AnyPreparation
 
     doubts: tuple[str, ...] = ()
-    """What was accepted but is doubtful, one line each: training warns of it."""
+    """Doubts about the data, one line each; training warns about them."""
 
     def label_name(self, label: int) -> str:
         """The name of a label: its number, if the labels have no names."""

@@ -12,8 +12,8 @@ from jensen.randomness import Stream, generator
 def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     """The rows of each split, in ascending order.
 
-    Splits that the source supplies are kept; the others are drawn from its training examples. Raises InputError where a
-    split with a fraction above 0 would be empty.
+    Splits in the source are kept; the other splits are drawn from its training examples. Raises InputError if a split
+    with a fraction above 0 would be empty.
     """
     supplied = reading.supplied if reading.supplied is not None else np.zeros(len(reading.values), np.int8)
     rows = {name: np.flatnonzero(supplied == code) for code, name in enumerate(SPLITS)}
@@ -35,7 +35,7 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
 
 
 def describe_split(reading: Reading, options: ReadOptions) -> str:
-    """How `split_rows` made the splits, in one line."""
+    """The origin of the splits of `split_rows`, in one line."""
     supplied = set() if reading.supplied is None else {SPLITS[code] for code in np.unique(reading.supplied)}
     ways = []
     for name in ("test", "validation"):

@@ -1,7 +1,7 @@
-"""Examples that stay on disk: rows are read on request, and batches ahead of their use.
+"""Examples that stay on disk: rows are read on request, and batches are read ahead of their use.
 
-A NumPy array and an `AbstractRows` have the same few members (length, shape, dtype, a block of rows), so that code
-which works block by block takes either.
+A NumPy array and an `AbstractRows` share a few members (length, shape, dtype, a block of rows). Code that works
+block by block accepts both.
 """
 
 import math
@@ -23,8 +23,8 @@ from jensen.errors import InputError
 from jensen.progress import track
 
 NUMBERS_AT_ONCE = 1 << 22
-DENSE = 4  # rows are read with what lies between them where that is at most this many times as much
-AHEAD = 3  # batches under way while one is worked on
+DENSE = 4  # rows are read in one piece, gaps included, if the piece is at most this many times as large as the rows
+AHEAD = 3  # number of batches that are read ahead
 
 Item = TypeVar("Item")
 
@@ -33,13 +33,13 @@ class AbstractRows(ABC):
     """Rows (N, *shape) on disk."""
 
     shape: tuple[int, ...]
-    """The shape with N, as of an array."""
+    """The shape (N, *shape), like that of an array."""
 
     dtype: np.dtype
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, at least one, as an array (batch, *shape). Raises InputError if the file no longer has them."""
+        """The given rows, at least one, as an array (batch, *shape). Raises InputError if the file has changed."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -50,7 +50,7 @@ class AbstractRows(ABC):
 
     @property
     def ndim(self) -> int:
-        """The number of axes, N included."""
+        """The number of axes, including N."""
         return len(self.shape)
 
     @property
@@ -63,9 +63,10 @@ Values = np.ndarray | AbstractRows
 
 
 class OpenFile:
-    """A file that any thread may read at any place. It stays open, so that a new file of its name does not mix with it.
+    """A file that any thread may read at any position. It stays open, so that replacing it cannot mix old and new data.
 
-    Read, not mapped: a mapped file that shrinks ends the process (SIGBUS), and its pages count as resident memory.
+    The file is read, not memory-mapped: if a mapped file shrinks, the process ends (SIGBUS), and mapped pages count as
+    resident memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +75,7 @@ class OpenFile:
         weakref.finalize(self, os.close, self._descriptor)
 
     def fill(self, view: memoryview, position: int) -> None:
-        """Fill `view` with bytes of the file. Raises InputError if the file no longer has them."""
+        """Fill `view` with the bytes from `position`. Raises InputError if the file no longer has them."""
         while view:
             try:
                 count = os.preadv(self._descriptor, [view], position)
@@ -122,7 +123,7 @@ class Converted(AbstractRows):
 
 
 class Joined(AbstractRows):
-    """Rows of several sources, one after the other, of one shape and dtype."""
+    """Rows of several sources with the same shape and dtype, one source after the other."""
 
     def __init__(self, parts: Sequence[AbstractRows]) -> None:
         self._parts = parts
@@ -139,7 +140,7 @@ class Joined(AbstractRows):
 
 
 class Selected(AbstractRows):
-    """Some of the rows, by their numbers."""
+    """The rows with the given numbers."""
 
     def __init__(self, rows: AbstractRows, numbers: np.ndarray) -> None:
         self._rows, self._numbers = rows, numbers
@@ -150,10 +151,10 @@ class Selected(AbstractRows):
 
 
 def readable_by_rows(name: str, options: ReadOptions, hindrance: str | None) -> bool:
-    """Whether single rows can be read. Raises InputError if they cannot under --stream always, which needs it."""
+    """Whether single rows can be read. Raises InputError if not and --stream is always, which needs them."""
     if hindrance and options.stream == "always":
         what, advice = hindrance.split(": ")
-        raise InputError(f"{name}: {what}, so that single examples cannot be read; {advice}, or leave out --stream")
+        raise InputError(f"{name}: {what}, so single examples cannot be read; {advice}, or leave out --stream")
     return not hindrance
 
 
@@ -161,12 +162,12 @@ def readable_by_rows(name: str, options: ReadOptions, hindrance: str | None) -> 
 
 
 def converted(values: Values, function: Callable[[np.ndarray], np.ndarray]) -> Values:
-    """All rows after `function`: applied at once to an array, and block by block, on request, to rows on disk."""
+    """All rows after `function`, which is applied to an array at once, and to rows on disk when they are read."""
     return Converted(values, function) if isinstance(values, AbstractRows) else function(values)
 
 
 def joined(parts: Sequence[Values]) -> Values:
-    """Several values, one after the other: either all arrays or all rows on disk."""
+    """Several values, one after the other; the parts are either all arrays or all rows on disk."""
     if len(parts) == 1:
         return parts[0]
     rows = [part for part in parts if isinstance(part, AbstractRows)]
@@ -189,7 +190,7 @@ def blocks(values: Values, description: str = "reading") -> Iterator[np.ndarray]
 
 
 class Stored:
-    """Rows on disk as if they were a tensor (N, *shape) on the CPU: indexing reads them into memory."""
+    """Rows on disk that behave like a tensor (N, *shape) on the CPU; indexing reads rows into memory."""
 
     device = torch.device("cpu")
 
@@ -206,15 +207,15 @@ class Stored:
         return torch.from_numpy(np.ascontiguousarray(found))
 
     def index_select(self, dim: Literal[0], index: Tensor) -> Tensor:
-        """Rows in memory."""
+        """The rows `index`, in memory."""
         return self[index]
 
     def select(self, rows: Tensor | slice) -> "Stored":
-        """Some of the rows, still on disk."""
+        """The given rows, still on disk."""
         return Stored(Selected(self.rows, torch.arange(len(self))[rows].numpy()))
 
     def to(self, device: torch.device) -> "Stored":
-        """Itself: rows go to a device batch by batch."""
+        """Returns itself; rows move to a device batch by batch, after reading."""
         return self
 
     def split(self, size: int) -> Iterator[Tensor]:
@@ -228,9 +229,9 @@ def in_memory_or_stored(values: Values) -> Tensor | Stored:
 
 
 class Ahead(Generic[Item]):
-    """`read(number)` for numbers below `end`: while the caller works on one, a thread reads the next few.
+    """`read(number)` for numbers below `end`; a thread reads the next few items while the caller uses one.
 
-    Any number may be requested; after a jump the thread continues from the new number.
+    Numbers may be requested in any order; after a jump the thread continues from the new number.
     """
 
     def __init__(self, read: Callable[[int], Item], end: int) -> None:

@@ -1,4 +1,4 @@
-"""One pass over all values: their range, the missing and the infinite ones, and the fingerprint."""
+"""One pass over all values: their range, the missing and the infinite values, and the fingerprint."""
 
 import hashlib
 import math
@@ -10,29 +10,29 @@ from jensen.data.stored import Values, blocks
 
 
 class Survey:
-    """What one pass over values (N, *shape) finds; they are added block by block, in order.
+    """The results of one pass over values (N, *shape), which are added block by block, in order.
 
-    Columns are those of `moments.Columns`: the features of vectors, else all numbers as one column.
+    Columns are those of `moments.Columns`: the features of vectors, or one column with all values of other arrays.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.low, self.high = (np.full(width_of(shape), np.nan) for _ in range(2))
-        """Of every column, without NaN; NaN where a column has no other values."""
+        """The range of every column without NaN; NaN for a column that holds only NaN."""
         self.low_at, self.high_at = (np.zeros(width_of(shape), np.int64) for _ in range(2))
-        """Where they are: the first such number, counted through all values; `position` gives the example."""
+        """The first lowest and highest value of every column, as indices among all values; see `position`."""
         self.missing, self.infinite = 0, 0
-        """The number of NaN, and of infinite values."""
+        """The numbers of NaN and of infinite values."""
         self.first_missing: tuple[int, ...] | None = None
         self.first_infinite: tuple[int, ...] | None = None
-        """The example and the position in it."""
+        """The example of the first such value, and the position in the example."""
         self.first_empty: int | None = None
-        """The first example without any value but NaN."""
+        """The first example that holds only NaN."""
         self._shape = shape
         self._digest = hashlib.blake2b(f"{dtype.name} {shape}".encode(), digest_size=16)
         self._done = 0
 
     def add(self, block: np.ndarray) -> None:
-        """The next values (n, *shape)."""
+        """Add the next values (n, *shape)."""
         self._digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
         self._extend(block.reshape(-1, len(self.low)))
         if block.dtype.kind == "f":
@@ -41,33 +41,33 @@ class Survey:
 
     @property
     def minimum(self) -> float:
-        """The lowest of all values but NaN; NaN where there are no others."""
+        """The lowest value, ignoring NaN; NaN if all values are NaN."""
         return float(np.fmin.reduce(self.low))
 
     @property
     def maximum(self) -> float:
-        """The highest of all values but NaN; NaN where there are no others."""
+        """The highest value, ignoring NaN; NaN if all values are NaN."""
         return float(np.fmax.reduce(self.high))
 
     def position(self, number: int) -> tuple[int, ...]:
-        """The example, and the position in it, of a number counted through all values."""
+        """The example, and the position in the example, of the value with the index `number` among all values."""
         return tuple(int(axis) for axis in np.unravel_index(number, self._shape))
 
     def fingerprint(self, *beside: bytes) -> str:
-        """BLAKE2b, 16 bytes in hexadecimal, of dtype, shape, values and what lies beside them."""
+        """BLAKE2b digest (16 bytes, hexadecimal) of dtype, shape, values and the further bytes `beside`."""
         digest = self._digest.copy()
         for content in beside:
             digest.update(content)
         return digest.hexdigest()
 
     def _extend(self, table: np.ndarray) -> None:
-        """Take note of the extremes of the next rows (rows, columns), and of where they are."""
+        """Update the extremes of every column, and their positions, by the next rows (rows, columns)."""
         width = table.shape[1]
         before = self._done * math.prod(self._shape[1:])
         sides = ((np.fmin, self.low, self.low_at), (np.fmax, self.high, self.high_at))
         for better, extreme, place in sides:
             found = better.reduce(table, axis=0)
-            # NaN compares as different, so a first value always replaces it
+            # NaN differs from every value, so the first value always replaces the initial NaN
             new = np.flatnonzero((better(extreme, found) != extreme) & ~np.isnan(found))
             for column in new.tolist():
                 extreme[column] = found[column]

@@ -1,4 +1,4 @@
-"""Continuous targets: numbers y to be predicted, divided by their standard deviation over the training examples."""
+"""Continuous targets y, standardised by the moments of the training examples."""
 
 import math
 from typing import TYPE_CHECKING
@@ -19,11 +19,11 @@ class TargetScaling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dimensions: int = Field(gt=0)
-    """Numbers in one y."""
+    """The number of dimensions of y."""
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     constant: tuple[int, ...] = ()
-    """The numbers that never vary in the training examples; their scale is 1."""
+    """The dimensions that never vary in the training examples; their scale is 1."""
     resolution: float = Field(gt=0)
     """The smallest distance between two values of t."""
 
@@ -41,15 +41,15 @@ class TargetScaling(BaseModel):
 
     @property
     def deviation(self) -> tuple[float, ...]:
-        """The standard deviation of each number over the training examples: 0 for one that never varies."""
+        """The standard deviation of each dimension over the training examples; 0 for one that never varies."""
         return tuple(0.0 if place in self.constant else scale for place, scale in enumerate(self.scale))
 
     def __call__(self, raw: np.ndarray) -> np.ndarray:
-        """t of y (N, dims), float32."""
+        """t for y (N, dims), float32."""
         return ((raw - np.array(self.shift)) / np.array(self.scale)).astype(np.float32)
 
     def to_raw(self, t: "Tensor") -> "Tensor":
-        """y of t (*batch, dims), float64."""
+        """y for t (*batch, dims), float64."""
         values = t.double()
         return values * values.new_tensor(self.scale) + values.new_tensor(self.shift)
 

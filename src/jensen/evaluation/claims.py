@@ -13,8 +13,8 @@ from jensen.evaluation.measure import Measure
 from jensen.evaluation.units import measure
 from jensen.model import Estimator
 
-ENOUGH = 10  # examples: for the standard error of a few differences to mean something
-CONTRADICTION = 3.0  # standard errors; by chance in about one of 700 comparisons
+ENOUGH = 10  # minimum number of examples; the standard error of fewer differences means little
+CONTRADICTION = 3.0  # standard errors; chance exceeds this in about one of 700 comparisons
 NEGLIGIBLE = 0.05  # nats; an optimised q is left a few hundredths short of its optimum
 
 Relation = Literal["<=", "="]
@@ -28,7 +28,7 @@ class Claim(Measure):
     relation: Relation
     second: str
     holds: bool | None
-    """None with fewer than ten examples, which decide nothing."""
+    """Whether the relation holds; None with fewer than ten examples, too few to decide."""
     looser: str | None = None
     """The looser one of two stochastic lower bounds that contradict each other."""
     trusted: float | None = None
@@ -74,7 +74,7 @@ def _measured(difference: Tensor, observed: Tensor) -> Measure:
 
 
 def _with_looser(claim: Claim, columns: Mapping[str, Column]) -> Claim:
-    """Averages of weights are lower bounds in expectation, and tight with enough draws: the lower one had too few."""
+    """The claim with its looser estimate: averages of weights are lower bounds, so the lower one had too few draws."""
     looser = claim.first if claim.nats.mean > 0 else claim.second
     if claim.holds is not False or "effective_sample_size" not in columns[looser].details:
         return claim

@@ -1,7 +1,7 @@
 """The engine: every estimator of a model on the same prepared examples, batch by batch, with its cost counted.
 
-`evaluate` and `referee` are two views of the columns that it gives. A batch is computed as it would be alone, so
-neither the number of examples nor that of processes changes a value.
+`evaluate` and `referee` are two views of the engine's columns. Every batch is computed independently of the others, so
+neither the number of examples nor the number of processes changes a value.
 """
 
 import time
@@ -22,10 +22,10 @@ from jensen.evaluation.units import Units
 from jensen.model import AbstractLatentVariableModel, Effort, Estimator
 from jensen.progress import track
 
-AT_ONCE = 100  # examples in a batch, at most
-IN_FLIGHT = 128  # copies of each of them that a model may make meanwhile
+AT_ONCE = 100  # maximum number of examples in a batch
+IN_FLIGHT = 128  # maximum number of copies of each example that a model makes at a time
 COST = "cost"
-FIELDS = "value", "standard_error", "bias", "observed"  # of a column
+FIELDS = "value", "standard_error", "bias", "observed"  # the float64 tensors of a column
 
 Found = Elbo | ImportanceWeightedBound | AnnealedEstimate
 
@@ -34,14 +34,14 @@ Found = Elbo | ImportanceWeightedBound | AnnealedEstimate
 
 @dataclass
 class Cost:
-    """Rows that went through networks, how many of them with a gradient, and seconds."""
+    """The rows that went through networks, the rows among them with a gradient, and the seconds."""
 
     rows: float = 0
     gradients: float = 0
     seconds: float = 0.0
 
     def see(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        """A forward hook."""
+        """The forward hook that counts the rows."""
         rows = len(arguments[0])
         self.rows += rows
         self.gradients += rows * torch.is_grad_enabled()
@@ -49,7 +49,7 @@ class Cost:
 
 @contextmanager
 def counted(networks: Sequence[nn.Module]) -> Iterator[Cost]:
-    """Within, every row through one of `networks` is counted; afterwards the seconds are known."""
+    """A context that counts the rows through `networks` and, at its end, the seconds."""
     cost, began = Cost(), time.perf_counter()
     hooks = [network.register_forward_hook(cost.see) for network in networks]
     try:
@@ -67,10 +67,10 @@ def counted(networks: Sequence[nn.Module]) -> Iterator[Cost]:
 class Column:
     """One estimator's results, one row per example: tensors (count) on the CPU, float64 except `trusted`.
 
-    `value` is in nats of the raw data, of whose numbers each example has `observed`; -inf is the worst, and stands for
-    a value that is not a number. `bias` is the expected distance of the value below the estimator's limit: error² / 2
-    for the logarithm of an average, else 0. `details` are further numbers per example by name, such as the effective
-    sample size.
+    `value` is in nats of the raw data; NaN is replaced by -inf, the worst value. `observed` is the number of observed
+    values of each example. `bias` is the expected distance of the value below the estimator's limit: error² / 2 for the
+    logarithm of an average, else 0. `details` are further numbers per example by name, such as the effective sample
+    size.
     """
 
     value: Tensor
@@ -97,14 +97,14 @@ class Column:
         return cls(**columns, details=details, cost=Cost(rows, gradients, seconds))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as tensors by name, which processes can send to each other; `from_tensors` is the way back."""
+        """The column as tensors by name, which processes can send to each other; `from_tensors` is the inverse."""
         numbers = {**{name: getattr(self, name) for name in FIELDS}, **self.details}
         cost = torch.tensor([self.cost.rows, self.cost.gradients, self.cost.seconds], dtype=torch.float64)
         return {**numbers, "trusted": self.trusted, COST: cost}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The column that `tensors` took apart."""
+        """The column from its `tensors`."""
         rest = dict(tensors)
         cost, believed = Cost(*rest.pop(COST).tolist()), rest.pop("trusted")
         return cls(**_fields(rest), trusted=believed, cost=cost)
@@ -149,9 +149,9 @@ def run_estimators(
     seed: int,
     batch_size: int = AT_ONCE,
 ) -> dict[str, Column]:
-    """Every estimator of the model on the examples with the numbers `index`, a column each by name, cheapest first.
+    """The column of every estimator of the model, by name, cheapest first, for the examples with the numbers `index`.
 
-    All estimators see the very same x, so that their differences are paired. Several processes share the batches.
+    All estimators see the same x, so that their differences are paired. Several processes share the batches.
     """
     estimators = model.estimators(effort)
     size = at_once(min(AT_ONCE, batch_size), IN_FLIGHT * preparation.dimensions)

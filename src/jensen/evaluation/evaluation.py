@@ -24,14 +24,14 @@ from jensen.pareto import UNTRUSTED
 from jensen.provenance import Provenance, provenance
 from jensen.records import Value
 
-DIAGNOSED = 2000  # examples at most for the diagnostics, which need all of them at once
-MANY = 0.1  # share of the examples: more that cannot be trusted make a warning
+DIAGNOSED = 2000  # maximum number of examples for the diagnostics, which hold all of them in memory
+MANY = 0.1  # a larger share of untrusted examples makes a warning
 
 # ---------------------------------------------------------------------------------------------- the record
 
 
 class Weights(Value):
-    """How well K importance weights carry their sum."""
+    """The reliability of a sum of K importance weights."""
 
     samples: int
     """K."""
@@ -40,7 +40,7 @@ class Weights(Value):
     jensen_gap: Estimate
     """log E w - E log w >= 0 over the same draws (3.2), nats: the gain of averaging inside the logarithm."""
     median_pareto_shape: float = math.nan
-    """k of the tail of the weights: above 0.7 neither the sum nor its error can be trusted; NaN if unknown."""
+    """Shape k of the weights' tail; above 0.7 neither the sum nor its error can be trusted; NaN if unknown."""
     untrusted: float = math.nan
     """Share of the examples with a k above 0.7."""
     trusted: float = math.nan
@@ -57,13 +57,13 @@ class Bound(Measure):
 
     name: str
     monte_carlo_error: float
-    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
+    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN if they are unknown."""
     weights: Weights | None = None
-    """Of an importance-weighted bound; None for others."""
+    """The weights of an importance-weighted bound; None for other bounds."""
 
 
 class Gap(Measure):
-    """One bound minus another on the same examples; its standard error is that of the differences."""
+    """One bound minus another on the same examples, with the standard error of the differences."""
 
     name: str
     better: str
@@ -94,11 +94,11 @@ class Evaluation(Value):
     gaps: tuple[Gap, ...]
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
-    """Contradictions, and numbers that cannot be trusted, in words."""
+    """One sentence for each contradiction between estimates and each unreliable number."""
     provenance: Provenance
     """The weights, software and command that gave these numbers."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
-    """The scores of all examples: not in the JSON but in scores.npz, see `save_evaluation`."""
+    """The scores of all examples; saved in scores.npz instead of the JSON, see `save_evaluation`."""
 
 
 # ---------------------------------------------------------------------------------------------- evaluate
@@ -112,7 +112,7 @@ def evaluate(
     source: str,
     step: int | None = None,
 ) -> Evaluation:
-    """The ELBO over `examples` term by term, all of the model's bounds on some of them, their gaps, and diagnostics.
+    """Evaluate the ELBO and its terms on `examples`, all bounds of the model on some of them, gaps and diagnostics.
 
     `source` names the data in words, `step` is the training step of the weights. The numbers are a pure function of the
     arguments and do not depend on the batch size.

@@ -1,4 +1,4 @@
-"""Exhibits: everything that a page shows of a model and of its test examples, as tensors. The model is called here."""
+"""Exhibits: the tensors that a page shows of a model and its test examples. This file calls the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from jensen.data.preparation import Preparation
 from jensen.evaluation.scores import Scores, prepare, spread
 from jensen.model import AbstractLatentVariableModel, Film
 
-SAMPLES = 100  # samples of a model without labels
-CLASSES, PER_CLASS = 20, 10  # at most so many labels, and so many samples of each
-FILMED, FRAMES = 5, 10  # examples in a film, and its frames at most
-DRAWN = 500  # samples for histograms of data that are not images
-PAIRS, LOWEST = 12, 12  # images with reconstructions, and images of the lowest bounds
-PROFILES = 6  # of each, where the data are not images
-ENCODED = 250  # examples encoded together
+SAMPLES = 100  # number of samples of a model without labels
+CLASSES, PER_CLASS = 20, 10  # maximum number of labels shown, and number of samples per label
+FILMED, FRAMES = 5, 10  # number of examples in a film, and maximum number of frames
+DRAWN = 500  # number of samples for histograms of data that are not images
+PAIRS, LOWEST = 12, 12  # numbers of images with reconstructions, and of images with the lowest bounds
+PROFILES = 6  # replaces both numbers if the data are not images
+ENCODED = 250  # number of examples encoded together
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which exhibits are made."""
+    """The choice of exhibits."""
 
     image: bool
     """Whether the data are images: only images are shown as a grid of samples and in films."""
@@ -40,7 +40,7 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Chosen test examples: `rows` of the scores, x (count, *shape), and their reconstructions where those differ."""
+    """Chosen test examples: `rows` of the scores, x (count, *shape), and reconstructions if they differ from x."""
 
     rows: Int[Tensor, " count"]
     x: Tensor
@@ -49,36 +49,36 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Exhibits:
-    """What a page shows, on the CPU. Every x is prepared, as the model sees it; a row is a row of the scores."""
+    """The tensors that a page shows, on the CPU. Every x is prepared for the model; rows are rows of the scores."""
 
     parameters: int
     """Number of the model's parameters."""
     labels: tuple[int, ...]
-    """The labels that the model can be asked for and was trained on; empty for a model without labels."""
+    """The labels that the model was trained on; empty for a model without labels."""
     samples: Tensor | None = None
-    """(n, *shape), images only. With labels: PER_CLASS of each of the `shown_labels`."""
+    """Samples (n, *shape), images only. With labels: PER_CLASS samples of each of the `shown_labels`."""
     sample_means: Tensor | None = None
-    """(SAMPLES, *shape): the same samples without observation noise; images only."""
+    """Means of the samples (SAMPLES, *shape), without observation noise; images only."""
     real: Shown | None = None
-    """Examples to stand beside the samples, of the same labels where there are PER_CLASS of each; images only."""
+    """Examples to compare the samples with; with the same labels if each has PER_CLASS examples; images only."""
     noising: Film | None = None
     """The examples `filmed` from data to noise."""
     denoising: Film | None = None
     """The first FILMED samples from noise to data."""
     filmed: Tensor | None = None
-    """(FILMED): the rows of the examples in `noising`."""
+    """The rows of the examples in `noising` (FILMED)."""
     drawn: Shown | None = None
-    """Examples for histograms, where the data are no images."""
+    """Examples for histograms, if the data are not images."""
     drawn_samples: Tensor | None = None
-    """(count, *shape): as many samples, of the same labels where the model knows labels."""
+    """As many samples (count, *shape) as in `drawn`, with the same labels if the model has labels."""
     pairs: Shown | None = None
     """Examples spread evenly over the data, with their reconstructions."""
     lowest: Shown | None = None
     """The examples of the lowest bounds, lowest first."""
     codes: Tensor | None = None
-    """(points, latent dimensions): the latent representations of the examples `encoded`."""
+    """Latent representations (points, latent dimensions) of the examples `encoded`."""
     encoded: Tensor | None = None
-    """(points): their rows."""
+    """The rows of the examples in `codes` (points)."""
 
     @property
     def shown_labels(self) -> tuple[int, ...]:
@@ -95,9 +95,9 @@ def make_exhibits(
     selection: Selection,
     seed: int,
 ) -> Exhibits:
-    """The exhibits of `model`; `examples` are all those that `scores.index` numbers, `seed` is that of the evaluation.
+    """The exhibits of `model`; `scores.index` holds numbers of `examples`, `seed` is the evaluation's seed.
 
-    Sample i is number i of the seed's stream, and each example's noise depends on the seed and its number alone.
+    Sample i is a pure function of (seed, i), and an example's noise is a pure function of the seed and its number.
     """
     labels = None if examples.labels is None else examples.labels[scores.index]
     source = _Source(model, examples, preparation, scores, seed)
@@ -135,7 +135,7 @@ class _Source:
         return len(self.scores.index)
 
     def x(self, rows: Tensor) -> Tensor:
-        """These examples as the model sees them, on its device."""
+        """The examples in these rows, prepared for the model, on its device."""
         index = self.scores.index[rows]
         return prepare(self.preparation, self.examples.x[index], index, self.seed).to(self.model.device)
 
@@ -151,7 +151,7 @@ class _Source:
 
 
 def _generated(source: _Source, labels: Tensor | None) -> dict[str, Any]:
-    """Samples as a grid, real examples to stand beside them, and films."""
+    """Samples for a grid, real examples to compare them with, and films."""
     model, seed, filmed = source.model, source.seed, spread(source.count, FILMED)
     shown = torch.tensor(model.known_labels[:CLASSES], dtype=torch.long)
     wanted = shown.repeat_interleave(PER_CLASS) if len(shown) else None
@@ -168,7 +168,7 @@ def _generated(source: _Source, labels: Tensor | None) -> dict[str, Any]:
 
 
 def _beside(count: int, labels: Tensor | None, shown: Sequence[int]) -> Tensor:
-    """The rows of real examples beside the samples: PER_CLASS of each label if there are so many, else any."""
+    """The rows of the real examples beside the samples: PER_CLASS per label if there are enough, else any rows."""
     if shown and labels is not None:
         by_label = [(labels == label).nonzero().flatten() for label in shown]
         if min(len(rows) for rows in by_label) >= PER_CLASS:
@@ -183,7 +183,7 @@ def _on_cpu(film: Film | None) -> Film | None:
 
 
 def _drawn(source: _Source, labels: Tensor | None) -> dict[str, Any]:
-    """Examples for histograms, and as many samples, each with the label of its example where labels are known."""
+    """Examples for histograms, and as many samples, each with the label of its example if labels are known."""
     rows = spread(source.count, DRAWN)
     asked = None if source.model.classes is None or labels is None else labels[rows]
     samples = source.model.sample(len(rows), seed=source.seed, labels=asked).cpu()

@@ -12,18 +12,18 @@ Groups = Mapping[str, Mapping[str, "Measure"]]  # the rows of a table under thei
 
 
 class Measure(Value):
-    """A mean over examples with its standard error, twice."""
+    """A mean over examples with its standard error, in nats and in bits per dimension."""
 
     nats: Estimate
-    """Per example of the raw data."""
+    """Nats per example of the raw data."""
     bits_per_dimension: Estimate
-    """Per observed number of the raw data: the cost of a bound or of a term, the size of a difference."""
+    """Bits per observed value of the raw data: the cost of a bound or term, or the absolute value of a difference."""
 
 
 def doubts(record: object, name: str = "") -> list[str]:
-    """A sentence about each `Estimate` in a record whose standard error is not to be trusted, see `Estimate.doubt`.
+    """One sentence for each `Estimate` in a record with an unreliable standard error, see `Estimate.doubt`.
 
-    `name` is that of the record; it goes before the names of its fields.
+    `name` is the name of the record, a prefix of its fields' names.
 
     >>> doubts({"loss": Estimate(2.0, float("nan"), 1), "share": Estimate(0.5, 0.1, 25)})
     ['loss: one value: its error is unknown']
@@ -42,7 +42,7 @@ def doubts(record: object, name: str = "") -> list[str]:
 
 
 def aligned(estimates: list[Estimate]) -> list[str]:
-    """Estimates as text, to two digits of the standard error, padded so that every ± stands below the other.
+    """Estimates as text, to two digits of the standard error, padded so that the ± signs are aligned.
 
     >>> aligned([Estimate(-123.456, 0.234, 10), Estimate(7.0, 1.5, 10)])
     ['-123.46 ± 0.23', '   7.0  ± 1.5']
@@ -73,5 +73,5 @@ def written(estimate: Estimate) -> str:
 
 
 def typeset(estimate: Estimate) -> str:
-    """The same with a proper minus sign, for a page."""
+    """The text of `written` with a proper minus sign, for a page."""
     return written(estimate).replace("-", "−")

@@ -10,14 +10,14 @@ from jensen.records import Value
 
 
 class Level(Measure):
-    """The cost of a run of steps of the chain (5.11): L_0 for step 1, L_{t-1} for step t."""
+    """The cost of consecutive steps of the chain (5.11): L_0 for step 1, L_{t-1} for step t."""
 
     first_step: int
     last_step: int
     log_snr: tuple[float, float]
-    """At the less noisy end, where the data have infinity, and at the noisier end."""
+    """log-SNR at the less noisy end (infinite for the data) and at the noisier end."""
     root_mean_squared_error: float
-    """Of the estimate of x_0 from x_t."""
+    """Root mean squared error of the estimate of x_0 from x_t."""
 
     @property
     def width(self) -> float:
@@ -26,7 +26,7 @@ class Level(Measure):
 
 
 class RatePoint(Value):
-    """A point of the rate-distortion curve: the bits spent until x_t is known, and the error of x_0 from it."""
+    """A point of the rate-distortion curve: the bits spent until x_t is known, and the error of x_0 given x_t."""
 
     bits_per_dimension: float
     root_mean_squared_error: float
@@ -36,19 +36,22 @@ class NoiseProfile(Value):
     """Where the bits of a bound go. Costs are positive: all levels and the prior add up to minus the ELBO."""
 
     levels: tuple[Level, ...]
-    """From little noise to much; the first is L_0, the reconstruction."""
+    """The levels from little noise to much; the first is L_0, the reconstruction."""
     denoising: Measure
-    """All levels but the first together: Σ L_{t-1}."""
+    """The sum of all levels except the first: Σ L_{t-1}."""
     prior: Measure
     """L_T."""
     rate_distortion: tuple[RatePoint, ...]
-    """From the noise to the data: to a discrete x_0 itself, or to x_1 of a density."""
+    """The curve from noise to data; it ends at x_0 for discrete data, at x_1 for a density."""
     unit: str
     """The unit of the errors, in words."""
 
 
 def noise_profile(profile: Profile, preparation: Preparation, observed: Tensor) -> NoiseProfile:
-    """Means over the examples, errors in raw units; `profile` is in nats of the raw data, from `observed` numbers."""
+    """Means over the examples, with errors of x_0 in raw units.
+
+    `profile` is in nats of the raw data; `observed` is the number of observed values of each example.
+    """
     scale, unit = _unit(preparation)
     edges, last, size = profile.log_snr.tolist(), profile.last_step.tolist(), profile.steps.tolist()
     costs = [measure(nats, observed) for nats in profile.nats]

@@ -27,15 +27,15 @@ class Account(Measure):
 
     name: str
     monte_carlo_error: float
-    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN without any."""
+    """Root mean square of the examples' Monte-Carlo standard errors, nats; NaN if they are unknown."""
     evaluations: float
-    """Rows through the networks per example, counted by a hook on them."""
+    """Rows through the networks per example, counted by a hook on the networks."""
     gradients: float
-    """Rows among them that were differentiated too; a gradient costs about as much again."""
+    """Rows per example with a gradient, which roughly doubles the cost of a row."""
     seconds: float
-    """Per example."""
+    """Seconds per example."""
     median_effective_sample_size: float | None = None
-    """Of the importance weights or annealed chains; None for other estimates."""
+    """Effective sample size of importance weights or annealed chains; None for other estimates."""
     untrusted: float | None = None
     """Share of the examples whose importance weights have a tail of Pareto shape above 0.7."""
     trusted: float | None = None
@@ -65,7 +65,7 @@ class Verdict(Value):
     simulated: tuple[Account, ...] = ()
     """Estimates for samples of the model: annealed importance sampling forwards and backwards."""
     warnings: tuple[str, ...] = ()
-    """The claims that do not hold, in words."""
+    """One sentence for each claim that does not hold."""
     provenance: Provenance
     """The weights, software and command that gave these numbers."""
 
@@ -84,7 +84,7 @@ def referee(
     source: str,
     step: int | None = None,
 ) -> Verdict:
-    """Every estimate of log p(x) on the same x, with its cost, and the claims that were checked.
+    """All estimates of log p(x) on the same x, with their costs, and the checked claims.
 
     `samples` is the K of L_K, `source` names the data in words, `step` is the training step of the weights. With
     `settings.simulated`, log p(x) of samples of the model is bounded from both sides, if the model can do that.
@@ -159,6 +159,6 @@ def _account(name: str, column: Column) -> Account:
 
 
 def save_verdict(folder: Path, verdict: Verdict) -> Path:
-    """Write referee.json into `folder`; gives its path."""
+    """Write referee.json into `folder`. Returns its path."""
     write_file(folder / FILE, verdict.model_dump_json(indent=1).encode())
     return folder / FILE

@@ -47,5 +47,5 @@ def load_evaluation(folder: Path) -> Evaluation:
         raise InputError(f"the evaluation in {folder} is damaged or of another version ({reason}); {again}") from error
     found, stated = Estimate.of(scores.bound), evaluation.elbo.nats
     if not np.allclose([found.mean, found.count], [stated.mean, stated.count], equal_nan=True):
-        raise InputError(f"{SCORES} and {MEANS} in {folder} are not of the same evaluation; {again}")
+        raise InputError(f"{SCORES} and {MEANS} in {folder} belong to different evaluations; {again}")
     return evaluation.model_copy(update={"scores": scores})

@@ -19,16 +19,16 @@ from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
 from jensen.randomness import Noise, Stream, derived_seed, generator
 
-NUMBERS = 1 << 23  # of x in one batch, at most: the networks need many times as much memory
+NUMBERS = 1 << 23  # maximum number of values of x in one batch; the networks need many times as much memory
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
     """One row per example: its number, the ELBO, its Monte-Carlo standard error, bits/dim, every term.
 
-    Nats and bits are those of the raw data, of whose numbers each example has `observed`. `terms` are signed so that
-    they add up to `bound`; the change of units is in the reconstruction. A bound that is not a number is -inf, the
-    worst. Everything but `index` is float64; all on the CPU, shape (count).
+    Nats and bits refer to the raw data; `observed` is the number of observed values of each example. `terms` are signed
+    so that they add up to `bound`; the change of units is in the reconstruction. A NaN bound is replaced by -inf, the
+    worst value. All tensors have shape (count) and are on the CPU; all but `index` are float64.
     """
 
     index: Tensor
@@ -38,7 +38,7 @@ class Scores:
     observed: Tensor
     terms: dict[str, Tensor]
     profile: Profile | None = None
-    """The bound by noise level, if the model has noise levels: its nats are those of the raw data too."""
+    """The bound by noise level in nats of the raw data; None for a model without noise levels."""
 
     @classmethod
     def of(cls, elbos: Sequence[Elbo], units: Units, index: Tensor) -> Self:
@@ -112,7 +112,7 @@ def score(
 
 
 def never_nan(bound: Tensor) -> Tensor:
-    """A bound that is not a number is the worst there is, -inf: it must not pass for the best when examples are sorted.
+    """Replaces a bound of NaN by -inf, the worst value, so that sorting never puts it first.
 
     >>> never_nan(torch.tensor([math.nan, -2.0]))
     tensor([-inf, -2.])
@@ -121,7 +121,7 @@ def never_nan(bound: Tensor) -> Tensor:
 
 
 def _in_raw_nats(profile: Profile, units: Units) -> Profile:
-    """The change of units belongs to L_0, the first level."""
+    """The profile in nats of the raw data; the change of units is added to L_0, the first level."""
     return replace(profile, nats=torch.cat([profile.nats[:1] - units.volume, profile.nats[1:]]))
 
 
@@ -148,7 +148,7 @@ OF_PROFILE = tuple(each.name for each in fields(Profile))
 
 
 def elbo_columns(elbo: Elbo) -> dict[str, Tensor]:
-    """All parts of an ELBO as tensors by name, which processes can send to each other; `elbo_of` is the way back."""
+    """All parts of an ELBO as tensors by name, which processes can send to each other; `elbo_of` is the inverse."""
     found = {"reconstruction": elbo.reconstruction, **{RATE + name: rate for name, rate in elbo.rates.items()}}
     if elbo.standard_error is not None:
         found["standard_error"] = elbo.standard_error
@@ -158,7 +158,7 @@ def elbo_columns(elbo: Elbo) -> dict[str, Tensor]:
 
 
 def elbo_of(columns: Mapping[str, Tensor]) -> Elbo:
-    """The ELBO that `elbo_columns` took apart."""
+    """The ELBO from its `elbo_columns`."""
     rates = {name.removeprefix(RATE): rate for name, rate in columns.items() if name.startswith(RATE)}
     profile = Profile(*(columns[name] for name in OF_PROFILE)) if OF_PROFILE[0] in columns else None
     return Elbo(columns["reconstruction"], rates, columns.get("standard_error"), profile)
@@ -179,13 +179,13 @@ def _redrawn(preparation: Preparation, raw: Tensor, index: Tensor, seed: int, dr
 
 
 def monte_carlo_error(bound: Elbo | ImportanceWeightedBound) -> Tensor:
-    """A bound's standard error per example, NaN without one."""
+    """A bound's standard error per example; NaN if the bound has none."""
     error = bound.standard_error
     return torch.full_like(bound.value, math.nan) if error is None else error
 
 
 def examples_digest(examples: Examples) -> str:
-    """BLAKE2b, 16 bytes in hexadecimal, of type, shape and raw values; labels do not count."""
+    """BLAKE2b digest (16 bytes, hexadecimal) of the type, shape and raw values, without labels."""
     dtype, shape = examples.x[:0].cpu().numpy().dtype, tuple(examples.x.shape)
     digest = hashlib.blake2b(f"{dtype} {shape}".encode(), digest_size=16)
     rows = max(1, NUMBERS // math.prod(shape[1:]))
@@ -195,7 +195,7 @@ def examples_digest(examples: Examples) -> str:
 
 
 def at_once(wanted: int, dimensions: int) -> int:
-    """The number of examples of `dimensions` numbers that fit into one batch, at most `wanted`."""
+    """The number of examples with `dimensions` values each that fit into one batch, at most `wanted`."""
     return min(wanted, max(1, NUMBERS // dimensions))
 
 

@@ -6,22 +6,22 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 
 class EvaluationSettings(BaseModel):
-    """Numbers of draws and of examples."""
+    """Numbers of draws and of examples in an evaluation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     draws: int | None = Field(None, ge=2)
-    """Draws per example for the ELBO; its error falls with their square root. None: 16 for a VAE, 2 for diffusion."""
+    """Draws per example for the ELBO; its standard error falls as 1/sqrt(draws). None: 16 (VAE) or 2 (diffusion)."""
     samples: PositiveInt = 1000
-    """Monte-Carlo samples per example for bounds that need many: the K of L_K."""
+    """K of L_K: the number of draws per example for importance-weighted bounds."""
     examples: PositiveInt | None = None
-    """Examples for the ELBO, evenly spread over the data; None: all."""
+    """Number of examples for the ELBO, evenly spread over the data. None: all examples."""
     further_examples: PositiveInt | None = None
-    """Examples for the more expensive bounds, evenly spread. None: 500 for a VAE, 50 for diffusion."""
+    """Number of examples for the more expensive bounds, evenly spread. None: 500 for a VAE, 50 for diffusion."""
     seed: NonNegativeInt = 0
-    """Seed of all draws; an example's score depends only on the seed and the example's number."""
+    """Seed of all draws. An example's score depends only on the seed and on the example's number."""
     batch_size: PositiveInt = 500
-    """Examples in a batch; changes memory and speed, never a result."""
+    """Examples per batch. The value changes memory and speed, never a result."""
 
     def completed(self, draws: int, further_examples: int) -> Self:
         """The settings with these values in place of None."""
@@ -35,12 +35,12 @@ class RefereeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     referee_examples: PositiveInt | None = None
-    """With --referee: examples, evenly spread. None: 100 for a VAE, 20 for diffusion."""
+    """With --referee: number of examples, evenly spread. None: 100 for a VAE, 20 for diffusion."""
     temperatures: PositiveInt = 200
-    """With --referee, VAE: steps of annealed importance sampling; more come closer to log p(x)."""
+    """With --referee, VAE: steps of annealed importance sampling. More steps bring the estimate closer to log p(x)."""
     chains: PositiveInt = 16
-    """With --referee, VAE: chains of annealed importance sampling per example."""
+    """With --referee, VAE: number of chains of annealed importance sampling per example."""
     temperatures_from_q: NonNegativeInt = 0
-    """With --referee, VAE: steps of a second annealed estimate that starts at q(z|x), not at the prior; 0: none."""
+    """With --referee, VAE: steps of a second annealed estimate, from q(z|x) instead of the prior. 0: no second one."""
     simulated: NonNegativeInt = 0
-    """With --referee, VAE: samples of the model on which log p(x) is bounded from below and from above."""
+    """With --referee, VAE: samples of the model for which log p(x) is bounded from below and above. 0: none."""

@@ -1,4 +1,4 @@
-"""Units: every number of an evaluation is about the raw data, in nats per example and in bits per observed number."""
+"""Units: all numbers of an evaluation refer to the raw data, in nats per example and in bits per observed value."""
 
 import math
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from jensen.evaluation.measure import Measure
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """What turns log p(x) of some examples into log p(raw) and bits: two numbers per example (batch), float64.
+    """The conversion of log p(x) into log p(raw) and bits: two numbers per example (batch), float64.
 
-    `volume` is log |dx/draw| of the observed numbers of an example, in nats; `observed` is their count. A missing value
-    is NaN in the raw data, and log p(x) is that of the observed numbers.
+    `volume` is log |dx/draw| of an example's observed values, in nats; `observed` is the number of observed values. A
+    missing value is NaN in the raw data, and log p(x) is that of the observed values.
     """
 
     volume: Tensor
@@ -40,15 +40,15 @@ class Units:
 
 
 def in_bits(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"]) -> Tensor:
-    """Bits per observed number of each example from its nats; 0 for an example without any."""
+    """Bits per observed value of each example from its nats; 0 for an example without observed values."""
     return nats / (observed.clamp(min=1) * math.log(2))
 
 
 def measure(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"], *, sign: int = 1) -> Measure:
-    """The mean of nats per example, and `sign` times it in bits per observed number.
+    """The mean of nats per example, and `sign` times this mean in bits per observed value.
 
     The sign is -1 for log p(raw) or a term of it, whose bits are a cost, and 1 for costs and differences. Bits are the
-    ratio of sums Σ bits / Σ observed, which for examples that observe different counts is no mean of ratios.
+    ratio of sums Σ bits / Σ observed, not a mean of ratios; the two differ if examples have missing values.
     """
     bits = Estimate.ratio(sign * nats / math.log(2), observed)
     return Measure(nats=Estimate.of(nats), bits_per_dimension=bits)

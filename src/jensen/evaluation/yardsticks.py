@@ -1,4 +1,4 @@
-"""Yardsticks for bits per dimension: what simple models and PNG need for the same test examples."""
+"""Yardsticks for bits per dimension: the cost of the same test examples under simple models and in PNG."""
 
 import math
 
@@ -14,12 +14,12 @@ from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise
 from jensen.evaluation.scores import Scores, at_once, prepare, spread
 from jensen.records import Value
 
-MEASURED, FITTED = 1000, 10_000  # test and training examples at most
-CELLS = 1 << 24  # of all histograms together, at most
+MEASURED, FITTED = 1000, 10_000  # maximum numbers of test and training examples
+CELLS = 1 << 24  # maximum number of cells of all histograms together
 
 
 class Yardsticks(Value):
-    """Bits per dimension of the raw data; None where a yardstick does not exist for such data."""
+    """Bits per dimension of the raw data; None if the yardstick does not exist for the data."""
 
     uniform: float | None = None
     """log2 of the number of levels: every value equally likely."""
@@ -30,16 +30,16 @@ class Yardsticks(Value):
     examples: int
     """Number of measured test examples, spread evenly."""
     fitted: int
-    """Number of training examples that the independent dimensions were fitted on, spread evenly."""
+    """Number of training examples to which `independent` was fitted, spread evenly."""
 
 
 def yardsticks(
     train: Examples | None, examples: Examples, preparation: Preparation, scores: Scores, seed: int
 ) -> Yardsticks:
-    """The yardsticks for the test examples that `scores` numbers; without `train` there is no independent model.
+    """The yardsticks for the test examples in `scores`; without `train` there is no independent model.
 
-    Integers have a histogram for each dimension, floats a normal distribution. Floats have no number of levels, so
-    neither a uniform model nor a PNG; floats with missing values have no yardstick.
+    The independent model has a histogram per dimension for integers, a normal distribution for floats. Floats have no
+    levels and therefore no uniform model and no PNG; floats with missing values have no yardstick.
     """
     index = scores.index[spread(len(scores.index), MEASURED)]
     fitted = torch.arange(0) if train is None else spread(len(train), FITTED)
@@ -59,18 +59,18 @@ def yardsticks(
 
 
 def _levels(preparation: Preparation) -> int:
-    """Number of levels that the model sees: two of binarised data."""
+    """Number of levels that the model sees; two for binarised data."""
     return (preparation.levels or 2) if isinstance(preparation, Levels | Dequantise) else 2
 
 
 def _symbols(examples: Examples, index: Tensor, preparation: Preparation, seed: int) -> Int[Tensor, " count *shape"]:
-    """The levels of these examples."""
+    """The levels of the examples with the numbers `index`."""
     raw = examples.x[index]
     return (raw if isinstance(preparation, Levels | Dequantise) else prepare(preparation, raw, index, seed)).long()
 
 
 def histogram(symbols: Int[Tensor, " count dims"], levels: int) -> Float[Tensor, " dims levels"]:
-    """How often each dimension has each level, float64."""
+    """The count of each level in each dimension, float64."""
     dims = symbols.shape[1]
     cells = symbols + levels * torch.arange(dims)
     return torch.bincount(cells.flatten(), minlength=dims * levels).view(dims, levels).double()
@@ -106,7 +106,7 @@ def _normal(
 
 
 def _png(symbols: Int[Tensor, " count *shape"], levels: int) -> float | None:
-    """Bits per dimension of one PNG; None for what is no image of 8 bits and one or three channels."""
+    """Bits per dimension of one PNG; None unless the data are 8-bit images with one or three channels."""
     if symbols.ndim != 4 or symbols.shape[1] not in (1, 3) or levels > 256 or not len(symbols):
         return None
     images = np.moveaxis(symbols.numpy().astype(np.uint8), 1, -1)

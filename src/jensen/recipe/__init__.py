@@ -1,6 +1,6 @@
 """Recipes: a typed, validated configuration that becomes (model, data, training).
 
-`settings` is what all recipes share, `families` the table of families, `family` what each provides, `build` makes data
-and model. It is the only chapter that knows networks and models both, and where strings become objects. Reading and
-checking a recipe imports no torch, building does.
+`settings` has the fields of all recipes, `families` the table of families, `family` the interface of a family, `build`
+the construction of data and model. Only this chapter knows both networks and models, and here strings become objects.
+Reading and checking a recipe imports no torch; building does.
 """

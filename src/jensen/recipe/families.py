@@ -1,7 +1,7 @@
 """The families of models: one table. Importing it imports no torch.
 
-A family is a folder `jensen.recipe.<name>`: `settings` holds its recipe, `family` an `AbstractFamily` called `FAMILY`,
-which builds the model and knows everything that only this family has.
+A family is a folder `jensen.recipe.<name>`. Its `settings` holds the recipe. Its `family` holds an `AbstractFamily`
+called `FAMILY`, which builds the model and answers the commands' questions about the family.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def family_of(recipe: AbstractRecipe) -> "AbstractFamily[Any, Any]":
 
 
 def read_recipe(values: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe of the family that `values` name; `InputError` names `source` and the first field that is wrong."""
+    """The recipe of the family that `values` name. `InputError` names `source` and the first wrong field."""
     try:
         return _ANY.validate_python(values)
     except ValidationError as error:

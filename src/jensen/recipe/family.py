@@ -1,4 +1,4 @@
-"""What a family of models must provide beside its model: everything that a verb may ask of one family alone."""
+"""The interface of a family of models: everything besides the model that depends on the family."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=AbstractLatentVariableModel)
 
 
 class _Wish:
-    """Options of a command, each None where the user gave none."""
+    """Options of a command; an option that the user did not give is None."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class _Wish:
 
 @dataclass(frozen=True)
 class SamplingWish(_Wish):
-    """How the user wants samples to be drawn; None: as the recipe says. `guide` is another model of the same data."""
+    """Options of sampling; None: the recipe's value. `guide` is another model of the same data."""
 
     sampler: str | None = None
     steps: int | None = None
@@ -43,7 +43,7 @@ class SamplingWish(_Wish):
 
 @dataclass(frozen=True)
 class ImputationWish(_Wish):
-    """How the user wants missing values to be drawn; None: the family's default."""
+    """Options of imputation; None: the family's default."""
 
     method: str | None = None
     samples: int | None = None
@@ -55,10 +55,10 @@ class ImputationWish(_Wish):
 
 @dataclass(frozen=True, eq=False)
 class Sampling(Generic[M]):
-    """A model that samples as wished, and how that is: what is recorded beside a measure of its samples.
+    """A model with the requested way of sampling, and the settings of this way for the record of a measurement.
 
-    `sampler`, `steps` and `guidance` are None for a model that has no such choice; `guide` is the SHA-256 of the
-    guide's weights.
+    `sampler`, `steps` and `guidance` are None for a model without such a choice; `guide` is the SHA-256 of the guide's
+    weights.
     """
 
     model: M
@@ -69,14 +69,14 @@ class Sampling(Generic[M]):
 
 
 class AbstractFamily(ABC, Generic[R, M]):
-    """One family of models: from its recipe to the model, and whatever a command may ask of this family alone."""
+    """One family of models: builds the model of a recipe and answers the commands' questions about the family."""
 
     words: Words
-    """What a report says of it."""
+    """The family's captions and formulas in a report."""
     conditional_advice: str = ""
     """How to train a model of labels, as in "with --predict label"; empty for a family that predicts none."""
     idle_rules: tuple[Rule, ...] = ()
-    """When settings of the model cannot act."""
+    """Rules for settings of the model that have no effect."""
     anneals: bool = False
     """Whether log p(x) of its models can be estimated by annealed importance sampling."""
 
@@ -84,7 +84,7 @@ class AbstractFamily(ABC, Generic[R, M]):
 
     @abstractmethod
     def preparation(self, recipe: R, levels: int | None) -> PreparationName:
-        """How the model wants its x, given the number of levels of the data (None: floats).
+        """The preparation of x for the model, given the number of levels of the data (None: floats).
 
         Raises `InputError` for data that the recipe's likelihood does not allow.
         """
@@ -94,46 +94,47 @@ class AbstractFamily(ABC, Generic[R, M]):
         """The model for data like `spec`; its layers draw their weights from torch's global generator."""
 
     def check_data(self, recipe: R, spec: DataSpec) -> None:
-        """Warns of what the model does not learn from the data."""
+        """Warns about parts of the data that the model does not learn."""
 
     def check_processes(self, recipe: R, count: int, device: str) -> None:
         """Raises `InputError` for a recipe that `count` processes on devices of this type cannot train together."""
 
-    # -- what a trained model is asked
+    # -- from a trained model to the commands
 
     @abstractmethod
     def sampling(self, model: M, recipe: R, wish: SamplingWish) -> Sampling[M]:
-        """The model as it samples by the recipe and the wish. Raises `InputError` for a wish that it cannot fulfil."""
+        """The model with the recipe's sampling, changed by the wish. Raises `InputError` for an impossible wish."""
 
     @abstractmethod
     def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """The way of imputing that is wished for. Raises `InputError` for options that it does not heed."""
+        """The requested method of imputation. Raises `InputError` for options that the method does not have."""
 
     @abstractmethod
     def codec(self, model: M, steps: int | None) -> "AbstractCodec":
-        """The codec of a model; `steps` of its chain, None: the default. `InputError` where it has none."""
+        """The codec of a model with `steps` steps of its chain (None: the default). `InputError` if there is none."""
 
     def advice_on_wide_intervals(self, recipe: R) -> str:
-        """What to train with where predictive intervals are too wide; empty where there is no advice."""
+        """Flags of training that narrow predictive intervals that are too wide; empty without advice."""
         return ""
 
 
 def refuse(wish: SamplingWish, family: str) -> None:
-    """Raises `InputError` unless the wish is empty, for a family whose samples leave no choice."""
+    """Raises `InputError` unless the wish is empty; for a family without options of sampling."""
     if wish.given:
         flags = ", ".join(f"--{name}" for name in wish.given)
-        raise InputError(f"{flags}: a model of family {family} leaves no choice of how to sample; leave it out")
+        raise InputError(f"{flags}: a model of family {family} has no options of sampling; leave it out")
 
 
 def heeded(wish: ImputationWish, methods: Mapping[str, tuple[str, ...]], family: str) -> tuple[str, dict[str, Any]]:
-    """The method that is wished for, by default the first, and its options, among `methods` with what each heeds.
+    """The requested method (default: the first of `methods`) and its given options.
 
-    Raises `InputError` for a method of another family, and for options that the method does not heed.
+    `methods` maps each method to the names of its options. Raises `InputError` for a method of another family, and for
+    options that the method does not have.
     """
     given = wish.given
     method = given.pop("method", next(iter(methods)))
     if method not in methods:
         raise InputError(f"--method {method}: a model of family {family} imputes by {' or '.join(methods)}; choose one")
     for name in given.keys() - set(methods[method]):
-        raise InputError(f"--{name} is not for --method {method}, which heeds --{' and --'.join(methods[method])}")
+        raise InputError(f"--{name} is not for --method {method}, which has --{' and --'.join(methods[method])}")
     return method, given

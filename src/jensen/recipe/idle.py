@@ -1,4 +1,4 @@
-"""Settings that cannot act beside others, or on the data: they are refused, so that none is ever silently ignored."""
+"""Settings that have no effect, because of other settings or of the data, are refused instead of silently ignored."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from jensen.recipe.settings import AbstractRecipe
 
 @dataclass(frozen=True)
 class Rule:
-    """Settings that change nothing unless `acts` is true of their table and the data."""
+    """Settings that have an effect only if `acts` is true for their table of settings and the data."""
 
     names: tuple[str, ...]
     acts: Callable[[Any, DataSpec], bool]
     advice: str
-    """When they act, and what to do."""
+    """The condition of the effect, and the remedy, in words."""
 
 
 _TRAINING = (
@@ -42,9 +42,9 @@ _TRAINING = (
 
 
 def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: DataSpec) -> None:
-    """Raises `InputError` for the first setting, other than its default, that changes nothing for these data.
+    """Raises `InputError` for the first setting that differs from its default but has no effect.
 
-    `rules` are those of the family's settings.
+    `rules` are the rules for the family's own settings.
 
     >>> from jensen.data.load import load_data
     >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings

@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 else:
     Source = str  # the type of the flag, and of the field once `AbstractRecipe._with_arrays` has taken arrays out
 
-LONGEST = 300  # letters of what was given that are repeated
+LONGEST = 300  # characters of a user's input that a message repeats
 MOST = 1 << 24
 Size = Annotated[int, Field(gt=0, le=MOST)]
-"""What is counted in a model: no product of two overflows."""
+"""A count in a model, such as a width. The limit keeps the product of two counts from overflowing."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """Arrays in memory; two are equal only if they are the same object, for arrays have no single answer to ==."""
+    """Arrays in memory. Two are equal only if they are the same object, because == of arrays gives an array."""
 
     source: "Source"
 
 
 class AbstractRecipe(BaseModel, ABC):
-    """What to read, what to build, how to train: everything a run depends on."""
+    """Everything a run depends on: the data, the model and its training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Source = "digits"
     """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
     seed: NonNegativeInt = 0
-    """The seed of everything random."""
+    """Seed of all random draws in training."""
     read: ReadOptions = ReadOptions()
-    """How the data are read."""
+    """How to read and split the data."""
     training: TrainingSettings = TrainingSettings()
     """The training loop."""
     family: str
@@ -75,14 +75,14 @@ class AbstractRecipe(BaseModel, ABC):
 
     @property
     def source(self) -> "Source":
-        """The data themselves: arrays where they were given, else the path that `data` names."""
+        """The data: the arrays, if the recipe was made with arrays, else the path in `data`."""
         return self.data if self._arrays is None else self._arrays.source
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """A recipe of this family from a TOML file, or from the recipe.json of a run.
 
-        TOML has the fields of the recipe at the top, then tables [read], [model] and [training].
+        A TOML file has the fields of the recipe at the top, then the tables [read], [model] and [training].
         """
         family = cls.model_fields["family"].default
         values = _read_config(path)
@@ -101,16 +101,16 @@ def _read_config(path: Path) -> dict[str, Any]:
         if not text.lstrip().startswith("{"):
             return tomllib.loads(text)
         values: dict[str, Any] = json.loads(text)
-        values.pop("format", None)  # recipe.json has one
+        values.pop("format", None)  # recipe.json has this field, a recipe has not
         return values
     except OSError as error:
         raise InputError(f"config {path} cannot be read ({error.strerror}); give a TOML file") from error
-    except (ValueError, RecursionError) as error:  # of either language, and of text that is not UTF-8
+    except (ValueError, RecursionError) as error:  # bad TOML, bad JSON, text that is not UTF-8
         raise InputError(f"config {path} is neither TOML nor JSON ({error}); mend it there") from error
 
 
 def _place(error: ValidationError, recipe: type[AbstractRecipe]) -> str | None:
-    """The table that an unknown field belongs to, in one line; None where the first error is another one."""
+    """One line that names the table to which an unknown field belongs; None if the first error is of another kind."""
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
         return None
@@ -124,14 +124,14 @@ def _place(error: ValidationError, recipe: type[AbstractRecipe]) -> str | None:
 
 
 def explain(error: ValidationError) -> str:
-    """The first thing a validation found, in one line: field, what was given, what was expected."""
+    """The first error of a validation in one line: the field, the given value, the expected value."""
     first, count = error.errors()[0], error.error_count()
     field = ".".join(str(part) for part in first["loc"])
     more = f" (and {count - 1} more)" if count > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"unknown field {_short(field)}; mend its name or leave it out{more}"
     said = _short(first["msg"].removeprefix("Value error, "))
-    if not field:  # two fields that contradict each other: the sentence names them
+    if not field:  # two fields contradict each other; the message names both
         return f"{said}{more}"
     given = "" if isinstance(first["input"], dict | BaseModel) else f" = {_short(repr(first['input']))}"
     return f"{_short(field)}{given}: {said}{more}"

@@ -1,1 +1,1 @@
-"""The report: values shown as a page, as pictures, and as tables on a terminal. No model is called here."""
+"""The report: pages, pictures and terminal tables of finished values. This chapter calls no model."""

@@ -1,4 +1,4 @@
-"""The end of a report: what was read, where the numbers come from, and how to make the run again."""
+"""The end of a report: the data, the provenance of the numbers, and the commands that repeat the run."""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ from jensen.report.results import Results
 
 
 def data_section(spec: DataSpec) -> Section:
-    """What was read."""
+    """The data of the run."""
     counts = ", ".join(f"{count:,} {split}" for split, count in spec.counts.items())
     classes = "none" if spec.classes is None else str(spec.classes)
     if spec.label_names:
@@ -34,7 +34,7 @@ def data_section(spec: DataSpec) -> Section:
 
 
 def provenance_section(results: Results) -> Section:
-    """Where the numbers of the evaluation come from: weights, versions, machine, command and date."""
+    """The provenance of the evaluation: weights, versions, machine, command and date."""
     made = results.evaluation.provenance
     items = {
         "weights": f"of training step {results.weights_step:,}, SHA-256 {made.weights}",
@@ -49,7 +49,7 @@ def provenance_section(results: Results) -> Section:
 
 
 def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> Section:
-    """Everything the run depended on, and the commands that make it again."""
+    """The recipe as TOML, and the commands that repeat the run and its evaluation."""
     flags = [
         f"--{name.replace('_', '-')} {value}"
         for name, value in evaluation.settings.model_dump().items()
@@ -63,7 +63,7 @@ def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> Section
 
 
 def toml(recipe: Mapping[str, Any]) -> str:
-    """A recipe of plain values and one level of tables as TOML; what is None is left out.
+    """A recipe of plain values and one level of tables as TOML, without the fields that are None.
 
     >>> print(toml({"data": "digits", "seed": 0, "model": {"hidden": [200, 200], "clip": None}}))
     data = "digits"
@@ -82,5 +82,5 @@ def toml(recipe: Mapping[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    """JSON, whose scalars, strings and arrays are TOML as well."""
+    """The value as JSON: JSON's scalars, strings and arrays are valid TOML."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Pictures of a page: saved as PNG files beside it, and put into it."""
+"""Pictures of a page, saved as PNG files beside the page and embedded in it."""
 
 import base64
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ class Picture:
     """A PNG of a page."""
 
     path: Path
-    """In a folder beside the page."""
+    """The file, in a folder beside the page."""
     alt: str
     kind: str
     """chart, pixels (small images, shown as squares) or photograph."""
 
     @property
     def address(self) -> str:
-        """Relative to the page."""
+        """The file's address relative to the page."""
         return quote(f"{self.path.parent.name}/{self.path.name}")
 
     @property
     def data(self) -> str:
-        """The file itself in base64."""
+        """The content of the file in base64."""
         return base64.b64encode(self.path.read_bytes()).decode()
 
 
 @dataclass(frozen=True)
 class Album:
-    """The folder of a page's pictures, and what their names begin with."""
+    """The folder of a page's pictures, and the prefix of their file names."""
 
     folder: Path
     prefix: str = ""

@@ -1,4 +1,4 @@
-"""Where the bits go: what each noise level costs, and how much is known once it is paid."""
+"""Where the bits go: the cost of each noise level, and the error of x_0 that remains after it."""
 
 import math
 
@@ -10,7 +10,7 @@ from jensen.report.results import Results
 
 
 def bits_section(results: Results, album: Album, title: str = "Where the bits go") -> Section | None:
-    """The costs of the noise levels and the rate-distortion curve; None for a model that has no noise levels."""
+    """The costs of the noise levels and the rate-distortion curve; None for a model without noise levels."""
     evaluation, profile = results.evaluation, results.evaluation.profile
     if profile is None:
         return None

@@ -1,4 +1,4 @@
-"""The bound: its terms, every further bound and their differences, as a table for a terminal and as a section."""
+"""The bound: its terms, all further bounds and their differences, as a terminal table and as a section."""
 
 import math
 import shlex
@@ -27,7 +27,7 @@ def table(evaluation: Evaluation) -> "Table":
 
 
 def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
-    """The evaluation's rows under their headings: the bound by terms, all bounds on the same examples, the gaps."""
+    """The evaluation's rows under their headings: the terms of the bound, all bounds on the same examples, the gaps."""
     shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
     if evaluation.bounds:
         same = f"On the same {evaluation.bounds[0].nats.count} examples"
@@ -37,7 +37,7 @@ def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
-    """What is not a mean over examples, one line each: errors, effective sample sizes, diagnostics."""
+    """Numbers other than means over examples, one line each: errors, effective sample sizes, diagnostics."""
     lines = []
     if math.isfinite(evaluation.elbo.monte_carlo_error):
         lines.append(f"Monte-Carlo error of one example's ELBO: {evaluation.elbo.monte_carlo_error:.2g} nats")
@@ -57,7 +57,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
 
 
 def heading(results: Results) -> Section:
-    """What was trained and evaluated, the numbers to remember, yardsticks beside them, and warnings."""
+    """The top of a report: the model, the main numbers, yardsticks beside them, and warnings."""
     evaluation = results.evaluation
     sentences = (*evaluation.warnings, *results.stale)
     warnings = [(sentence[:1].upper() + sentence[1:], "") for sentence in sentences] + unfinished(results)
@@ -97,7 +97,7 @@ def _back(results: Results) -> str:
 
 
 def unfinished(results: Results) -> list[tuple[str, str]]:
-    """A warning of interrupted training, and the command that continues it; empty where training came to its end."""
+    """A warning of interrupted training with the command that continues it; empty if training is finished."""
     if results.finished:
         return []
     planned = results.recipe.get("training", {}).get("steps")
@@ -107,7 +107,7 @@ def unfinished(results: Results) -> list[tuple[str, str]]:
 
 
 def advice(evaluation: Evaluation, folder: Path) -> list[str]:
-    """Commands that help where importance weights cannot be trusted."""
+    """Commands that help if importance weights cannot be trusted."""
     if not any(bound.weights and bound.weights.doubtful for bound in evaluation.bounds):
         return []
     again = f"jensen evaluate {shlex.quote(str(folder))}"
@@ -127,7 +127,7 @@ def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
 
 
 def bound_section(results: Results) -> Section:
-    """The bound by its terms, every further bound, the gaps, and how far they can be trusted."""
+    """The terms of the bound, all further bounds, the gaps, and remarks on their reliability."""
     evaluation = results.evaluation
     return Section(
         "The bound",

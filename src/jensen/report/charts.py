@@ -1,4 +1,4 @@
-"""The charts of a report: matplotlib figures on white, readable in greyscale, with no text that a user chose."""
+"""The charts of a report: matplotlib figures on white, readable in greyscale, without text from the user."""
 
 import io
 import logging
@@ -31,8 +31,7 @@ Drawn = TypeVar("Drawn")
 
 
 def drawing(make: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
-    """Keeps matplotlib's remarks about fonts, caches and axes to itself: a reader of a command can do nothing about
-    them."""
+    """A drawing function without matplotlib's warnings about fonts, caches and axes, which a user cannot act on."""
 
     @wraps(make)
     def quiet(*args: Arguments.args, **options: Arguments.kwargs) -> Drawn:
@@ -60,9 +59,9 @@ def _quiet() -> Iterator[None]:
 
 @drawing
 def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) -> "Figure | None":
-    """Training loss and the negative validation bound against the step; None without any line.
+    """Training loss and the negative validation bound against the step; None for an empty log.
 
-    Both in one panel where the loss is a bound in nats (`comparable`), else one above the other.
+    Both share one panel if the loss is a bound in nats (`comparable`); otherwise one panel stands above the other.
     """
     from matplotlib.ticker import LogLocator
 
@@ -90,7 +89,7 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) ->
 
 
 def _lines(metrics: Sequence[Mapping[str, Any]], *names: str) -> np.ndarray:
-    """Steps and values (count, 1 + names) of the lines that have them."""
+    """Steps and values (count, 1 + names) of the log lines that have all these names."""
     return np.array([[line[name] for name in ("step", *names)] for line in metrics if names[0] in line])
 
 
@@ -104,7 +103,7 @@ def _draw_validation(axes: "Axes", validation: np.ndarray) -> None:
 
 
 def _settled(training: np.ndarray) -> tuple[float, float]:
-    """Limits that show the course after the first tenth of training in full, and something of what came before."""
+    """Limits of the axis: they show the losses after the first tenth of training in full, earlier losses partly."""
     step, loss = training.T
     low, high = loss.min(), loss[step >= step[-1] / 10].max()
     margin = 0.5 * (high - low) or 1.0
@@ -145,7 +144,7 @@ def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | 
 
 
 def plane(codes: Tensor) -> tuple[np.ndarray, tuple[str, str]]:
-    """Codes (count, d >= 2) in two dimensions (count, 2), and what the axes are."""
+    """Codes (count, d >= 2) projected to two dimensions (count, 2), and the names of the axes."""
     if codes.shape[1] == 2:
         return codes.numpy(), ("$z_1$", "$z_2$")
     centred = (codes - codes.mean(0)).double()
@@ -160,7 +159,7 @@ def plane(codes: Tensor) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None:
-    """One character per class: the names where they are single digits or letters, else 0-9a-zA-Z; None for too many."""
+    """One character per class: the names if all are single digits or letters, else 0-9a-zA-Z; None for too many."""
     if names and len(set(names)) == len(names) and all(name in SYMBOLS and len(name) == 1 for name in names):
         return list(names)
     return list(SYMBOLS[:classes]) if classes <= len(SYMBOLS) else None
@@ -171,7 +170,7 @@ def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None
 
 @drawing
 def histogram(bound: Tensor, mean: float) -> "Figure":
-    """How many examples have which bound, with the mean."""
+    """Histogram of the examples' bounds, with the mean."""
     from matplotlib.ticker import MaxNLocator
 
     values = bound[bound.isfinite()].numpy()
@@ -190,9 +189,9 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
 
 @drawing
 def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
-    """Bits per dimension of each noise level per unit of log-SNR, and beside it what the terms add up to.
+    """Bits per dimension of each noise level per unit of log-SNR, and beside it the sums of the terms.
 
-    `nats_per_bit` is how many nats per example make one bit per dimension, D ln 2.
+    `nats_per_bit` is the number of nats per example in one bit per dimension, D ln 2.
     """
     from matplotlib.figure import Figure
 
@@ -240,7 +239,7 @@ def _draw_sums(axes: "Axes", profile: NoiseProfile) -> None:
 
 @drawing
 def rate_distortion(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
-    """Bits per dimension spent against the error that is left, with nats on a second scale."""
+    """Bits per dimension spent against the remaining error, with nats on a second scale."""
     figure, axes = _chart(3.0)
     points = np.array([[point.root_mean_squared_error, point.bits_per_dimension] for point in profile.rate_distortion])
     axes.plot(points[:, 0], points[:, 1], color=BLUE, linewidth=1.3, marker="o", markersize=2.5)
@@ -327,7 +326,7 @@ def _bins(count: int) -> int:
 
 
 def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None:
-    """Shares of all data and of all samples: those beyond the axis are missing from it."""
+    """Histograms as shares of all data and of all samples, including values beyond the ends of the axis."""
     edges = np.linspace(*_limits(data), _bins(len(data)) + 1).tolist()
     of_data, of_samples = (np.full(len(values), 1 / len(values)) for values in (data, samples))
     axes.hist(data, bins=edges, weights=of_data, color="#c4c4c4", label="data")
@@ -340,7 +339,7 @@ def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None
 
 @drawing
 def save_chart(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG of at most 256 colours, a third of what matplotlib writes; whole or not at all."""
+    """Write a figure as a PNG of at most 256 colours, whole or not at all; the file is a third of matplotlib's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
@@ -377,7 +376,7 @@ def _panels(count: int, height: float) -> "tuple[Figure, list[Axes]]":
 
 
 def plain_text(text: str, length: int = 24) -> str:
-    """Text that a user chose, for a chart: cut, and without what matplotlib would take for mathematics."""
+    """A user's text for a chart: cut to `length`, without characters that matplotlib reads as mathematics."""
     return (text if len(text) <= length else f"{text[: length - 1]}…").replace("$", r"\$")
 
 
@@ -393,7 +392,7 @@ def plain(axes: "Axes") -> "Axes":
 
 
 def _legend(figure: "Figure", panels: "Sequence[Axes]", columns: int = 2) -> None:
-    """Above all panels, where it covers nothing; names each thing once."""
+    """A legend above all panels, where it covers no data; each entry appears once."""
     named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     handles, labels = list(named.values()), list(named)
     figure.legend(handles, labels, loc="outside upper right", ncols=columns, frameon=False, fontsize=8)

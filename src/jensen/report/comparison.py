@@ -1,4 +1,4 @@
-"""Several models of the same data side by side: a table for a terminal, and the sections of a page."""
+"""A comparison of several models of the same data: a terminal table, and the sections of a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +28,9 @@ DIFFERENCES = "Differences of the ELBO on each example"
 
 
 def difference(first: Results, second: Results) -> Measure | str:
-    """ELBO of the second minus that of the first, paired on the same test examples; or why there is none, in words.
+    """The second ELBO minus the first, paired on the same test examples; or a sentence that says why it is not given.
 
-    In nats of log p(raw), more being better, and in bits per dimension, fewer being better: the units in which two
+    The units are nats of log p(raw) (more are better) and bits per dimension (fewer are better). In both, two
     preparations of the same raw data can be compared.
     """
     reason = _incomparable(first, second)
@@ -41,21 +41,21 @@ def difference(first: Results, second: Results) -> Measure | str:
 
 def _incomparable(one: Results, other: Results) -> str:
     if one.evaluation.examples_digest != other.evaluation.examples_digest:
-        return "since the two were not evaluated on the same raw examples"
+        return "because the two were not evaluated on the same raw examples"
     if not torch.equal(one.scores.index, other.scores.index):
-        return "since different examples of the test data were chosen"
+        return "because different examples of the test data were chosen"
     kinds = [results.spec.preparation for results in (one, other)]
     seeds = [results.evaluation.settings.seed for results in (one, other)]
     binary = [not isinstance(kind, Levels | Dequantise | Standardise) for kind in kinds]
     same = kinds[0] == kinds[1] and (kinds[0].deterministic or seeds[0] == seeds[1])
     if any(binary) and not same:
         names = " and ".join(f"{type(kind).__name__} with seed {seed}" for kind, seed in zip(kinds, seeds, strict=True))
-        return f"since binarised data are other data: prepared by {names}"
+        return f"because their binarised data differ: prepared by {names}"
     return ""
 
 
 def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
-    """The rows of the table under their headings, in the units of the raw data, and what is missing from it."""
+    """The rows of the table under their headings, in the units of the raw data, and notes on missing rows."""
     groups: dict[str, dict[str, Measure]] = {results.title: _bounds(results) for results in compared}
     first, *others = compared
     found = {f"{other.title} − {first.title}": difference(first, other) for other in others}
@@ -66,7 +66,7 @@ def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
 
 
 def _bounds(results: Results) -> dict[str, Measure]:
-    """Every bound by name, the number of its examples with it where that is not the ELBO's."""
+    """Every bound by name; the name includes the number of examples if it differs from the ELBO's."""
     evaluation, count = results.evaluation, results.evaluation.elbo.nats.count
     rows: dict[str, Bound] = {"ELBO": evaluation.elbo}
     for bound in evaluation.bounds:
@@ -93,7 +93,7 @@ def _where(compared: Sequence[Results]) -> str:
 def comparison_sections(
     folder: Path, compared: Sequence[Results], albums: Sequence[Album], title: str
 ) -> tuple[Section, list[Section | None]]:
-    """The top of the page in `folder` about several models, and its sections."""
+    """The top and the sections of the page in `folder` that compares several models."""
     own = [
         section
         for results, album in zip(compared, albums, strict=True)
@@ -107,7 +107,7 @@ def comparison_sections(
 
 
 def _heading(title: str, compared: Sequence[Results]) -> Section:
-    """What is compared, on what, the numbers to remember, and warnings."""
+    """The top of the page: the models, their data, the main numbers, and warnings."""
     numbers = {
         f"{results.title}: bits per dimension, at most": typeset(results.evaluation.elbo.bits_per_dimension)
         for results in compared
@@ -137,7 +137,7 @@ def _bound_section(compared: Sequence[Results]) -> Section:
     def formula(heading: str, name: str) -> str:
         if heading in words:
             return words[heading].formula(name.partition(",")[0])
-        return "the bound of the one minus that of the other; more nats, fewer bits are better"
+        return "the first-named bound minus the second; more nats, fewer bits are better"
 
     values = {"groups": measure_rows(groups, formula), "warnings": [(reason, "") for reason in missing]}
     return Section("The bounds", "comparison_bounds", values)
@@ -162,13 +162,13 @@ def _model_section(folder: Path, compared: Sequence[Results]) -> Section:
 
 
 def _link(folder: Path, results: Results) -> str:
-    """The address of a run's own report; empty where it has none."""
+    """The address of a run's own report; empty if it has none."""
     target = results.folder / "report.html"
     return address_from(folder, target) if target.exists() else ""
 
 
 def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> Section | None:
-    """A column for each model, samples above their means, and one of real data."""
+    """One column per model, with samples above their means, and one column of real data."""
     columns = []
     for results, album in zip(compared, albums, strict=True):
         if results.image:

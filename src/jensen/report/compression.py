@@ -1,4 +1,4 @@
-"""The length of a compressed file as a table for a terminal, and as a section of a report."""
+"""The sizes of a compressed file as a terminal table, and as a section of a report."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ COLUMNS = ("bytes", "bits per example", "bits/dim", "× the file")
 
 
 def codelength_table(found: Codelength) -> "Table":
-    """A row for the file, for what it is made of, and for every other format."""
+    """One row for the file, for each of its parts, and for every other format."""
     from rich import box
     from rich.table import Table
 
@@ -30,7 +30,7 @@ def codelength_table(found: Codelength) -> "Table":
 
 
 def codelength_title(found: Codelength) -> str:
-    """What was compressed, and by how long a chain."""
+    """The title of the table: number and source of the examples, and the length of the chain."""
     chain = "" if found.steps is None else f", chain of {found.steps} steps"
     return f"{found.examples:,} examples of {found.source}{chain}"
 
@@ -55,7 +55,7 @@ def _cells(found: Codelength, bits: float) -> list[str]:
 
 
 def compression_section(found: Codelength) -> Section:
-    """The same as a section of a report."""
+    """The sizes of a compressed file as a section of a report."""
     made_of, others = codelength_rows(found)
     return Section(
         "Compression",

@@ -1,4 +1,4 @@
-"""Distances as a table for a terminal, and as a picture."""
+"""Fréchet distances as a terminal table, and as a picture."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ LOOKS = (
 
 
 def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Table":
-    """A row for each way of sampling below the floor; `test` is the classifier's accuracy on the test split."""
+    """One row for the floor, then one per way of sampling; `test` is the classifier's accuracy on the test split."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -55,7 +55,7 @@ def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Ta
 
 
 def _computer(distance: Distance) -> str:
-    """What a distance was measured on."""
+    """The machine on which a distance was measured."""
     made = distance.provenance
     return f"{made.device}, threads: {made.threads}, processes: {made.processes}"
 
@@ -68,7 +68,7 @@ def _percent(estimate: Estimate | None) -> str:
 
 @drawing
 def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
-    """Distance against the number of steps, a line for each sampler, the floor dashed; None without any steps."""
+    """Distance against the number of steps, one line per sampler, the floor dashed; None for a model without steps."""
     from matplotlib.figure import Figure
 
     drawn = [one for one in distances if one.cell.steps is not None and math.isfinite(one.distance.mean)]
@@ -106,7 +106,7 @@ def _draw(axes: "Axes", number: int, distances: Sequence[Distance]) -> None:
 
 
 def _plain_numbers(axes: "Axes", steps: Sequence[int]) -> None:
-    """Ticks at the very numbers of steps, and distances as plain numbers."""
+    """Ticks at the measured numbers of steps, and distances as plain numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(steps))))

@@ -16,7 +16,7 @@ from jensen.report.results import Results
 
 
 def reconstruction_section(results: Results, album: Album) -> Section | None:
-    """Examples and what is left of them after encoding and decoding; None where that is everything."""
+    """Examples and their reconstructions; None if a reconstruction equals its example."""
     pairs = results.exhibits.pairs
     if pairs is None or pairs.reconstructions is None:
         return None
@@ -40,7 +40,7 @@ def _profile_chart(results: Results, album: Album, name: str, shown: Shown) -> P
 
 
 def latent_section(results: Results, album: Album) -> Section | None:
-    """Where the examples lie in the latent space."""
+    """A picture of the examples' latent representations."""
     codes, rows = results.exhibits.codes, results.exhibits.encoded
     if codes is None or rows is None:
         return None
@@ -66,7 +66,7 @@ def latent_section(results: Results, album: Album) -> Section | None:
 
 
 def example_section(results: Results, album: Album) -> Section | None:
-    """Which examples the model finds likely and which not; None where no bound is finite."""
+    """The distribution of the examples' bounds, and the examples of the lowest bounds; None if no bound is finite."""
     lowest, bound = results.exhibits.lowest, results.scores.bound
     if lowest is None:
         return None

@@ -1,4 +1,4 @@
-"""The files beside a report: what each is, and a link to it."""
+"""The files beside a report: a description of each and a link to it."""
 
 from jensen.evaluation.referee import FILE as REFEREE
 from jensen.evaluation.saved import MEANS, SCORES
@@ -19,19 +19,19 @@ def file_section(results: Results, further: Further) -> Section | None:
     beside = {
         MEANS: "the bounds, their errors and settings",
         SCORES: "the bound of every example",
-        REFEREE: "every estimate of log p(x), example by example" if further.verdict else "",
+        REFEREE: "all estimates of log p(x), example by example" if further.verdict else "",
         PICTURES: "every picture of this page as a PNG file",
     }
     of_the_run = {
-        PREDICTIONS: "how good the predicted labels are" if further.predictions else "",
-        TARGETS: "how good the predicted targets are" if further.targets else "",
-        CALIBRATION: "how well calibrated imputations are" if further.calibration else "",
-        COMPRESSION: "the length of the compressed file" if further.codelength else "",
+        PREDICTIONS: "the quality of predicted labels" if further.predictions else "",
+        TARGETS: "the quality of predicted targets" if further.targets else "",
+        CALIBRATION: "the calibration of imputations" if further.calibration else "",
+        COMPRESSION: "the sizes of the compressed file" if further.codelength else "",
         **{SAMPLE_METRICS.format(one.features): "metrics of samples" for one in further.sample_metrics},
         **{path.name: "a table made by a command" for path in sorted(results.run_folder.glob("*.csv"))},
         "metrics.jsonl": "the log of training",
         "recipe.json": "all settings",
-        "data.json": "what was read",
+        "data.json": "the description of the data",
     }
     described = [(results.folder / name, text) for name, text in beside.items()]
     described += [(results.run_folder / name, text) for name, text in of_the_run.items()]

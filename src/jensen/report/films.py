@@ -1,4 +1,4 @@
-"""Films: the ways from data to noise and back, for images."""
+"""Films of images: the way from data to noise and back."""
 
 import math
 
@@ -25,9 +25,9 @@ def film_section(results: Results, album: Album, title: str = "From data to nois
 
 
 def _strip(results: Results, album: Album, name: str, film: Film, rows: list[str]) -> dict[str, object]:
-    """A row for each example, a column for each frame."""
+    """One row per example, one column per frame."""
     frames = results.pictures(film.x.transpose(0, 1).flatten(0, 1))
-    alt = f"{name}: a row for each example, a column for each noise level"
+    alt = f"{name}: one row per example, one column per noise level"
     return {
         "name": name,
         "picture": album.grid(name, frames, len(film.x), alt),

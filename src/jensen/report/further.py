@@ -1,4 +1,4 @@
-"""Everything else that was measured of a run's weights, read from the records in its folder."""
+"""All measurements of a run's weights besides the evaluation, read from the records in its folder."""
 
 import shlex
 from dataclasses import dataclass
@@ -31,17 +31,17 @@ Record = TypeVar("Record", SampleMetrics, PredictionRecord, TargetRecord, Calibr
 
 @dataclass(frozen=True)
 class Further:
-    """The records about a run beside its evaluation; the report has a section for each."""
+    """The records of a run besides its evaluation; the report has a section for each."""
 
     verdict: Verdict | None = None
     sample_metrics: tuple[SampleMetrics, ...] = ()
-    """One for each kind of features."""
+    """One record per kind of features."""
     predictions: PredictionRecord | None = None
     targets: TargetRecord | None = None
     calibration: Calibration | None = None
     codelength: Codelength | None = None
     stale: tuple[str, ...] = ()
-    """A sentence about each record that was left out because it is about other weights."""
+    """One sentence for each record that is left out because it is about other weights."""
 
 
 def further_records(folder: Path, weights: str) -> Further:

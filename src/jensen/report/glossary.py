@@ -1,4 +1,4 @@
-"""Formulas of the lecture and terms of the field, explained where a page mentions them; HTML."""
+"""Explanations in HTML of the lecture's formulas and the field's terms; a page explains those that it mentions."""
 
 FORMULAS = {
     "1.4": "p(y|x) = ∫ p(x, y, z) dz / Σ<sub>ŷ</sub> ∫ p(x, ŷ, z) dz: prediction of y from x with hidden variables z",
@@ -32,25 +32,25 @@ FORMULAS = {
 }
 
 TERMS = {
-    "ELBO": "evidence lower bound: a number that is at most log p(x), the log-probability that the model gives an "
-    "example",
+    "ELBO": "evidence lower bound: a lower bound on log p(x), the log-probability of an example under the model",
     "nats": "units of natural logarithms: a probability p costs −log p nats; one nat is 1.44 bits",
-    "bits per dimension": "−log<sub>2</sub> p(x) divided by the number of values in an example: how long a file would "
-    "be, per pixel and channel, if the model compressed it; lower is better",
+    "bits per dimension": "−log<sub>2</sub> p(x) divided by the number of values in an example: the size per pixel and "
+    "channel of a file compressed by the model; lower is better",
     "standard error": "the standard deviation of a mean over repeated experiments: about 95 % of intervals of ± 1.96 "
     "standard errors hold the true mean",
     "Monte-Carlo error": "the part of an error that comes from the random draws of the computation; more draws make "
     "it smaller",
-    "effective sample size": "how many equally weighted draws would serve as well as the weighted ones; near 1, a "
-    "single draw decides the result",
+    "effective sample size": "the number of equally weighted draws that would be as precise as the weighted draws; "
+    "near 1, a single draw decides the result",
     "Pareto k": "the shape of the tail of the importance weights: above 0.7, neither the estimate nor its error is to "
     "be trusted",
     "log-SNR": "logarithm of the signal-to-noise ratio ᾱ<sub>t</sub> / (1−ᾱ<sub>t</sub>): large near the data, small "
     "near pure noise",
-    "amortisation gap": "what is lost because one encoder serves all examples, instead of an optimised q for each",
-    "KL": "Kullback-Leibler divergence: how much one distribution differs from another, zero where they are equal",
+    "amortisation gap": "the loss in the bound because one encoder serves all examples, instead of an optimised q for "
+    "each",
+    "KL": "Kullback-Leibler divergence of one distribution from another: at least 0, and 0 if they are equal",
     "Fréchet distance": "distance between two sets of examples by the means and covariances of their features",
-    "calibration error": "mean difference between the probability of the predicted label and how often it is right",
+    "calibration error": "mean difference between the probability of the predicted label and the share of right labels",
     "log-loss": "mean of −log p(true label): lower is better",
     "AIS": "annealed importance sampling: a chain of distributions from an easy one to the posterior, whose weights "
     "estimate log p(x)",

@@ -40,10 +40,10 @@ def _rows(found: Calibration) -> dict[str, list[str]]:
 
 
 def remarks(found: Calibration) -> list[str]:
-    """What the numbers rest on, a line each."""
+    """Notes on the numbers, one line each."""
     return [
         f"{found.examples:,} examples, mask {found.mask}, {found.draws} draws each; ± is one standard error.",
-        f"{found.undecided:,} of {found.entries:,} hidden entries count: in the others truth and all draws are equal.",
+        f"{found.undecided:,} of {found.entries:,} hidden entries count; in the others all draws equal the truth.",
     ]
 
 
@@ -58,7 +58,7 @@ def calibration_picture(found: Calibration) -> "Figure":
 
 @drawing
 def coverage_picture(coverage: Sequence[Coverage], ranks: Sequence[Estimate], of: str) -> "Figure":
-    """Measured against nominal coverage, and the histogram `of` ranks, both ± two standard errors."""
+    """Measured against nominal coverage, and a histogram of `ranks` with the axis label `of`, ± two standard errors."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 2.9), dpi=RESOLUTION, layout="constrained")
@@ -98,7 +98,7 @@ def _draw_ranks(axes: "Axes", ranks: Sequence[Estimate]) -> None:
 
 
 def imputation_section(found: Calibration, album: Album) -> Section:
-    """How well calibrated imputations are."""
+    """The calibration of imputations as a section of a report."""
     picture = calibration_picture(found)
     return Section(
         "Imputation",

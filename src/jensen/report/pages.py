@@ -1,4 +1,4 @@
-"""Whole pages as files: the report of a run, a comparison of several, and predictions for one set of examples."""
+"""Whole pages as files: the report of a run, a comparison of several runs, and predictions for one set of examples."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,7 +28,7 @@ NOTHING = Further()
 
 
 def write_report(results: Results, further: Further = NOTHING) -> Path:
-    """Write report.html and pictures/*.png into the run's folder; gives the page's path."""
+    """Write report.html and pictures/*.png into the folder of the results. Returns the page's path."""
     album = Album(results.folder / PICTURES)
     sections = [
         bound_section(results),
@@ -49,9 +49,9 @@ def write_report(results: Results, further: Further = NOTHING) -> Path:
 
 
 def write_comparison(folder: Path, compared: Sequence[Results], title: str = "Comparison") -> Path:
-    """Write report.html, one page about several runs, and pictures/*.png into `folder`; gives the page's path.
+    """Write report.html, one page about several runs, and pictures/*.png into `folder`. Returns the page's path.
 
-    Differences are to the first run. Every run's own report gets a link back to this page.
+    Differences are relative to the first run. Every run's own report gets a link back to this page.
     """
     albums = [Album(folder / PICTURES, f"{number}-") for number in range(1, len(compared) + 1)]
     top, sections = comparison_sections(folder, compared, albums, title)
@@ -71,7 +71,7 @@ def _link_back(report: Path, comparison: Path) -> None:
 
 
 def write_predictions(folder: Path, record: PredictionRecord | TargetRecord, title: str) -> Path:
-    """Write predictions.html and its pictures into `folder`; gives the page's path."""
+    """Write predictions.html and its pictures into `folder`. Returns the page's path."""
     if isinstance(record, TargetRecord):
         section, kind = targets_section(record, Album(folder / PICTURES, "targets-")), "Targets"
     else:

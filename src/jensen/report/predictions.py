@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-WRITTEN_OUT = 20  # classes whose counts are written into the confusion matrix
+WRITTEN_OUT = 20  # maximum number of classes for which counts are written into the confusion matrix
 
 
 # ---------------------------------------------------------------------------------------------- table
 
 
 def predictions_table(record: PredictionRecord) -> "Table":
-    """The model beside always predicting p(y), for a terminal."""
+    """The model's quality beside that of the constant prediction p(y), for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -46,10 +46,10 @@ def _rows(record: PredictionRecord) -> dict[str, tuple[str, str]]:
 
 
 def remarks(record: PredictionRecord) -> list[str]:
-    """What the numbers rest on, a line each."""
+    """Notes on the numbers, one line each."""
     chance = record.chance_calibration_error
     lines = [
-        f"A calibrated model of such confidence would show a calibration error of {100 * chance.mean:.2f} ± "
+        f"A calibrated model with these probabilities would have a calibration error of {100 * chance.mean:.2f} ± "
         f"{100 * chance.standard_error:.2f} % by chance.",
         f"Monte-Carlo error of the predicted label's probability, on average: {error_in_words(record.standard_error)}.",
     ]
@@ -74,7 +74,7 @@ def _percent(estimate: Estimate) -> str:
 
 @drawing
 def calibration_chart(record: PredictionRecord) -> "Figure":
-    """How often the predicted label is right against its probability, and how many examples have that one."""
+    """Share of right predicted labels against their probability, and the number of examples at each probability."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 4.6), dpi=RESOLUTION, layout="constrained")
@@ -102,7 +102,7 @@ def calibration_chart(record: PredictionRecord) -> "Figure":
 
 @drawing
 def confusion_chart(record: PredictionRecord) -> "Figure":
-    """Counts of true against predicted labels, the darker the larger their share of the true label's examples."""
+    """Counts of true against predicted labels; darker cells have a larger share of the true label's examples."""
     from matplotlib.figure import Figure
 
     counts = np.array(record.confusion)
@@ -130,7 +130,7 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
 
 
 def prediction_section(record: PredictionRecord, album: Album) -> Section:
-    """How good the predicted labels are."""
+    """The quality of the predicted labels as a section of a report."""
     calibration, confusion = calibration_chart(record), confusion_chart(record)
     return Section(
         "Prediction",

@@ -16,7 +16,7 @@ STATES = {True: "holds", False: "contradicted", None: "too few examples"}
 
 
 def verdict_table(verdict: Verdict) -> "Table":
-    """Every estimate with its error and what one example cost; the differences; what to know of the estimates."""
+    """All estimates with their errors and costs per example, the differences, and notes on reliability."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -59,7 +59,7 @@ def _sentence(claim: Claim) -> str:
 
 
 def notes(verdict: Verdict) -> list[str]:
-    """How far importance weights and annealed chains can be trusted, one line each."""
+    """Notes on the reliability of importance weights and annealed chains, one line each."""
     lines = []
     for account in (*verdict.accounts, *verdict.simulated):
         said = []
@@ -77,7 +77,7 @@ def notes(verdict: Verdict) -> list[str]:
 
 
 def referee_section(verdict: Verdict) -> Section:
-    """The same as a section of a report."""
+    """The referee's verdict as a section of a report."""
     accounts = (*verdict.accounts, *verdict.simulated)
     return Section(
         "The referee",

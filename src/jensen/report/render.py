@@ -1,4 +1,4 @@
-"""Pages of HTML from templates: everything is escaped, formulas and terms are explained, nothing else is needed."""
+"""HTML pages from templates: values are escaped, formulas and terms are explained, and a page needs no other file."""
 
 import os
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser itself refuses any request
 TAG = re.compile(r"(<[^>]*>)")
 QUOTED = {"a", "code", "pre", "h1", "h2", "h3", "dt", "nav", "summary"}  # text in these tags stays as it is
-BACK = re.compile(r'<p class="back">')  # where links to comparisons stand
+BACK = re.compile(r'<p class="back">')  # the place of links to comparisons
 MENTIONED = re.compile(
     r"\((?P<formula>\d\.\d+)\)|\b(?P<term>" + "|".join(map(re.escape, sorted(TERMS, key=len, reverse=True))) + r")\b"
 )
@@ -39,7 +39,7 @@ class Section:
 
 
 def write_page(path: Path, title: str, top: Section, sections: Sequence[Section | None]) -> Path:
-    """Write a page of sections below the `top`; gives its path. The folder is made where there is none."""
+    """Write a page of sections below the `top`, and make its folder if needed. Returns the page's path."""
     used: set[str] = set()
     shown = [section for section in sections if section]
     parts = [(section.title, _explained(section.render(), used)) for section in shown]
@@ -55,7 +55,7 @@ def write_page(path: Path, title: str, top: Section, sections: Sequence[Section 
 
 @cache
 def environment() -> "Environment":
-    """The templates; every value is escaped, but for HTML that is our own: filter `safe` in a template."""
+    """The templates. Every value is escaped, except HTML of our own, which a template marks by the filter `safe`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
@@ -80,7 +80,7 @@ def minus(text: str) -> str:
 
 
 def anchor(text: str) -> str:
-    """An address within the page.
+    """The address of a heading within the page.
 
     >>> anchor("Where the bits go")
     'where-the-bits-go'
@@ -89,9 +89,9 @@ def anchor(text: str) -> str:
 
 
 def _explained(html: str, used: set[str]) -> str:
-    """HTML in which formula numbers, and each term once, lead to the explanation; notes in `used` which there are.
+    """HTML in which all formula numbers, and each term once, link to their explanations; adds their names to `used`.
 
-    What users chose is escaped in `html`, so that whatever is between < and > is a tag.
+    Users' texts in `html` are escaped, so that text between < and > is always a tag.
     """
     depth, seen, parts = 0, set[str](), []
 

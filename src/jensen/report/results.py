@@ -1,4 +1,4 @@
-"""What the pages about a run show: one frozen value without a model."""
+"""The contents of the pages about a run: one frozen value, without a model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from jensen.report.words import Words
 
 
 def numbered(number: int) -> str:
-    """The name of an example without a name: its number in the data that were evaluated."""
+    """The name of an example whose data give no names: its number in the evaluated data."""
     return f"No. {number}"
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """One run and everything that was measured of it, so that several runs can stand side by side.
+    """One run and all measurements of it, so that a page can show several runs side by side.
 
-    `evaluation` has its scores example by example, as `evaluate` and `load_evaluation` give it.
+    `evaluation` includes the scores of single examples, as `evaluate` and `load_evaluation` return it.
     """
 
     title: str
@@ -40,22 +40,22 @@ class Results:
     evaluation: Evaluation
     exhibits: Exhibits
     trained_steps: int
-    """Number of training steps that were made."""
+    """Number of training steps done."""
     weights_step: int
-    """The training step that the evaluated weights are from."""
+    """The training step of the evaluated weights."""
     finished: bool = True
-    """Whether training came to its planned end or stopped early by its own rule; False: it was interrupted."""
+    """Whether training reached its last step or stopped early; False if it was interrupted."""
     labels: Tensor | None = None
     """Labels of the evaluated examples, one for each row of the scores."""
     names: Callable[[int], str] = numbered
-    """The name of an example, by its number in `evaluation.scores.index`: its file or row."""
+    """Gives an example's name (its file or row) for its number in `evaluation.scores.index`."""
     recognition: Estimate | None = None
-    """How often a classifier trained on real data finds in a sample the label that was asked for, from 0 to 1."""
+    """Share of samples in which a classifier trained on real data recognises the requested label."""
     yardsticks: Yardsticks | None = None
     history: Sequence[str] = ()
-    """A line about each change of the training's settings, oldest first."""
+    """One line for each change of the training settings, oldest first."""
     stale: Sequence[str] = ()
-    """A sentence about each record of the run that is about other weights, and is not shown."""
+    """One sentence for each record of the run that is about other weights and not shown."""
     run: Path | None = None
     """The run's folder, for commands and links; None: `folder`."""
     comparison: Path | None = None
@@ -63,7 +63,7 @@ class Results:
 
     @property
     def scores(self) -> Scores:
-        """Of the evaluated examples; a row elsewhere is a row of these."""
+        """The scores of the evaluated examples; `row` in other methods is a row of these scores."""
         if self.evaluation.scores is None:
             raise ValueError("this evaluation has no scores of single examples; read it by load_evaluation")
         return self.evaluation.scores
@@ -84,11 +84,11 @@ class Results:
         return self.spec.layout == "image"
 
     def name(self, row: int) -> str:
-        """The name of the example in a row."""
+        """The name of the example in this row of the scores."""
         return self.names(int(self.scores.index[row]))
 
     def label(self, row: int) -> str:
-        """The name of an example's label; empty where it has none."""
+        """The name of the example's label; empty without labels."""
         return "" if self.labels is None else self.label_name(int(self.labels[row]))
 
     def label_name(self, label: int) -> str:

@@ -1,4 +1,4 @@
-"""Metrics of samples as a table for a terminal, and the nearest training examples as a picture."""
+"""Metrics of samples as a terminal table, and the nearest training examples as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RECORD, PICTURE = "sample_metrics-{}.json", "pictures/nearest-{}.png"  # in the run's folder, by the features' name
-SUSPICIOUS = 10  # samples shown beside their nearest training example
+SUSPICIOUS = 10  # number of samples shown beside their nearest training example
 
 Row = tuple[str, str]  # a number with its interval, and its p-value
 
 
 def metrics_table(metrics: SampleMetrics) -> "Table":
-    """A row for each number: of the samples, and of real data in their place."""
+    """One row per metric: its value for the samples, and for real data in place of the samples."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -52,7 +52,7 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
 
 
 def metrics_section(folder: Path, records: Sequence[SampleMetrics]) -> Section | None:
-    """The metrics of samples, one part for each kind of features, with the pictures in a run's folder."""
+    """The metrics of samples as a section, one part per kind of features, with the pictures in the run's folder."""
     parts = [_part(metrics, folder / PICTURE.format(metrics.features)) for metrics in records]
     return Section("Samples against data", "sample_metrics", {"parts": parts}) if parts else None
 
@@ -72,7 +72,7 @@ def _part(metrics: SampleMetrics, picture: Path) -> dict[str, Any]:
 
 
 def verdict(found: Memorisation) -> str:
-    """What the memorisation check says, in a sentence."""
+    """The result of the memorisation check in a sentence."""
     if found.sign == "none":
         return f"No sign of memorised examples among {found.samples:,} samples."
     if found.sign == "weak":
@@ -115,9 +115,10 @@ def _p(value: float) -> str:
 
 @drawing
 def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndarray, np.ndarray] | None) -> "Figure":
-    """Distances to the nearest training example; below, the nearest samples over theirs, where there are pictures.
+    """Distances to the nearest training example; below them, for images, the nearest samples over those examples.
 
-    `pictures` are uint8 (count, C, H, W): the samples of least distance, in order, and their training examples.
+    `pictures` are uint8 (count, C, H, W): the samples with the smallest distances, in order, and their nearest training
+    examples.
     """
     from matplotlib.figure import Figure
 

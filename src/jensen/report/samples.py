@@ -1,4 +1,4 @@
-"""What a model makes up: samples beside real data, by label where the model knows labels."""
+"""Samples of a model beside real data, sorted by label if the model has labels."""
 
 import torch
 
@@ -26,7 +26,7 @@ def sample_section(results: Results, album: Album) -> Section | None:
 
 
 def sample_grid(results: Results, album: Album) -> Grid:
-    """A grid of samples; of a model that knows labels, a row for each label."""
+    """A grid of samples; one row per label if the model has labels."""
     exhibits = results.exhibits
     assert exhibits.samples is not None
     shown = exhibits.shown_labels
@@ -42,7 +42,7 @@ def sample_grid(results: Results, album: Album) -> Grid:
 
 
 def mean_grid(results: Results, album: Album) -> Grid | None:
-    """A grid of the means that the samples were drawn around; None where they are the samples."""
+    """A grid of the samples' means; None if the means equal the samples."""
     means = results.exhibits.sample_means
     if means is None:
         return None
@@ -51,7 +51,7 @@ def mean_grid(results: Results, album: Album) -> Grid | None:
 
 
 def real_grid(results: Results, album: Album) -> Grid | None:
-    """Real examples as a grid like that of the samples."""
+    """A grid of real examples, arranged like the samples."""
     exhibits = results.exhibits
     if exhibits.real is None:
         return None
@@ -67,7 +67,7 @@ def real_grid(results: Results, album: Album) -> Grid | None:
 
 
 def agreement(results: Results) -> str:
-    """How often a classifier finds the label that was asked for, in words; empty where none was asked."""
+    """Share of samples in which a classifier recognises the requested label, in words; empty without a classifier."""
     found = results.recognition
     if found is None:
         return ""

@@ -33,7 +33,7 @@ def measures_table(title: str, groups: Groups, remarks: Sequence[str]) -> "Table
 
 
 def measure_rows(groups: Groups, formula: Callable[[str, str], str]) -> dict[str, list[Row]]:
-    """The same for a page; `formula` says in HTML what a row is, given its heading and its name."""
+    """The rows of measures for a page; `formula` explains a row in HTML, given its heading and its name."""
     return {
         heading: [_row(name, measure, formula(heading, name)) for name, measure in rows.items()]
         for heading, rows in groups.items()

@@ -1,4 +1,4 @@
-"""Predictions of continuous targets as a table for a terminal, as a picture, and as a section of a report."""
+"""Predictions of continuous targets as a terminal table, as a picture, and as a section of a report."""
 
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,13 @@ from jensen.report.render import Section
 if TYPE_CHECKING:
     from rich.table import Table
 
-SHOWN = 10  # numbers of y whose errors are in the table
+SHOWN = 10  # maximum number of dimensions of y with errors in the table
 
 # ---------------------------------------------------------------------------------------------- table
 
 
 def targets_table(record: TargetRecord) -> "Table":
-    """The model beside a linear regression and always predicting p(y), for a terminal."""
+    """The model's quality beside that of a linear regression and of the constant prediction p(y), for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -57,11 +57,11 @@ def _percent(estimate: Estimate) -> str:
 
 
 def remarks(record: TargetRecord) -> list[str]:
-    """What the numbers rest on, a line each."""
+    """Notes on the numbers, one line each."""
     linear = (
         "linear: Bayesian linear regression (scikit-learn's BayesianRidge) on the training examples."
         if record.linear
-        else "The training examples could not be read again, so no linear regression stands beside."
+        else "The training examples could not be read again, so there is no linear regression to compare with."
     )
     return [
         linear,
@@ -76,7 +76,7 @@ def remarks(record: TargetRecord) -> list[str]:
 
 
 def targets_section(record: TargetRecord, album: Album) -> Section:
-    """How good the predicted targets are."""
+    """The quality of the predicted targets as a section of a report."""
     picture = coverage_picture(record.model.coverage, record.model.ranks, "p(Y ≤ y | x)")
     return Section(
         "Prediction",

@@ -1,4 +1,4 @@
-"""The course of training: losses, validation bounds, and what had to be helped over."""
+"""The course of training: losses, validation bounds, and interventions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from jensen.report.results import Results
 
 
 def training_section(results: Results, album: Album) -> Section | None:
-    """The curves and where the evaluated weights are from; None without a log."""
+    """The curves of training and the step of the evaluated weights; None without a log."""
     chart = charts.loss_curve(results.metrics, results.words.comparable)
     if chart is None:
         return None
@@ -31,14 +31,14 @@ def training_section(results: Results, album: Album) -> Section | None:
 
 
 def early_end(results: Results) -> str:
-    """The planned number of steps, where training ended before it by its own rule; else empty."""
+    """The planned number of steps if early stopping ended training before it; else empty."""
     planned = results.recipe.get("training", {}).get("steps")
     ended = results.finished and planned is not None and results.trained_steps < planned
     return f"{planned:,}" if ended else ""
 
 
 def interventions(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What training had to be helped over: steps that were left out, memory that ran out."""
+    """Interventions in training, one sentence each: steps left out, batches split for lack of memory."""
     said = []
     for line in metrics:
         last, left_out, size = line["step"], line.get("left_out"), line.get("micro_batch_size")

@@ -1,4 +1,4 @@
-"""The words of a page about one family of models: captions and formulas, nothing that is computed."""
+"""The words of a page about one family of models: fixed captions and formulas."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ class Words:
 
     name: str
     formulas: Mapping[str, str]
-    """What a bound, term or gap is, by its name. A key that ends in an underscore also matches longer names."""
+    """Explanation of each bound, term or gap, by name. A key that ends in an underscore also matches longer names."""
     loss: str
-    """What training minimises."""
+    """The training loss in words."""
     samples: str
-    """How a sample is drawn."""
+    """Caption of the samples: the way they are drawn."""
     codes: str
-    """What the latent representation is."""
+    """The latent representation in words."""
     points: int
-    """Number of examples in the latent plane: as many as are quick to encode."""
+    """Number of examples in the latent plane, few enough to be encoded quickly."""
     means: str | None = None
-    """What the mean of a sample is; None where it is the sample itself."""
+    """Caption of the samples' means; None if a mean is the sample itself."""
     reconstructions: str | None = None
-    """What a reconstruction is; None where it is the example itself."""
+    """The reconstruction in words; None if it is the example itself."""
     comparable: bool = True
     """Whether the training loss is the negative bound in nats, up to the choice of the objective."""
 
     def formula(self, name: str) -> str:
-        """What the row `name` of the table of bounds is; empty where that is unknown."""
+        """The explanation of the row `name` in the table of bounds; empty if there is none."""
         for key, formula in self.formulas.items():
             if name == key or (key.endswith("_") and name.startswith(key)):
                 return formula

@@ -1,9 +1,9 @@
-"""A run: a folder that explains itself, made by `train`, continued by `resume`, opened by `load`.
+"""A run: a self-describing folder, made by `train`, continued by `resume`, opened by `load`.
 
-recipe.json      what was asked for           checkpoints/   weights and optimiser state
-data.json        what was read                metrics.jsonl  a line per logging window, and tensorboard/
-history.json     changes of the training
-samples/         a grid of samples now and then   .lock          held while it is trained
+recipe.json      the recipe                        checkpoints/   weights and optimiser state
+data.json        the description of the data       metrics.jsonl  one line per logging window
+history.json     changes of the recipe             tensorboard/   the same for TensorBoard
+samples/         grids of samples during training  .lock          locked while the run is trained
 """
 
 from jensen.run.folder import RECIPE, recipe_of

@@ -1,4 +1,4 @@
-"""The folder of a run: which files it holds, who may write them, and what they say."""
+"""The folder of a run: its files, their contents, and the lock that protects them."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ HISTORY = "history.json"
 
 @contextmanager
 def alone(folder: Path, recipe: AbstractRecipe) -> Iterator[None]:
-    """Within, nobody else trains the run; the lock goes with the process that holds it, however that ends.
+    """A context in which no other process trains the run. The lock disappears with its process, even after a crash.
 
-    A finished run needs none, so that it may lie in a folder that can only be read.
+    A finished run needs no lock, so its folder may be read-only.
     """
     lock = FileLock(folder / LOCK)
 
@@ -58,31 +58,31 @@ def check_new(folder: Path) -> None:
 
 
 def establish(folder: Path, recipe: AbstractRecipe, spec: DataSpec) -> None:
-    """Make the folder that of a run, which it is from the moment that the recipe is there."""
+    """Make the folder a run. The recipe is written last: a folder with a recipe is a complete run."""
     check_new(folder)
     try:
         write_json(folder / DATA, spec)
         write_json(folder / RECIPE, recipe)
     except BaseException:
         if not (folder / RECIPE).exists():
-            (folder / DATA).unlink(missing_ok=True)  # so that the same command can be given again
+            (folder / DATA).unlink(missing_ok=True)  # so that the same command can be run again
         raise
 
 
 class Change(Value):
-    """A change of the training of a run: what it was until then."""
+    """A change of the training settings of a run."""
 
     recipe: str
-    """The digest of the recipe until then."""
+    """The digest of the recipe before the change."""
     step: int
-    """The last step that was trained by it."""
+    """The last step trained with the recipe before the change."""
     before: dict[str, float]
     after: dict[str, float]
-    """The settings that changed, by name."""
+    """The changed settings by name, with their new values; `before` has the old ones."""
     date: str
     """ISO 8601, UTC."""
     jensen: str
-    """The version that made the change."""
+    """The version of jensen that made the change."""
 
     @property
     def sentence(self) -> str:
@@ -98,13 +98,13 @@ class History(Value):
 
 
 def read_history(folder: Path) -> tuple[Change, ...]:
-    """The changes of a run's training; none where it was trained by one recipe throughout."""
+    """The changes of a run's training settings; empty if one recipe was used throughout."""
     found = read_record(folder / HISTORY, History, "restore it from a copy")
     return found.changes if found else ()
 
 
 def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> None:
-    """Rewrite recipe.json with other settings of the training, and record what it was before.
+    """Rewrite recipe.json with other training settings, and record the old ones in history.json.
 
     Raises `InputError` for fewer steps than have been trained.
     """
@@ -124,7 +124,7 @@ def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         jensen=jensen_version(),
     )
-    # History first: a crash in between leaves the old recipe, whose digest is accepted either way
+    # History first: a crash before the recipe is written leaves the old recipe, whose digest remains valid
     write_record(folder / HISTORY, History(changes=(*read_history(folder), change)))
     write_json(folder / RECIPE, new)
 
@@ -157,16 +157,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def recipe_of(folder: Path) -> AbstractRecipe:
-    """The recipe that the run in `folder` was made by.
+    """The recipe of the run in `folder`.
 
-    Raises InputError for links out of the run, through which files elsewhere would be read or replaced.
+    Raises `InputError` for links that lead out of the run: through them files elsewhere could be read or replaced.
     """
     inside = folder.resolve()
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise InputError(
-                    f"{path} is a link that leads out of the run; put there what it leads to, or remove it"
+                    f"{path} is a link that leads out of the run; replace it by a copy of its target, or remove it"
                 )
     return read_recipe(_read_json(folder / RECIPE), str(folder / RECIPE))
 

@@ -1,4 +1,4 @@
-"""A run as a value: the model with its best weights, and everything that made it."""
+"""A run as a value: the model with its best weights, its recipe and its data."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +26,7 @@ from jensen.training.log import read_lines
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model with everything that made it."""
+    """A trained model with its recipe and the description of its data."""
 
     folder: Path
     recipe: AbstractRecipe
@@ -34,35 +34,35 @@ class Run:
     model: AbstractLatentVariableModel
     checkpoint: Path
     data: Source | None = None
-    """The run's own data where they were given in memory; None: where `spec.source` says."""
+    """The run's own data if they are in memory; None if they are read from `spec.source`."""
 
     @property
     def family(self) -> AbstractFamily[Any, Any]:
-        """What the run's family of models provides beside the model."""
+        """The run's family of models."""
         return family_of(self.recipe)
 
     @property
     def step(self) -> int:
-        """The training step that the weights are from."""
+        """The training step of the weights."""
         return step_of(self.checkpoint)
 
     @cached_property
     def weights(self) -> str:
-        """SHA-256 of the weights, see `jensen.provenance.weights_digest`: what a record of the run must carry."""
+        """SHA-256 of the weights, see `jensen.provenance.weights_digest`; every record of the run contains it."""
         return weights_digest(self.model)
 
     def provenance(self, began: float) -> Provenance:
-        """The provenance of a number that the run has just given; `began` is `time.perf_counter()` at the start."""
+        """The provenance of a result computed just now; `began` is `time.perf_counter()` at its start."""
         return provenance(self.model, self.step, began)
 
     @property
     def trained_steps(self) -> int:
-        """The number of training steps that were made and saved."""
+        """The number of training steps done and saved."""
         return step_of(checkpoints(self.folder / CHECKPOINTS)[-1])
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its planned end, or stopped early by its own rule."""
+        """Whether training reached its last step or stopped early."""
         return is_finished(self.folder / CHECKPOINTS, self.recipe.training.steps)
 
     @property
@@ -72,25 +72,25 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data that the run was trained on, read again; `InputError` if they have changed."""
+        """The data of the run, read again. Raises `InputError` if the data have changed."""
         return load_again(self.spec, source=self.data)
 
     def examples(
         self, data: Source | None = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
     ) -> Examples:
-        """All examples of `data` read under the run's rules; by default a split of the run's own data.
+        """All examples of `data`, read as the run read its own data; default: a split of the run's own data.
 
-        `data` is a path, `digits`, an array or tensor, or a dict of them. `only_known_y` and `missing` are about `data`
-        alone, see `jensen.data.load.read_examples`.
+        `data` is a path, `digits`, an array or tensor, or a dict of arrays or tensors. `only_known_y` and `missing`
+        apply to `data` only, see `jensen.data.load.read_examples`.
         """
         if data is None:
             return load_split(self.spec, split, self.data)
         return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
 
     def with_data(self, source: Source) -> "Run":
-        """The run with its own data at `source`: at a new path, which is recorded, or in memory.
+        """The run with its own data from `source`: a new path, which is recorded, or arrays in memory.
 
-        Raises `InputError` where the fingerprint says that they are other data.
+        Raises `InputError` if the fingerprint shows that the data are different.
         """
         spec = load_again(self.spec, source=source).spec
         if isinstance(source, str | Path):
@@ -100,19 +100,19 @@ class Run:
 
     @property
     def unseen_labels(self) -> tuple[int, ...]:
-        """The labels that no training example has: the model has learned nothing about them."""
+        """The labels that no training example has; the model has learned nothing about them."""
         return tuple(label for label, count in enumerate(self.spec.label_counts or ()) if not count)
 
     def source(self, data: Any = None, split: Split = "test") -> str:
-        """What `examples` of the same arguments are, in words."""
+        """The description of the examples that `examples` returns for the same arguments."""
         return f"{self.spec.source}, {split} split" if data is None else source_name(data)
 
 
 def load(folder: str | Path, data: Source | None = None) -> Run:
-    """Open a run: the model with its best weights, on the CPU. Executes and unpickles nothing from the folder.
+    """Open a run: the model with its best weights, on the CPU. Nothing in the folder is executed or unpickled.
 
-    Where the best checkpoint is damaged the last good one is used, with a warning. `data` are the run's own data, where
-    they were in memory or have moved: as of `Run.with_data`.
+    If the best checkpoint is damaged, the last good one is used, with a warning. `data` gives the run's own data if
+    they were in memory or have moved, see `Run.with_data`.
     """
     folder = Path(folder)
     recipe, spec = recipe_of(folder), read_spec(folder)
@@ -127,7 +127,7 @@ def load(folder: str | Path, data: Source | None = None) -> Run:
 
 
 def opened(folder: str | Path) -> Run:
-    """`load`, on the GPU where there is one; on the CPU with as many threads as the training had."""
+    """`load` on the GPU if there is one, else on the CPU with as many threads as in training."""
     run = load(folder)
     torch.set_num_threads(run.recipe.training.threads)
     if torch.cuda.is_available() and run.recipe.training.device != "cpu":

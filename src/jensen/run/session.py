@@ -1,4 +1,4 @@
-"""Train a run, and go on with one that was interrupted."""
+"""Train a run, and resume an interrupted one."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -40,11 +40,11 @@ from jensen.training.state import TrainingState
 
 
 def train(recipe: AbstractRecipe, out: str | Path) -> Run:
-    """Train by `recipe` into the new folder `out`; gives the run with its best weights.
+    """Train by `recipe` into the new folder `out`. Returns the run with its best weights.
 
-    Raises `InputError` before anything is written where the recipe, the data or `out` cannot be used. Ctrl-C and
-    SIGTERM finish the step, write a checkpoint and raise KeyboardInterrupt. Processes that torchrun started train the
-    run together.
+    Raises `InputError`, before anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM
+    finish the step, write a checkpoint and raise KeyboardInterrupt. Processes started by torchrun train the run
+    together.
     """
     processes.join()
     folder = Path(out)
@@ -68,13 +68,13 @@ def resume(
     steps: int | None = None,
     learning_rate: float | None = None,
 ) -> Run:
-    """Continue a run from its last good checkpoint, bit for bit as if it had never stopped; gives the run.
+    """Continue a run from its last good checkpoint, bit for bit as if it had never stopped. Returns the run.
 
-    Damaged checkpoints are passed over with a warning, and set aside. Raises `InputError` while another process trains
-    the run, and for a recipe.json that was edited. Bit for bit on as many processes as before; on others but for
-    rounding. `stream` says anew whether the data stay on disk, which changes no number. `data` is where the run's own
-    data are now, as of `Run.with_data`. `steps` and `learning_rate` change the recipe from here on, which the run's
-    history.json records.
+    On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
+    data on disk, which changes no number. `data` gives the run's own data if they have moved, see `Run.with_data`.
+    `steps` and `learning_rate` change the recipe for the remaining training; history.json records the change. Damaged
+    checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for an
+    edited recipe.json.
     """
     processes.join()
     folder = Path(folder)
@@ -98,7 +98,7 @@ def resume(
                 good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
             processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
         processes.agree("the steps to go on from", str(state.step))
-        if changes:  # a training that had converged goes on
+        if changes:  # also continue a training that had converged
             state.converged, state.stale_validations = False, 0
         if not (state.converged or state.step >= recipe.training.steps):
             _continue(folder, recipe, state, dataset)
@@ -107,7 +107,7 @@ def resume(
 
 
 def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
-    """Nothing trained yet, on the device that training is for; `InputError` where this machine has no such device."""
+    """The state before the first step, on the device of training. Raises `InputError` if there is no such device."""
     processes.agree("the data's fingerprints", spec.fingerprint)
     with processes.together():
         device = accelerator_for(recipe.training).device
@@ -122,19 +122,19 @@ def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
 
 
 def _check_shares(recipe: AbstractRecipe, device: torch.device) -> None:
-    """Raises `InputError` for a recipe that cannot be trained by as many processes as there are."""
+    """Raises `InputError` for a recipe that this number of processes cannot train."""
     training, count = recipe.training, processes.count()
     if training.batch_size % count:
         nearest = max(1, round(training.batch_size / count)) * count
         raise InputError(
-            f"batch_size {training.batch_size} on {count} processes: expected a multiple of {count}, equal parts for "
-            f"all; give {nearest}, or start as many processes as divide it"
+            f"batch_size {training.batch_size} on {count} processes: expected a multiple of {count}, for equal parts; "
+            f"give {nearest}, or start a number of processes that divides the batch size"
         )
     family_of(recipe).check_processes(recipe, count, device.type)
 
 
 def _in_memory(data: Source | None) -> Source | None:
-    """The data if they are arrays; None where the run's folder says where they are."""
+    """The data if they are arrays; None if they are a path, which the run's folder records."""
     return None if isinstance(data, str | Path) else data
 
 
@@ -147,7 +147,7 @@ def _continue(folder: Path, recipe: AbstractRecipe, state: TrainingState, datase
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Within, torch computes with `count` CPU threads."""
+    """A context in which torch computes with `count` CPU threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -158,10 +158,11 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM is only noted; the second interrupts at once. Main thread only.
+    """A context in which the first Ctrl-C or SIGTERM is only noted, and the second interrupts. Main thread only.
 
-    Of several processes none stops by itself: what one has noted all learn when they ask, and torchrun, which passes
-    on what it gets, so that Ctrl-C comes twice, ends at last whoever does not listen.
+    Several processes stop together: when they ask, all of them learn of a signal that any of them noted. They ignore a
+    second signal, because torchrun passes on its own Ctrl-C and each process then gets two; torchrun ends a process
+    that does not stop.
     """
     noted: list[int] = []
 
@@ -174,7 +175,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, note)
-    except ValueError:  # not the main thread: whoever owns it decides
+    except ValueError:  # not the main thread: signals belong to the main thread's own code
         pass
     try:
         yield lambda: processes.anywhere(bool(noted))

@@ -15,8 +15,8 @@ class TrainingSettings(BaseModel):
     batch_size: int = Field(128, ge=1, le=1 << 24)
     """Examples per step, over all processes together."""
     micro_batch_size: PositiveInt | None = None
-    """Maximum number of examples in a process's network at a time (None: all). Smaller values save memory and give the
-    same gradient, computed in parts. The value is halved automatically when memory runs out."""
+    """Maximum number of examples in a process's network at a time. None: all. Smaller values save memory.
+    The gradient is the same, computed in parts. The value is halved automatically when memory runs out."""
     activation_checkpointing: bool = False
     """Recompute the activations inside the networks' blocks in the backward pass: less memory, more time."""
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -59,8 +59,8 @@ class TrainingSettings(BaseModel):
     rollbacks: PositiveInt = 3
     """Maximum number of rollbacks; then training stops."""
     explosion: float | None = Field(100.0, gt=0)
-    """The loss counts as exploded when its mean over `log_every` steps exceeds the median of the ten previous means by
-    more than this many times their range. None: never."""
+    """The loss has exploded if its mean over `log_every` steps exceeds the median of the ten previous means
+    by more than this many times their range. None: no such check."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the networks; the device must support it."""
     threads: int = Field(1, ge=1, le=1024)
@@ -68,5 +68,5 @@ class TrainingSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device for training. auto: a CUDA device if there is one, else the CPU."""
     sharding: Literal["none", "full", "hybrid"] = "none"
-    """Distribution of weights, gradients, moments and averages over several processes. none: each process holds all of
-    them. full: each holds its share (FSDP2). hybrid: each holds its share of a full copy per machine."""
+    """Distribution of weights, gradients, moments and averages over processes. none: each process holds everything.
+    full: each process holds its share (FSDP2). hybrid: each process holds its share of one full copy per machine."""

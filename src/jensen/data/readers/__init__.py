@@ -1,6 +1,7 @@
-"""Readers: one file a format, from a source to a `Reading`: all its examples in its own order.
+"""Readers: one file per format. A reader turns a source into a `Reading`: all examples in the order of the source.
 
-`read` chooses among `digits`, `idx`, `numpy_files`, `memory`, `image_folder` and `parquet`. `reading` is what each
-returns. `array_names` says which array holds what, `layout` which arrays are images. `image` and `encoded` decode
-images, `columns` are those of Arrow tables. `kinds` names the formats that no reader takes.
+`read` chooses one of the readers `digits`, `idx`, `numpy_files`, `memory`, `image_folder` and `parquet`. `reading`
+defines their result. `array_names` finds examples, labels and splits among named arrays, `layout` finds images among
+arrays. `image` and `encoded` decode images, `columns` reads columns of Arrow tables. `kinds` recognises unsupported
+formats.
 """

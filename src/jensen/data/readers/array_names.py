@@ -1,4 +1,4 @@
-"""Named arrays: which of them are examples, which are labels, and which split each is of; by their names."""
+"""The roles of named arrays, found by their names: examples or labels, and their split."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 def choose_arrays(names: list[str], options: ReadOptions, source: str) -> list[tuple[str, str | None]]:
     """The arrays of examples to read, each with the array of its labels.
 
-    Raises InputError, which begins with `source`, where the names and the options leave a choice open.
+    Raises InputError, which begins with `source`, if the names and the options leave a choice open.
     """
     if not names:
         raise InputError(f"{source}: holds no array; give one named x")
@@ -26,19 +26,19 @@ def choose_arrays(names: list[str], options: ReadOptions, source: str) -> list[t
 
 
 def split_of(name: str) -> str | None:
-    """The split that the name of an array of examples states, such as x_test; None where it states none."""
+    """The split in the name of an array of examples, such as test in x_test; None if the name has none."""
     split, content = _role(name)
     return split if content == "data" else None
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names and how many more there are, for a message."""
+    """The first 8 names and the number of further names, for a message."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "") if shown else "none"
 
 
 def _arrays_of_examples(names: list[str], options: ReadOptions, source: str) -> list[str]:
-    """The arrays of training, validation and test examples where there are such; else the only array of examples."""
+    """The arrays of training, validation and test examples if there are any, else the only array of examples."""
     roles = {name: _role(name) for name in names}
     splits = [name for name in names if roles[name][1] == "data" and roles[name][0] is not None]
     if options.labels is None and any(roles[name][0] == "train" for name in splits):
@@ -66,7 +66,7 @@ def _labels_of(name: str, names: list[str], source: str) -> str | None:
 
 
 def _role(name: str) -> tuple[str | None, str]:
-    """The split that a name such as x_train or test_labels states, and its content: data, labels or other."""
+    """The split in a name such as x_train or test_labels, and the content of the array: data, labels or other."""
     words = re.split(r"[_.\- ]+", name.lower())
     splits = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
     rest = [word for word in words if word not in SPLIT_NAMES]

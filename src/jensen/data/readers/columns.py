@@ -1,4 +1,4 @@
-"""Columns of Arrow tables: lists of numbers and encoded images, and the place of single rows in their files."""
+"""Columns of Arrow tables: lists of numbers and encoded images, and the position of single rows in their files."""
 
 import errno
 import io
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow import parquet
 
-FILES_BESIDE = 256  # files that are open for other reasons
-BYTES_AT_ONCE = 1 << 22  # of Parquet, unpacked; unpacking takes about ten times this memory
-READ_AT_ONCE = 1 << 20  # bytes of a Parquet file
-FIRST_ROWS = 8  # their size is taken for the size of all rows
+FILES_BESIDE = 256  # allowance for files that are open for other reasons
+BYTES_AT_ONCE = 1 << 22  # bytes of unpacked Parquet in memory; unpacking takes about ten times this memory
+READ_AT_ONCE = 1 << 20  # bytes read from a Parquet file at a time
+FIRST_ROWS = 8  # number of rows from which the size of all rows is estimated
 PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # the last two are Arrow
 
 
@@ -35,7 +35,7 @@ class Shard:
 
         self.path = path
         self.file: OpenFile | None = None
-        """The open file where examples stay on disk, which only Arrow allows."""
+        """The open file if examples stay on disk, which only Arrow allows."""
         try:
             if is_parquet(path):
                 self.batches = list(parquet_batches(path, columns))
@@ -59,7 +59,7 @@ class Shard:
         return sum(batch.num_rows for batch in self.batches)
 
     def pieces(self, name: str) -> "Iterator[pyarrow.Array]":
-        """A column, batch by batch, without empty batches. Raises InputError where a row has no value."""
+        """A column, batch by batch, without empty batches. Raises InputError if a row has no value."""
         for batch in self.batches:
             if not batch.num_rows:
                 continue
@@ -70,7 +70,7 @@ class Shard:
             yield column
 
     def place(self, address: int) -> int:
-        """The place in the file of an address in memory. Raises InputError where the file is compressed."""
+        """The position in the file of an address in memory. Raises InputError if the file is compressed."""
         place = address - self._mapped.address
         if not 0 <= place < self._mapped.size:
             raise InputError(f"{self.path}: is compressed, so single rows cannot be read; write it uncompressed")
@@ -104,7 +104,7 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a Parquet file, some MiB at a time, whatever the size of its row groups.
+    """The rows of a Parquet file, some MiB at a time, independently of the size of its row groups.
 
     A batch has at least two rows; its size follows from the first rows. Checksums of pages are verified.
     """
@@ -208,7 +208,7 @@ class _Encoded:
         return len(self._missing)
 
     def read(self, place: int) -> bytes | None:
-        """The bytes of an image; None where the row has none."""
+        """The bytes of an image; None if the row has none."""
         if self._missing[place]:
             return None
         start, end = int(self._places[place]), int(self._places[place + 1])

@@ -41,7 +41,7 @@ class AbstractPictures(ABC):
 
 
 class PictureFiles(AbstractPictures):
-    """Images in files, one each."""
+    """Images in files, one image per file."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -91,7 +91,7 @@ class PictureRows(AbstractRows):
 
 @dataclass(frozen=True)
 class Gathered:
-    """The images that can be used, all of one size and kind, and the problems of the others."""
+    """The usable images, all of one size and kind, and the problems of the other images."""
 
     values: Values
     survey: Survey
@@ -109,9 +109,9 @@ class Gathered:
 def gather(
     pictures: AbstractPictures, options: ReadOptions, refuse: Refuse, source: str, strangers: Sequence[str] = ()
 ) -> Gathered:
-    """Decodes every image once. An image that cannot be used is refused, or left out and counted under `skip_bad`.
+    """Decodes every image once. An unusable image is refused or, with `skip_bad`, left out and counted.
 
-    `strangers` are the problems of files that are not even opened. Raises InputError where no image is left.
+    `strangers` are the problems of files of other kinds, which are not opened. Raises InputError if no image is left.
     """
     _check_size(options)
     gathering = _Gathering(pictures, options, refuse)
@@ -126,7 +126,7 @@ def gather(
 
 
 class _Gathering:
-    """The images that were decoded so far; their pixels are kept only where examples are in memory."""
+    """The images decoded so far; their pixels are kept only if examples are held in memory."""
 
     def __init__(self, pictures: AbstractPictures, options: ReadOptions, refuse: Refuse) -> None:
         self._pictures, self._options, self._refuse = pictures, options, refuse
@@ -150,7 +150,7 @@ class _Gathering:
             self._put_down()
 
     def leave_out(self, problem: str) -> None:
-        """Refuses an image for its problem, or counts it under `skip_bad`."""
+        """Refuses an image for its problem or, with `skip_bad`, counts it."""
         self.left_out.append(problem)
         if not self._options.skip_bad:
             self._refuse(f"{problem}; mend or remove it, or give --skip-bad")
@@ -176,7 +176,7 @@ class _Gathering:
         self._survey = Survey(shape, first.dtype)
 
     def _difference(self, number: int, decoded: np.ndarray) -> str | None:
-        """The difference between an image and the first one, and what to do; None where they agree."""
+        """The difference between an image and the first image, with advice; None if they agree."""
         shape, dtype = self._shape, self._dtype
         if (decoded.shape, decoded.dtype) == (shape, dtype):
             return None
@@ -200,7 +200,7 @@ class _Gathering:
 
 
 def _all_decoded(pictures: AbstractPictures, options: ReadOptions) -> Iterator[tuple[int, np.ndarray | InputError]]:
-    """The number of every image with its pixels or its problem, in order."""
+    """The number of every image and its pixels or problem, in order."""
     with _decoders() as threads:
         for start in range(0, len(pictures), AT_ONCE):
             block = range(start, min(start + AT_ONCE, len(pictures)))

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST: two zero bytes, a type, a rank, big-endian lengths, then the numbers; gzipped or not."""
+"""IDX, the format of MNIST: two zero bytes, a type, a rank, big-endian lengths, then the values; gzipped or not."""
 
 import gzip
 import math
@@ -25,19 +25,19 @@ CHUNK = 1 << 24
 
 
 def is_idx_name(path: Path) -> bool:
-    """Whether a file is named as IDX files are: `train-images-idx3-ubyte.gz`, `images.idx`."""
+    """Whether a file has the name of an IDX file, such as `train-images-idx3-ubyte.gz` or `images.idx`."""
     return NAME.search(path.name) is not None
 
 
 def is_idx_start(start: bytes) -> bool:
-    """Whether a file begins as IDX does, or is gzipped: then its content decides."""
+    """Whether a file begins like IDX, or is gzipped and must be opened to decide."""
     return start[:2] == b"\x1f\x8b" or (start[:2] == b"\0\0" and start[2:3] in map(bytes, ([code] for code in TYPES)))
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of one IDX file in the dtype that its header names.
+    """The array of one IDX file in the dtype of its header.
 
-    Raises InputError for an unknown type, a rank of 0 or above 8, a length that is not what the header says, and a
+    Raises InputError for an unknown type, a rank of 0 or above 8, a length that differs from the header's, and a
     damaged gzip. Source: http://yann.lecun.com/exdb/mnist/.
     """
     try:
@@ -89,7 +89,7 @@ def read_idx_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 
 def _values(path: Path, options: ReadOptions) -> Values:
-    """The array of an IDX file, or its rows where the examples stay on disk."""
+    """The array of an IDX file, or its rows if the examples stay on disk."""
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
         if options.streams(path.stat().st_size) and readable_by_rows(
@@ -104,7 +104,7 @@ def _values(path: Path, options: ReadOptions) -> Values:
 
 
 def _refuse_length(path: Path, shape: tuple[int, ...], expected: int, held: int) -> None:
-    """Raises InputError unless a file holds as many bytes as its header says."""
+    """Raises InputError unless the size of a file agrees with its header."""
     if held != expected:
         found = "more" if held > expected else f"only {held}"
         raise InputError(
@@ -113,7 +113,7 @@ def _refuse_length(path: Path, shape: tuple[int, ...], expected: int, held: int)
 
 
 def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of the IDX files in a folder; names tell images from labels, and train from t10k or test."""
+    """The examples of the IDX files in a folder; file names tell images from labels, and train from t10k or test."""
     chosen: dict[tuple[str, str], Path] = {}
     for path in _without_twins(paths):
         key = (_split_of(path), "labels" if {"label", "labels"} & _words(path) else "images")

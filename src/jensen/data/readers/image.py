@@ -16,7 +16,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def decode_image(path: Path, options: ReadOptions) -> np.ndarray:
-    """The pixels of an image file, as by `decode`."""
+    """The pixels of an image file; see `decode`."""
     with path.open("rb") as stream:
         return decode(stream, str(path), options)
 

@@ -1,4 +1,4 @@
-"""Folders of PNG, JPEG and WebP images: class folders become labels, and examples are in the order of their names."""
+"""Folders of PNG, JPEG and WebP images: class folders become labels, and examples are in the order of file names."""
 
 import mimetypes
 from pathlib import Path
@@ -15,10 +15,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The images among `paths`, all of them below `folder`, in the order of their names relative to it.
+    """The images among `paths`, which all lie below `folder`, in the order of their paths relative to it.
 
-    An image that cannot be used is refused, or left out and counted under `skip_bad`. Files of other kinds (notes,
-    tables) are passed over and named in a note.
+    An unusable image is refused or, with `skip_bad`, left out and counted. Files of other kinds (notes, tables) are
+    ignored, and a note names them.
     """
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not images:
@@ -47,10 +47,10 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
 def labels_from_folders(
     parts: list[tuple[str, ...]],
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None, str]:
-    """Labels, their names and the supplied splits from the relative paths of images, and the rule that decided.
+    """Labels, their names and the supplied splits from the relative paths of images, and a note on the applied rule.
 
-    Folders train and test (or validation) at the top are splits. The next folder is the class, where every image lies
-    in one.
+    Folders train and test (or validation) at the top are splits. The next folder is the class if every image lies in
+    such a folder.
     """
     tops = {path[0].lower() for path in parts if len(path) > 1}
     supplied, note = None, "no supplied splits"
@@ -72,7 +72,7 @@ def _format(path: Path) -> str:
 
 
 def _no_images(folder: Path, paths: list[Path]) -> InputError:
-    """That no file of a folder is of a kind that is read, and what the first file is."""
+    """The error for a folder without any supported file; it names the kind of the first file."""
     kind = identify_file(paths[0])
     endings = ", ".join(sorted({path.suffix or path.name for path in paths})[:5])
     advice = f"{paths[0].relative_to(folder)} is {kind[0]}: {kind[1]}" if kind else "name another folder"
@@ -81,4 +81,4 @@ def _no_images(folder: Path, paths: list[Path]) -> InputError:
 
 def _passed_over(paths: list[Path]) -> tuple[str, ...]:
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return (f"passed over, being no images: {paths[0].name}{more}",) if paths else ()
+    return (f"ignored, not images: {paths[0].name}{more}",) if paths else ()

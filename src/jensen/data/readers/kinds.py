@@ -1,9 +1,9 @@
-"""What a file is that no reader takes: its format by its first bytes, and how to make it one that is read."""
+"""Unsupported formats: recognised by a file's first bytes, with advice on converting the file."""
 
 from pathlib import Path
 
 ENOUGH = 512
-"""Bytes from the start by which a format is known."""
+"""Number of first bytes by which a format is recognised."""
 
 _TO_PNG = "convert it to PNG"
 _TO_NUMPY = "load it and write its arrays with numpy.savez"
@@ -52,7 +52,7 @@ _FORMATS: tuple[tuple[int, bytes, str, str], ...] = (  # where, bytes, what, adv
 
 
 def identify(start: bytes) -> tuple[str, str] | None:
-    """What a file is that begins with `start`, and what to do with it; None for a format that is not known.
+    """The format of a file with the first bytes `start`, and advice; None for an unknown format.
 
     >>> identify(b"GIF89a")
     ('a GIF image', 'convert it to PNG')
@@ -68,13 +68,13 @@ def identify(start: bytes) -> tuple[str, str] | None:
 
 
 def identify_file(path: Path) -> tuple[str, str] | None:
-    """`identify` of a file's first bytes."""
+    """`identify` for a file."""
     with path.open("rb") as stream:
         return identify(stream.read(ENOUGH))
 
 
 def described(start: bytes) -> str:
-    """What a file is that begins with `start`, in words; its first bytes where its format is not known."""
+    """The format of a file with the first bytes `start`, in words; the first bytes if the format is unknown."""
     found = identify(start)
     return f"is {found[0]}" if found else f"begins with bytes {start[:4].hex(' ')}"
 
@@ -82,7 +82,7 @@ def described(start: bytes) -> str:
 def _is_text(start: bytes) -> bool:
     try:
         text = start.decode("utf-8")
-    except UnicodeDecodeError as error:  # a character may be cut at the end
+    except UnicodeDecodeError as error:  # `start` may end in the middle of a character
         if error.start < len(start) - 3:
             return False
         text = start[: error.start].decode("utf-8")

@@ -1,4 +1,4 @@
-"""From numbers of any dtype and rank to examples: which dtypes are kept, and which arrays are images."""
+"""From arrays of any dtype and rank to examples: the standard dtypes, and the recognition of images."""
 
 import math
 import sys
@@ -23,7 +23,7 @@ _KINDS = {"U": "text", "f": "floats"}
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a source with its labels or targets, and the split that its name gives."""
+    """One array of a source with its labels or targets, and the split in its name."""
 
     name: str
     values: Values
@@ -32,7 +32,7 @@ class Part:
 
 
 def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The reading of arrays that belong together: joined, converted to a standard dtype, and arranged as examples."""
+    """The reading of the arrays of one source: joined, converted to a standard dtype, and arranged as examples."""
     first = parts[0]
     for part in parts:
         if part.values.ndim == 0 or part.values.size == 0:
@@ -72,7 +72,7 @@ def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | Non
 
 
 def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, Layout, str]:
-    """Images as (N, C, H, W), vectors as (N, D), other arrays unchanged; and the rule that decided, as a line."""
+    """Images as (N, C, H, W), vectors as (N, D), other arrays unchanged; and a note on the applied rule."""
     shape = values.shape[1:]
     rank = {"vector": (1, None), "array": (1, None), "hw": (2, 2), "hwc": (3, 3), "chw": (3, 3), "auto": (1, None)}
     lowest, highest = rank[options.layout]
@@ -96,7 +96,7 @@ def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, La
 
 
 def _precision(given: np.dtype) -> Literal["float16", "float32", "float64"]:
-    """Of floats; "float32" of other numbers, which have none."""
+    """The precision of floats; "float32" for other dtypes, which have none."""
     if given.kind != "f":
         return "float32"
     return {2: "float16", 4: "float32"}.get(given.itemsize, "float64")  # type: ignore[return-value]
@@ -168,7 +168,7 @@ def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         found = block.astype(dtype, copy=False)
     if dtype == np.float64 and block.size:
-        highest = np.finfo(np.float32).max  # beyond it squares, and so moments, may leave the range of float64
+        highest = np.finfo(np.float32).max  # squares of larger numbers, and so moments, may overflow float64
         if max(np.fmax.reduce(found, axis=None), -np.fmin.reduce(found, axis=None)) > highest:
             return np.where(np.abs(found) > highest, np.inf, found)  # refused as infinite
     return found
@@ -177,7 +177,7 @@ def _as(dtype: np.dtype, block: np.ndarray) -> np.ndarray:
 def _refuse_unusable(
     found: Survey, values: Values, levels: int | None, name: str, options: ReadOptions, refuse: Refuse
 ) -> None:
-    """Refuses integers beyond the levels, infinite values, and NaN where they do not stand for missing values."""
+    """Refuses integers beyond the levels, infinite values, and NaN unless NaN means a missing value."""
     if levels is not None:
         if found.maximum >= levels:
             refuse(
@@ -195,7 +195,7 @@ def _refuse_unusable(
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int64 >= 0; strings become ranks among their sorted distinct values, which are the names.
+    """Labels as (N,) int64 >= 0, and their names. Strings become their rank among the sorted distinct strings.
 
     Integers with gaps become ranks too, so that every class has examples.
     """
@@ -209,14 +209,14 @@ def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[st
         raise InputError(f"{name} are {labels.dtype}; expected integers or strings: convert them with astype")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= 2**31:
-        raise InputError(f"{name} go from {low} to {high}; expected 0 or more, below 2^31: number them anew")
+        raise InputError(f"{name} go from {low} to {high}; expected 0 to 2^31 - 1: renumber them")
     numbers, ranks = np.unique(labels, return_inverse=True)
     names = None if len(numbers) == high + 1 else tuple(str(int(number)) for number in numbers)
     return ranks.astype(np.int64), names
 
 
 def _refuse_other_than_text(words: np.ndarray, name: str) -> None:
-    """Raises InputError for code points that are not characters: surrogates, and numbers beyond the last one."""
+    """Raises InputError for code points that are not characters: surrogates, and numbers beyond Unicode."""
     codes = np.ascontiguousarray(words).view(f"{words.dtype.str[0]}u4")
     wrong = ((codes >= 0xD800) & (codes < 0xE000)) | (codes > sys.maxunicode)
     if wrong.any():
@@ -226,7 +226,7 @@ def _refuse_other_than_text(words: np.ndarray, name: str) -> None:
 def labels_or_targets(
     parts: Sequence[Part],
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None]:
-    """Labels and their names, or targets: integers and strings are labels, floats targets."""
+    """Labels with their names, or targets: integers and strings are labels, floats are targets."""
     columns = [None if part.labels is None else _column(part.labels) for part in parts]
     present = [column for column in columns if column is not None]
     if not present:

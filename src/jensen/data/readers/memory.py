@@ -21,18 +21,18 @@ Source = str | Path | Array | Mapping[str, Array]
 """DATA: a path or `digits`, or in memory one array, or a dict of arrays with the keys of an .npz."""
 
 MEMORY = "memory"
-"""What a recipe and a `DataSpec` say in place of a path."""
+"""The name of arrays in memory, which stands in a recipe and a `DataSpec` in place of a path."""
 
 
 def source_name(source: Source) -> str:
-    """What messages and records call DATA: the path as given, `digits`, or `memory`."""
+    """The name of DATA in messages and records: the path as given, `digits`, or `memory`."""
     return str(source) if isinstance(source, str | Path) else MEMORY
 
 
 def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of one array or tensor, or of a dict of them as an .npz holds.
+    """The examples of one array or tensor, or of a dict of arrays or tensors with the keys of an .npz.
 
-    Raises InputError for anything else. Arrays are not copied: they must not change while a run uses them.
+    Raises InputError for anything else. Arrays are not copied, so they must not change while a run uses them.
     """
     if not isinstance(source, Mapping):
         return assemble("array in memory", [Part(MEMORY, _array(MEMORY, source))], options, refuse)
@@ -54,7 +54,7 @@ def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
 
 
 def _array(name: str, given: Any) -> np.ndarray:
-    """A NumPy array that shares memory with what was given, where that is possible."""
+    """The given array as a NumPy array, without a copy if possible."""
     if isinstance(given, Tensor):
         array = _from_tensor(name, given)
     elif isinstance(given, np.ma.MaskedArray):

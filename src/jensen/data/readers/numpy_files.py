@@ -1,4 +1,4 @@
-"""NumPy's .npy and .npz: every length is checked before memory is allocated, and nothing is ever unpickled."""
+"""NumPy's .npy and .npz files: lengths are checked before memory is allocated, and nothing is ever unpickled."""
 
 import math
 import struct
@@ -19,7 +19,7 @@ from jensen.progress import track
 
 HIGHEST_RANK = 8
 CHUNK = 1 << 24
-LOCAL_HEADER = "<4s5H3I2H"  # of a zip's member, through the lengths of its name and extra field
+LOCAL_HEADER = "<4s5H3I2H"  # header of a zip's member, up to the lengths of its name and extra field
 
 
 def read_npy_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
@@ -44,14 +44,14 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of a .npz file: the array that --array names, training and test arrays, or the only one of data."""
+    """The examples of a .npz file: the array named by --array, arrays of several splits, or the only array of data."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
             if not members:
                 raise InputError(
-                    f"{path}: is a zip archive that holds no NumPy arrays, {_members(archive)}; unpack it and name "
-                    "what is in it, or write an .npz with numpy.savez"
+                    f"{path}: is a zip archive that holds no NumPy arrays, {_members(archive)}; unpack it and give the "
+                    "unpacked data, or write an .npz with numpy.savez"
                 )
             chosen = choose_arrays(list(members), options, str(path))
             values = {name: _values(archive, members[name], path, options) for name, _ in chosen}
@@ -69,7 +69,7 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 
 def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options: ReadOptions) -> Values:
-    """A member's array, or its rows where the examples stay on disk."""
+    """A member's array, or its rows if the examples stay on disk."""
     name = f"{path}: {info.filename[:-4]}"
     if not options.streams(info.file_size):
         return _read_member(archive, info, path)
@@ -83,7 +83,7 @@ def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options
             return _read_member(archive, info, path)
         for _ in track(range(-(-info.file_size // CHUNK)), "checking the checksum"):
             stream.read(CHUNK)
-    with path.open("rb") as file:  # the central directory may give the name and extra field other lengths
+    with path.open("rb") as file:  # read the member's own header; the central directory may hold other lengths
         file.seek(info.header_offset)
         *_, name_length, extra_length = struct.unpack(LOCAL_HEADER, file.read(struct.calcsize(LOCAL_HEADER)))
     before = info.header_offset + struct.calcsize(LOCAL_HEADER) + name_length + extra_length

@@ -1,7 +1,7 @@
-"""Parquet and Arrow by Hugging Face `datasets`: which shards belong together, which column is x, which is y.
+"""Parquet and Arrow by Hugging Face `datasets`: the shards of each split, and the columns of examples and of labels.
 
-Nothing is downloaded, and no code from the data is run. Where the examples stay on disk, Parquet is unpacked into Arrow
-once, in the cache of `datasets` (`HF_DATASETS_CACHE`). Otherwise it is read into memory, and nothing is written.
+Nothing is downloaded, and no code from the data is run. If the examples stay on disk, Parquet is unpacked into Arrow
+once, in the cache of `datasets` (`HF_DATASETS_CACHE`). Otherwise Parquet is read into memory, and nothing is written.
 """
 
 import glob
@@ -43,7 +43,7 @@ PASSED_OVER = ("cache-", "tmp")  # files that `datasets` leaves beside its shard
 
 
 def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of Parquet or Arrow shards in the order of their names; `source` is their folder or the only one."""
+    """The examples of Parquet or Arrow shards in the order of their names; `source` is the folder or the only shard."""
     shards = [path for path in paths if path == source or not path.name.startswith(PASSED_OVER)]
     if not shards:
         raise InputError(f"{source}: holds only files that datasets leaves behind, {paths[0].name}; name its data")
@@ -85,7 +85,7 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
 
 
 def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
-    """The Arrow types of the columns and, where `datasets` wrote the file, its description of them."""
+    """The Arrow types of the columns and, if `datasets` wrote the file, the features in its description."""
     try:
         import datasets
         import pyarrow
@@ -109,7 +109,7 @@ def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
 
 
 def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]]:
-    """The shards by split, which a word in the name of the file or its folder gives; under None where no name does."""
+    """The shards by split. A word in the name of the file or its folder gives the split; None if no name does."""
     found: dict[str | None, list[Path]] = {}
     for path in shards:
         relative = path.relative_to(source) if path != source else Path(path.name)
@@ -128,7 +128,7 @@ def _splits(source: Path, shards: Sequence[Path]) -> dict[str | None, list[Path]
 
 
 def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> list[Shard]:
-    """The shards, opened. Parquet whose examples stay on disk is opened as the Arrow files that it is unpacked into."""
+    """The opened shards. If examples stay on disk, Parquet is unpacked, and the Arrow files are opened instead."""
     if streams and is_parquet(paths[0]):
         held = [path for path in paths if _metadata(path).num_rows]
         paths = _unpacked(held, columns) if held else paths
@@ -136,7 +136,7 @@ def _opened(paths: Sequence[Path], columns: Sequence[str], streams: bool) -> lis
 
 
 def _bytes(path: Path) -> int:
-    """The bytes that the columns of a shard take in memory, roughly."""
+    """The approximate size in memory of the columns of a shard, in bytes."""
     if not is_parquet(path):
         return path.stat().st_size
     return encoded_bytes(_metadata(path))
@@ -152,12 +152,12 @@ def _metadata(path: Path) -> "parquet.FileMetaData":
 
 
 def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
-    """The Arrow files in the cache of `datasets`; a Parquet file that has changed since is unpacked again."""
+    """The unpacked Arrow files in the cache of `datasets`; a changed Parquet file is unpacked again."""
     import datasets
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs is also raised as an error
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors that it logs are also raised
     try:
         names = [glob.escape(str(path)) for path in paths]  # datasets reads names as patterns
         builder = _unpacker()(dataset_name="parquet", data_files=names, columns=list(columns))
@@ -174,7 +174,7 @@ def _unpacked(paths: Sequence[Path], columns: Sequence[str]) -> list[Path]:
 
 
 def _unpacker() -> Any:
-    """The Parquet builder of `datasets`, but some MiB at a time: the original holds a whole row group in memory."""
+    """A Parquet builder for `datasets` that reads some MiB at a time; the original loads a whole row group."""
     import pyarrow
     from datasets.packaged_modules.parquet.parquet import Parquet
 
@@ -194,7 +194,7 @@ def _unpacker() -> Any:
 
 
 def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: Path) -> str:
-    """The column that --array names; by default the only one of images or lists, or with a name for data."""
+    """The column named by --array. Default: the only column of images or lists, or the one with a name for data."""
     usable = [field.name for field in schema if _holds_images(field.type) or _holds_lists(field.type)]
     if options.array is not None:
         if options.array not in usable:
@@ -217,7 +217,7 @@ def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: 
 def _column_of_labels(
     schema: "pyarrow.Schema", features: dict[str, Any], x: str, options: ReadOptions, source: Path
 ) -> str | None:
-    """The column that --labels names; by default the only one of class labels, or with a name for labels."""
+    """The column named by --labels. Default: the only column of class labels, or the one with a name for labels."""
     others = [name for name in schema.names if name != x]
     if options.labels is not None:
         if options.labels not in others:
@@ -273,7 +273,7 @@ def _beside(shards: Sequence[Shard], name: str | None) -> np.ndarray | None:
 
 
 def _class_names(reading: Reading, feature: Any) -> tuple[str, ...] | None:
-    """The names that class labels have in the table, where it has any."""
+    """The names of class labels in the table, if there are any."""
     names = getattr(feature, "names", None)
     if names is None or reading.labels is None:
         return reading.label_names
@@ -291,7 +291,7 @@ def _numbers(source: Path, split: str | None, shards: Sequence[Shard], x: str, y
 def _pictures(
     source: Path, opened: dict[str | None, list[Shard]], x: str, y: str | None, options: ReadOptions, refuse: Refuse
 ) -> tuple[Reading, np.ndarray]:
-    """The reading of a column of images, and the numbers of the rows that are kept."""
+    """The reading of a column of images, and the numbers of the kept rows."""
     shards = [shard for files in opened.values() for shard in files]
     found = gather(PictureColumn(shards, x), options, refuse, str(source))
     beside = _beside(shards, y)
@@ -324,7 +324,7 @@ def _rows_by_shard(
     """The name of every shard, relative to the source, and its number of rows, in the order of the reading."""
     counts = []
     for split, paths in splits.items():
-        unpacked = is_parquet(paths[0])  # then the files that are open may be other ones, in the cache of `datasets`
+        unpacked = is_parquet(paths[0])  # then the open files may be Arrow files in the cache of `datasets`
         rows = [_metadata(path).num_rows for path in paths] if unpacked else [len(shard) for shard in opened[split]]
         names = [str(path.relative_to(source)) if path != source else path.name for path in paths]
         counts += list(zip(names, rows, strict=True))

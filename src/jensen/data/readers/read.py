@@ -1,4 +1,4 @@
-"""Which reader takes DATA: a file is recognised by its first bytes, a folder by the names in it."""
+"""The choice of the reader for DATA: by the first bytes of a file, by the file names in a folder."""
 
 from pathlib import Path
 
@@ -47,11 +47,11 @@ _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "missing": _ARRAYS,
     "stream": ("idx", "array", "arrays", "table", *_IMAGES),
 }
-"""The kinds of source that change anything for an option of reading; the options of splits are not among them."""
+"""The kinds of source on which each option of reading has an effect; options of splitting are not included."""
 
 
 def read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
-    """All examples of `source`. Raises InputError, or calls `refuse` where reading can continue."""
+    """All examples of `source`. Raises InputError for a problem, or calls `refuse` if reading can continue."""
     if not isinstance(source, str | Path):
         return read_arrays(source, options, refuse)
     if source == DIGITS:
@@ -77,7 +77,7 @@ def read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
-    """Refuses every option that changes nothing for these data."""
+    """Refuses every option that has no effect on the data."""
     given = {name for name in type(options).model_fields if getattr(options, name) != getattr(DEFAULTS, name)}
     for name, kinds in _HEEDED_BY.items():
         if name in given and reading.kind not in kinds:
@@ -113,7 +113,7 @@ def visible_files(folder: Path) -> list[Path]:
     waiting = [folder]
     while waiting:
         directory = waiting.pop()
-        if directory.resolve() in seen:  # a link to a folder above
+        if directory.resolve() in seen:  # a link to a parent folder
             continue
         seen.add(directory.resolve())
         for entry in directory.iterdir():
@@ -150,7 +150,7 @@ def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     if path.suffix.lower() in SUFFIXES:
         raise InputError(f"{path}: is a single image; name the folder that holds the images")
     if path.suffix.lower() in (".npy", ".npz"):
-        begins = f"is {kind[0]}" if kind else f"does not begin as a {path.suffix.lower()} file does"
+        begins = f"is {kind[0]}" if kind else f"does not begin like a {path.suffix.lower()} file"
         raise InputError(f"{path}: {begins}; write it again with numpy")
     if kind is None:
         raise InputError(f"{path}: is a file of an unknown kind, beginning with bytes {start[:6].hex(' ')}; {EXPECTED}")

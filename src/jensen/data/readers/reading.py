@@ -1,4 +1,4 @@
-"""What every reader returns, and how a reader refuses."""
+"""The result of a reader, and the ways in which it refuses data."""
 
 import os
 from bisect import bisect_right
@@ -16,29 +16,29 @@ from jensen.errors import InputError
 Kind = Literal[
     "digits", "idx", "array", "arrays", "array in memory", "arrays in memory", "images", "table", "image table"
 ]
-"""What a source is: `array` is a single one without a name (.npy), `arrays` have names (.npz)."""
+"""The kind of a source. `array` is a single array without a name (.npy), `arrays` are named arrays (.npz)."""
 
 Layout = Literal["image", "vector", "array"]
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-"""Words in the names of folders and arrays, and the split that each stands for."""
+"""Words in the names of folders and arrays, and the split that each word means."""
 
 Refuse = Callable[[str], None]
-"""Takes one line that says what is wrong. When data are loaded it raises InputError; when they are checked it notes the
-line and returns, so that the reader continues to the next problem."""
+"""A function that takes one line about a problem. In loading it raises InputError. In checking it notes the line and
+returns, so that the reader continues to the next problem."""
 
 RowName = Callable[[int], str]
-"""The name of a row of a source: what a person looks for to find the example again."""
+"""The function from a row of a source to its name, by which a user can find the example."""
 
 
 def refuse_at_once(problem: str) -> NoReturn:
-    """Raises InputError: the `Refuse` of loading."""
+    """The `Refuse` of loading: raises InputError."""
     raise InputError(problem)
 
 
 def refuse_bomb(name: str, size: int) -> None:
-    """Raises InputError where memory cannot hold `size` unpacked bytes twice, which splitting them takes."""
+    """Raises InputError if memory cannot hold `size` unpacked bytes twice, as splitting requires."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 2 * size > memory:
         raise InputError(
@@ -57,7 +57,7 @@ def row_name(row: int) -> str:
 
 
 def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
-    """Names of the rows of several parts, each given with its number of rows; of a single part as by `row_name`.
+    """Names of the rows of several parts, which are given by name and number of rows; `row_name` for a single part.
 
     >>> numbered_rows([("x_train", 100), ("x_test", 20)])(103)
     'x_test row 3'
@@ -75,11 +75,11 @@ def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
 
 @dataclass(frozen=True)
 class Reading:
-    """All examples of a source in its own order, before any split.
+    """All examples of a source in the source's order, before any split.
 
-    `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk. `labels` is (N,) int64 and
-    `targets` is (N, dims) float64; a source has one of them at most. `supplied` is (N,) int8: the position in `SPLITS`
-    of the split that the source gives each example. `names` gives the name of each row.
+    `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk. A source has either
+    `labels` (N,) int64, or `targets` (N, dims) float64, or neither. `supplied` (N,) int8 is the split of each example
+    in the source, as a position in `SPLITS`. `names` returns the name of a row.
     """
 
     kind: Kind
@@ -95,7 +95,7 @@ class Reading:
     targets: np.ndarray | None = None
     names: RowName = row_name
     precision: Literal["float16", "float32", "float64"] = "float32"
-    """Of floats in the source; those of 16 bits are read as float32."""
+    """The precision of floats in the source; 16-bit floats are read as float32."""
 
     @property
     def epsilon(self) -> float:

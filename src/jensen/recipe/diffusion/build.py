@@ -59,8 +59,8 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
     """The model for data like `spec`; its layers draw their weights from torch's global generator."""
     if spec.missing:
         raise InputError(
-            f"{spec.source}: {spec.missing} values are missing, which a diffusion model cannot be trained with; "
-            "train a vae, or leave the examples out"
+            f"{spec.source}: {spec.missing} values are missing, but a diffusion model needs complete data; train "
+            "a vae, or leave out the incomplete examples"
         )
     classes = spec.classes if settings.conditional else None
     settings = _completed(settings, spec)
@@ -97,9 +97,9 @@ def build_generation(settings: DiffusionSettings, variance: AbstractReverseVaria
 
 
 def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
-    """The settings with what they leave to the data: a network that can take them, and what it has to tell apart.
+    """The settings with every None and auto replaced by a value that suits the data.
 
-    A U-Net sees up to 16 positions a side as they are, up to 64 in patches of 2, more in patches of 4.
+    The patch is 1 for images of up to 16 pixels per side, 2 for up to 64, and 4 for larger images.
     """
     side = max(spec.shape[1:], default=1)
     by_data = {
@@ -120,8 +120,8 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs)
     if len(shape) < 2:
         raise InputError(
-            f"network {settings.network} for vectors of shape {shape}: choose network mlp; signals are arrays (N, "
-            "channels, length) read with --layout array"
+            f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give arrays (N, "
+            "channels, length) and --layout array"
         )
     if settings.network == "transformer":
         return PatchTransformer(shape, settings.width, settings.depth, settings.patch, classes, outputs)
@@ -141,7 +141,7 @@ def _schedule(settings: DiffusionSettings, levels: int | None) -> AbstractSchedu
 
 
 def _least_noise(levels: int | None) -> float:
-    """A log-SNR at which levels that lie 2 / (levels - 1) apart can just be told from each other; 13 for floats."""
+    """The log-SNR at which levels at distance 2 / (levels - 1) can just be told apart; 13 for floats."""
     return 13.0 if levels is None else 2 * math.log((max(levels, 2) - 1) / 0.7)
 
 

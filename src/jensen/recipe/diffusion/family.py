@@ -1,4 +1,4 @@
-"""The family of diffusion models: what the commands ask of it."""
+"""The family of diffusion models, as commands use it."""
 
 import copy
 import hashlib
@@ -21,7 +21,7 @@ from jensen.recipe.diffusion.words import WORDS
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded
 
 METHODS = {"particles": ("particles", "steps"), "replacement": ("resamplings", "steps")}
-CODED_STEPS = 100  # of the chain that compresses; each is a network call for every example
+CODED_STEPS = 100  # default number of steps of the chain that compresses; each costs one network call per example
 
 
 class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
@@ -39,23 +39,23 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
         return build_diffusion(recipe.model, spec)
 
     def check_data(self, recipe: DiffusionRecipe, spec: DataSpec) -> None:
-        """Warns of continuous targets, which the model does not learn."""
+        """Warns about continuous targets, which the model does not learn."""
         if spec.targets:
             warnings.warn(
-                f"{recipe.data} has continuous targets, which a diffusion model does not learn: this is p(x) alone; "
-                "to predict them: jensen train vae --predict target",
+                f"{recipe.data} has continuous targets, which a diffusion model does not learn: it models only p(x); "
+                "to predict the targets: jensen train vae --predict target",
                 stacklevel=2,
             )
 
     def sampling(self, model: DiffusionModel, recipe: DiffusionRecipe, wish: SamplingWish) -> Sampling[DiffusionModel]:
-        """Any sampler, number of steps and guidance; away from a worse model, or towards the labels."""
+        """Any sampler, number of steps and guidance, towards the labels or away from a worse model."""
         settings = recipe.model
         asked = {"sampler": wish.sampler, "sampling_steps": wish.steps, "guidance": wish.guidance}
         settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
         generation = _guided(build_generation(settings, model.scoring.variance), wish)
         wished = copy.copy(model)  # shares the weights
         wished.generation = generation
-        next(wished.trajectory(1))  # refuses too many steps, and guidance without labels, before any work is done
+        next(wished.trajectory(1))  # raises for too many steps and for guidance without labels, before any work
         return Sampling(
             wished,
             sampler=settings.sampler,
@@ -65,21 +65,21 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
         )
 
     def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """`particles`, which are asymptotically exact, or `replacement`, which is quicker and biased."""
+        """`particles`, which is asymptotically exact, or `replacement`, which is faster but biased."""
         method, given = heeded(wish, METHODS, "diffusion")
         return TwistedParticles(**given) if method == "particles" else Replacement(**given)
 
     def codec(self, model: DiffusionModel, steps: int | None) -> ChainCodec:
-        """Bits-back with the chain of so many steps."""
+        """Bits-back coding with a chain of `steps` steps."""
         return ChainCodec(model, CODED_STEPS if steps is None else steps)
 
 
 def _guided(generation: Generation, wish: SamplingWish) -> Generation:
-    """Guided away from the wish's worse model, where there is one."""
+    """The generation, guided away from the wish's worse model if there is one."""
     if wish.guide is None:
         return generation
     if generation.guidance == 0:
-        raise InputError("--guide without a scale: say how far from it with --guidance, usually 0.5 to 2")
+        raise InputError("--guide needs a scale; give --guidance, usually 0.5 to 2")
     assert isinstance(wish.guide, DiffusionModel)  # a guide is of the same family
     return replace(generation, guide=wish.guide.denoiser)
 

@@ -1,4 +1,4 @@
-"""Settings of a diffusion model that cannot act beside others, or on the data."""
+"""Rules for settings of a diffusion model that have no effect, because of other settings or of the data."""
 
 from jensen.data.spec import DataSpec
 from jensen.recipe.diffusion.settings import DiffusionSettings
@@ -6,7 +6,7 @@ from jensen.recipe.idle import Rule
 
 
 def _network(settings: DiffusionSettings, spec: DataSpec) -> str:
-    """The network that auto stands for, as `build_diffusion` chooses it."""
+    """The network, with auto replaced by the choice of `build_diffusion`."""
     return settings.network if settings.network != "auto" else "mlp" if len(spec.shape) < 2 else "unet"
 
 
@@ -18,7 +18,7 @@ RULES = (
     ),
     Rule(
         ("octaves",),
-        lambda s, spec: s.octaves == 0 or _network(s, spec) == "unet",  # 0 asks for none, as other networks have
+        lambda s, spec: s.octaves == 0 or _network(s, spec) == "unet",  # other networks have none, so 0 is true of them
         "acts with network unet only",
     ),
     Rule(("patch",), lambda s, spec: _network(s, spec) != "mlp", "acts with network unet or transformer only"),

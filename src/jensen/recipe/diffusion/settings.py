@@ -16,55 +16,55 @@ class DiffusionSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
-    """What removes the noise: unet and transformer are for images and signals, mlp for vectors. auto: unet or mlp."""
+    """Denoising network. unet, transformer: images and signals; mlp: vectors. auto: mlp for vectors, else unet."""
     widths: tuple[Size, ...] = Field((64, 64), min_length=1)
-    """Channels of the U-Net's levels, the finest first; each level halves the resolution."""
+    """Channels of the U-Net's levels, finest level first; each level halves the resolution."""
     blocks: int = Field(1, ge=1, le=1000)
-    """Residual blocks per level of the U-Net."""
+    """Number of residual blocks per level of the U-Net."""
     attention: tuple[NonNegativeInt, ...] = ()
-    """The U-Net's levels with attention, 0 being the finest."""
+    """Levels of the U-Net with attention; level 0 is the finest."""
     octaves: int | None = Field(None, ge=0, le=16)
-    """Sines and cosines of x that show the U-Net neighbouring grey levels. None: by the levels, 8 of bytes."""
+    """Octaves of Fourier features of x as extra input of the U-Net. None: by the number of levels; 8 for 8-bit data."""
     patch: Size | None = None
-    """Pixels a side that are folded into channels first (U-Net), or that make a token (transformer). None: by size."""
+    """Patch side in pixels (U-Net: folded into channels; transformer: one token). None: chosen by the image size."""
     width: Size = 128
     """Width of the transformer or MLP."""
     depth: int = Field(4, ge=1, le=1000)
-    """Blocks of the transformer or MLP."""
+    """Number of blocks of the transformer or MLP."""
     noise_schedule: Literal["linear-beta", "cosine", "sigmoid", "linear-log-snr", "learned"] = "linear-log-snr"
-    """How the noise grows with time. linear-beta is DDPM's; learned needs objective bound."""
+    """Noise level as a function of time. linear-beta is DDPM's schedule; learned needs objective bound."""
     log_snr_range: tuple[float, float] | None = None
-    """log-SNR at the least and the most noise (linear-log-snr, learned). None: by the levels of the data, and -10."""
+    """log-SNR at the lowest and highest noise (linear-log-snr, learned). None: by the number of levels, and -10."""
     chain_steps: int = Field(1000, ge=2, le=MOST)
-    """T, the steps of the chain that the bound is about."""
+    """T, the number of steps of the chain whose ELBO is the bound."""
     parameterisation: Literal["epsilon", "clean", "velocity", "edm"] = "edm"
-    """What the network gives: the noise, the data, their mixture v, or EDM's preconditioned output."""
+    """Output of the network: the noise, the data, their mixture v, or EDM's preconditioned output."""
     sigma_data: float | None = Field(None, gt=0)
-    """Standard deviation of the prepared data, for edm. None: 1 of standardised data, else 0.5."""
+    """Standard deviation of the prepared data (edm only). None: 1 for standardised data, else 0.5."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
-    """What is trained on: L_simple (5.17), the bound (5.11), both, or another weighting of its terms."""
+    """Training objective: L_simple (5.17), the bound (5.11), both, or another weighting of the bound's terms."""
     noise_mean: float = Field(-1.2, ge=-10, le=10)
-    """Mean of the log of the noise's standard deviation (edm objective only)."""
+    """Mean of the logarithm of the noise's standard deviation in training (edm objective only)."""
     noise_deviation: float = Field(1.2, gt=0, le=10)
-    """Standard deviation of the same."""
+    """Standard deviation of the logarithm of the noise's standard deviation (edm objective only)."""
     times: Literal["uniform", "low-discrepancy", "loss-aware"] = "low-discrepancy"
-    """How the noise levels of a training batch are drawn."""
+    """Times of a batch: independent, evenly spread (low-discrepancy), or denser at large losses (loss-aware)."""
     variance: Literal["beta", "posterior", "analytic", "learned"] = "analytic"
-    """The variance of the reverse step (5.12). learned needs objective hybrid or bound."""
+    """Variance of the reverse step (5.12). learned needs objective hybrid or bound."""
     conditional: bool = True
-    """Learn p(x|label) beside p(x), where the data have labels."""
+    """Learn p(x|label) in addition to p(x), if the data have labels."""
     label_dropout: float = Field(0.1, gt=0, lt=1)
-    """How often training hides the label, so that p(x) is learned too, which evaluation and guidance need."""
+    """Share of labels hidden in training, so that p(x) is learned too; evaluation and guidance need p(x)."""
     bound_terms: Size | None = 32
-    """Terms that stand for the sum over the chain when the bound is estimated; None: all of them."""
+    """Number of terms of the sum over the chain that an estimate of the bound draws. None: all terms."""
     sampler: Sampler = "dpm-solver++"
-    """How samples are made."""
+    """Sampler by which samples are drawn."""
     sampling_steps: Size = 50
-    """Steps of the sampler."""
+    """Number of steps of the sampler."""
     last_step: Literal["mean", "draw"] = "mean"
-    """The last step of the ancestral sampler: the mean of p(x_0|x_1), as in DDPM, or a draw from it."""
+    """Last step of the ancestral sampler: the mean of p(x_0|x_1), as in DDPM, or a draw from p(x_0|x_1)."""
     guidance: float = 0.0
-    """Scale of classifier-free guidance; 0: none."""
+    """Scale of classifier-free guidance. 0: no guidance."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -83,21 +83,21 @@ class DiffusionTraining(TrainingSettings):
     """The training loop, with the defaults that suit a diffusion model (docs/nets.md says why)."""
 
     steps: PositiveInt = 10_000
-    """Optimisation steps, at most; early stopping may end sooner."""
+    """Maximum number of optimisation steps; early stopping may end training sooner."""
     batch_size: int = Field(32, ge=1, le=1 << 24)
     """Examples per step."""
     optimiser: Literal["adamw", "muon"] = "muon"
-    """muon: orthogonalised steps for the weights of hidden layers, AdamW for the rest."""
+    """adamw for all weights, or muon: orthogonalised steps for the matrices of hidden layers, AdamW for the rest."""
     learning_rate: float = Field(4e-3, gt=0)
     """Peak learning rate."""
     warmup_steps: int = Field(100, ge=0)
-    """Steps over which the learning rate rises linearly from zero."""
+    """Number of initial steps in which the learning rate rises linearly to its peak."""
     ema_decay: float | None = Field(0.999, gt=0, lt=1)
-    """Decay of the moving average of the weights, which is then what validation, sampling and evaluation use."""
+    """Decay of the moving average of the weights, which validation, sampling and evaluation use. None: no average."""
     validate_every: PositiveInt = 2000
     """Steps between two validation bounds."""
     validation_examples: PositiveInt = 300
-    """Validation examples that the bound is averaged over, at most."""
+    """Maximum number of validation examples for the bound."""
 
 
 class DiffusionRecipe(AbstractRecipe):

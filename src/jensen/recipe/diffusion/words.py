@@ -1,4 +1,4 @@
-"""What a report says of this family."""
+"""The family's captions and formulas in a report."""
 
 from jensen.report.words import Words
 
@@ -10,9 +10,9 @@ WORDS = Words(
         "prior": "−KL(q(x<sub>T</sub>|x<sub>0</sub>) ‖ p(x<sub>T</sub>)), −L<sub>T</sub> of (5.11)",
         "denoising": "minus the sum over all L<sub>t−1</sub> of (5.11)",
         "ODE": "log p(x) by the flow of the probability-flow ODE (5.20)",
-        "ODE - ELBO": "one network gives two models, chain and flow; they agree if the network is exact",
+        "ODE - ELBO": "one network defines two models, the chain and the flow; they agree if the network is exact",
     },
-    loss="a weighting of the errors of denoising (5.18), not measured like the bound",
+    loss="a weighted error of denoising (5.18), in other units than the bound",
     samples="Samples: from noise to data by the recipe's sampler (5.19).",
     codes="x<sub>T</sub> by the probability-flow ODE (5.20)",
     points=100,

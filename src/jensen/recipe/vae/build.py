@@ -103,7 +103,7 @@ def _likelihood(settings: VAESettings, spec: DataSpec) -> AbstractLikelihood:
         return BernoulliLikelihood(spec.shape)
     if name == "gaussian":
         return GaussianLikelihood(spec.shape, _scale(settings, spec))
-    assert spec.levels is not None  # `load_dataset` has refused anything else
+    assert spec.levels is not None  # `load_dataset` refuses floats for this likelihood
     if name == "categorical":
         return CategoricalLikelihood(spec.shape, spec.levels)
     law = DiscretisedGaussian if name == "discretised-gaussian" else DiscretisedLogistic

@@ -1,4 +1,4 @@
-"""The family of variational autoencoders: what the commands ask of it."""
+"""The family of variational autoencoders, as commands use it."""
 
 from jensen.compression.latent import VAECodec
 from jensen.data.options import PreparationName
@@ -25,7 +25,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
     anneals = True
 
     def preparation(self, recipe: VAERecipe, levels: int | None) -> PreparationName:
-        """By the likelihood: binary data for bernoulli, a density for gaussian, the grid of the levels for masses."""
+        """By the likelihood: binarised for bernoulli, a density for gaussian, the grid of levels for discrete ones."""
         likelihood = recipe.model.likelihood
         if likelihood == "bernoulli":
             return recipe.model.binarisation
@@ -35,7 +35,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
             return "levels"
         if likelihood != "auto":
             raise InputError(
-                f"likelihood {likelihood} is for integers and the data are floats; choose likelihood gaussian"
+                f"likelihood {likelihood} is for integers, but the data are floats; choose likelihood gaussian"
             )
         return "standardise"
 
@@ -43,19 +43,19 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         return build_vae(recipe.model, spec)
 
     def check_processes(self, recipe: VAERecipe, count: int, device: str) -> None:
-        """Free bits see a whole batch; the sparse gradients of a table of posteriors are averaged on CPUs alone."""
+        """Refuses free bits, which need a whole batch, and sparse gradients (posterior per-datapoint) on GPUs."""
         if count == 1:
             return
         if recipe.model.free_bits:
-            raise InputError(f"free_bits on {count} processes: it is about the mean of a whole batch; train with one")
+            raise InputError(f"free_bits on {count} processes: it needs the mean of a whole batch; train with one")
         if recipe.model.posterior == "per-datapoint" and (recipe.training.sharding != "none" or device == "cuda"):
             raise InputError(
-                f"posterior per-datapoint on {count} processes: the sparse gradients of its table are averaged on CPUs "
-                "alone, with sharding none; choose both, or posterior amortised"
+                f"posterior per-datapoint on {count} processes: its sparse gradients can be averaged only on CPUs with "
+                "sharding none; choose both, or posterior amortised"
             )
 
     def sampling(self, model: VAE, recipe: VAERecipe, wish: SamplingWish) -> Sampling[VAE]:
-        """Ancestral sampling, without any choice."""
+        """Ancestral sampling, which has no options."""
         refuse(wish, recipe.family)
         return Sampling(model)
 
@@ -70,11 +70,11 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
     def codec(self, model: VAE, steps: int | None) -> VAECodec:
         """Bits-back with z; it has no steps."""
         if steps is not None:
-            raise InputError("--steps is for diffusion models, and this is a variational autoencoder; leave it out")
+            raise InputError("--steps is for diffusion models, but this is a variational autoencoder; leave it out")
         return VAECodec(model)
 
     def advice_on_wide_intervals(self, recipe: VAERecipe) -> str:
-        """The ELBO makes p(y|x) too wide; L_K with a larger K does so less."""
+        """Training by the ELBO makes p(y|x) too wide; training by L_K makes it less wide, the larger K."""
         return "--objective importance-weighted --importance-samples 20" if recipe.model.objective == "elbo" else ""
 
 

@@ -1,4 +1,4 @@
-"""Settings of a VAE that cannot act beside others, or on the data."""
+"""Rules for settings of a VAE that have no effect, because of other settings or of the data."""
 
 from jensen.recipe.idle import Rule
 
@@ -23,6 +23,6 @@ RULES = (
     Rule(
         ("predict_hidden",),
         lambda s, _: s.predict != "none",
-        "acts where there is something to predict; give --predict label or target",
+        "acts with predict label or target only",
     ),
 )

@@ -16,41 +16,41 @@ class VAESettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     latent_dims: Size = 16
-    """Dimensions of z."""
+    """Number of dimensions of the latent variable z."""
     network: Literal["mlp", "convolutional"] = "mlp"
-    """Encoder and decoder; convolutional is for images."""
+    """Network of the encoder and the decoder; convolutional is for images."""
     hidden: tuple[Size, ...] = (200, 200)
-    """Widths of the MLP's hidden layers, data side first; the decoder mirrors them. Empty: linear."""
+    """Widths of the encoder's hidden layers (mlp), data side first; the decoder mirrors them. Empty: no such layer."""
     activation: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
-    """The MLP's activation."""
+    """Activation function of the MLP."""
     channels: tuple[Size, ...] = (32, 64)
-    """Channels of the convolutional layers; each halves the image."""
+    """Channels of the convolutional layers; each layer halves the image's height and width."""
     likelihood: Likelihood = "auto"
-    """p(x|z). auto: discretised-logistic for integer data, gaussian for floats. bernoulli binarises the data."""
+    """Distribution p(x|z). auto: discretised-logistic for integers, gaussian for floats. bernoulli: x is binarised."""
     binarisation: Literal["threshold", "static", "dynamic"] = "dynamic"
-    """Which binary data set a bernoulli likelihood sees: three different ones."""
+    """Binarisation for likelihood bernoulli: a threshold, one draw for all visits (static), or one per visit (dynamic).
+    Bounds on differently binarised data cannot be compared."""
     variance: Literal["learned", "per-dimension", "shared", "fixed"] = "learned"
-    """The scale of p(x|z): a function of z, free per dimension, one free number, or `fixed_scale`. Of targets: a
-    function of z where it is learned, else free per dimension."""
+    """Scale of p(x|z): a function of z (learned), one number per dimension, one shared number, or `fixed_scale`.
+    Scale of targets: a function of z if learned, else one number per dimension."""
     fixed_scale: float = Field(1.0, gt=0)
-    """The standard deviation where variance is fixed."""
+    """Scale of p(x|z) if variance is fixed."""
     posterior: Literal["amortised", "per-datapoint"] = "amortised"
-    """q(z): an encoder, or free parameters for every training example."""
+    """Approximate posterior q(z): the output of an encoder, or free parameters for every training example."""
     objective: Literal["elbo", "importance-weighted", "doubly-reparameterised"] = "elbo"
-    """What is trained on: the ELBO, or L_K with the plain or the doubly reparameterised gradient."""
+    """Training objective: the ELBO, or L_K with the plain or the doubly reparameterised gradient."""
     importance_samples: Size = 5
-    """K of L_K in training."""
+    """K of L_K, the number of draws of z per example in training (not for objective elbo)."""
     kl_warmup_steps: NonNegativeInt = 0
-    """Steps over which the KL's weight rises from 0 to 1 (elbo objective only)."""
+    """Number of initial steps in which the weight of the KL rises from 0 to 1 (elbo objective only)."""
     free_bits: float = Field(0.0, ge=0)
-    """Nats per latent dimension below which the KL is not pushed (elbo objective only)."""
+    """KL in nats per latent dimension below which training does not reduce the KL (elbo objective only)."""
     fit_steps: Size = 300
-    """Steps of optimising q for new data, theta fixed (per-datapoint posterior, amortisation gap)."""
+    """Optimisation steps that fit q to new data while theta is fixed (per-datapoint posterior, amortisation gap)."""
     predict: Literal["none", "label", "target"] = "none"
-    """What else z explains: labels, or targets (a y of floats). It is then a joint model p(x, y), which gives
-    p(y|x)."""
+    """Predict y as well: labels, or targets (a y of floats). The model is then p(x, y) and also gives p(y|x)."""
     predict_hidden: tuple[Size, ...] = (64,)
-    """Widths of the hidden layers from z to the labels or targets. Empty: linear."""
+    """Widths of the hidden layers of the network from z to y (predict). Empty: no hidden layer."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

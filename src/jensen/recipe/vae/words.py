@@ -1,4 +1,4 @@
-"""What a report says of this family."""
+"""The family's captions and formulas in a report."""
 
 from jensen.report.words import Words
 
@@ -10,12 +10,12 @@ WORDS = Words(
         "rate": "−KL(q(z|x) ‖ p(z)), second term of (4.6)",
         "optimised ELBO": "(4.4), q optimised for each example, the model fixed",
         "L_": "log (1/K) Σ<sub>k</sub> p(x, z<sub>k</sub>) / q(z<sub>k</sub>|x) (4.9)",
-        "amortisation gap": "the loss by using one encoder instead of the best q of its family for each example",
+        "amortisation gap": "the loss because one encoder replaces the best q of its family for each example",
         "inference gap, at least": "KL(q(z|x) ‖ p(z|x)) (4.4), log p(x) replaced by the bound (4.9)",
         "approximation gap, at least": "the loss that remains with the best q of the family",
     },
     loss="the negative bound (4.8), or the recipe's objective",
-    samples="Honest draws: z from the prior (4.1), then x ~ p(x|z), with the noise that p(x|z) has (4.2).",
+    samples="Samples: z from the prior (4.1), then x ~ p(x|z), including the noise of p(x|z) (4.2).",
     means="Means: z from the prior (4.1), then E[x|z].",
     reconstructions="E[x|z] at the mean of q(z|x) (4.6)",
     codes="the mean of q(z|x) (4.5)",
