@@ -140,13 +140,6 @@ LIGHTER = {
     "features check": {"n": 30},
     "compress": {"examples": 4},
 }  # fmt: skip
-PENDING = {
-    "data.md": "a generator in place of a Noise",
-    "evaluate.md": "names of before the redesign",
-    "features.md": "names of before the redesign",
-    "referee.md": "a VAE and x that are not defined",
-    "sample_metrics.md": "names of before the redesign",
-}
 
 
 def lighter(words: list[str]) -> list[str]:
@@ -207,11 +200,10 @@ def pages_that_run() -> Iterator[object]:
     """Every page with its quick blocks; those that have slow ones once more, as a slow test, with all."""
     for page in PAGES:
         kinds = {block.kind for block in blocks(page) if block.has_work}
-        mark = [pytest.mark.xfail(reason=PENDING[page.name], strict=False)] if page.name in PENDING else []
         if "run" in kinds:
-            yield pytest.param(page, {"run"}, id=page.name, marks=mark)
+            yield pytest.param(page, {"run"}, id=page.name)
         if "slow" in kinds:
-            yield pytest.param(page, {"run", "slow"}, id=f"{page.name}, all", marks=[*mark, pytest.mark.slow])
+            yield pytest.param(page, {"run", "slow"}, id=f"{page.name}, all", marks=pytest.mark.slow)
 
 
 @pytest.mark.filterwarnings("default")

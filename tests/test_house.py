@@ -55,24 +55,22 @@ def test_every_page_is_in_the_index():
         assert page.name == "README.md" or f"({page.name})" in index, f"docs/README.md does not list {page.name}"
 
 
+def test_both_maps_of_the_chapters_are_the_import_law():
+    law = [set(layer.split(" | ")) for layer in reversed(CONTRACTS[0]["layers"]) if layer != "__main__"]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert [set(re.findall(r"\w+", row)) for row in rows] == law
+    listed = re.findall(r"^    (\w+)  ", jensen.__doc__, re.M)
+    assert sorted(listed) == sorted(chain(*law))
+    order = [next(floor for floor, chapters in enumerate(law) if chapter in chapters) for chapter in listed]
+    assert order == sorted(order)
+
+
 def test_every_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
     pinned = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
     normal = {name.lower().replace("_", "-") for name in pinned}
     assert {re.split(r"[^\w-]", name)[0].lower() for name in wanted} <= normal
-
-
-def test_the_map_of_chapters_is_whole_and_in_the_order_of_the_import_law():
-    """From the bottom upwards: a chapter stands before those that import it."""
-    package = ROOT / "src" / "jensen"
-    chapters = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    described = re.findall(r"^    (\w+) +(?:\d  )?\S", jensen.__doc__ or "", re.M)
-    assert sorted(described) == sorted(chapters - {"__init__", "__main__"})
-    (layers, *_) = CONTRACTS
-    height = {name: -i for i, row in enumerate(layers["layers"]) for name in row.strip("()").split(" | ")}
-    heights = [height[name] for name in described]
-    assert heights == sorted(heights)
 
 
 def test_the_import_law_knows_every_family():
