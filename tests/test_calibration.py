@@ -17,7 +17,6 @@ from jensen.inference.calibration import (
     calibration,
     clustered_share,
     rank_transform,
-    save_calibration,
 )
 from jensen.inference.imputation import impute
 from jensen.inference.impute_diffusion import TwistedParticles
@@ -26,7 +25,7 @@ from jensen.inference.impute_vae import ImportanceResampling
 from jensen.inference.imputer import ExampleNoise
 from jensen.mixture import GaussianMixture, mixture
 from jensen.randomness import generator
-from jensen.records import read_record
+from jensen.records import read_record, write_record
 from jensen.report.album import Album
 from jensen.report.further import further_records
 from jensen.report.imputation import calibration_picture, calibration_table, imputation_section, remarks
@@ -125,7 +124,7 @@ def test_exact_vae_and_diffusion_imputations_are_calibrated():
 
 def test_the_record_is_kept_shown_and_refused_if_damaged(tmp_path):
     found = calibrated(normal(4, 50, 3, seed=1), normal(50, 3))
-    save_calibration(tmp_path, found)
+    write_record(tmp_path / "calibration.json", found)
     assert read_record(tmp_path / "calibration.json", Calibration, "") == found
     assert calibration_table(found).row_count == 3
     assert len(calibration_picture(found).axes) == 2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from jensen.data.examples import Examples, Names
+    from jensen.data.examples import Names
     from jensen.inference.calibration import Calibration
     from jensen.inference.imputer import Imputation
     from jensen.provenance import Provenance
@@ -92,16 +92,17 @@ def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None
     """Print the calibration; write calibration.json and calibration.png into `out`, the first also into `run`."""
     from rich.console import Console
 
-    from jensen.inference.calibration import save_calibration
+    from jensen.inference.calibration import RECORD
+    from jensen.records import write_record
     from jensen.report.charts import save_chart
     from jensen.report.imputation import calibration_picture, calibration_table, remarks
 
     print("\n".join([f"{found.source}: {found.method}", *remarks(found)]))
     Console().print(calibration_table(found))
     save_chart(calibration_picture(found), out / "calibration.png")
-    save_calibration(out, found)
+    write_record(out / RECORD, found)
     if run:
-        print(f"{save_calibration(run, found)} written, for its report")
+        print(f"{write_record(run / RECORD, found)} written, for its report")
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +227,7 @@ def impute(
     always missing. `examples` is the number of examples, evenly spread; None: all of `data`, or 16 of the run's own.
     Raises `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
     """
+    from jensen.data.mask import masked
     from jensen.evaluation.scores import prepare, spread
     from jensen.inference.imputation import impute as draw_missing
     from jensen.recipe.family import ImputationWish
@@ -234,8 +236,8 @@ def impute(
     imputer = run.family.imputer(wish or ImputationWish())
     found = run.examples(data, split, missing=run.spec.levels is None)
     rows = spread(len(found), examples or (SHOWN if data is None else None))
-    observed, known = _masks(run, found, rows, mask, seed)
     raw = found.x[rows]
+    observed, known = masked(raw, mask, run.spec, len(found), rows.tolist(), seed)
     x = prepare(run.spec.preparation, raw, rows, seed)
     drawn = draw_missing(run.model, x, observed, imputer, draws=draws, seed=seed, index=rows)
     if not drawn.draws.isfinite().all():
@@ -245,22 +247,3 @@ def impute(
     return Imputed(
         run, rows, found[rows].names, raw, x, observed, known, drawn, source, said, str(imputer), seed, traced
     )
-
-
-def _masks(
-    run: "Run", examples: "Examples", rows: "Tensor", mask: "str | np.ndarray | Tensor | None", seed: int
-) -> "tuple[Tensor, Tensor]":
-    """Masks of the observed entries and of the known entries (observed or hidden by the mask), each (count, *shape)."""
-    import torch
-
-    from jensen.data.mask import read_mask
-
-    x = examples.x[rows]
-    known = ~x.isnan() if x.is_floating_point() else torch.ones(x.shape, dtype=torch.bool)
-    observed = known
-    if mask is not None:
-        observed = known & torch.from_numpy(read_mask(mask, run.spec, len(examples), rows.tolist(), seed))
-    if bool(observed.all()):
-        source = "no value is missing and no --mask hides any" if mask is None else f"--mask {mask} hides nothing"
-        raise InputError(f"{source}; there is nothing to impute: give a --mask, say half:bottom or random:0.5")
-    return observed, known

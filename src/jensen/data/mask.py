@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from jensen.data.options import ReadOptions
@@ -30,6 +31,25 @@ EXPECTED = (
 )
 OPAQUE = 255  # highest 8-bit value: opaque as transparency, white as a colour
 HIDING = 0  # purpose of the random numbers of masks, which are independent of the imputations' random numbers
+
+
+def masked(
+    raw: Tensor, mask: str | np.ndarray | Tensor | None, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The observed and the known entries of raw examples (count, *shape), bool of their shape.
+
+    Known are all entries but NaN; observed are those of them that the `mask`, as of `read_mask`, does not hide. Raises
+    `InputError` where all entries are observed.
+    """
+    known = ~raw.isnan() if raw.is_floating_point() else torch.ones(raw.shape, dtype=torch.bool)
+    observed = known
+    if mask is not None:
+        observed = known & torch.from_numpy(read_mask(mask, spec, total, rows, seed))
+    if bool(observed.all()):
+        nothing = f"--mask {mask if isinstance(mask, str) else 'array'} hides nothing"
+        source = "no value is missing and no --mask hides any" if mask is None else nothing
+        raise InputError(f"{source}; there is nothing to impute: give a --mask, say half:bottom or random:0.5")
+    return observed, known
 
 
 def read_mask(

@@ -7,15 +7,13 @@ Held 2009). The central interval at level c covers the entry where |2 u - 1| <= 
 one value are left out: whichever of them one calls the truth, they say nothing.
 """
 
-from pathlib import Path
-
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jensen.bound import Estimate
 from jensen.inference.imputer import ExampleNoise
 from jensen.provenance import Provenance
-from jensen.records import Value, write_record
+from jensen.records import Value
 
 LEVELS = (0.5, 0.8, 0.95)
 MOST_BINS = 20
@@ -101,8 +99,3 @@ def calibration(
             "ranks": [clustered_share(place == number, counted) for number in range(bins)],
         }
     )
-
-
-def save_calibration(folder: Path, found: Calibration) -> Path:
-    """Write calibration.json into `folder`; gives its path."""
-    return write_record(folder / RECORD, found)
