@@ -321,7 +321,7 @@ def test_a_check_notes_labels_without_training_examples(tmp_path):
     report = check(saved(tmp_path / "x.npz", **pairs, **labels))
     assert report.good
     (note,) = (note for note in report.notes if "no training example" in note)
-    assert note.startswith("no training example has the label eel, fox: ")
+    assert note.startswith("no training example has the label eel, fox, so")
     assert report.spec.label_counts[2:] == (0, 0)
     assert not any("no training example" in note for note in check("digits").notes)
 
@@ -359,7 +359,7 @@ def test_an_example_without_values_may_be_imputed_but_not_learned_from(tmp_path)
     values[4] = np.nan
     other = saved(tmp_path / "y.npy", x=values)
     assert read_examples(other, spec, missing=True).x[4].isnan().all()
-    line = refused(other, "row 4 has only missing values (NaN); remove it from the data", missing=True)
+    line = refused(other, "row 4 has only missing values; remove it from the data", missing=True)
     assert line.startswith(str(other))
 
 

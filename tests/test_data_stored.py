@@ -370,7 +370,7 @@ def test_bad_images_are_left_out_on_disk_too(tmp_path):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda folder: saved(folder / "x.npy", x=np.asfortranarray(byte_images())), "is in Fortran order, so that"),
+        (lambda folder: saved(folder / "x.npy", x=np.asfortranarray(byte_images())), "is in Fortran order, so single"),
         (lambda folder: np.savez_compressed(folder / "x.npz", x=byte_images()) or folder / "x.npz", "is compressed"),
         (
             lambda folder: gzipped(idx(folder) / "train-images-idx3-ubyte"),
