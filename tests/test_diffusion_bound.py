@@ -286,7 +286,7 @@ def test_refusals_say_what_to_do():
         chain(1)
     with pytest.raises(InputError, match="0 draws"):
         estimate_bound(chain(), x, Strata.every_step(24), draws=0)
-    with pytest.raises(InputError, match="make them alike"):
+    with pytest.raises(InputError, match="make them equal"):
         estimate_bound(chain(), x, Strata.every_step(50))
     with pytest.raises(InputError, match="at least 1"):
         Strata.weighted(torch.ones(5), 0)

@@ -14,8 +14,8 @@ from jensen.errors import InputError
 class MeanSquaredErrors(nn.Module):
     """E ||x_0 - x̂||² / D as a function of the log-SNR: running means in bins, kept with the model.
 
-    The table averages the ratio to 1 - alpha_bar, the error for N(0, I) data, since the ratio varies slowly. Each bin
-    starts with one observation of the ratio 1, and forgets with a mean life of `memory` observations.
+    The table averages the ratio of the error to 1 - alpha_bar, the error for N(0, I) data, because this ratio varies
+    slowly. Each bin starts with one observation of the ratio 1, and forgets with a mean life of `memory` observations.
     """
 
     total: Tensor
@@ -59,7 +59,7 @@ class AnalyticVariance(AbstractReverseVariance):
     """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, c the weight of x_0 in mu~_t (5.8): the best function of t alone.
 
     It minimises the mean of (5.13) over the data of the table (Bao et al. 2022, theorem 1, stated there for the score).
-    Where s is the data, it is E ||x_0 - x̂||² / D. The bound holds for any table.
+    In the last step, to the data, it is E ||x_0 - x̂||² / D. The bound holds for any table.
     """
 
     def __init__(self, errors: MeanSquaredErrors) -> None:

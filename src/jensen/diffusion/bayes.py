@@ -1,9 +1,9 @@
 """5. Bayes' rule over the class-conditional bounds (1.4): p(y|x) ∝ p(y) p(x|y), log p(x|y) replaced by (5.11).
 
-All classes get the same noise at the same steps (common random numbers), so that their common part cancels from the
+All classes get the same noise at the same steps (common random numbers), so the error that they share cancels from the
 differences. The comparison is a race in rounds of doubling length. A round drops a class if its posterior odds against
 the leader are below `negligible` even at the upper end of a one-sided Student interval for the mean of the paired
-differences. A dropped class keeps the odds of that round. The terms of a draw have independent noise, so the variance
+differences. A dropped class keeps its odds of that round. The terms of a draw have independent noise, so the variance
 is the sum of the variances of the terms, with the degrees of freedom of Welch and Satterthwaite.
 Sources: Li et al. 2023 (diffusion classifiers, with stages and paired differences); Maron & Moore 1994 (races);
 Satterthwaite 1946, equation 17.
@@ -26,9 +26,9 @@ from jensen.randomness import Stream, derived_seed
 class Race:
     """The length of the race: `first` draws for every class, then twice as many for the classes left, up to `draws`.
 
-    `error` bounds the probability, for normal differences, that the race drops any class of an example whose odds
-    against the leader are above `negligible`; 0 drops none. A draw has `terms` terms of the sum over t, and L_0.
-    Raises `InputError` for fewer than two draws or one term, and for shares outside of 0 to 1.
+    For normal differences, `error` bounds the probability per example that the race drops any class with odds against
+    the leader above `negligible`; with `error` 0 no class is dropped. A draw has `terms` terms of the sum over t, and
+    L_0. Raises `InputError` for fewer than two draws or one term, and for shares outside of 0 to 1.
     """
 
     first: int = 2
@@ -89,10 +89,10 @@ def predict_by_bounds(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Prediction:
-    """p(y|x) of x (batch, *shape), each a function of (x, seed, index) alone; a class of prior 0 has probability 0.
+    """p(y|x) for x (batch, *shape), for each example a pure function of (x, seed, index).
 
-    The standard error is that of the draws, by the delta method; it does not include the gaps between the bounds and
-    log p(x|y). `evaluations` counts calls of the network.
+    A class with prior 0 has probability 0. The standard error is that of the draws, by the delta method; it does not
+    include the gaps between the bounds and log p(x|y). `evaluations` counts calls of the network.
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
     log_prior = log_prior.double().cpu()
@@ -123,7 +123,7 @@ def predict_by_bounds(
 
 
 def _prediction(values: Float[Tensor, " draws terms batch classes"], log_prior: Tensor) -> Prediction:
-    """Each class against the leader, over the draws of both."""
+    """p(y|x) from paired differences between each class and the leader, over the draws that both have."""
     seen = ~values[:, 0].isnan()
     count = seen.sum(0)
     most, once = count.amax(1, keepdim=True), count.clamp(min=1)
@@ -133,7 +133,8 @@ def _prediction(values: Float[Tensor, " draws terms batch classes"], log_prior: 
     mean = difference.sum(0) / once
     log_p = (mean.sum(0) + log_prior - log_prior[leader]).masked_fill(count == 0, -math.inf).log_softmax(1)
     p = log_p.exp()
-    # Each term of each draw moves p by dp = p (d gap - Σ p d gap); a dropped class has fewer draws, which count more
+    # Delta method: each term of each draw changes p by dp = p (d gap - Σ p d gap). A dropped class has fewer draws, so
+    # each of its draws has more weight
     moved = torch.where(seen.unsqueeze(1), difference - mean, 0) * (most / once)
     moved = p * (moved - (p * moved).sum(3, keepdim=True))
     error = (moved.square().sum((0, 1)) / (most * (most - 1))).sqrt()

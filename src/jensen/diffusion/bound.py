@@ -1,14 +1,14 @@
 """5. The bound (5.11) in full, term by term: L_T, every L_{t-1}, L_0.
 
-A chain is a grid of log-SNRs: inf at point 0, the data, then x_1 .. x_T. In nats per example,
+A chain is a grid of log-SNRs: inf at point 0 (the data), then those of x_1 .. x_T. In nats per example,
 
     log p(x_0) >= -L_T - Σ_{t=2}^T L_{t-1} - L_0,      L_T     = KL(q(x_T|x_0) || N(0, I)),
                                                        L_{t-1} = E KL(q(x_{t-1}|x_t,x_0) || p_theta(x_{t-1}|x_t)),
                                                        L_0     = -E log p_theta(x_0|x_1).
 
-Every KL is in closed form; the expectations over x_t are averages over draws. With one term of each of T - 1 strata the
-sum over t is exact; with fewer strata it is an unbiased estimate (`Strata`). Step t stands for the term of x_t: step 1
-is L_0, step t >= 2 is L_{t-1}.
+Every KL is in closed form; the expectations over x_t are averages over draws. With T - 1 strata the sum over t has all
+terms; with fewer strata it is an unbiased estimate (`Strata`). Step t means the term of x_t: step 1 is L_0, step t >= 2
+is L_{t-1}.
 """
 
 import math
@@ -29,7 +29,7 @@ from jensen.likelihood import DiscretisedGaussian
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
 
 ROWS = {"cpu": 500, "cuda": 4000}  # rows of one call of the network: changes memory and speed, never a number
-NARROWEST = 0.1  # of the levels' spacing: the least sigma_1 of p(x_0|x_1) over levels
+NARROWEST = 0.1  # minimum of sigma_1 in p(x_0|x_1) over levels, as a share of the levels' spacing
 NOISE, CHOICE = 0, 1  # the purpose of an example's random numbers
 
 # ---------------------------------------------------------------------------------------------- one term
@@ -41,7 +41,8 @@ class DiffusionBound:
 
     `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`, `variance` the sigma_t² of (5.12). With `levels` the
     data lie on the grid of that many levels in [-1, 1], p_theta(x_0|x_1) is a discretised Gaussian, and the bound is on
-    a log-mass; without, on a log-density. Raises `InputError` for a chain of one step, which has no denoising term.
+    a log-mass. Without `levels` the bound is on a log-density. Raises `InputError` for a chain of one step, which has
+    no denoising term.
     """
 
     denoiser: AbstractDenoiser
@@ -75,7 +76,7 @@ class DiffusionBound:
 
     def denoising_term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
         """L_{t-1} (5.11), t = step >= 2, in nats, (rows); meaningless but finite for step 1."""
-        log_snr_s = torch.where(step == 1, self.log_snr[step] + 1, self.log_snr[step - 1])  # not the data: inf - inf
+        log_snr_s = torch.where(step == 1, self.log_snr[step] + 1, self.log_snr[step - 1])  # not inf, lest inf - inf
         return reverse_kl(prediction, x0, log_snr_s, self.variance)
 
     def reconstruction_term(self, prediction: Denoised, x0: Tensor, step: Tensor) -> Tensor:
@@ -88,9 +89,10 @@ def reconstruction_law(
 ) -> Gaussian | DiscretisedGaussian:
     """p_theta(x_0|x_1), around x̂ with the scale sigma_1; over levels sigma_1 is at least a tenth of their spacing.
 
-    Any sigma_1 gives a bound. A level reaches five such scales to either side, so the floor costs at most 5.7e-7 nats
-    per dimension. Without it a variance that is fitted to mean errors shrinks with the share p of wrong x̂, and each of
-    them costs up to 1 / 2p nats: a mean that is carried by examples that a test set may not even hold.
+    Any sigma_1 gives a bound. At the minimum, a level extends five sigma_1 to either side, so the minimum costs at most
+    5.7e-7 nats per dimension. Without a minimum, a variance fitted to mean errors shrinks with the share p of wrong x̂,
+    and each wrong x̂ costs up to 1 / 2p nats. The mean bound would then depend on rare examples, which a test set may
+    not even contain.
     """
     scale = variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
     event_dims = prediction.x0.ndim - 1
@@ -121,9 +123,10 @@ def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: Ab
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """Steps 2..T cut into runs. Each draw evaluates one step per run, chosen with `probability`: unbiased.
+    """A division of steps 2..T into strata of consecutive steps; one step per stratum gives an unbiased estimate.
 
-    `stratum` (T - 1) numbers the runs from 0; `probability` (T - 1) adds up to one within each run.
+    `stratum` (T - 1) is the number of each step's stratum, from 0. Each draw evaluates one step of each stratum, chosen
+    with `probability` (T - 1), which adds up to one within each stratum.
     """
 
     stratum: Int[Tensor, " terms"]
@@ -131,15 +134,16 @@ class Strata:
 
     @classmethod
     def every_step(cls, steps: int) -> "Strata":
-        """Exact: each of the T - 1 terms is a stratum of its own."""
+        """One stratum for each of the T - 1 steps, so that all terms are evaluated."""
         return cls(torch.arange(steps - 1), torch.ones(steps - 1, dtype=torch.float64))
 
     @classmethod
     def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
-        """At most `count` strata of about equal total importance (T - 1), the steps within drawn in proportion to it.
+        """At most `count` strata of about equal total `importance` (T - 1); it also weights the draw within a stratum.
 
-        The error is smallest for an importance in proportion to the terms; any importance is unbiased. Every step
-        gets at least a tenth of its share of a uniform importance. Raises `InputError` for less than one stratum.
+        The estimate is unbiased for any importance; its error is smallest if the importance is proportional to the
+        terms. Every step gets at least a tenth of its share under a uniform importance. Raises `InputError` for less
+        than one stratum.
         """
         if count < 1:
             raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")
@@ -176,11 +180,11 @@ class Strata:
 
 @dataclass(frozen=True, eq=False)
 class BoundEstimate:
-    """The bound of a batch of examples by draws and strata, float64: `elbo` is the sum, `profile` the noise levels.
+    """The bound of a batch of examples by draws and strata, float64; `elbo` sums it, `profile` sorts it by noise level.
 
-    `nats` (draws, strata, batch) estimate each stratum's sum of L_{t-1}, `squared_error` of the same shape its mean
-    ||x_0 - x̂||² / D, both unbiased; `reconstruction` and `reconstruction_error` (draws, batch) are -L_0 and the error
-    at step 1; `prior` (batch) is L_T. `log_snr` (T + 1) is the chain.
+    `nats` (draws, strata, batch) are unbiased estimates of each stratum's sum of L_{t-1}; `squared_error`, of the same
+    shape, of its mean ||x_0 - x̂||² / D. `reconstruction` and `reconstruction_error` (draws, batch) are -L_0 and the
+    squared error at step 1. `prior` (batch) is L_T. `log_snr` (T + 1) is the chain.
     """
 
     log_snr: Tensor
@@ -227,7 +231,7 @@ def estimate_bound(
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")
     if len(strata.probability) != bound.steps - 1:
         raise InputError(
-            f"strata of a chain of {len(strata.probability) + 1} steps for a bound over {bound.steps}: make them alike"
+            f"strata of a chain of {len(strata.probability) + 1} steps for a bound over {bound.steps}: make them equal"
         )
     index = torch.arange(len(x0)) if index is None else index.cpu()
     stream = derived_seed(seed, Stream.EVALUATION)

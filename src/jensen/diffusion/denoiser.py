@@ -31,9 +31,9 @@ from jensen.errors import InputError
 class Denoised:
     """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, a consistent pair.
 
-    `log_snr` has the shape () or (batch); x_t, x0 and eps (batch, *shape). `variance_mix`, of the same shape, is the v
-    of a network that also learns the reverse variance (Nichol & Dhariwal 2021, equation 15), else None. x_0 does not
-    follow from eps at alpha_bar = 0, nor eps from x_0 at alpha_bar = 1: there it is 0 and not nan.
+    `log_snr` has the shape () or (batch); x_t, x0 and eps have the shape (batch, *shape). `variance_mix`, of the same
+    shape, is the v of a network that also learns the reverse variance (Nichol & Dhariwal 2021, equation 15), else None.
+    At alpha_bar = 0, x_0 does not follow from eps and is set to 0 instead of nan; so is eps at alpha_bar = 1.
     """
 
     x_t: Tensor
@@ -147,7 +147,7 @@ class Preconditioned(AbstractParameterisation):
 
 
 class AbstractDenoiser(nn.Module, ABC):
-    """From x_t and its noise level to `Denoised`. `classes` is the number of labels, None without labels."""
+    """The map from x_t and its noise level to `Denoised`. `classes` is the number of labels; None without labels."""
 
     classes: int | None = None
 
@@ -159,10 +159,10 @@ class AbstractDenoiser(nn.Module, ABC):
 class Denoiser(AbstractDenoiser):
     """A network and a parameterisation.
 
-    `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels: None without
-    `classes`, else integers 0..classes, where the label `classes` stands for no label. A network with twice the
-    channels in its output learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the
-    `variance_mix` of the prediction. Raises `InputError` for labels without classes, and for another output shape.
+    `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels. Labels are None
+    without `classes`, else integers 0..classes, where the label `classes` means no label. A network with twice the
+    output channels learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the `variance_mix`
+    of the prediction. Raises `InputError` for labels without classes, and for another output shape.
     """
 
     def __init__(
@@ -190,10 +190,11 @@ class Denoiser(AbstractDenoiser):
 
 
 class Guided(AbstractDenoiser):
-    """Classifier-free guidance: (1 + scale) times the prediction with label minus scale times the one without.
+    """Classifier-free guidance: (1 + scale) times the prediction with label minus scale times that without label.
 
-    Scale 0 is the denoiser itself. One network call of twice the batch. Raises `InputError` for a denoiser without
-    classes, for a scale that is not finite, and where labels are missing. Source: Ho & Salimans 2022, equation 6.
+    Scale 0 gives the denoiser itself. A prediction takes one network call with twice the batch. Raises `InputError` for
+    a denoiser without classes, for a scale that is not finite, and for missing labels. Source: Ho & Salimans 2022,
+    equation 6.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, scale: float) -> None:
@@ -201,7 +202,7 @@ class Guided(AbstractDenoiser):
         if denoiser.classes is None:
             raise InputError(f"guidance scale {scale}: the model has no labels to guide by; leave the scale out")
         self.denoiser, self.scale, self.classes = denoiser, _finite(scale), denoiser.classes
-        self.nothing = denoiser.classes  # the label that stands for no label
+        self.nothing = denoiser.classes  # the label that means no label
 
     def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
         if labels is None:
@@ -223,10 +224,10 @@ class Guided(AbstractDenoiser):
 class AutoGuided(AbstractDenoiser):
     """Autoguidance: (1 + scale) times the prediction minus scale times that of a worse denoiser of the same data.
 
-    It reduces the errors that both denoisers share and the worse one has more of, keeps the diversity of the samples,
-    and needs no labels. Two network calls. Raises `InputError` for a scale that is not finite, and for denoisers with
-    different classes. Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", where w is
-    1 + scale.
+    It reduces errors that both denoisers make and that are larger in the worse one. It keeps the diversity of the
+    samples and needs no labels. A prediction takes two network calls. Raises `InputError` for a scale that is not
+    finite, and for denoisers with different classes. Source: Karras et al. 2024, "Guiding a diffusion model with a bad
+    version of itself", where w is 1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:

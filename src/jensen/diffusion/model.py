@@ -1,4 +1,4 @@
-"""5. The diffusion model behind the contract: (5.9) scored by (5.11), trained by an objective, sampled by a sampler."""
+"""5. The diffusion model under the contract: (5.9), scored by (5.11), trained by an objective, sampled by a sampler."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,12 +33,11 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 
 @dataclass(frozen=True)
 class Scoring:
-    """How log p(x) is bounded: the chain of (5.11), which of its terms are evaluated, and how its flow is integrated;
-    and how labels are compared by it.
+    """The settings of bounds on log p(x): the chain of (5.11), its evaluated terms, the flow, and the race of labels.
 
-    `levels` as in `DiffusionBound`. `terms` is the number of strata that stand for the sum over t (`Strata`); None:
-    every term. `probes` is the most Hutchinson probes, or draws of a dequantisation, that the flow's bound uses.
-    `label_counts` are the training examples of each class, whose shares are p(y); None where they are not known.
+    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t;
+    None: all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
+    bound. `label_counts` are the numbers of training examples per class, whose shares are p(y); None if unknown.
     """
 
     steps: int = 1000
@@ -59,10 +58,10 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Generation:
-    """How samples are made: by which sampler, in how many steps of which grid, guided how strongly and by what.
+    """The settings of sampling: the sampler, the number of steps and their grid, and the guidance.
 
-    Without a `guide` guidance is towards the samples' labels (`Guided`), with one it is away from that worse denoiser
-    (`AutoGuided`).
+    Without a `guide`, guidance is towards the samples' labels (`Guided`). With a `guide`, guidance is away from this
+    worse denoiser (`AutoGuided`).
     """
 
     sampler: AbstractSampler = field(default_factory=DPMSolver2M)
@@ -75,10 +74,10 @@ class Generation:
 class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this order, or sharding cannot change its class
     """p(x_{0:T}) = p(x_T) Π_t p_theta(x_{t-1}|x_t) (5.9) by one denoiser, trained by `objective`.
 
-    A denoiser with classes makes it class-conditional. Then training labels are dropped with probability
-    `label_dropout`, so that the model knows p(x) beside p(x|y), and every method takes `labels` (batch), integers
-    0..classes. Without them scores are those of p(x), while sample i gets the label i modulo classes. The label
-    `classes` stands for none. Raises `InputError` for steps that the schedule has not, for guidance or labels without
+    With a denoiser with classes the model is class-conditional. Training then drops labels with probability
+    `label_dropout`, so that the model learns p(x) in addition to p(x|y). Every method takes `labels` (batch), integers
+    0..classes; the label `classes` means no label. Without `labels`, scores are those of p(x), and samples get the
+    `known_labels` in turn. Raises `InputError` for more steps than the schedule has, for guidance or labels without
     classes, and for data of another shape.
     """
 
@@ -104,7 +103,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         self.scoring, self.generation = scoring or Scoring(), generation or Generation()
         variance = self.scoring.variance
         self.errors = variance.errors if isinstance(variance, AnalyticVariance) else MeanSquaredErrors()
-        self.bound(), self._sampling_grid(), self._sampling_denoiser()  # what they refuse, they refuse now
+        self.bound(), self._sampling_grid(), self._sampling_denoiser()  # raise for bad settings now, not in use
 
     def bound(self) -> DiffusionBound:
         """(5.11) with this model's chain; differentiable, in the schedule too."""
@@ -114,7 +113,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives, also if nothing in it is learned."""
+        """The device of the model, even if it has no parameters."""
         return self.errors.total.device
 
     @property
@@ -135,7 +134,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return self.objective(self, batch.x, self._training_labels(batch, noise), noise)
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
-        """What each noise level costs, for the times of later batches and for the bound's variance and strata."""
+        """Record the loss and error at each noise level, for the times of later batches and the bound's variance."""
         self.objective.times.observe(noted["times"], noted["losses"])
         self.errors.observe(noted["log_snr"], noted["squared_error"])
 
@@ -160,7 +159,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     ) -> Elbo:
         """(5.11) on log p(x), or on log p(x|labels): -L_0 minus `prior` = L_T and `denoising` = Σ_t L_{t-1}.
 
-        Its `profile` says where the bits go.
+        Its `profile` gives the cost of each noise level.
         """
         return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).elbo()
 
@@ -174,14 +173,14 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return estimate_bound(bound, x, self._strata(bound), draws=draws, seed=seed, index=index, labels=labels)
 
     def _strata(self, bound: DiffusionBound) -> Strata:
-        """All steps, or `terms` strata of equal nats as far as the errors seen in training tell, by (5.20)."""
+        """All steps, or `terms` strata of about equal nats, estimated from the errors in training by (5.20)."""
         terms = self.scoring.terms
         if terms is None or terms >= bound.steps - 1:
             return Strata.every_step(bound.steps)
         return Strata.weighted(self._nats(bound), terms)
 
     def _nats(self, bound: DiffusionBound) -> Tensor:
-        """What steps 2..T cost in proportion, as far as the errors seen in training tell, by (5.20)."""
+        """The relative costs of steps 2..T, estimated from the errors in training by (5.20)."""
         s, t = bound.log_snr[1:-1], bound.log_snr[2:]
         return torch.exp(t) * torch.expm1(s - t) * self.errors(t)
 
@@ -196,7 +195,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     ) -> Elbo:
         """log p(x), or log p(x|labels), by the probability-flow ODE (5.20), in nats.
 
-        It takes `samples` probes or draws of the dequantisation, but at most the `probes` of its `Scoring`.
+        It takes `samples` probes or draws of the dequantisation, but at most the `probes` of `Scoring`.
         """
         self._refuse_others(x)
         scoring = self.scoring
@@ -215,7 +214,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def estimators(self, effort: Effort) -> list[Estimator]:
         """The bound by some of its terms and the ODE; with cross-checks also the bound by all of its terms.
 
-        The two bounds agree. The ODE has no order: its log p(x) is that of the flow, which is another model.
+        The two bounds agree. The ODE's estimate has no fixed order to the bounds, because the flow is another model.
         """
         networks, draws = (self.denoiser,), effort.draws or self.usual_draws
 
@@ -259,9 +258,9 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of at most `draws` draws, None: as `race` says.
+        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of at most `draws` draws; None: the number in `scoring.race`.
 
-        p(y) are the shares of `scoring.label_counts`. Raises `InputError` where the model or these know no labels.
+        p(y) are the shares of `scoring.label_counts`. Raises `InputError` if the model or `label_counts` has no labels.
         """
         self._refuse_others(x)
         if self.classes is None:
@@ -269,7 +268,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         counts, bound = self.scoring.label_counts, self.bound()
         if counts is None or len(counts) != self.classes or sum(counts) == 0:
             raise InputError(
-                f"label counts {counts} for {self.classes} classes: expected how often each was trained on"
+                f"label counts {counts} for {self.classes} classes: expected the number of training examples of each"
             )
         prior = torch.tensor(counts, dtype=torch.float64)
         race = self.scoring.race if draws is None else replace(self.scoring.race, draws=draws)
@@ -280,7 +279,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @property
     def known_labels(self) -> tuple[int, ...]:
-        """All classes but those of which `scoring.label_counts` says that no training example has them."""
+        """All classes except those without training examples in `scoring.label_counts`."""
         counts = self.scoring.label_counts
         return tuple(k for k in range(self.classes or 0) if counts is None or counts[k])
 
@@ -305,7 +304,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def trajectory(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Iterator[State]:
-        """Every state from noise to data of samples first..first+n-1: a function of (seed, number) each."""
+        """Every state from noise to data of samples first..first+n-1; each is a pure function of (seed, number)."""
         noise = SeededNoise(seed, range(first, first + n), self.shape, self.device)
         yield from trajectory(
             self.generation.sampler,
@@ -319,7 +318,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film:
-        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6), one eps for each example's whole way."""
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6); an example has one eps in all frames."""
         log_snr = self._film_grid(frames)[1]
         numbers = list(range(len(x))) if index is None else index.tolist()
         eps = normal_per_example(derived_seed(seed, Stream.EVALUATION), numbers, self.shape).to(x)
@@ -328,7 +327,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def denoising(self, n: int, *, frames: int, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Film:
-        """The sampler's own states at the log-SNRs of `noising`, and x̂ of each, as guided as the samples are."""
+        """The sampler's states at the log-SNRs of `noising`, and their x̂, with the guidance of the samples."""
         labels = self._sampling_labels(n, first, labels)
         points, log_snr = self._film_grid(frames)
         denoise, path, estimates = self._sampling_denoiser(), [], []
@@ -340,9 +339,9 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return Film(log_snr.flip(0), torch.stack(path), torch.stack(estimates))
 
     def _film_grid(self, frames: int) -> tuple[list[int], Tensor]:
-        """Points of the sampling grid and their log-SNRs: both ends, and between them what is seen best.
+        """Points of the sampling grid and their log-SNRs: both ends, and between them visibly different noise levels.
 
-        Those are the points that divide the angle arccos sqrt(alpha_bar) most evenly.
+        The points between the ends divide the angle arccos sqrt(alpha_bar) most evenly.
         """
         grid = self._sampling_grid().cpu()
         angle = torch.atan(torch.exp(-0.5 * grid))
@@ -363,7 +362,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """x_T, flattened, by the probability-flow ODE: deterministic; over the data N(0, I) if the model is right."""
+        """x_T, flattened, by the probability-flow ODE. It is deterministic, and N(0, I) over the data if p is exact."""
         bound = self.bound()
         start = bound.log_snr[1].sigmoid().sqrt() * x
         return self._flow(bound, labels, len(x)).encode(start).flatten(1)
@@ -398,12 +397,12 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return self._checked(labels, n)
 
     def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
-        """The labels on the model's device; `InputError` where they are too few, too many, or name no class."""
+        """The labels on the model's device. Raises `InputError` for a wrong number of labels or an unknown class."""
         if labels is None:
             return None
         classes = self.classes
         if classes is None:
-            raise InputError("got labels for a model that was trained without; leave the labels out")
+            raise InputError("got labels for a model that was trained without labels; leave the labels out")
         if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
             raise InputError(
                 f"got labels of shape {tuple(labels.shape)} and type {labels.dtype} for {count} examples: "
@@ -416,10 +415,11 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
 
 def _telling(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:
-    """Strata for the differences between classes, which are many nats where the bound is but vary over all log-SNRs.
+    """Strata that suit the differences between classes.
 
-    By the geometric mean of both: on digits its differences have the least variance of what was tried, 0.7 times that
-    of either (docs/prediction.md).
+    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, differences
+    then have the least variance among the tried choices: 0.7 times that of nats or of log-SNR alone
+    (docs/prediction.md).
     """
     even = bound.log_snr[1:].diff().neg()
     return Strata.weighted((nats * even).sqrt(), min(terms, bound.steps - 1))

@@ -4,12 +4,12 @@ With the log-SNR lambda as time, x̂ = E[x_0 | x_t] and v = sqrt(alpha_bar) eps 
 
     dx / dlambda = ½ sqrt(alpha_bar) (x̂ - sqrt(alpha_bar) x) = -½ sqrt(alpha_bar (1 - alpha_bar)) v,
 
-and its marginals are those of the diffusion (Song et al. 2021, eq. 13; in this time it is smooth at both ends). So the
-density at the log-SNR `data`, near the data, follows from the normal one at the log-SNR `noise`:
+and its marginals are those of the diffusion (Song et al. 2021, eq. 13). In this time variable the flow is smooth at
+both ends. The density at the log-SNR `data`, near the data, follows from the normal density at the log-SNR `noise`:
 
     log p(x_data) = log N(x_noise | 0, I) + ∫_data^noise div (dx / dlambda) dlambda.
 
-Every example has its own steps: its result does not depend on its batch.
+Every example has its own steps, so its result does not depend on the batch.
 """
 
 import math
@@ -32,7 +32,7 @@ from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_
 
 # ---------------------------------------------------------------------------------------------- the integrator
 
-# Dormand and Prince 1980, RK5(4)7M. The last stage is at the new point: it is the first stage of the next step.
+# Dormand and Prince 1980, RK5(4)7M. The last stage is at the new point, so the next step reuses it as its first stage.
 NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 STAGES = (
     (),
@@ -45,7 +45,7 @@ STAGES = (
 )
 ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # fifth order minus fourth
 TRACE, START = 2, 3  # purposes of an example's random numbers, beside those of `jensen.diffusion.bound`
-EXACT = 16  # dimensions up to which the trace is exact
+EXACT = 16  # maximum number of dimensions with an exact trace
 
 FIRST, SHRINK, GROW, SAFETY = 0.01, 0.2, 5.0, 0.9  # first step as a share of the interval; limits of step changes
 
@@ -54,9 +54,9 @@ Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]  # (time (rows), state (
 
 @dataclass(frozen=True)
 class Tolerance:
-    """A step is accepted where the root mean square of error / (absolute + relative |state|) is at most one.
+    """A step is accepted if the root mean square of error / (absolute + relative |state|) is at most one.
 
-    `attempts` is the most steps that are tried.
+    `attempts` is the maximum number of tried steps.
     """
 
     relative: float = 1e-5
@@ -84,9 +84,9 @@ def integrate(
 ) -> Solution:
     """Solve d state / dtime = derivative from `begin` to `end`, each row of state (batch, columns) with its own steps.
 
-    The tolerance holds for the first `position` columns and for the others apart, so that the error of one
-    log-determinant is not averaged away among many coordinates. The sums are float64 for a derivative of any precision.
-    Raises `InputError` where the tolerance is not reached.
+    The tolerance applies separately to the first `position` columns and to the others; otherwise the average over many
+    coordinates would hide the error of a log-determinant. Sums are in float64 for a derivative of any precision. Raises
+    `InputError` if the tolerance is not reached.
     """
     state = state.double().clone()
     time = torch.full_like(state[:, 0], begin)
@@ -120,7 +120,7 @@ def integrate(
 def _attempt(
     derivative: Derivative, time: Tensor, state: Tensor, slope: Tensor, step: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One step: the fifth-order state, the slope there, and the difference to the fourth-order one."""
+    """One step: the fifth-order state, its slope, and its difference from the fourth-order state."""
     slopes, h, point = [slope], step.unsqueeze(1), state
     for node, weights in zip(NODES[1:], STAGES[1:], strict=True):
         point = state + h * sum(w * k for w, k in zip(weights, slopes, strict=True) if w)
@@ -144,11 +144,11 @@ class AbstractTrace(ABC):
 
     @abstractmethod
     def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
-        """The random numbers of an example for its whole path, (batch, ...); a function of (seed, index[i])."""
+        """Random numbers (batch, ...), used along an example's whole path; a pure function of (seed, index[i])."""
 
     @abstractmethod
     def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-        """The trace of d velocity / d x for both (rows, *shape), (rows, columns)."""
+        """The trace of d velocity / d x, (rows, columns), for velocity and x of shape (rows, *shape)."""
 
 
 @dataclass(frozen=True)
@@ -219,11 +219,11 @@ class Flow:
         return per_example(speed, x) * self.denoiser(x, log_snr, labels).v
 
     def encode(self, x: Tensor) -> Tensor:
-        """x at `data` carried to `noise`, (batch, *shape)."""
+        """Carry x (batch, *shape) from `data` to `noise`."""
         return self._carry(x, self.data, self.noise)
 
     def decode(self, x: Tensor) -> Tensor:
-        """x at `noise` carried to `data`, (batch, *shape): the inverse of `encode`."""
+        """Carry x (batch, *shape) from `noise` to `data`: the inverse of `encode`."""
         return self._carry(x, self.noise, self.data)
 
     @torch.no_grad()
@@ -238,7 +238,7 @@ class Flow:
 
     @torch.no_grad()
     def log_density(self, x: Tensor, trace: AbstractTrace, seed: int = 0, index: Tensor | None = None) -> "LogDensity":
-        """log p(x) of x (batch, *shape) at `data`, x ~ N(0, I) at `noise`: exact up to the tolerance and the trace."""
+        """log p(x) for x (batch, *shape) at `data`, with N(0, I) at `noise`; exact up to tolerance and trace."""
         index = torch.arange(len(x)) if index is None else index
         noise, dimensions = trace.noise(x, seed, index), math.prod(x.shape[1:])
 
@@ -258,26 +258,26 @@ class Flow:
 
 @dataclass(frozen=True)
 class LogDensity:
-    """log p(x) in nats, one column per estimate of the trace, (batch, columns), and the evaluations it took (batch)."""
+    """log p(x) in nats (batch, columns), one column per estimate of the trace, and numbers of evaluations (batch)."""
 
     estimates: Float[Tensor, " batch columns"]
     evaluations: Tensor
 
     @property
     def value(self) -> Tensor:
-        """The mean of the estimates, (batch): unbiased, up to the tolerance, for a trace that is."""
+        """The mean of the estimates, (batch); unbiased up to the tolerance if the trace is unbiased."""
         return self.estimates.mean(1)
 
     @property
     def standard_error(self) -> Tensor | None:
-        """Of `value` over the probes of the trace, (batch); None for a single one."""
+        """The standard error of `value` over the probes of the trace, (batch); None for a single probe."""
         columns = self.estimates.shape[1]
         return self.estimates.std(1) / math.sqrt(columns) if columns > 1 else None
 
 
 # ---------------------------------------------------------------------------------------------- from the flow to x
 
-Draw = tuple[int, list[int], int]  # seed, numbers of the examples, number of the draw: what random numbers depend on
+Draw = tuple[int, list[int], int]  # arguments of the random numbers: seed, examples' numbers, draw's number
 
 
 class AbstractDequantisation(ABC):
@@ -294,7 +294,7 @@ class AbstractDequantisation(ABC):
 
 
 class PlainDensity(AbstractDequantisation):
-    """The density of x_1 / sqrt(alpha_bar_1) at x, for continuous data and an x_1 with hardly any noise."""
+    """The density of x_1 / sqrt(alpha_bar_1) at x, for continuous data and an x_1 with very little noise."""
 
     random = False
 

@@ -1,7 +1,7 @@
 """5. The forward process: every kernel a `Gaussian`, a function of x and the log-SNRs of its two ends (5.1)-(5.8).
 
-Time s comes before t, so log_snr_s > log_snr_t; s = t - 1 in the lecture's chain, but any two times do. A log-SNR has
-the shape () or (batch). With d = log_snr_t - log_snr_s < 0,
+Time s comes before t, so log_snr_s > log_snr_t. In the lecture's chain s = t - 1; here s and t are any two times. A
+log-SNR has the shape () or (batch). With d = log_snr_t - log_snr_s < 0,
 
     beta_t  = (1 - alpha_bar_t) (1 - exp(d)),      beta~_t = (1 - alpha_bar_s) (1 - exp(d)),
 
@@ -18,9 +18,9 @@ from jensen.gaussian import Gaussian
 
 
 def per_example(values: Float[Tensor, "*values"], x: Float[Tensor, " batch *shape"]) -> Tensor:
-    """One number per example, (batch), as a factor for x: (batch, 1, ..., 1) in x's precision and place.
+    """One number per example (batch) as a factor for x: shape (batch, 1, ..., 1), with x's precision and device.
 
-    One number for all, (), stays unchanged: it multiplies x on any device and in any precision.
+    A single number () stays unchanged, because it multiplies x on any device and in any precision.
 
     >>> per_example(torch.arange(5.0), torch.zeros(5, 3, 8, 8)).shape
     torch.Size([5, 1, 1, 1])

@@ -13,7 +13,7 @@ from jensen.gaussian import Gaussian
 
 
 class AbstractReverseVariance(ABC):
-    """sigma_t² of (5.12). In the last step, to the data, beta~ is 0, which is no density: a fixed choice is beta."""
+    """sigma_t² of (5.12). In the last step, to the data, beta~ = 0 is no density, so fixed choices use beta there."""
 
     @abstractmethod
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class LearnedVariance(AbstractReverseVariance):
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         """Raises `InputError` for a network without v."""
         if prediction.variance_mix is None:
-            raise InputError("learned variance: the network has no output for it; give it twice the output channels")
+            raise InputError("learned variance: the network has no output for it; use twice the output channels")
         upper = per_example(beta(log_snr_s, prediction.log_snr).log(), prediction.x_t)
         lower = per_example(_lower(log_snr_s, prediction.log_snr).log(), prediction.x_t)
         return torch.exp(0.5 * (lower + prediction.variance_mix * (upper - lower)))

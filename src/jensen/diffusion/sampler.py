@@ -1,7 +1,7 @@
 """5. Samplers: from noise x_T to data x_0 along any grid, by any denoiser.
 
-`trajectory` is the only loop: it yields the first state of a sampler, then the state after each step. A sampler is
-`init` and `step`; its memory of earlier steps is in the state. Coefficients are computed in float64.
+`trajectory` is the only loop. It yields the first state of a sampler, then the state after each step. A sampler has the
+methods `init` and `step`; the state holds its memory of earlier steps. Coefficients are computed in float64.
 
 | sampler           | draws noise | order | denoiser calls per step | source                                 |
 |-------------------|-------------|-------|-------------------------|----------------------------------------|
@@ -35,7 +35,7 @@ from jensen.randomness import normal_per_example
 
 # ---------------------------------------------------------------------------------------------- the loop
 
-Denoise = Callable[[Tensor, Tensor], Denoised]  # of x_t and log_snr (), which the answer carries; labels are bound
+Denoise = Callable[[Tensor, Tensor], Denoised]  # from x_t and log_snr (); labels are bound
 StepNoise = Callable[[int], Tensor]  # standard normal, for the step that starts at this point of the grid
 
 
@@ -62,7 +62,7 @@ class State:
 
 
 class AbstractSampler(ABC):
-    """A step of x from one point of the grid to the point before it."""
+    """A method that moves x from one point of the grid to the point before it."""
 
     def init(self, x: Tensor, grid: Tensor) -> State:
         """The state at the last point of the grid."""
@@ -70,7 +70,7 @@ class AbstractSampler(ABC):
 
     @abstractmethod
     def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
-        """The state one point further down the grid, log snr (T + 1) in float64 on the CPU."""
+        """The state at the point before; `grid` is log snr (T + 1) in float64 on the CPU."""
 
 
 def trajectory(
@@ -81,7 +81,7 @@ def trajectory(
     x: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> Iterator[State]:
-    """Every state from the last point of the grid to point 0, the first and the last included: T + 1 states.
+    """All T + 1 states from the last point of the grid to point 0, both included.
 
     `grid` holds log snr at points 0..T of an `AbstractGrid`, or any part of it; x is at point T, by default noise(0).
     Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
@@ -95,7 +95,7 @@ def trajectory(
     yield state
 
     def denoise(x_t: Tensor, log_snr: Tensor) -> Denoised:
-        # A denoiser may repeat the log-SNR for each example; samplers compute with the one number that they asked for
+        # A denoiser may return one log-SNR per example; samplers need the single number that they gave
         return replace(denoiser(x_t, log_snr, labels), log_snr=log_snr)
 
     while state.position > 0:
@@ -116,17 +116,17 @@ def _is_data(log_snr: Tensor) -> bool:
 
 
 class LastStep(Enum):
-    """What the ancestral sampler makes of p_theta(x_0 | x_1) = N(x̂, sigma_1² I) (5.12)."""
+    """The last step of the ancestral sampler, from p_theta(x_0 | x_1) = N(x̂, sigma_1² I) (5.12)."""
 
     MEAN = "mean"
-    """x̂: zeta = 0 at t = 1 (5.19), as in DDPM; a draw's noise is no part of what is to be seen."""
+    """x̂: zeta = 0 at t = 1 (5.19), as in DDPM, so that pictures show no noise of the last step."""
     DRAW = "draw"
     """x̂ + sigma_1 zeta: an exact draw from the model p_theta (5.9), which the bound (5.11) is about."""
 
 
 @dataclass(frozen=True)
 class Ancestral(AbstractSampler):
-    """DDPM's sampler (5.19): x_{t-1} is a draw from p_theta(x_{t-1} | x_t) (5.12), x_0 what `last` says."""
+    """DDPM's sampler (5.19): x_{t-1} is a draw from p_theta(x_{t-1} | x_t) (5.12); `last` chooses x_0."""
 
     variance: AbstractReverseVariance = field(default_factory=BetaVariance)
     last: LastStep = LastStep.MEAN
@@ -158,9 +158,9 @@ class DDIM(AbstractSampler):
 
 @dataclass(frozen=True)
 class DDIMInversion(AbstractSampler):
-    """DDIM from data to noise, an encoder: give `trajectory` the flipped grid and the data as x.
+    """DDIM from data to noise, as an encoder: give `trajectory` the flipped grid and the data as x.
 
-    At the data eps is unknown: the first step takes the prediction at its own end, at sqrt(alpha_bar) x_0.
+    At the data eps is unknown, so the first step uses the prediction at the end of the step, at sqrt(alpha_bar) x_0.
     """
 
     def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
@@ -179,7 +179,7 @@ class Heun(AbstractSampler):
 
     In a step that starts at `churn_from` <= sigma <= `churn_to`, sigma first grows by the factor
     1 + min(churn / T, sqrt(2) - 1), and the added noise is multiplied by `inflation`. Source: Karras et al. 2022,
-    algorithm 2, where these are S_churn, S_tmin, S_tmax and S_noise.
+    algorithm 2, with the names S_churn, S_tmin, S_tmax and S_noise for `churn`, `churn_from`, `churn_to`, `inflation`.
     """
 
     churn: float = 0.0
@@ -215,9 +215,9 @@ class Heun(AbstractSampler):
 
 @dataclass(frozen=True)
 class DPMSolver2M(AbstractSampler):
-    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the step's middle; eta = 1 is its SDE form.
+    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the middle of the step; eta = 1 gives the SDE form.
 
-    The first step and the last one, to the data, have no extrapolation.
+    The first step and the last step, to the data, do not extrapolate.
     """
 
     eta: float = 0.0
@@ -239,12 +239,12 @@ class DPMSolver2M(AbstractSampler):
 
 @dataclass(frozen=True)
 class UniPC(AbstractSampler):
-    """UniPC: predict, call the denoiser once, correct with its prediction, in that order; global order `order` + 1.
+    """UniPC: each step predicts x, calls the denoiser once, and corrects x with the result; global order `order` + 1.
 
-    A polynomial in the log-SNR interpolates x̂ through the last `order` points, for the corrector also through the new
-    point, and is integrated. B(h) = exp(h) - 1 of the paper matters only for two points, with rho = 1/2; for more it
-    cancels. The x of the state is the predictor's; the corrected x is in the history. At order 3 the first step has no
-    history, which limits the global order to 3 if x̂ varies there.
+    Predictor and corrector integrate a polynomial in the log-SNR that interpolates x̂ at the last `order` points, the
+    corrector also at the new point. The paper's B(h) = exp(h) - 1 matters only for two points, with rho = 1/2; for more
+    points it cancels. The x of the state is the predictor's; the corrected x is in the history. At order 3 the first
+    step has no history, which limits the global order to 3 if x̂ varies in this step.
     """
 
     order: int = 2
@@ -291,7 +291,7 @@ def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: f
 
 
 def _exponential_step(x: Tensor, predictions: tuple[Denoised, ...], start: int, log_snr_s: Tensor) -> Tensor:
-    """x at log_snr_s from x at predictions[start].log_snr: the variation of constants with x̂ a polynomial in log snr.
+    """x at log_snr_s from x at predictions[start].log_snr, by variation of constants with a polynomial x̂ of log snr.
 
     With half log-SNRs l: x_s = (s_s / s_t) x_t + a_s ∫_0^h exp(u - h) x̂(l_t + u) du (Lu et al. 2022, proposition
     4.1), where the polynomial passes through all predictions.
@@ -308,7 +308,7 @@ def _exponential_step(x: Tensor, predictions: tuple[Denoised, ...], start: int, 
 
 
 def _moments(h: Tensor, count: int) -> Tensor:
-    """M_k = ∫_0^1 h exp(h (r - 1)) r^k dr, k = 0..count-1, by Gauss's rule: exact to rounding for every h up to 60."""
+    """M_k = ∫_0^1 h exp(h (r - 1)) r^k dr, k = 0..count-1, by Gauss's rule; exact up to rounding for h up to 60."""
     r, weights = (0.5 * torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(40))
     r = r + 0.5
     return torch.vander(r, count, increasing=True).mT @ (weights * h * torch.exp(h * (r - 1)))

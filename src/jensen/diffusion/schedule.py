@@ -1,9 +1,9 @@
-"""5. Schedules: how much noise at which time, and the grid of times a chain or a sampler uses.
+"""5. Schedules, the noise level as a function of time, and grids, the times of a chain or a sampler.
 
-A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1], data at t = 0.
-It is the only description of a noise level in this chapter, because alpha_bar and 1 - alpha_bar both follow from it
-without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0, the data, then decreasing. Step i of the
-forward chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
+A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1]; the data are
+at t = 0. This chapter describes noise levels only by their log-SNR, because both alpha_bar and 1 - alpha_bar follow
+from it without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0 (the data), then decreasing. Step i
+of the forward chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
 
 Schedules compute in float64 for t of any precision, and return the precision of t.
 """
@@ -49,8 +49,8 @@ def noise_scale(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class AbstractSchedule(nn.Module, ABC):
     """log snr as a decreasing function of t in [0, 1].
 
-    `steps` is the T of a schedule that is a table, and the most steps of a grid on it; None for continuous time.
-    `first_time` is the time of least noise in use: 1 / T of a table, 0 for a finite log_snr(0).
+    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; None for continuous
+    time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
     """
 
     steps: int | None = None
@@ -74,11 +74,11 @@ class AbstractSchedule(nn.Module, ABC):
 
 
 class LinearBeta(AbstractSchedule):
-    """DDPM's chain: beta_1..beta_T rise linearly and alpha_bar_t = prod (1 - beta_s); log alpha_bar is linear between.
+    """DDPM's chain: beta_1..beta_T rise linearly, alpha_bar_t = prod (1 - beta_s).
 
-    `first` and `last` are the betas at T = 1000, and are scaled by 1000 / T (Nichol & Dhariwal 2021), so that a chain
-    of another length ends at about the same noise. Raises `InputError` where a beta would not lie in (0, 1).
-    Source: Ho et al. 2020, section 4.
+    Between the steps log alpha_bar is linear. `first` and `last` are the betas for T = 1000; they are scaled by
+    1000 / T (Nichol & Dhariwal 2021), so that a chain of another length ends at about the same noise. Raises
+    `InputError` for a beta outside (0, 1). Source: Ho et al. 2020, section 4.
 
     >>> alpha_bar(LinearBeta().log_snr(torch.tensor([0.001, 1.0])))
     tensor([9.9990e-01, 4.0358e-05])
@@ -97,7 +97,7 @@ class LinearBeta(AbstractSchedule):
         self.register_buffer("log_alpha_bar", log_alpha_bar, persistent=False)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """Of the table where t = i / T; inf at t = 0."""
+        """The log-SNR of the table at t = i / T, interpolated between; inf at t = 0."""
         table, position = self.get_buffer("log_alpha_bar"), t.double() * (len(self.get_buffer("log_alpha_bar")) - 1)
         left = position.detach().floor().long().clamp(0, len(table) - 2)
         log_alpha_bar = torch.lerp(table[left], table[left + 1], position - left)
@@ -276,6 +276,6 @@ class UniformRoot(AbstractGrid):
 
 
 def _from_zero(share: Tensor) -> Tensor:
-    """(i - 1) / (T - 1) from i / T; of a single point 1, the noisiest."""
+    """(i - 1) / (T - 1) from i / T; a single point gets 1, the noisiest level."""
     steps = len(share)
     return (share * steps - 1) / (steps - 1) if steps > 1 else share

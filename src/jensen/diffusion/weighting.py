@@ -5,9 +5,9 @@ The continuous-time bound (5.20) between its ends is, with t = first + (1 - firs
 
     -Σ_t L_{t-1}  ->  -E_{t, eps} ½ slope ||eps - epŝ||²         (T -> ∞; Kingma et al. 2021, equation 17),
 
-and every `WeightedObjective` minimises E_{t, eps} weight ||eps - epŝ||². That is the bound with each noise level
+and every `WeightedObjective` minimises E_{t, eps} weight ||eps - epŝ||². This is the bound with each noise level
 multiplied by weight / (½ slope), the weighting of the bound. `BoundObjective` minimises the finite bound itself. A
-`times` object draws t and divides by its density, so it changes the noise of a loss and not its mean.
+`times` object draws t and divides the loss by the density of t, so it changes the variance of a loss but not its mean.
 """
 
 import math
@@ -51,7 +51,7 @@ class AbstractTimes(nn.Module, ABC):
 
 
 class UniformTimes(AbstractTimes):
-    """Independent and uniform (5.18)."""
+    """Independent uniform times (5.18)."""
 
     def forward(self, count: int, noise: Noise) -> Times:
         u = noise.uniform((count,), torch.float64)
@@ -59,7 +59,7 @@ class UniformTimes(AbstractTimes):
 
 
 class LowDiscrepancyTimes(AbstractTimes):
-    """Evenly spaced with one uniform offset: each time is uniform, together they cover [0, 1) (Kingma et al. 2021)."""
+    """Evenly spaced times with one random offset; each time is uniform, a batch covers [0, 1) (Kingma et al. 2021)."""
 
     def forward(self, count: int, noise: Noise) -> Times:
         u = noise.evenly_spaced(count)
@@ -67,11 +67,11 @@ class LowDiscrepancyTimes(AbstractTimes):
 
 
 class LossAwareTimes(AbstractTimes):
-    """Density in proportion to sqrt(E loss²), the density of least variance, in `bins` equal parts of time.
+    """Times with a density proportional to sqrt(E loss²), which minimises the variance, in `bins` equal parts of time.
 
-    E loss² is a running mean over about `memory` losses of a bin; `uniform_share` of the density stays uniform. Until
-    every bin has seen `memory` losses, times are uniform. They are evenly spaced under the density. Source: Nichol &
-    Dhariwal 2021, section 3.3, with a mean over the last ten losses.
+    E loss² is a running mean over about `memory` losses of a bin; the share `uniform_share` of the density stays
+    uniform. Until every bin has seen `memory` losses, times are uniform. Times are evenly spaced under the density.
+    Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last ten losses.
     """
 
     second_moment: Tensor
@@ -89,7 +89,7 @@ class LossAwareTimes(AbstractTimes):
         self.register_buffer("seen", torch.zeros(bins))
 
     def probabilities(self) -> Tensor:
-        """Of the bins, (bins), float64; they add up to one."""
+        """The probabilities of the bins, (bins), float64; they add up to one."""
         root = self.second_moment.double().sqrt()
         share = torch.where(root.sum() > 0, root / root.sum(), 1 / self.bins)
         aware = (1 - self.uniform_share) * share + self.uniform_share / self.bins
@@ -201,9 +201,9 @@ def _check_positive(name: str, **values: float) -> None:
 
 
 class LogNormalNoise(AbstractSchedule):
-    """log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr: the noise levels of EDM, cut at ±5 deviations.
+    """EDM's noise levels: log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr, cut at ±5 deviations.
 
-    A schedule for training: its density cancels the slope of `EDMWeighting`, and the weight that is left is smooth.
+    This schedule is for training: its density cancels the slope of `EDMWeighting`, and the remaining weight is smooth.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
@@ -222,7 +222,7 @@ class LogNormalNoise(AbstractSchedule):
 
 
 class AbstractChain(ABC):
-    """All that an objective uses of the model that it trains: a denoiser, its schedule and their bound."""
+    """The parts of a model that an objective uses: the denoiser, its schedule and their bound."""
 
     denoiser: AbstractDenoiser
     schedule: AbstractSchedule
@@ -239,14 +239,14 @@ class AbstractDenoisingObjective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, model: AbstractChain, x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
-        """The loss of x0 (batch, *shape) with labels (batch) or None, some of them dropped already."""
+        """The loss of x0 (batch, *shape) with labels (batch), some of which are already dropped, or None."""
 
 
 class WeightedObjective(AbstractDenoisingObjective):
     """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
 
-    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, which for `Simple` is (5.18). `noise` is the schedule of
-    training, by default the model's. A schedule gets no gradient: without L_0 and L_T its ends would collapse.
+    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead; with `Simple` this is (5.18). `noise` is the schedule in
+    training, by default the model's. It gets no gradient, because without L_0 and L_T its ends would collapse.
     """
 
     def __init__(
@@ -280,10 +280,10 @@ class WeightedObjective(AbstractDenoisingObjective):
 
 
 class BoundObjective(AbstractDenoisingObjective):
-    """-(5.11), each example by one of its T terms times T, plus L_T: unbiased, with the model's own chain and variance.
+    """-(5.11), estimated without bias by one of the T terms per example, times T, plus L_T.
 
-    It is the only objective that trains a learned schedule. It also trains a `LearnedVariance` (L_vlb of Nichol &
-    Dhariwal 2021).
+    It uses the model's own chain and variance. It is the only objective that trains a learned schedule, and it also
+    trains a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
     """
 
     def __init__(self, times: AbstractTimes | None = None) -> None:

@@ -15,17 +15,16 @@ from jensen.evaluation.scores import at_once
 from jensen.nets import MLP
 
 FEATURES = 128
-COARSEST = 4  # pixels: convolutions halve an image until both sides are at most this
-WIDTHS = 16, 128  # channels of the first convolution, and at most
-ROWS = 500  # examples at once: changes memory and speed only
+COARSEST = 4  # pixels; convolutions halve an image until both sides are at most this
+WIDTHS = 16, 128  # channels of the first convolution, and the maximum number of channels
+ROWS = 500  # maximum number of examples at a time; changes memory and speed only
 
 
 class Classifier(nn.Module):
     """(batch, *shape) of raw values, of any type -> (batch, classes), logits.
 
-    The input is raw data or raw samples, which are scaled to (raw - shift) / scale first. Images (C, H, W) of any size
-    go through convolutions, all other shapes through an MLP. Raises
-    `InputError` for fewer than two classes.
+    Raw data or raw samples are first scaled to (raw - shift) / scale. Images (C, H, W) of any size go through
+    convolutions, all other shapes through an MLP. Raises `InputError` for fewer than two classes.
     """
 
     shift: Tensor
@@ -42,12 +41,12 @@ class Classifier(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def scaled(self, raw: Tensor) -> Tensor:
-        """What the network sees, float32."""
+        """The input of the network, float32: (raw - shift) / scale."""
         wide = raw if raw.dtype == torch.float64 else raw.to(torch.float32)
         return ((wide - self.shift) / self.scale).to(torch.float32)
 
     def features(self, scaled: Tensor) -> Tensor:
-        """(batch, 128) of scaled examples, none negative."""
+        """The features (batch, 128) of scaled examples, none negative."""
         return F.relu(self.body(scaled))
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -103,10 +102,10 @@ def recognised(classifier: Classifier, features: Float[Tensor, " count features"
 
 
 def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Tensor) -> Estimate:
-    """The share of raw samples (count, *shape) that the classifier gives the requested label (count).
+    """The share of raw samples (count, *shape) in which the classifier recognises the requested label (count).
 
-    The standard error is that of `Estimate.share`; mistakes of the classifier are part of the share. Raises
-    `InputError` for samples of another shape.
+    The standard error is that of `Estimate.share`. Mistakes of the classifier lower the share. Raises `InputError` for
+    samples of another shape.
     """
     return agreement(recognised(classifier, features(classifier, samples)), labels)
 

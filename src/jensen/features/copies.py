@@ -1,4 +1,4 @@
-"""Are samples copies of training examples? Their distances to the nearest one against those of held-out data."""
+"""The check for copies: distances of samples to the nearest training example, compared with those of held-out data."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -13,19 +13,19 @@ from jensen.features.neighbours import comparable, nearest
 from jensen.randomness import Stream, generator
 from jensen.records import Value
 
-PLAUSIBLE = 0.01  # of held-out examples lie as near to a training example as a near copy
+PLAUSIBLE = 0.01  # share of held-out examples that are as near to a training example as a near copy
 RESAMPLES = 1000
-BOOTSTRAP = 3  # the purpose of random numbers
-TAIL = 0.025  # outside either end of a 95 % interval
-WEAK, CLEAR = 0.05, 0.01  # levels of both tests together
-QUANTILES = 2000  # of the threshold's law, which near copies are averaged over
+BOOTSTRAP = 3  # the purpose of the bootstrap's random numbers
+TAIL = 0.025  # probability beyond either end of a 95 % interval
+WEAK, CLEAR = 0.05, 0.01  # significance levels of both tests together
+QUANTILES = 2000  # number of quantiles of the threshold's distribution in averages over the threshold
 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
     """Distances to the nearest training example: of samples (n) and of held-out examples (m); float64.
 
-    `row` (n) says which training example it is. The memorisation check looks at nothing else.
+    `row` (n) is the number of a sample's nearest training example. The memorisation check uses nothing else.
     """
 
     samples: Float[Tensor, " samples"]
@@ -34,9 +34,9 @@ class Nearest:
 
     @classmethod
     def of(cls, samples: Tensor, train: Tensor, held_out: Tensor) -> Self:
-        """From features (count, dims) of each; the very examples that the model was trained on are `train`.
+        """The distances between features (count, dims); `train` must be exactly the model's training examples.
 
-        Memory is bounded. Raises `InputError` for none of any, other dims, and numbers that are not finite.
+        Memory is bounded. Raises `InputError` for an empty set, different dims, and numbers that are not finite.
         """
         train, samples, held_out = comparable("a search for memorised examples", 1, train, samples, held_out)
         distances, row = nearest(samples, train)
@@ -44,42 +44,42 @@ class Nearest:
 
 
 class Memorisation(Value):
-    """Whether samples are nearer to the training examples than held-out examples are; 95 % intervals."""
+    """A test whether samples are nearer to the training examples than held-out examples are; intervals are 95 %."""
 
     samples: int
     held_out: int
     closer: Interval
-    """P(a sample is nearer to its nearest training example than a held-out one to its own), ties counting half.
+    """P(a sample's distance to the training examples is less than a held-out example's); ties count half.
 
-    1/2 for fresh data; 1 where every sample is nearer than every held-out example. The interval is the bootstrap's.
+    It is 1/2 for fresh data, and 1 if every sample is nearer than every held-out example. The interval is by bootstrap.
     """
     p_value: float
-    """Of the one-sided Mann-Whitney test that `closer` is above 1/2."""
+    """The p-value of the one-sided Mann-Whitney test that `closer` is above 1/2."""
     near_copies: Interval
-    """The share of samples that are nearer than all but `expected` of the held-out examples.
+    """The share of samples that are nearer than all held-out examples except the nearest share `expected` of them.
 
-    The interval is for a mixture of copies and fresh samples, exact: it lies above `expected` where
-    `near_copies_p_value` is below 0.025.
+    The interval is exact for a mixture of copies and fresh samples; it lies above `expected` if `near_copies_p_value`
+    is below 0.025.
     """
     expected: float
-    """That share for fresh data: 1 %, or more where there are few held-out examples."""
+    """The expected share of near copies in fresh data: 1 %, or more if there are few held-out examples."""
     near_copies_p_value: float
-    """The probability of as many near copies or more among fresh data; exact."""
+    """The exact probability of at least this many near copies in fresh data."""
     threshold: float
     """The distance below which a sample is a near copy."""
 
     @property
     def adjusted_p_value(self) -> float:
-        """Of both tests together: twice the smaller p-value, at most 1 (Bonferroni)."""
+        """The p-value of both tests together: twice the smaller one, at most 1 (Bonferroni)."""
         return min(1.0, 2 * min(self.p_value, self.near_copies_p_value))
 
     @property
     def sign(self) -> Literal["none", "weak", "clear"]:
-        """The verdict, from every number above: is there a sign of memorised training examples?
+        """The verdict: the sign of memorised training examples in all numbers of this record.
 
-        "clear" where `adjusted_p_value` is at most 0.01, "weak" where it is at most 0.05 or an interval lies above what
-        fresh data give, "none" where neither is so. Fresh data are "clear" in about 1 % and "weak" in about 5 % of
-        cases (docs/errors.md).
+        "clear" if `adjusted_p_value` is at most 0.01; "weak" if it is at most 0.05, or if an interval lies above the
+        value of fresh data; else "none". Fresh data give "clear" in about 1 % and "weak" in about 5 % of cases
+        (docs/errors.md).
         """
         if self.adjusted_p_value <= CLEAR:
             return "clear"
@@ -88,12 +88,12 @@ class Memorisation(Value):
 
 
 def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
-    """The check by the distances alone; both p-values are for fresh samples, from the law of the held-out examples.
+    """The memorisation check. The null hypothesis of both p-values: samples are distributed like held-out examples.
 
-    Given the training examples, the distances of either kind are independent and, for fresh data, of one law: ranks
-    decide for any features, and the bootstrap over distances is valid for `closer`. A model that makes bad
-    samples beside its copies hides them from `closer`, an average; the near copies show them. Sources: Meehan,
-    Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954 (exceedances).
+    Given the training examples, all distances are independent; those of fresh samples and of held-out examples have the
+    same distribution. So tests by ranks are valid for any features, and the bootstrap over distances is valid for
+    `closer`. If a model makes copies and also bad samples, the average `closer` can miss the copies; `near_copies`
+    shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954 (exceedances).
     """
     from scipy.stats import mannwhitneyu
 
@@ -117,9 +117,9 @@ def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
 
 
 def _exceedance(count: int, n: int, m: int, rank: int) -> float:
-    """P(at least `count` of n lie below the rank-th smallest of m), all n + m of one continuous law.
+    """P(at least `count` of n numbers lie below the rank-th smallest of m numbers), all with one continuous law.
 
-    That is: among the smallest count + rank - 1 of all, fewer than rank are of the m.
+    This event means: among the smallest count + rank - 1 of all n + m numbers, fewer than rank belong to the m.
     """
     from scipy.stats import hypergeom
 
@@ -127,12 +127,14 @@ def _exceedance(count: int, n: int, m: int, rank: int) -> float:
 
 
 def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
-    """The share of near copies, `count` of n samples, with the shares that a one-sided test at 2.5 % does not refuse.
+    """The share of near copies, `count` of n samples; the interval holds all shares not rejected at 2.5 % per side.
 
-    The share g of fresh data below the threshold, the `rank`-th smallest of m, has the law Beta(rank, m - rank + 1) of
-    mean `expected` = rank / (m + 1). Samples with the share s > `expected` are a mixture of copies and fresh ones, with
-    s < `expected` of fresh ones and others that are never near: given g, each is near with probability 1 - a (1 - g) or
-    a g, so that s is its mean. A bootstrap ignores the randomness of the threshold, and is too narrow.
+    The threshold is the `rank`-th smallest of m distances. The share g of fresh data below it has the distribution
+    Beta(rank, m - rank + 1) with the mean `expected` = rank / (m + 1). A share s above `expected` is modelled as a
+    mixture of copies and fresh samples: given g, a sample is near with probability 1 - a (1 - g). A share s below
+    `expected` is modelled as a mixture of fresh samples and samples that are never near: given g, a sample is near with
+    probability a g. The weight a is such that the mean over g is s. A bootstrap would ignore the randomness of the
+    threshold, and its interval would be too narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom
@@ -155,7 +157,7 @@ def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class _Ranks:
-    """Places of samples and held-out examples among the `values` different distances, 0 the nearest."""
+    """Ranks of samples and held-out examples among the `values` different distances; rank 0 is the nearest."""
 
     samples: Int[Tensor, " samples"]
     held_out: Int[Tensor, " held_out"]
@@ -163,7 +165,7 @@ class _Ranks:
     rank: int
 
     def of(self, samples: Tensor, held_out: Tensor) -> tuple[float, float]:
-        """`closer` and `near_copies` of these rows of either."""
+        """`closer` and `near_copies` of the given rows of samples and of held-out examples."""
         found = self.samples[samples].bincount(minlength=self.values)
         expected = self.held_out[held_out].bincount(minlength=self.values)
         below = found.cumsum(0) - found
@@ -172,7 +174,7 @@ class _Ranks:
         return wins / (len(samples) * len(held_out)), below[place].item() / len(samples)
 
     def interval(self, closer: float, seed: int) -> Interval:
-        """The middle 95 % of `closer` when samples and held-out examples are drawn again, with replacement."""
+        """The bootstrap interval of `closer`: its middle 95 % over resampled samples and held-out examples."""
         source = generator(seed, Stream.EVALUATION, BOOTSTRAP)
         n, m = len(self.samples), len(self.held_out)
         drawn = torch.tensor(

@@ -29,8 +29,8 @@ from jensen.records import Value, write_file
 
 DISTANCES = "distances.json"
 FORMAT = 1
-MOST = 10_000  # samples, unless the training split is smaller
-AT_ONCE = 250  # samples between two updates of the progress
+MOST = 10_000  # default number of samples, unless the training split is smaller
+AT_ONCE = 250  # number of samples between two updates of the progress
 
 # ---------------------------------------------------------------------------------------------- records
 
@@ -47,11 +47,11 @@ class Cell(Value):
     n: int
     """The number of samples."""
     seed: int
-    """Of the samples."""
+    """The seed of the samples."""
     weights: str
     """SHA-256 of the model's weights."""
     classifier: str
-    """SHA-256 of its weights."""
+    """SHA-256 of the classifier's weights."""
 
     def __str__(self) -> str:
         return "samples" if self.sampler is None else f"{self.sampler}, {self.steps} steps"
@@ -66,17 +66,17 @@ class Distance(Value):
     floor: Estimate
     """The distance of as many training examples to the test split."""
     recognised: Estimate | None
-    """The share of samples that the classifier gives the requested label; None for a model without labels."""
+    """The share of samples in which the classifier recognises the requested label; None without labels."""
     evaluations: float
-    """Evaluations of the network per sample; one with and one without label count as two."""
+    """Evaluations of the network per sample; an evaluation with label and one without count as two."""
     seconds: float
-    """For one sample, in batches."""
+    """Seconds per sample, drawn in batches."""
     provenance: Provenance
     """The weights, software, machine and command that gave the distance."""
 
     @property
     def ratio(self) -> Estimate:
-        """distance / floor; the error takes both for independent, and is too large as they share the test split."""
+        """distance / floor. The error is too large: it assumes independence, but both share the test split."""
         a, b = self.distance, self.floor
         error = math.hypot(a.standard_error / b.mean, a.mean * b.standard_error / b.mean**2)
         return Estimate(a.mean / b.mean, error, a.count)
@@ -104,7 +104,7 @@ def read_distances(run: Path) -> dict[Cell, Distance]:
 
 
 def add_distance(run: Path, distance: Distance) -> None:
-    """Add one distance to distances.json, beside those that are already there."""
+    """Add one distance to distances.json, which keeps its earlier distances."""
     merged = {**read_distances(run), distance.cell: distance}
     record = {"format": FORMAT, "distances": _DISTANCES.dump_python(list(merged.values()), mode="json")}
     write_file(run / DISTANCES, json.dumps(record, indent=1).encode())
@@ -115,10 +115,10 @@ def add_distance(run: Path, distance: Distance) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The features of the real data, with which samples are compared.
+    """The features of the real data that samples are compared with.
 
-    `labels` (n) are the labels of the n training examples of the floor. Samples are requested with the same labels, so
-    they follow the frequencies of the training split. None for data without labels.
+    `labels` (n) are the labels of the n training examples of the floor; None for data without labels. Samples are drawn
+    with the same labels, so their frequencies are those of the training split.
     """
 
     classifier: Classifier
@@ -129,15 +129,15 @@ class Reference:
 
     @classmethod
     def of(cls, classifier: Classifier, dataset: Dataset, n: int) -> Self:
-        """The test split, and as the floor n examples spread evenly over the training split.
+        """The reference of a data set; its floor uses n examples, spread evenly over the training split.
 
-        Raises `InputError` for an n above the size of the training split, and for fewer than two of either.
+        Raises `InputError` if n exceeds the size of the training split, and for fewer than two examples of a split.
         """
         train, test, preparation = dataset.train, dataset.test, dataset.spec.preparation
         if not 2 <= n <= len(train):
             raise InputError(
-                f"a distance of {n} samples: expected 2 to {len(train)}, the number of training examples, so that as "
-                "many of them make the floor; change --n"
+                f"a distance of {n} samples: expected 2 to {len(train)}, the number of training examples, because the "
+                "floor needs as many; change --n"
             )
         if len(test) < 2:
             raise InputError(f"{dataset.spec.source}: a test split of {len(test)} is too small to compare samples with")
@@ -152,9 +152,9 @@ def measure(
     cell: Cell,
     provenance: Callable[[float], Provenance],
 ) -> Distance:
-    """Draw the cell's samples by the model and compare them; the evaluations of its networks are counted.
+    """Draw the cell's samples by the model, compare them with the reference, and count network evaluations.
 
-    Several processes share the drawing; the seconds are those of all. `provenance` is `Run.provenance`.
+    Several processes share the drawing; the seconds are those of all processes. `provenance` is `Run.provenance`.
     """
     start = time.perf_counter()
     labels = None if model.classes is None else reference.labels

@@ -18,18 +18,18 @@ from jensen.randomness import Noise, Stream, derived_seed, generator
 from jensen.training.loop import batch_index
 
 DEFAULTS = ClassifierSettings()
-WARMUP = 0.2  # of all steps: the learning rate rises, then it falls to almost nothing
+WARMUP = 0.2  # share of the steps in which the learning rate rises; afterwards it falls to almost 0
 ROWS = 2000
 
 
 def train_classifier(dataset: Dataset, settings: ClassifierSettings = DEFAULTS, seed: int = 0) -> Classifier:
-    """A classifier trained on `dataset.train`, for evaluation; a pure function of its arguments and the threads.
+    """A classifier trained on `dataset.train`, in evaluation mode; a pure function of its arguments and the threads.
 
-    The validation split plays no part. Raises `InputError` for data without labels or with a single label.
+    The validation split is not used. Raises `InputError` for data without labels or with a single label.
     """
     spec, labels = dataset.spec, dataset.train.labels
     if labels is None or spec.classes is None:
-        raise InputError(f"{spec.source} has no labels, and a classifier needs them; give data with labels")
+        raise InputError(f"{spec.source} has no labels, but a classifier needs labels; give data with labels")
     with torch.random.fork_rng(devices=[]):  # layers initialise themselves from torch's global generator
         torch.manual_seed(derived_seed(seed, Stream.INITIALISATION))
         classifier = Classifier(spec.shape, spec.classes, *_scaling(spec)).train()
@@ -66,7 +66,7 @@ def accuracy(classifier: Classifier, examples: Examples, preparation: Preparatio
 def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor:
     """Raw examples after the preparation and its inverse, so that they are comparable with samples of a model.
 
-    A preparation that binarises changes them; every other one gives them back, floats up to rounding.
+    Binarisation changes the examples; every other preparation restores them, floats up to rounding.
     """
     noise = Noise(generator(seed, Stream.BINARISATION))
     parts = [torch.from_numpy(preparation.to_raw(preparation(rows, noise))) for rows in examples.x.split(ROWS)]
@@ -85,7 +85,7 @@ def shifted(x: Tensor, pixels: int, source: torch.Generator) -> Tensor:
 
 
 def _scaling(spec: DataSpec) -> tuple[Tensor, Tensor]:
-    """Shift and scale of raw values: integers and shares to [-1, 1], other floats to mean 0 and deviation 1."""
+    """Shift and scale of raw values: integers and floats in [0, 1] to [-1, 1], others to mean 0 and deviation 1."""
     if isinstance(spec.preparation, Standardise):
         moments = spec.preparation.shift, spec.preparation.scale
         shift, scale = (torch.tensor(each, dtype=torch.float64) for each in moments)

@@ -13,11 +13,11 @@ from jensen.features.jackknife import parts, variance
 def frechet(a: Tensor, b: Tensor) -> Estimate:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
 
-    Biased upwards, more so for fewer examples: compare only distances between sets of equal size, best with a floor,
-    the distance between two sets of real data. The standard error is by the jackknife: each of 20 random parts of each
-    set is left out in turn, and the variances of both sets are added; near distance 0 it is too large. `count` is that
-    of a. Raises `InputError` for fewer than two examples, other dims, or numbers that are not finite.
-    Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the jackknife.
+    The distance is biased upwards, more so for fewer examples. So compare only distances between sets of equal size,
+    best with a floor, the distance between two sets of real data. The standard error is by the jackknife: each of 20
+    random parts of each set is left out in turn, and the variances of both sets are added; near distance 0 the error is
+    too large. `count` is the size of a. Raises `InputError` for fewer than two examples, for different dims, and for
+    numbers that are not finite. Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the jackknife.
     """
     a, b = (features.detach().cpu().double() for features in (a, b))
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
@@ -42,8 +42,8 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
     """The squared distance from means and factors.
 
-    The eigenvalues of S_a S_b are the squares of the singular values of R_a R_b^T, so the trace of its square root is
-    the sum of the singular values: no precision is lost, and covariances may be singular.
+    The eigenvalues of S_a S_b are the squares of the singular values of R_a R_b^T, so the trace of (S_a S_b)^½ is the
+    sum of these singular values. This loses no precision, and covariances may be singular.
     """
     (mean_a, factor_a), (mean_b, factor_b) = a, b
     root = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
@@ -52,6 +52,6 @@ def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
 
 
 def _parts_left(x: Tensor) -> list[Tensor]:
-    """x without each part in turn; nothing for two examples, as one would be left."""
+    """x without each part in turn; empty for two examples, where only one would remain."""
     part = parts(len(x))
     return [x[part != left_out] for left_out in part.unique()] if len(x) > 2 else []

@@ -12,14 +12,14 @@ from jensen.bound import Estimate
 from jensen.randomness import Stream, generator
 from jensen.records import Value
 
-GROUPS = 20  # parts of a set, left out in turn
+GROUPS = 20  # number of parts of a set, each left out in turn
 STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom, one less than there are parts
 
 
 def parts(count: int) -> Int[Tensor, " count"]:
     """The part of each of `count` examples, 0 to 19, or 0 to count - 1 for fewer than 20 examples.
 
-    The parts are random with a fixed seed: regular parts of data in the order of their labels would be too similar.
+    The parts are random with a fixed seed, because regular parts of data sorted by label would be too similar.
     """
     return torch.randperm(count, generator=generator(0, Stream.EVALUATION)) % min(GROUPS, count)
 
@@ -27,8 +27,8 @@ def parts(count: int) -> Int[Tensor, " count"]:
 def variance(left_out: Sequence[float]) -> float:
     """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out.
 
-    Consistent also for shares and other statistics that are not smooth, since a part is many examples. NaN without
-    values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
+    It is consistent even for shares and other statistics that are not smooth, because a part has many examples. NaN
+    without values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
     """
     if not left_out:
         return math.nan
@@ -46,22 +46,22 @@ class Interval(Value):
 
     @classmethod
     def around(cls, value: float, *left_out: Sequence[float]) -> Self:
-        """From the values with parts left out, for each independent set of examples; the variances are added."""
+        """The interval from the values with parts left out, one sequence per independent set; variances are added."""
         half = STUDENT * math.sqrt(sum(variance(values) for values in left_out))
         return cls(value=value, low=value - half, high=value + half)
 
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
-        """From a standard error by the jackknife."""
+        """The interval of an estimate whose standard error is by the jackknife."""
         half = STUDENT * estimate.standard_error
         return cls(value=estimate.mean, low=estimate.mean - half, high=estimate.mean + half)
 
     @classmethod
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
-        """The same for a share of `count`, cut off at 0 and 1.
+        """The interval of a share of `count` examples, cut off at 0 and 1.
 
-        The variance is at least the binomial one with a success and a failure added: near 0 and 1 the jackknife sees
-        few examples or none, and is too small.
+        The variance is at least the binomial variance with one success and one failure added, because near 0 and 1 the
+        jackknife's variance is too small.
         """
         smoothed = (value * count + 1) / (count + 2)
         least = smoothed * (1 - smoothed) / count
@@ -69,11 +69,11 @@ class Interval(Value):
         return cls(value=value, low=max(value - half, 0.0), high=min(value + half, 1.0))
 
     def scaled(self, factor: float) -> "Interval":
-        """In another unit."""
+        """The interval multiplied by `factor`."""
         return Interval(value=factor * self.value, low=factor * self.low, high=factor * self.high)
 
     def __str__(self) -> str:
-        """With the digits of a third of the half-width.
+        """The interval as text, with the precision of a third of its half-width.
 
         >>> print(Interval(value=1.2345, low=1.2, high=1.3))
         1.23 [1.20, 1.30]

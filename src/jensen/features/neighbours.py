@@ -7,11 +7,11 @@ from torch import Tensor
 from jensen.errors import InputError
 from jensen.progress import track
 
-PAIRS = 1 << 23  # distances in memory at once, float64: changes memory and speed only
+PAIRS = 1 << 23  # maximum number of distances (float64) in memory; changes memory and speed only
 
 
 def squared_distances(a: Float[Tensor, " a dims"], b: Float[Tensor, " b dims"]) -> Float[Tensor, " a b"]:
-    """|a_i - b_j|² = |a_i|² + |b_j|² - 2 a_i·b_j, none negative; in float64 good to about 1e-15 |a|²."""
+    """|a_i - b_j|² = |a_i|² + |b_j|² - 2 a_i·b_j, none negative; the error in float64 is about 1e-15 |a|²."""
     products = a @ b.T
     return products.mul_(-2).add_(a.square().sum(1)[:, None]).add_(b.square().sum(1)).clamp_(min=0)
 
@@ -26,8 +26,8 @@ def nearest(
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
     """The Euclidean distance from each x to its nearest neighbour in `others`, and the row of that neighbour; float64.
 
-    Products in float32, about the mean of `others`, choose the neighbour. The distance is then computed in float64, so
-    that a copy is at 0 and a distance is at most about 1e-7 |x|² / distance too large.
+    Products in float32, relative to the mean of `others`, choose the neighbour. Its distance is then computed in
+    float64, so a copy has distance 0. Other distances are at most about 1e-7 |x|² / distance too large.
     """
     origin = others.mean(0)
     near = (others - origin).float()
@@ -40,9 +40,10 @@ def nearest(
 
 
 def comparable(what: str, least: int, *sets: Tensor) -> list[Tensor]:
-    """Sets of features (count, dims) in float64 on the CPU, about one origin, which keeps products exact.
+    """Sets of features (count, dims) in float64 on the CPU, shifted to a common origin to keep products exact.
 
-    Raises `InputError` for fewer than `least` of any, other dims, and numbers that are not finite.
+    Raises `InputError` for a set with fewer than `least` examples, for different dims, and for numbers that are not
+    finite.
     """
     shapes = " and ".join(str(tuple(features.shape)) for features in sets)
     if any(x.ndim != 2 or x.shape[1:] != sets[0].shape[1:] or len(x) < least for x in sets):

@@ -1,4 +1,4 @@
-"""Do samples lie among the data, and the data among the samples? Precision, recall, density, coverage."""
+"""Precision, recall, density and coverage: the share of samples near data, and of data near samples."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,11 +10,11 @@ from jensen.features.neighbours import blocks, comparable, squared_distances
 from jensen.progress import track
 from jensen.records import Value
 
-K = 5  # neighbours
+K = 5  # default number of neighbours
 
 
 class Fidelity(Value):
-    """Four numbers from balls around examples; the radius is the distance to the k-th neighbour in the same set."""
+    """Four metrics from balls around examples; the radius is the distance to the k-th neighbour in the same set."""
 
     k: int
     precision: Interval
@@ -22,7 +22,7 @@ class Fidelity(Value):
     recall: Interval
     """The share of real examples inside a ball around a sample."""
     density: Interval
-    """The number of real examples' balls that a sample is in, over k; may exceed 1."""
+    """The mean number of real examples' balls around a sample, divided by k; it may exceed 1."""
     coverage: Interval
     """The share of real examples whose ball holds a sample."""
 
@@ -30,11 +30,12 @@ class Fidelity(Value):
 def fidelity(real: Tensor, samples: Tensor, *, k: int = K) -> Fidelity:
     """Precision, recall, density and coverage of samples (m, d) for real examples (n, d).
 
-    For two sets of one distribution, precision, recall and coverage are below 1 and depend on k, n and m, and density
-    is near 1: compare with a floor. The intervals are by the jackknife over parts of both sets, since a bootstrap
-    repeats examples, whose nearest neighbour is then at distance 0 (Abadie and Imbens 2008). Memory is bounded, time
-    grows with (n + m)². Raises `InputError` for fewer than 2k + 2 examples, other d, and numbers that are not finite.
-    Sources: Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3 and 4.
+    For two sets from one distribution, density is near 1, but precision, recall and coverage are below 1 and depend on
+    k, n and m; so compare with a floor. The intervals are by the jackknife over parts of both sets. A bootstrap would
+    repeat examples, and a repeated example has its nearest neighbour at distance 0 (Abadie and Imbens 2008). Memory is
+    bounded, time grows with (n + m)². Raises `InputError` for fewer than 2k + 2 examples, for different d, and for
+    numbers that are not finite. Sources: Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3
+    and 4.
     """
     if k < 1:
         raise InputError(f"{k} nearest neighbours: expected at least 1; change k")
@@ -56,18 +57,18 @@ def _squared_radii(
 ) -> Float[Tensor, " ways count"]:
     """The squared distance to the k-th other example: among all examples, then without each part in turn.
 
-    -1, an empty ball, for an example that is itself left out.
+    An example that is itself left out gets -1, an empty ball.
     """
     found, start = [], 0
     for rows in track(blocks(x, x), "distances within a set"):
         distances = squared_distances(rows, x)
         distances[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
         start += len(rows)
-        # The nearest 8k are enough: a random twentieth of a set does not hold all but k of them
+        # The nearest 8k suffice: with a random twentieth of the set left out, at least k of them remain
         values, index = distances.topk(min(8 * k, len(x) - 1), largest=False)
         left = [values.where(part[index] != gone, torch.inf).sort(1).values[:, k - 1] for gone in part.unique()]
         found.append(torch.stack([values[:, k - 1], *left]))
-    radii = torch.cat(found, 1) * (1 + 1e-9)  # the k-th itself is inside, however it is rounded
+    radii = torch.cat(found, 1) * (1 + 1e-9)  # a margin for rounding: the k-th neighbour is inside
     radii[1:][part == part.unique()[:, None]] = -1
     return radii
 
@@ -86,7 +87,7 @@ def _balls(
 def _means(
     values: Float[Tensor, " ways points"] | Bool[Tensor, " ways points"], part: Int[Tensor, " points"]
 ) -> tuple[float, list[float], list[float]]:
-    """The mean over all points; without each part of the centres; without each part of the points."""
+    """The mean over all points; the means without each part of the centres, and without each part of the points."""
     wide = values.double()
     without = [wide[0, part != gone].mean().item() for gone in part.unique()]
     return wide[0].mean().item(), wide[1:].mean(1).tolist(), without

@@ -23,7 +23,7 @@ from jensen.provenance import Provenance
 from jensen.records import Value
 
 FORMAT = 1
-AT_ONCE = 250  # samples between two updates of the progress
+AT_ONCE = 250  # number of samples between two updates of the progress
 
 FeatureFunction = Callable[[Tensor], Tensor]
 """Raw examples (count, *shape) -> (count, dims); called with all examples of a split at once."""
@@ -32,7 +32,7 @@ FeatureFunction = Callable[[Tensor], Tensor]
 
 
 def pixels(spec: DataSpec) -> FeatureFunction:
-    """The raw values themselves, integers scaled to [0, 1], other floats to mean 0 and deviation 1."""
+    """The raw values as features: integers scaled to [0, 1], other floats to mean 0 and deviation 1."""
     preparation = spec.preparation
 
     def values(raw: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def pixels(spec: DataSpec) -> FeatureFunction:
 
 
 def seen_by(classifier: Classifier) -> FeatureFunction:
-    """The last hidden layer of a classifier."""
+    """The features in the last hidden layer of a classifier."""
     return lambda raw: features(classifier, raw)
 
 
@@ -51,12 +51,12 @@ def seen_by(classifier: Classifier) -> FeatureFunction:
 
 
 class Likeness(Value):
-    """Every measure of one set against test examples."""
+    """All metrics of one set against test examples."""
 
     count: int
     """The size of the set."""
     test: int
-    """The number of test examples that it is compared with."""
+    """The number of test examples that the set is compared with."""
     frechet: Interval
     sliced_wasserstein: Interval
     kernel: KernelTest
@@ -64,7 +64,7 @@ class Likeness(Value):
 
 
 class SampleMetrics(Value):
-    """The content of sample_metrics.json: samples against real data; as a floor, real data against real data."""
+    """The content of sample_metrics.json: samples against real data and, as a floor, real data against real data."""
 
     format: int = FORMAT
     features: str
@@ -73,13 +73,13 @@ class SampleMetrics(Value):
     provenance: Provenance | None = None
     """The weights, software and command that gave the samples; None if they are not a model's."""
     train: int
-    """The number of training examples; all are searched for copies."""
+    """The number of training examples, all of which the check for copies uses."""
     samples: Likeness
     floor: Likeness
-    """Training examples in the place of the samples, as many if there are enough."""
+    """The metrics of training examples in place of the samples, as many as samples if there are enough."""
     memorisation: Memorisation
     memorisation_floor: Memorisation
-    """Every second test example in the place of the samples, the others as held-out examples."""
+    """The check with every second test example in place of the samples; the other test examples are held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +93,11 @@ class Check:
 def check_samples(
     samples: Tensor, train: Tensor, test: Tensor, *, features: FeatureFunction, name: str, k: int = K, seed: int = 0
 ) -> Check:
-    """Compare raw samples with raw test examples, search them for copies of raw training examples (count, *shape).
+    """Compare raw samples with raw test examples, and search them for copies of training examples (count, *shape).
 
-    Two-sample measures compare n samples with n test examples, spread evenly, or with all if there are fewer; the
-    memorisation check uses all test and training examples. Raises `InputError` for too few of any, and for features
-    that are not finite.
+    Two-sample metrics compare n samples with n test examples, spread evenly, or with all if there are fewer. The
+    memorisation check uses all test and training examples. Raises `InputError` for too few samples or examples, and for
+    features that are not finite.
     """
     require(k, samples=len(samples), train=len(train), test=len(test))
     made, known, fresh = (features(raw).detach().cpu() for raw in (samples, train, test))
@@ -118,7 +118,7 @@ def check_samples(
 
 
 def require(k: int, *, samples: int, train: int, test: int) -> None:
-    """Raises `InputError` unless there are enough of each for k neighbours."""
+    """Raises `InputError` unless samples, training and test examples are enough for k neighbours."""
     least = 2 * k + 2
     for what, count in (("samples", samples), ("training examples", train), ("test examples", test)):
         if count < least:
@@ -128,7 +128,7 @@ def require(k: int, *, samples: int, train: int, test: int) -> None:
 
 
 def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
-    """Every measure of one set of features against those of test examples."""
+    """All metrics of one set of features against the features of test examples."""
     return Likeness(
         count=len(a),
         test=len(test),
@@ -157,5 +157,5 @@ def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor |
             mine.append({"x": model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wanted).cpu()})
     x = torch.cat([part["x"] for part in processes.gathered(mine)])
     if not x.isfinite().all():
-        raise InputError(f"of {n} samples some are not finite; train the model with a lower learning rate")
+        raise InputError(f"some of {n} samples are not finite; train the model with a lower learning rate")
     return x

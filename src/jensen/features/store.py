@@ -27,29 +27,29 @@ FORMAT = 1
 
 
 class ClassifierRecord(Value):
-    """How a classifier came about and what it can do; JSON both ways."""
+    """The settings, accuracy and provenance of a classifier; JSON both ways."""
 
     format: int = FORMAT
     settings: ClassifierSettings
     seed: int
     validation: Estimate | None
-    """The share of the validation split that it recognises; None for an empty split."""
+    """The accuracy on the validation split; None for an empty split."""
     test: Estimate | None
-    """The share of the test split that it recognises."""
+    """The accuracy on the test split."""
     fingerprint: str
-    """Of the data, as in data.json."""
+    """The fingerprint of the data, as in data.json."""
     preparation: str
-    """What raw examples went through before they were shown to it; matters where that binarises."""
+    """The preparation whose round trip the raw examples went through before training; binarisation changes them."""
     provenance: Provenance
     """The classifier's weights, and the software and command that trained them."""
     sha256: str = ""
-    """Of the weights' file."""
+    """SHA-256 of the weights' file."""
 
 
 def describe(
     classifier: Classifier, dataset: Dataset, settings: ClassifierSettings, seed: int, began: float
 ) -> ClassifierRecord:
-    """The record of a classifier that was just trained, its accuracy on the validation and test splits measured.
+    """The record of a classifier just trained, including its accuracy on the validation and test splits.
 
     `began` is `time.perf_counter()` of the start of the training.
     """
@@ -66,7 +66,7 @@ def describe(
 
 
 def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord) -> Path:
-    """Write the classifier into the folder of the run, over an earlier one; returns its own folder."""
+    """Write the classifier into the folder of the run, replacing an earlier one. Returns the classifier's folder."""
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     content = save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})

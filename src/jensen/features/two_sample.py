@@ -1,4 +1,4 @@
-"""Are two sets of features from one distribution? The kernel two-sample test, and the sliced Wasserstein distance."""
+"""The kernel two-sample test (are two sets from one distribution?), and the sliced Wasserstein distance."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from jensen.progress import track
 from jensen.randomness import Stream, generator
 from jensen.records import Value
 
-MEDIAN_OF = 2000  # examples; the bandwidth is the median of their distances
+MEDIAN_OF = 2000  # maximum number of examples whose median distance is the bandwidth
 PERMUTATIONS, PROJECTIONS = 999, 200
 TEST, DIRECTIONS, MEDIAN = 0, 1, 2  # purposes of random numbers
 
@@ -27,7 +27,7 @@ class KernelTest(Value):
     squared: Interval
     """MMD², unbiased, so it may be negative. The jackknife interval is too wide for two sets of one distribution."""
     p_value: float
-    """Of the permutation test, one-sided."""
+    """The p-value of the one-sided permutation test."""
     bandwidth: float
     """s, the median distance."""
 
@@ -35,13 +35,13 @@ class KernelTest(Value):
 def kernel_test(a: Tensor, b: Tensor, *, permutations: int = PERMUTATIONS, seed: int = 0) -> KernelTest:
     """The unbiased estimate of MMD² between features a (n, d) and b (m, d), and its permutation p-value.
 
-    MMD² = E k(a, a') + E k(b, b') - 2 E k(a, b), pairs of one example with itself left out; k(x, y) is the mean of
+    MMD² = E k(a, a') + E k(b, b') - 2 E k(a, b), without pairs of an example with itself. k(x, y) is the mean of
     exp(-|x - y|² / 2h²) over h = s/2, s, 2s, where s is the median distance between different examples of both sets
-    together, or of 2,000 random ones. The p-value is (1 + the number of random divisions of all n + m examples with an
-    MMD² at least as large) / (1 + permutations): where both sets are of one distribution, it is at most p with
-    probability at most p, for any n, m and d. Memory grows with (n + m) permutations, time with (n + m)². Raises
-    `InputError` for fewer than four examples, other d, and numbers that are not finite. Source: Gretton et al. 2012,
-    lemma 6 and section 8.
+    together, or between 2,000 random ones. The p-value is (1 + the number of random divisions of all n + m examples
+    with an MMD² at least as large) / (1 + permutations). If both sets are from one distribution, the p-value is at most
+    p with probability at most p, for any n, m and d. Memory grows with (n + m) permutations, time with (n + m)². Raises
+    `InputError` for fewer than four examples, for different d, and for numbers that are not finite. Source: Gretton et
+    al. 2012, lemma 6 and section 8.
     """
     pooled = torch.cat(comparable("a kernel two-sample test", 4, a, b))
     n, m = len(a), len(b)
@@ -55,7 +55,7 @@ def kernel_test(a: Tensor, b: Tensor, *, permutations: int = PERMUTATIONS, seed:
     groups = F.one_hot(torch.cat([part_a, part_b + part_a.max() + 1])).double()
     within, reach, total, between = _kernel_sums(pooled, bandwidth, first, groups)
     squared = _squared(within, reach - within, total - 2 * reach + within, n, m)
-    # Equal divisions differ only by rounding
+    # Divisions with equal MMD² may differ by rounding, and must count as equal
     as_large = (squared[1:] >= squared[0] - 1e-12 * squared[0].abs()).sum().item()
     left = _parts_left(between, part_a.bincount(), part_b.bincount())
     interval = Interval.around(squared[0].item(), *left)
@@ -75,7 +75,7 @@ def _kernel_sums(
 ) -> tuple[
     Float[Tensor, " divisions"], Float[Tensor, " divisions"], Float[Tensor, ""], Float[Tensor, " groups groups"]
 ]:
-    """Sums of k over pairs of different examples: within each `first`, from it to all, over all; between groups."""
+    """Sums of k over pairs of different examples: within each `first`, from it to all, over all, and between groups."""
     within, reach = torch.zeros(2, first.shape[1], dtype=torch.float64)
     between = torch.zeros(groups.shape[1], groups.shape[1], dtype=torch.float64)
     total, start = torch.zeros((), dtype=torch.float64), 0
@@ -122,8 +122,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, 
     """SW_2 = (E_θ W_2²(θ·a, θ·b))^½ between features a (n, d) and b (m, d), over random unit vectors θ.
 
     Each W_2 is exact for any n and m. The directions are a pure function of (seed, d, projections); the jackknife
-    interval does not include their randomness. Biased upwards by about n^-½ for two sets of one distribution: compare
-    equal n. Raises `InputError` as `kernel_test`. Source: Bonneel et al. 2015, section 3.
+    interval does not include their randomness. For two sets from one distribution the estimate is about n^-½ too large,
+    so compare distances for equal n. Raises `InputError` like `kernel_test`. Source: Bonneel et al. 2015, section 3.
     """
     a, b = comparable("a sliced Wasserstein distance", 3, a, b)
     source = generator(seed, Stream.EVALUATION, DIRECTIONS)
@@ -138,7 +138,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, 
 def _sorted_parts_left(
     ascending: Float[Tensor, " projections count"], order: Int[Tensor, " projections count"]
 ) -> Iterator[Tensor]:
-    """Every row without each part of the examples in turn; `order` says which example stands where."""
+    """Every row without each part of the examples in turn; `order` gives the example at each position."""
     part = parts(order.shape[1])
     for gone in part.unique():
         yield ascending[part[order] != gone].reshape(len(ascending), -1)
@@ -151,7 +151,7 @@ def _root(a: Tensor, b: Tensor) -> float:
 def wasserstein(
     a: Float[Tensor, " projections a"], b: Float[Tensor, " projections b"], *, order: int
 ) -> Float[Tensor, " projections"]:
-    """W_p^p = ∫ |F_a^-1(u) - F_b^-1(u)|^p du of every row, p = `order`, exact; rows ascend, any two lengths."""
+    """W_p^p = ∫ |F_a^-1(u) - F_b^-1(u)|^p du for every row, p = `order`, exact; rows are sorted, of any two lengths."""
     n, m = a.shape[1], b.shape[1]
     ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique()  # of steps, times 1 / nm
     starts = torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]])

@@ -1,5 +1,5 @@
-"""Inference: the question (1.4) put to a trained model. x observed, y to predict; or x partly observed, the rest asked.
+"""Inference by a trained model (1.4): prediction of y from x, and imputation of missing entries of x.
 
-prediction    p(y|x) for a set of examples: labels, probabilities, how good and how well calibrated they are
-imputation    the missing entries of x given the observed ones
+prediction    p(y|x) for a set of examples, with its accuracy and calibration
+imputation    draws of the missing entries of x given the observed entries
 """

@@ -1,10 +1,10 @@
-"""Are imputations calibrated? Where the truth is known: coverage of intervals and a histogram of ranks.
+"""Calibration of imputations with a known truth: coverage of intervals and a histogram of ranks.
 
-If a true entry and its m draws are exchangeable, the entry's rank among them is uniform on 0..m. With ties, which
-discrete data have, the rank is drawn among the equal ones, and a uniform number is added: u = (below + v (equal + 1)) /
-(m + 1) is then exactly uniform for any m and any data (the randomised probability integral transform; Czado, Gneiting &
-Held 2009). The central interval at level c covers the entry where |2 u - 1| <= c. Entries where truth and all draws are
-one value are left out: whichever of them one calls the truth, they say nothing.
+If a true entry and its m draws are exchangeable, the rank of the entry among the draws is uniform on 0..m. Discrete
+data have ties, so the rank is drawn at random among the equal values, and a uniform number v is added. Then
+u = (below + v (equal + 1)) / (m + 1) is exactly uniform for any m and any data (the randomised probability integral
+transform; Czado, Gneiting & Held 2009). The central interval at level c covers the entry if |2 u - 1| <= c. Entries
+whose draws all equal the truth are left out, because their u is uniform for any model.
 """
 
 from jaxtyping import Bool, Float
@@ -18,16 +18,16 @@ from jensen.records import Value
 LEVELS = (0.5, 0.8, 0.95)
 MOST_BINS = 20
 RECORD = "calibration.json"
-RANKS = 100  # the purpose of the random numbers; imputers use smaller ones
+RANKS = 100  # the purpose of the random numbers of ranks; imputers use smaller numbers
 
 
 class Coverage(Value):
     """The coverage of central intervals: the share of true entries inside."""
 
     nominal: float
-    """The level of the intervals, which calibrated draws reach."""
+    """The level of the intervals, the coverage of calibrated draws."""
     share: Estimate
-    """The measured coverage; the standard error allows dependent entries in one example, the count is examples."""
+    """The measured coverage. Its standard error allows for dependent entries in an example; its count is examples."""
 
 
 class Calibration(Value):
@@ -46,10 +46,10 @@ class Calibration(Value):
     entries: int
     """The hidden entries of all examples with a known truth."""
     undecided: int
-    """The entries where truth and draws are not all one value; only they count below."""
+    """The number of entries whose truth and draws are not all equal; `coverage` and `ranks` are over these entries."""
     coverage: tuple[Coverage, ...]
     ranks: tuple[Estimate, ...]
-    """Shares of equally wide bins of u, which should all be 1 / their number."""
+    """Shares of equally wide bins of u; for calibrated draws all shares are equal."""
 
     @property
     def expected(self) -> float:
@@ -60,14 +60,14 @@ class Calibration(Value):
 def rank_transform(
     draws: Float[Tensor, " draws batch *shape"], truth: Float[Tensor, " batch *shape"], noise: ExampleNoise
 ) -> tuple[Float[Tensor, " batch *shape"], Bool[Tensor, " batch *shape"]]:
-    """u, float64, uniform on (0, 1) for exchangeable truth and draws; and whether they are not all one value."""
+    """u, float64, uniform on (0, 1) for exchangeable truth and draws; and a mask of entries that are not all equal."""
     below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
     v = noise.uniform(truth.shape[1:], RANKS)
     return (below + v * (equal + 1)) / (len(draws) + 1), equal < len(draws)
 
 
 def clustered_share(hits: Bool[Tensor, " batch *shape"], counted: Bool[Tensor, " batch *shape"]) -> Estimate:
-    """The share of hits among the counted entries; the standard error takes only examples for independent."""
+    """The share of hits among the counted entries; the standard error assumes independent examples, not entries."""
     sizes = counted.flatten(1).sum(1)
     some = sizes > 0
     return Estimate.share((hits & counted).flatten(1).sum(1)[some], sizes[some])

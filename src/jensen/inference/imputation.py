@@ -10,7 +10,7 @@ from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
 
-NUMBERS = 1 << 20  # of x at once, with all copies of the examples: changes memory, never a draw
+NUMBERS = 1 << 20  # maximum number of values of x at a time, with all copies; changes memory, never a draw
 
 
 @torch.no_grad()
@@ -26,11 +26,11 @@ def impute(
 ) -> Imputation:
     """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
 
-    `mask`, bool of the shape of x or of one example, is True where x is observed: these entries stay what they are,
-    bit for bit; the values of x elsewhere are never used. An example of which nothing is observed gets draws from p(x).
-    `method` is one of the model's family. The draws for example i are a pure function of (seed, index[i], draws),
-    whatever its batch; `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, an
-    observed value that is not finite, and a model of another family than the method's.
+    `mask`, bool of the shape of x or of one example, is True where x is observed. Observed entries stay unchanged, bit
+    for bit; other values of x are never used. An example without observed entries gets draws from p(x). `method` must
+    be a method of the model's family. The draws for example i are a pure function of (seed, index[i], draws) in any
+    batch; `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, for an observed
+    value that is not finite, and for a model of another family than the method's.
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
     numbers = list(range(len(x))) if index is None else index.tolist()
@@ -48,7 +48,7 @@ def impute(
 
 
 def _checked(model: AbstractLatentVariableModel, x: Tensor, mask: Tensor, draws: int) -> Tensor:
-    """The mask in the shape of x; `InputError` for what cannot be imputed."""
+    """The mask in the shape of x. Raises `InputError` for unusable arguments."""
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")
     if x.shape[1:] != model.shape or not x.is_floating_point() or not len(x):

@@ -1,7 +1,7 @@
 """Imputation by a diffusion model: replacement with resampling, and particles that are asymptotically exact.
 
-Both walk down a chain of points T..0 and draw from the p(x_0) of that chain: the reverse steps p(x_s|x_t) (5.12), then
-p(x_0|x_1) as in the bound. y stands for the observed entries of x_0.
+Both methods go down a chain of points T..0 and draw from the p(x_0) of this chain: the reverse steps p(x_s|x_t) (5.12),
+then p(x_0|x_1) as in the bound. y denotes the observed entries of x_0.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from jensen.likelihood import DiscretisedGaussian
 from jensen.model import AbstractLatentVariableModel
 
 FIRST, STEP, KNOWN, AGAIN, RESAMPLING, CHOICE, DATA = range(7)  # purposes of random numbers
-ROWS = {"cpu": 500, "cuda": 4000}  # of one call of the network
+ROWS = {"cpu": 500, "cuda": 4000}  # maximum number of rows in one call of the network
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class _Chain:
         return self.model.denoiser
 
     def predict(self, x: Tensor, t: int) -> Denoised:
-        """The denoiser's answer at point t, without labels, for a bounded number of rows (rows, *shape) at a time."""
+        """The denoiser's prediction for x (rows, *shape) at point t, without labels, in calls of bounded size."""
         parts = [self.denoiser(part, self.log_snr[t]) for part in x.split(ROWS.get(x.device.type, ROWS["cuda"]))]
         if len(parts) == 1:
             return parts[0]
@@ -70,12 +70,12 @@ class _Chain:
 
 @dataclass(frozen=True)
 class Replacement(AbstractImputer):
-    """RePaint: after each reverse step the observed entries are replaced by y with the noise of that point (5.6).
+    """RePaint: after each reverse step, y with the noise of that point (5.6) replaces the observed entries.
 
-    Each step is repeated `resamplings` times, with noise added again (5.1) in between, so that the missing entries come
-    to agree with the observed ones. One draw takes steps x resamplings calls of the network. The draws are biased for
-    any number of steps and resamplings. Source: Lugmayr et al. 2022, algorithm 1, with jumps of one step.
-    Raises `InputError` for less than one step or resampling.
+    Each step is repeated `resamplings` times, and before each repetition noise is added again (5.1), so that the
+    missing entries adapt to the observed ones. One draw takes steps x resamplings calls of the network. The draws are
+    biased for any number of steps and resamplings. Raises `InputError` for fewer than two steps or one resampling.
+    Source: Lugmayr et al. 2022, algorithm 1, with jumps of one step.
     """
 
     steps: int = 50
@@ -122,15 +122,15 @@ class Replacement(AbstractImputer):
 
 @dataclass(frozen=True)
 class TwistedParticles(AbstractImputer):
-    """The twisted diffusion sampler: sequential Monte Carlo, at point t on p(x_t) times a guess of p(y|x_t).
+    """The twisted diffusion sampler: sequential Monte Carlo whose target at point t is p(x_t) psi_t(x_t).
 
-    The guess is psi_t(x_t) = Π_observed N(y | x̂(x_t), v_t), v_t the mean squared error of x̂ in training. At point 1 it
-    is p(y|x_1) itself, so the draws become exact for the chain and many `particles`, for any psi. Each draw has its own
-    filter, so that draws are independent; systematic resampling of its particles follows an effective sample size below
-    half. The proposal of a particle is p(x_s | x_t) moved by the gradient of log psi_t for the missing entries, and
-    (5.8) with x_0 = y for the observed ones: on independent Gaussian data the weights are equal then. One draw takes
-    steps x particles calls and gradients of the network. Source: Wu et al. 2023, algorithm 1. Raises `InputError` for
-    less than two steps or one particle.
+    psi_t(x_t) = Π_observed N(y | x̂(x_t), v_t) approximates p(y|x_t); v_t is the mean squared error of x̂ in training.
+    At point 1 the target uses p(y|x_1) itself, so for many `particles` the draws become exact draws of the chain, for
+    any psi. Each draw has its own particle filter, so draws are independent. A filter resamples systematically when its
+    effective sample size falls below half of its particles. The proposal of the missing entries is p(x_s | x_t) shifted
+    by the gradient of log psi_t; the proposal of the observed entries is (5.8) with x_0 = y. On independent Gaussian
+    data all weights are then equal. One draw takes steps x particles calls and gradients of the network. Raises
+    `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023, algorithm 1.
     """
 
     particles: int = 16
@@ -169,7 +169,7 @@ class TwistedParticles(AbstractImputer):
 
 
 class _Cloud:
-    """Particles of many filters at one point of the chain, flat: x (batch x draws x particles, *shape)."""
+    """The particles of many filters at one point of the chain; x is flat, (batch x draws x particles, *shape)."""
 
     def __init__(self, chain: _Chain, x: Tensor, observed: Tensor, noise: ExampleNoise, shape: tuple[int, int]) -> None:
         self.chain, self.noise, self.shape = chain, noise, shape

@@ -1,4 +1,4 @@
-"""Imputation by an exact small model: draws from the conditional itself."""
+"""Imputation by a Gaussian mixture: draws from the exact conditional distribution."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from jensen.randomness import Stream, derived_seed
 
 @dataclass(frozen=True)
 class ExactConditional(AbstractImputer):
-    """Independent draws from p(x_missing | x_observed) of a Gaussian mixture: exact, without any setting."""
+    """Exact independent draws from p(x_missing | x_observed) of a Gaussian mixture; it has no settings."""
 
     def __call__(
         self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int

@@ -16,7 +16,7 @@ from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, 
 from jensen.model import AbstractLatentVariableModel
 from jensen.vae import VAE, AmortisedPosterior
 
-BLOCK = 100  # proposals that are scored together
+BLOCK = 100  # number of proposals scored together
 POOL, CHOICE, DATA, INDEPENDENT, WALK = range(5)  # purposes of random numbers
 
 
@@ -25,9 +25,9 @@ class ImportanceResampling(AbstractImputer):
     """z from `samples` proposals, resampled by their weights p(x_observed|z) p(z) / r(z); x_missing ~ p(x_missing|z).
 
     The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
-    example, from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for many
-    `samples`; the effective sample size measures how nearly. Raises `InputError` for less than one sample, and for a
-    share outside of 0 to 1.
+    example, starting from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for
+    many `samples`; a large effective sample size shows that they are nearly exact. Raises `InputError` for less than
+    one sample, and for a share outside of 0 to 1.
     """
 
     samples: int = 1000
@@ -69,7 +69,7 @@ class ImportanceResampling(AbstractImputer):
         eps = noise.normal((count, vae.latent_dims), POOL, start).transpose(0, 1).to(x)
         number = torch.arange(start, start + count, device=x.device)
         share = (number + 1) * self.prior_share
-        of_prior = share.floor() > (number * self.prior_share).floor()  # spread evenly, prior_share of them in all
+        of_prior = share.floor() > (number * self.prior_share).floor()  # spread evenly; their share is prior_share
         z = torch.where(of_prior.reshape(-1, 1, 1), eps, q.mean + q.scale * eps)
         return z, vae.log_joint(x, z) - self._log_proposal(q, z)
 
@@ -81,13 +81,13 @@ class ImportanceResampling(AbstractImputer):
 
 @dataclass(frozen=True)
 class MetropolisWithinGibbs(AbstractImputer):
-    """Markov chains over (z, x_missing), one for each draw, that start at the z of importance resampling.
+    """Markov chains over (z, x_missing), one per draw, which start at the z of importance resampling.
 
     A sweep is (1) Metropolis-Hastings on z given the completed x, with the encoder's q(z|x) as the proposal: accepted
     with probability min(1, p(x|z') p(z') q(z|x) / (p(x|z) p(z) q(z'|x))) (Mattei & Frellsen 2018, algorithm 1);
-    (2) a random walk on p(z | x_observed), with x_missing integrated out, which also moves for too narrow an encoder;
-    (3) x_missing ~ p(x_missing|z). All leave p(z, x_missing | x_observed) invariant, so the draws become exact for many
-    `sweeps`. Raises `InputError` for less than one sweep.
+    (2) a random walk on p(z | x_observed), with x_missing integrated out, which also moves if the encoder's q is too
+    narrow; (3) x_missing ~ p(x_missing|z). Each step leaves p(z, x_missing | x_observed) invariant, so the draws become
+    exact for many `sweeps`. Raises `InputError` for less than one sweep.
     """
 
     sweeps: int = 100
@@ -159,7 +159,7 @@ class _Chain:
         self._accept(z, change, WALK, number)
 
     def _proposal(self) -> Gaussian:
-        """The encoder's q at the completed x; without an encoder, the q that is fitted to the observed entries."""
+        """The encoder's q at the completed x; without an encoder, the q fitted to the observed entries."""
         if not isinstance(self.vae.posterior, AmortisedPosterior):
             return self.fitted
         q = self.vae.posterior.initial(self.complete.flatten(0, 1))
@@ -185,5 +185,5 @@ def _decoded(vae: VAE, z: Tensor, noise: ExampleNoise, number: int) -> Tensor:
 
 def _checked(model: AbstractLatentVariableModel) -> VAE:
     if not isinstance(model, VAE):
-        raise InputError(f"imputation by latent variables z of a {type(model).__name__}: expected a VAE")
+        raise InputError(f"imputation by the latent variables of a {type(model).__name__}: expected a VAE")
     return model

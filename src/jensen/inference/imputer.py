@@ -13,7 +13,7 @@ from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_
 
 @dataclass(frozen=True, eq=False)
 class Imputation:
-    """Draws (draws, batch, *shape) from p(x_missing | x_observed), the observed entries of x in each of them.
+    """Draws (draws, batch, *shape) from p(x_missing | x_observed); every draw includes the observed entries of x.
 
     `diagnostics` are numbers by name, one per example (batch), about the quality of the draws.
     """
@@ -28,13 +28,13 @@ class Imputation:
 
     @property
     def standard_deviation(self) -> Tensor:
-        """Of x given x_observed, (batch, *shape), over the draws; 0 where x is observed, nan of a single draw."""
+        """The standard deviation of x over the draws, (batch, *shape); 0 where x is observed, nan for a single draw."""
         return self.draws.std(0)
 
 
 @dataclass(frozen=True)
 class ExampleNoise:
-    """Random numbers of examples, each a pure function of (seed, number of the example, path) in any batch."""
+    """Random numbers of examples, each a pure function of (seed, the example's number, path) in any batch."""
 
     seed: int
     numbers: Sequence[int]
@@ -70,7 +70,7 @@ class AbstractImputer(ABC):
 
 
 def chosen_by_weight(log_weights: Tensor, u: Tensor) -> Tensor:
-    """The place of the weight whose share of (0, 1) holds u (rows, n), for weights (rows, K): (rows, n)."""
+    """For each u (rows, n), the position of the weight (rows, K) whose share of (0, 1) contains u: (rows, n)."""
     cumulative = log_weights.double().softmax(-1).cumsum(-1)
     found = torch.searchsorted(cumulative.contiguous(), u.to(cumulative).contiguous())
     return found.clamp(max=log_weights.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""p(y|x) for a set of examples: the probabilities of each, and their quality if the labels are known."""
+"""p(y|x) over labels for a set of examples, and its quality if the labels are known."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -22,9 +22,9 @@ from jensen.randomness import Stream, generator
 from jensen.records import Value, write_csv, write_record
 
 RECORD = "predictions.json"
-AT_ONCE = 50  # examples predicted together, between two updates of the progress
-BINS = 15  # of the calibration curve, equally wide (Guo et al. 2017)
-SIMULATIONS = 200  # of labels from the predicted probabilities, for the calibration error of a calibrated model
+AT_ONCE = 50  # number of examples predicted together, between two updates of the progress
+BINS = 15  # number of equally wide bins of the calibration curve (Guo et al. 2017)
+SIMULATIONS = 200  # sets of labels simulated from the predicted probabilities, for a calibrated model's error
 
 # ---------------------------------------------------------------------------------------------- predict
 
@@ -47,7 +47,7 @@ def predict_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Predictions:
-    """`model.predict` of the examples with the numbers `index`, by default all; each is a function of (seed, number).
+    """`model.predict` for the examples with the numbers `index` (default: all); pure functions of (seed, number).
 
     Several processes share the batches.
     """
@@ -75,9 +75,9 @@ class CalibrationBin(Value):
     low: float
     high: float
     confidence: float
-    """Their mean probability."""
+    """The mean probability of the predicted labels."""
     right: Estimate
-    """The share of them with the right predicted label."""
+    """The share of examples whose predicted label is right."""
 
 
 class PredictionRecord(Value):
@@ -89,7 +89,7 @@ class PredictionRecord(Value):
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
     draws: int | None
-    """As requested; None for the default of the model."""
+    """The requested number of draws; None for the model's default."""
     seed: int
     class_names: tuple[str, ...]
     accuracy: Estimate
@@ -101,18 +101,18 @@ class PredictionRecord(Value):
     calibration_error: float
     """Expected calibration error: the mean of |share right - confidence| over bins (Guo et al. 2017)."""
     chance_calibration_error: Estimate
-    """The same for labels that are simulated from the probabilities: its mean and its standard deviation."""
+    """The calibration error of labels simulated from the probabilities: its mean and standard deviation."""
     calibration: tuple[CalibrationBin, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Counts: a row for each true label, a column for each predicted one."""
+    """Counts of examples: one row per true label, one column per predicted label."""
     standard_error: float
-    """The Monte-Carlo error of the predicted label's probability, the root mean square over examples."""
+    """Root mean square over examples of the Monte-Carlo error of the predicted label's probability."""
     effective_sample_size: float
-    """The median; inf without importance weights."""
+    """The median effective sample size; inf without importance weights."""
     evaluations: float
-    """Evaluations of the network, the mean per example."""
+    """Mean number of evaluations of the network per example."""
     bounds: float | None
-    """The same in evaluations of one bound, for a model with one bound per class."""
+    """`evaluations` divided by those of one bound, for a model with one bound per class."""
 
     @model_validator(mode="after")
     def _square(self) -> Self:
@@ -123,7 +123,7 @@ class PredictionRecord(Value):
 
 @dataclass(frozen=True)
 class Circumstances:
-    """The settings in a record, and the counts of the training labels for the baseline."""
+    """The settings for a record, and the counts of training labels for the baseline."""
 
     source: str
     provenance: Provenance
@@ -135,7 +135,7 @@ class Circumstances:
 
 
 def assess(predictions: Predictions, circumstances: Circumstances) -> PredictionRecord:
-    """The quality of predictions of known labels, beside a constant prediction of p(y)."""
+    """The quality of predictions of known labels, and of the constant prediction p(y)."""
     labels, found = predictions.labels, predictions.prediction
     assert labels is not None
     log_p, classes = found.log_probabilities, found.log_probabilities.shape[1]
@@ -227,5 +227,5 @@ def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], n
 
 
 def save_record(folder: Path, record: PredictionRecord) -> Path:
-    """Write predictions.json into `folder`; gives its path."""
+    """Write predictions.json into `folder`. Returns its path."""
     return write_record(folder / RECORD, record)

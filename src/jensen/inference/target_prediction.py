@@ -1,6 +1,6 @@
-"""p(y|x) of continuous y for a set of examples, in the units of y, and its quality if y is known.
+"""p(y|x) over continuous y for a set of examples, in the units of y, and its quality if y is known.
 
-Every number is about the raw y. A log-density is -Σ_d log scale_d more than that of the scaled targets of the model.
+All numbers refer to the raw y. The log-density of y is that of the model's scaled targets minus Σ_d log scale_d.
 """
 
 import math
@@ -28,8 +28,8 @@ from jensen.provenance import Provenance
 from jensen.records import Value, write_csv, write_record
 
 RECORD = "target-predictions.json"
-ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # of the intervals, as quantiles
-FITTED = 20_000  # training examples of the linear regression, at most
+ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # ends of the intervals, as quantiles
+FITTED = 20_000  # maximum number of training examples for the linear regression
 
 # ---------------------------------------------------------------------------------------------- predict
 
@@ -63,9 +63,9 @@ def predict_target_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> TargetPredictions:
-    """`model.predict_targets` of the examples with the numbers `index`, by default all, a function of (seed, number).
+    """`model.predict_targets` for the examples with the numbers `index` (default: all); functions of (seed, number).
 
-    Only the fields of `TargetPredictions` are kept of each mixture.
+    Each mixture is reduced to the fields of `TargetPredictions`.
     """
     index = torch.arange(len(examples)) if index is None else index
     y = None if examples.targets is None else scaling.to_raw(examples.targets[index])
@@ -86,7 +86,7 @@ def mixture_of(found: TargetPrediction) -> Mixture:
 
 
 def in_raw_units(found: Mixture, scaling: TargetScaling) -> Mixture:
-    """p(y|x) from p(t|x), y = shift + scale t: the components' means and factors, so that densities follow."""
+    """p(y|x) from p(t|x) for y = shift + scale t, by changing the means and scales of the components."""
     parts = found.components
     factor = parts.cholesky * parts.cholesky.new_tensor(scaling.scale).unsqueeze(-1)
     return Mixture(found.log_weights, MultivariateGaussian(scaling.to_raw(parts.mean), factor))
@@ -135,7 +135,7 @@ class TargetRecord(Value):
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
     draws: int | None
-    """As requested; None for the default of the model."""
+    """The requested number of draws; None for the model's default."""
     seed: int
     model: Regression
     linear: Regression | None
@@ -143,14 +143,14 @@ class TargetRecord(Value):
     always: Regression
     """A constant prediction: a normal with the mean and the standard deviation of the training targets."""
     standard_error: float
-    """The Monte-Carlo error of predicted means in predicted standard deviations, the root mean square over all."""
+    """Root mean square of the Monte-Carlo errors of predicted means, in predicted standard deviations."""
     effective_sample_size: float
-    """The median."""
+    """The median effective sample size."""
 
 
 @dataclass(frozen=True)
 class TargetCircumstances:
-    """The settings in a record."""
+    """The settings for a record."""
 
     source: str
     provenance: Provenance
@@ -161,7 +161,7 @@ class TargetCircumstances:
 def assess_targets(
     found: TargetPredictions, scaling: TargetScaling, linear: Regression | None, circumstances: TargetCircumstances
 ) -> TargetRecord:
-    """The quality of predictions of known targets, beside a constant prediction of p(y)."""
+    """The quality of predictions of known targets, and of the constant prediction p(y)."""
     y = found.y
     assert y is not None
     assert found.log_density is not None
@@ -198,7 +198,7 @@ def regression(
 def assess_normal(
     y: Float[Tensor, " count dims"], mean: Float[Tensor, " count dims"], deviation: Float[Tensor, " count dims"]
 ) -> Regression:
-    """The measures of predicting N(mean, deviation²) for each number of y independently."""
+    """The measures of independent predictions N(mean, deviation²) for each dimension of y."""
     standardised = (y - mean) / deviation
     log_density = -(0.5 * standardised.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(1)
     return regression(log_density, y - mean, torch.special.ndtr(standardised))
@@ -207,9 +207,10 @@ def assess_normal(
 def assess_linear(
     train: Examples, test: Examples, y: Float[Tensor, " count dims"], preparation: Preparation, scaling: TargetScaling
 ) -> Regression:
-    """The measures of scikit-learn's `BayesianRidge`, one per number of y; the evidence sets the widths of its prior.
+    """The measures of scikit-learn's `BayesianRidge`, fitted separately to each dimension of y.
 
-    It is fitted to at most `FITTED` training examples, evenly spread. Missing values of x become their mean.
+    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. Missing
+    values of x are replaced by their mean.
     """
     from sklearn.linear_model import BayesianRidge
 

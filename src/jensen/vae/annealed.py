@@ -1,4 +1,4 @@
-"""Annealed importance sampling of any number of examples: in groups, so that memory does not grow with their number."""
+"""Annealed importance sampling of any number of examples, in groups, so that memory does not grow with the number."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from jensen.model import Bracket
 from jensen.progress import track
 from jensen.vae.annealing import CHAINS, Annealing, annealed_estimate, reverse_estimate
 
-ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 26}  # of x, decoded together
+ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 26}  # maximum number of values of x decoded together
 LogJoint = Callable[[Tensor, Tensor], Tensor]  # log p(x, z) of x (batch, *shape), z (draws, batch, latent_dims)
 
 
@@ -26,7 +26,7 @@ def annealed_bound(
     seed: int,
     numbers: Sequence[int],
 ) -> AnnealedEstimate:
-    """log p(x) from below, q (batch, latent_dims) being the proposal for each x; `numbers` are the examples'."""
+    """A lower bound on log p(x), with the proposals q (batch, latent_dims); `numbers` are the examples' numbers."""
     parts = []
     for rows in track(_groups(x, annealing), "annealed importance sampling"):
         own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])
@@ -44,7 +44,10 @@ def annealed_bracket(
     seed: int,
     numbers: Sequence[int],
 ) -> Bracket:
-    """log p(x) from below and, by chains that start at `exact`, the very z that each x was drawn with, from above."""
+    """A lower and an upper bound on log p(x) for samples x of the model; `exact` is the z of each sample.
+
+    Chains for the upper bound start at `exact`, which is an exact draw of the posterior of x.
+    """
     lower, upper = [], []
     for rows in track(_groups(x, annealing), "annealing in both directions"):
         own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])

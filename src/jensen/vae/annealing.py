@@ -1,16 +1,17 @@
-"""Annealed importance sampling of log p(x), from a normalised start to the posterior, which is not normalised.
+"""Annealed importance sampling of log p(x), from a normalised start to the unnormalised posterior p(x, z).
 
 With a start p_0(z), the prior or q(z|x), and r(z) = p(x, z) / p_0(z), the path is
 
     f_t(z) = p_0(z) r(z)^beta_t,     0 = beta_0 < beta_1 < ... < beta_T = 1,     ∫ f_0 = 1,  ∫ f_T = p(x).
 
 A chain starts with z_0 ~ p_0; z_t follows from z_{t-1} by a transition that leaves f_t invariant, here Hamiltonian
-Monte Carlo. Its weight w = Π_t r(z_{t-1})^(beta_t - beta_{t-1}) has E w = p(x) exactly (Neal 2001), even where the
-transitions mix badly, so the log of a mean of weights is a stochastic lower bound of log p(x). The same transitions,
-run backwards from an exact draw of the posterior, have E 1/w = 1 / p(x): an upper bound (Grosse, Ancha and Roy 2016).
+Monte Carlo. Its weight w = Π_t r(z_{t-1})^(beta_t - beta_{t-1}) has E w = p(x) exactly (Neal 2001), even if the
+transitions mix badly, so the log of a mean of weights is a stochastic lower bound on log p(x). The same transitions,
+run backwards from an exact draw of the posterior, have E 1/w = 1 / p(x), which gives a stochastic upper bound (Grosse,
+Ancha and Roy 2016).
 
-E w = p(x) holds for transitions that do not depend on the chain. Leapfrog steps are therefore adapted on pilot chains,
-which have their own random numbers, for each example and each temperature; then they are fixed.
+E w = p(x) holds only if the transitions do not depend on the chain. Leapfrog steps are therefore adapted for each
+example and temperature on pilot chains, which have their own random numbers, and are then fixed.
 """
 
 import math
@@ -28,13 +29,13 @@ from jensen.gaussian import Gaussian
 from jensen.progress import track
 from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_per_example
 
-CHAINS = 64  # the most chains with noise from one call; changes what (seed, index) means, so it is not an option
+CHAINS = 64  # maximum number of chains with noise from one call; not an option, as it changes the noise of a seed
 PILOT, FORWARD, BACKWARD = range(3)  # the purpose of an example's random numbers
 START, MOMENTUM, CHOICE = range(3)
 WARM_UP = 20  # transitions of the pilots at the first temperature
 ACCEPTANCE = 0.65  # the optimum of Hamiltonian Monte Carlo in many dimensions (Beskos et al. 2013)
 GAIN, WARM_UP_GAIN = 0.3, 1.0  # change of the log of the step per unit of acceptance above the target
-JITTER = 0.2  # of every step, so that no trajectory has the length of a period
+JITTER = 0.2  # every step varies by up to this share, so that no trajectory has exactly the length of a period
 
 LogDensity = Callable[[Tensor], Tensor]  # of z (chains, batch, latent_dims): (chains, batch)
 
@@ -84,7 +85,7 @@ class FromPrior(AbstractStart):
 
 
 class FromPosterior(AbstractStart):
-    """p_0 = q(z|x): a shorter path for a q near the posterior; a bad one for a q that is narrower."""
+    """p_0 = q(z|x): a shorter path if q is near the posterior, a bad path if q is narrower than the posterior."""
 
     def __call__(self, q: Gaussian) -> Gaussian:
         return q
@@ -119,7 +120,7 @@ class Annealing:
 
 @dataclass(frozen=True)
 class AnnealingNoise:
-    """Random numbers for the chains of some examples: functions of (seed, number of the example, purpose)."""
+    """Random numbers for the chains of examples, pure functions of (seed, the example's number, purpose)."""
 
     seed: int
     numbers: Sequence[int]
@@ -144,7 +145,7 @@ class AnnealingNoise:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """The state of the chains: z (chains, batch, latent_dims), log p_0 and log r there, and the gradients of both."""
+    """The state of the chains: z (chains, batch, latent_dims), log p_0 and log r at z, and their gradients."""
 
     z: Tensor
     log_start: Tensor
@@ -174,10 +175,10 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """The densities f_t of some examples, and Hamiltonian Monte Carlo on them.
+    """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
     `q` gives the width of the posterior in each dimension. The scale of a leapfrog step has the precision
-    (1 - beta) / s_0² + beta / s_q², which is right for a Gaussian f_t; for any other it costs efficiency only.
+    (1 - beta) / s_0² + beta / s_q², which suits a Gaussian f_t; for another f_t it reduces only the efficiency.
     """
 
     log_joint: LogDensity
@@ -242,9 +243,10 @@ def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise)
 def annealed_estimate(
     log_joint: LogDensity, q: Gaussian, annealing: Annealing, *, seed: int, numbers: Sequence[int]
 ) -> AnnealedEstimate:
-    """log p(x) from below for the examples with these numbers: log_joint(z) = log p(x, z), q(z|x) (batch, latent_dims).
+    """A lower bound on log p(x) for each example, from log_joint(z) = log p(x, z) and q(z|x) (batch, latent_dims).
 
-    Memory grows with the examples times at most `CHAINS`, and not with the temperatures.
+    `numbers` are the numbers of the examples. Memory grows with the number of examples times at most `CHAINS`, not with
+    the number of temperatures.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(None)
 
@@ -253,10 +255,10 @@ def annealed_estimate(
 def reverse_estimate(
     log_joint: LogDensity, q: Gaussian, exact: Tensor, annealing: Annealing, *, seed: int, numbers: Sequence[int]
 ) -> AnnealedEstimate:
-    """log p(x) from above: every chain starts at `exact` (batch, latent_dims), drawn from the posterior of its x.
+    """An upper bound on log p(x): every chain starts at `exact` (batch, latent_dims), an exact draw of the posterior.
 
-    For an x that was drawn from the model, that is the z of the draw. The chains share it, which is missing in their
-    standard error; over examples, E value >= log p(x) still holds.
+    For a sample x of the model, `exact` is the z of the sample. All chains of an example share it, and their standard
+    error does not include its randomness; in the mean over examples, E value >= log p(x) still holds.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(exact)
 
@@ -272,7 +274,7 @@ class _Run:
         self.steps = adapted_steps(self.path, self.betas, annealing.pilots, noise)
 
     def estimate(self, exact: Tensor | None) -> AnnealedEstimate:
-        """Forwards from p_0, or backwards from an exact draw of the posterior."""
+        """The estimate by chains forwards from p_0 or, given `exact`, backwards from this draw of the posterior."""
         chains, total, accepted = self.annealing.chains, None, torch.zeros_like(self.steps[0])
         for block, first in enumerate(range(0, chains, CHAINS)):
             log_weights, probability = self._walk(min(CHAINS, chains - first), block, exact)
@@ -283,7 +285,7 @@ class _Run:
         return AnnealedEstimate(total, acceptance, self.steps.mean(0), 1 if exact is None else -1)
 
     def _walk(self, chains: int, block: int, exact: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log w, or -log w backwards, (chains, batch), float64; the acceptance added up over transitions, (batch).
+        """log w, or -log w backwards, (chains, batch), float64; and the sum of acceptances over transitions, (batch).
 
         Backwards, the order is reversed: r(z*)^(beta_T - beta_{T-1}), transition T-1, and so on.
         """

@@ -1,4 +1,4 @@
-"""The variational autoencoder (section 4): prior, decoder, posterior, and the bounds they give."""
+"""The variational autoencoder (section 4): prior, decoder, posterior, and bounds on log p(x)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -32,16 +32,16 @@ from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 Target = TypeVar("Target", bound=AbstractTarget)
 PREDICTION_DRAWS = 1000  # default number for p(y|x)
-BLOCK = 100  # draws whose noise is generated together; part of what (seed, index) means, so not an option
-ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # of x, decoded together: they fit a CPU's caches, and fill a GPU
+BLOCK = 100  # number of draws with noise from one call; not an option, as it changes the noise of a seed
+ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # values of x decoded together; they fit a CPU's caches, and fill a GPU
 
 
 class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or sharding cannot change its class
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
-    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). `fit_steps` is the number of steps by
-    which q is optimised, theta fixed, for examples that a per-datapoint posterior has not seen in training. A `target`
-    makes the joint model p(x, y, z) = p(z) p(x|z) p(y|z): its loss bounds log p(x, y), while `elbo` bounds log p(x).
+    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has no q for
+    new examples; `fit_steps` is the number of steps that optimise this q with theta fixed. With a `target` the model is
+    p(x, y, z) = p(z) p(x|z) p(y|z); its loss bounds log p(x, y), while `elbo` bounds log p(x).
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return 0.0 if self.target is None else self.target.log_prob(z, batch)
 
     def infer(self, x: Tensor) -> Gaussian:
-        """q(z) for any x: that of the encoder, or without one a q that is optimised here, theta fixed."""
+        """q(z) for any x: the encoder's q or, without an encoder, a q optimised now with theta fixed."""
         start = self.posterior.initial(x)
         return start if isinstance(self.posterior, AmortisedPosterior) else self.optimise(x, start)
 
     def partly_observed(self) -> "VAE":
-        """This model for x with missing values, sharing its weights: its bounds and q use the observed values only.
+        """The same model, with shared weights, for x with missing values (NaN): bounds and q use only observed values.
 
-        A missing value is NaN in x. Samples of x still have every dimension.
+        Samples of x still have all dimensions.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
@@ -94,7 +94,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
 
-        The gradient goes through z alone (Roeder et al. 2017): its noise vanishes where q is the posterior.
+        The gradient goes only through z (Roeder et al. 2017), so its noise vanishes if q is the posterior.
         """
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @torch.no_grad()
     def elbo_of(self, q: Gaussian, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
-        """The bound (4.6) that a given q gives."""
+        """The bound (4.6) with a given q."""
         eps = self._noise(x, draws, seed, _numbers(x, index))
         return Elbo.from_draws(self.decode(q.mean + q.scale * eps).log_prob(x), {"rate": q.kl_to_standard()})
 
@@ -130,7 +130,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def importance_weighted_bound_of(
         self, q: Gaussian, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:
-        """The L_K (4.9) that a given q gives."""
+        """L_K (4.9) with a given q."""
         return ImportanceWeightedBound.concatenate(
             [_importance_bound(draws, samples) for draws in self._weighted_draws(q, x, samples, seed, index)]
         )
@@ -143,7 +143,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket:
-        """log p(x) of samples by annealed importance sampling forwards, and backwards from the z they were made of."""
+        """Bounds on log p(x) of samples by annealed importance sampling, forwards and backwards from the samples' z."""
         annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
         x, exact = self.sample(n, seed=seed, first=first), self.prior_draws(n, seed=seed, first=first)
         q = self._proposal(x)
@@ -152,8 +152,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def estimators(self, effort: Effort) -> Sequence[Estimator]:
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
 
-        Inference gap = approximation gap + amortisation gap (Cremer et al. 2018), with L_K in the place of log p(x),
-        which it is below. That L_K exceeds the optimised ELBO, of another q, is no theorem and no claim.
+        Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces
+        log p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, as their q differ; so no claim is
+        checked.
         """
         draws, networks = effort.draws or self.usual_draws, self._networks
         importance = f"L_{effort.samples}"
@@ -225,7 +226,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) over labels (1.4), by `draws` weighted draws from q(z|x), by default 1,000: `jensen.vae.predict`."""
+        """p(y|x) over labels (1.4), by `draws` (default 1,000) weighted draws from q(z|x); see `jensen.vae.predict`."""
         target = self._target(LabelTarget)
         groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
         return Prediction.concatenate([predict_labels(target, group) for group in groups])
@@ -254,7 +255,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def _weighted_draws(
         self, q: Gaussian, x: Tensor, samples: int, seed: int, index: Tensor | None
     ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-        """For each group of examples: chunks of its draws z ~ q (draws, group, latent_dims), each with log w (4.9)."""
+        """For each group of examples, chunks of draws z ~ q (draws, group, latent_dims) with their log w (4.9)."""
         numbers = _numbers(x, index)
         rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)
         group = max(1, rows // min(BLOCK, samples))  # examples
@@ -318,7 +319,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     # -- noise
 
     def _noise(self, x: Tensor, draws: int, seed: int, numbers: Sequence[int], *path: int) -> Tensor:
-        """Standard normal (draws, batch, latent_dims), example i's a function of (seed, numbers[i], path) alone."""
+        """Standard normal (draws, batch, latent_dims); example i's is a pure function of (seed, numbers[i], path)."""
         stream = derived_seed(seed, Stream.EVALUATION)
         return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 

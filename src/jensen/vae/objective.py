@@ -16,7 +16,7 @@ from jensen.vae.posterior import AbstractPosterior
 
 
 class AbstractJoint(ABC):
-    """All that an objective uses of the model that it trains: p(x, y, z) and its posterior's q(z)."""
+    """The parts of a model that an objective uses: p(x, y, z) and q(z)."""
 
     posterior: AbstractPosterior
 
@@ -34,7 +34,7 @@ class AbstractJoint(ABC):
 
 
 class AbstractVAEObjective(ABC):
-    """A loss for a VAE, to be minimised, in nats per example. With a target it bounds log p(x, y), without log p(x).
+    """A loss for a VAE, in nats per example. It bounds log p(x, y) with a target, and log p(x) without a target.
 
     With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
     """
@@ -50,9 +50,9 @@ class ElboObjective(AbstractVAEObjective):
 
     `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
     `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
-    That is no mean over examples, so a batch with free bits cannot be computed in parts.
-    With both at zero the loss is the negative ELBO; otherwise it weights the same terms differently. Raises
-    `InputError` if one of them is negative, and for a part of a batch with free bits.
+    This is not a mean over examples, so a batch with free bits cannot be computed in parts. If both are zero, the loss
+    is the negative ELBO; otherwise it weights the same terms differently. Raises `InputError` for negative values, and
+    for a part of a batch with free bits.
     """
 
     warmup_steps: int = 0
@@ -68,7 +68,7 @@ class ElboObjective(AbstractVAEObjective):
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         if self.free_bits and noise.count not in (None, len(batch.x)):
             raise InputError(
-                f"free_bits is about the mean of a whole batch, here {noise.count} examples, and only {len(batch.x)} "
+                f"free_bits is about the mean of a whole batch, here {noise.count} examples, but only {len(batch.x)} "
                 "fit into memory; make the model or training.batch_size smaller, or leave free_bits at 0"
             )
         q = vae.posterior(batch.x, batch.index)
@@ -107,13 +107,13 @@ class ImportanceWeightedObjective(AbstractVAEObjective):
 
 @dataclass(frozen=True)
 class DoublyReparameterisedObjective(AbstractVAEObjective):
-    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8): unbiased.
+    """L_K (4.9) with the doubly reparameterised gradient for q, which is unbiased (Tucker et al. 2019, eq. 8).
 
-    It has no noise if q is the posterior, and more noise than the plain gradient if q is far from it.
-    theta: Σ_k w̃_k grad log w_k;  q: Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q) with normalised weights w̃_k and
-    the derivative of log w_k through z_k alone. K = 1 is "sticking the landing" (Roeder et al. 2017). The value of the
-    loss is -L_K.
-    `samples` is K; raises `InputError` below 1.
+    The gradient has no noise if q is the posterior, and more noise than the plain gradient if q is far from the
+    posterior. The gradient for theta is Σ_k w̃_k grad log w_k. The gradient for q is
+    Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q), with normalised weights w̃_k and the derivative of log w_k only through
+    z_k. K = 1 is "sticking the landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K; raises
+    `InputError` below 1.
     """
 
     samples: int
@@ -127,7 +127,7 @@ class DoublyReparameterisedObjective(AbstractVAEObjective):
         log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.detach().log_prob(z)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:
-            z.register_hook(lambda gradient: normalised.unsqueeze(-1) * gradient)  # w̃ from the loss, w̃ once more here
+            z.register_hook(lambda gradient: normalised.unsqueeze(-1) * gradient)  # the loss gives w̃ once
         return _importance_loss(log_weights, log_mean_exp(log_weights).mean())  # grad log_mean_exp = Σ w̃ grad log w
 
 

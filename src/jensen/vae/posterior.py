@@ -45,9 +45,9 @@ class AmortisedPosterior(AbstractPosterior):
 
 
 class PerDatapointPosterior(AbstractPosterior):
-    """(4.5) ①: free mu_i, s_i for every training example i = 1..N, near N(0, initial_scale²) at first.
+    """(4.5) ①: free mu_i, s_i for every training example i = 1..N, initially near N(0, initial_scale²).
 
-    The gradients of the table are sparse: a step moves only the rows of its batch.
+    The gradients of the table are sparse, so a step changes only the rows of its batch.
     """
 
     def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:
@@ -84,11 +84,11 @@ def optimise_posterior(
     learning_rate: float = 0.1,
     seed: int = 0,
 ) -> Gaussian:
-    """Maximise the bound (4.4) over q alone, theta held fixed, from `start`: one (mu_i, s_i) per example.
+    """Maximise the bound (4.4) over q with theta fixed, from `start`; there is one (mu_i, s_i) per example.
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
-    all examples share. Examples do not interact, so the result for one does not depend on the others. The optimiser is
-    Adam; its learning rate falls to zero along a half cosine, which averages the gradient's Monte-Carlo noise away.
+    all examples share. Examples do not interact, so the result for one example does not depend on the others. The
+    optimiser is Adam; its learning rate falls to zero along half a cosine, which averages out the gradient's noise.
     Raises `InputError` if `steps` < 1.
     """
     if steps < 1:
