@@ -13,7 +13,7 @@ from jensen.errors import InputError
 from jensen.features.sample_metrics import SampleMetrics
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.report.sample_metrics import metrics_section
+from jensen.report.further import further_records
 
 BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "ema_decay": None}
 
@@ -62,7 +62,7 @@ def test_check_prints_a_table_and_writes_numbers_and_a_picture(run: Path, capsys
     assert "No sign of memorised" in report
     (run / "sample_metrics-pixels.json").write_text("{")
     with pytest.raises(InputError, match="jensen features check"):
-        metrics_section(run, jensen.load(run).step)
+        further_records(run, jensen.load(run).weights)
 
 
 def test_check_uses_the_runs_classifier_and_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

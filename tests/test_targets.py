@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     command: str, name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with _disk_with_room_for(20):
-        _refused([command, str(run), "--out", str(tmp_path / name), *FEW[command]], "make room", capsys)
+        _refused([command, str(run), "--out", str(tmp_path / name), *FEW[command]], "free space", capsys)
     assert not any(tmp_path.iterdir())
 
 
