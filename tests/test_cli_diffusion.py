@@ -324,7 +324,10 @@ DAMAGES = {
     "a newer checkpoint": (_edit("state.json", "format", value=9), "newer jensen"),
     "a newer recipe": (_edit("recipe.json", "format", value=9), "newer jensen"),
     "a checkpoint without checksums": (_edit("state.json", "sha256", value={}), "state.json is missing or damaged"),
-    "another network": (_edit("recipe.json", "model", "widths", value=[8]), "does not fit the run's recipe"),
+    "another network": (
+        _edit("recipe.json", "model", "widths", value=[8]),
+        "does not fit the run's recipe|trained by another recipe than recipe.json is now",
+    ),
     "another number of classes": (_edit("data.json", "classes", value=5), "does not fit the run's recipe"),
     "another family": (_edit("recipe.json", "family", value="vae"), "recipe.json"),
     "an unknown family": (_edit("recipe.json", "family", value="gan"), "'gan'"),
