@@ -54,3 +54,33 @@ def test_a_bound_that_still_rises_is_told(tmp_path: Path, capsys: pytest.Capture
     words = ["train", "vae", "--steps", "40", "--validate-every", "10", "--out", str(tmp_path / "run")]
     assert main([*words, "--hidden", "8", "--learning-rate", "0.01"]) == 0
     assert f"still rising at the last step: train longer with: jensen resume {tmp_path}" in capsys.readouterr().out
+
+
+def test_what_is_about_other_weights_is_not_shown_as_current(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evaluate, train on, and ask: `info` and `compare` refuse the old numbers and say what to type."""
+    run, other = str(tmp_path / "run"), str(tmp_path / "other")
+    quick = ["--further-examples", "4", "--samples", "5", "--draws", "2"]
+    for folder in (run, other):
+        jensen.train(a_recipe(20), folder)
+        assert main(["evaluate", folder, *quick]) == 0
+    jensen.features_check(jensen.load(run), 60, in_pixels=True).save()
+    assert main(["compare", run, other, "--out", str(tmp_path / "both")]) == 0
+    assert main(["resume", run, "--steps", "40", "--learning-rate", "0.002"]) == 0
+    capsys.readouterr()
+    assert main(["info", run]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"with other weights, of step 20; evaluate these with: jensen evaluate {run}" in told
+    assert "sample_metrics-pixels.json is about other weights than the run's best, and is left out" in told
+    assert "after step 20: steps from 20 to 40, learning_rate from 0.001 to 0.002" in told
+    assert main(["compare", run, other, "--out", str(tmp_path / "now")]) == 2
+    said = capsys.readouterr().err
+    assert "used other weights (step 20) than the run's best (step 40)" in said
+    assert f"evaluate again with: jensen evaluate {run}" in said
+    assert main(["evaluate", run, *quick]) == 0
+    report = " ".join((tmp_path / "run" / "report.html").read_text().split())
+    assert "Sample_metrics-pixels.json is about other weights" in report
+    assert jensen.load(run).weights in report
+    assert "learning_rate from 0.001 to 0.002" in report
+    assert main(["compare", run, other, "--out", str(tmp_path / "now")]) == 0
