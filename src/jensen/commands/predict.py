@@ -101,7 +101,7 @@ class LabelPredictions:
         return predictions_table(_known(self.record))
 
     def save_record(self, folder: Path) -> tuple[Path, Path]:
-        """Write the record and a page about it into a folder; gives their paths."""
+        """Write the record and a page about it into a folder. Returns their paths."""
         from jensen.inference.prediction import save_record
         from jensen.report.pages import write_predictions
 
@@ -144,7 +144,7 @@ class TargetsPredicted:
         return targets_table(_known(self.record))
 
     def save_record(self, folder: Path) -> tuple[Path, Path]:
-        """Write the record and a page about it into a folder; gives their paths."""
+        """Write the record and a page about it into a folder. Returns their paths."""
         from jensen.inference.target_prediction import save_targets
         from jensen.report.pages import write_predictions
 
