@@ -95,7 +95,7 @@ class LabelPredictions:
         save_csv(Path(out), self.predictions, self.class_names)
 
     def table(self) -> Any:
-        """How good the predictions are, as a rich table."""
+        """The quality of the predictions, as a rich table."""
         from jensen.report.predictions import predictions_table
 
         return predictions_table(_known(self.record))
@@ -138,7 +138,7 @@ class TargetsPredicted:
         save_target_csv(Path(out), self.predictions)
 
     def table(self) -> Any:
-        """How good the predictions are, as a rich table."""
+        """The quality of the predictions, as a rich table."""
         from jensen.report.target_predictions import targets_table
 
         return targets_table(_known(self.record))

@@ -55,7 +55,7 @@ class AbstractRecipe(BaseModel, ABC):
     training: TrainingSettings = TrainingSettings()
     """The training loop."""
     family: str
-    """Which family of models it is for."""
+    """The family of models."""
     model: BaseModel
     """The model."""
     _arrays: "_Held | None" = PrivateAttr(None)
