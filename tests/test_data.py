@@ -359,7 +359,7 @@ def test_an_example_without_values_may_be_imputed_but_not_learned_from(tmp_path)
     values[4] = np.nan
     other = saved(tmp_path / "y.npy", x=values)
     assert read_examples(other, spec, missing=True).x[4].isnan().all()
-    line = refused(other, "row 4 has only missing values; remove it from the data", missing=True)
+    line = refused(other, "row 4 has only missing values .NaN.; remove it from the data", missing=True)
     assert line.startswith(str(other))
 
 
