@@ -431,7 +431,7 @@ def test_what_cannot_be_restored_is_refused(
 ) -> None:
     file = tmp_path / "file"
     grey = ["compress", str(runs["dynamic"]), "--out", str(file)]
-    assert "binarised (dynamic), anew at every visit" in _refused(grey, capsys)
+    assert "binarises its data (dynamic), anew at every visit" in _refused(grey, capsys)
     assert "--steps" in _refused(["compress", str(runs["vae"]), "--steps", "4", "--out", str(file)], capsys)
     assert "folder" in _refused(["compress", str(runs["vae"]), "--out", str(tmp_path)], capsys)
     assert not any(tmp_path.iterdir())

@@ -180,7 +180,7 @@ def _symbols(run: "Run", codec: "AbstractCodec", raw: "Tensor") -> "Tensor":
         if not np.array_equal(preparation.to_raw(codec.prepared(symbols)), chunk.numpy()):
             how = "" if preparation.deterministic else ", anew at every visit"
             raise InputError(
-                f"{run.folder} sees its data binarised ({preparation.kind}){how}, so the data could not be restored; "
+                f"{run.folder} binarises its data ({preparation.kind}){how}, so the data could not be restored; "
                 "compress binary data, or use a run with --likelihood discretised-logistic"
             )
         parts.append(symbols.to(raw.dtype))
