@@ -155,7 +155,7 @@ def test_one_page_shows_both_models_and_links_to_their_own(tmp_path: Path) -> No
         f"title {HOSTILE}",
         "a vae #1",
         "97.2 ± 0.7 % of 500 samples",
-        "not asked",
+        "unknown",
         "variational autoencoder",
         "Differences of the ELBO on each example",
         f"diffusion {HOSTILE} − a vae #1",

@@ -250,7 +250,7 @@ def test_few_effective_samples_are_not_to_be_trusted() -> None:
     assert bound.weights.median_effective_sample_size == pytest.approx(1, abs=0.01)
     assert bound.weights.jensen_gap.mean == pytest.approx(20 - math.log(200) - 20 / 200, abs=1e-3)
     assert bound.weights.trusted == 0
-    assert any("L_200 is a lower bound, but no estimate" in warning for warning in found.warnings)
+    assert any("L_200 is a lower bound but not an estimate" in warning for warning in found.warnings)
 
 
 def test_bounds_that_are_not_finite_are_counted() -> None:

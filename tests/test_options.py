@@ -13,7 +13,7 @@ def test_a_split_beside_data_is_refused(command: str, tmp_path: Path, capsys: py
     out = [] if command == "evaluate" else ["--out", str(tmp_path / "out")]
     assert main([command, str(tmp_path), "--data", "digits", "--split", "test", *out]) == 2
     told = capsys.readouterr().err
-    assert "--split test is of the run's own examples; leave it out beside --data" in told
+    assert "--split test selects from the run's own data; leave it out, or leave out --data" in told
     assert told.count("\n") == 1
     assert not any(tmp_path.iterdir())
 

@@ -183,7 +183,7 @@ def test_a_vae_without_labels_refuses() -> None:
     with pytest.raises(InputError, match="without continuous targets"):
         with_labels(random_ppca()).predict_targets(x)
     batch, joint = Batch(x, torch.arange(2)), with_labels(random_ppca())
-    with pytest.raises(InputError, match="without labels: give labelled data"):
+    with pytest.raises(InputError, match="have no labels: give labelled data"):
         joint.loss(batch, step=0, noise=Noise(torch.Generator()))
 
 

@@ -26,7 +26,7 @@ class Command(BaseModel, ABC):
 
 
 class OfExamples(Command):
-    """A command on examples: those of DATA, or those of a split of the run's own data."""
+    """A command on examples: the examples of DATA, or a split of the run's own data."""
 
     data: str | None = None
     """DATA to use instead of the run's own, read as the run read its data. Default: the run's own test examples."""
@@ -46,5 +46,5 @@ class OfExamples(Command):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.data is not None and self.split is not None:
-            raise ValueError(f"--split {self.split} is of the run's own examples; leave it out beside --data")
+            raise ValueError(f"--split {self.split} selects from the run's own data; leave it out, or leave out --data")
         return self

@@ -32,7 +32,7 @@ class Compare(Command):
         if len(set(self.runs)) < 2 or len(set(self.runs)) < len(self.runs):
             raise InputError(f"compare {' '.join(map(str, self.runs))}: expected at least two runs, each once")
         if (self.out / RECIPE).exists():
-            raise InputError(f"--out {self.out} is a run, whose report would be lost; give another folder")
+            raise InputError(f"--out {self.out} is a run, and its report would be overwritten; give another folder")
         found = compare([opened(folder) for folder in self.runs])
         page = found.save(self.out)
         Console().print(found.table())
@@ -79,7 +79,7 @@ def _evaluated(run: "Run", title: str) -> "Results":
     if examples_digest(examples) != evaluation.examples_digest:
         raise InputError(
             f"{run.folder} was evaluated on {evaluation.source}, not on its own test examples; "
-            f"evaluate those with: jensen evaluate {run.folder}"
+            f"evaluate its test examples with: jensen evaluate {run.folder}"
         )
     if evaluation.provenance.weights != run.weights:
         raise InputError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Compress(OfExamples):
-    """Compress examples without loss by a trained model, to about the bound."""
+    """Compress examples without loss, by a trained model."""
 
     run: RunFolder
     """The folder of the run: a VAE of levels or binary data, or a diffusion model of levels."""

@@ -13,7 +13,7 @@ class DataCheck(Command):
     """Describe DATA, and list the problems for which it would be refused."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
+    """`digits`, a folder of images, or IDX, NumPy (.npy, .npz), Parquet or Arrow files."""
     read: ReadOptions = ReadOptions()
 
     def execute(self) -> None:

@@ -102,7 +102,7 @@ def model_digest(run: "Run") -> str:
 
 @contextmanager
 def exactly(threads: int) -> Iterator[None]:
-    """In this context torch uses `threads` CPU threads and deterministic kernels, not the fastest of a timing."""
+    """A context in which torch uses `threads` CPU threads and deterministic kernels, not those fastest in a trial."""
     import torch
 
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

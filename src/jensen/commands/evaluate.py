@@ -63,7 +63,7 @@ class Evaluate(OfExamples):
         processes.on_main(lambda: _show(replace(found, verdict=verdict), folder))
 
     def _folder(self, run: "Run") -> Path:
-        """The folder for the evaluation. Raises `InputError` if it holds anything but an evaluation of these data."""
+        """The folder for the evaluation. Raises `InputError` if it holds something else."""
         from jensen.evaluation.saved import load_evaluation
         from jensen.records import refuse_filled_folder
 

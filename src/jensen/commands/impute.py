@@ -184,7 +184,7 @@ class Imputed:
         columns = [*whole, seen, *map(pictures, draws), pictures(draws.mean(0))]
         save_grid(np.stack(columns, 1).reshape(-1, *self.run.spec.shape), path, columns=len(columns))
 
-    # -- where the truth is known
+    # -- calibration, for known values
 
     def calibration(self) -> "Calibration":
         """Compares the draws with the hidden true values. Raises `InputError` if no mask hid a known value."""

@@ -96,13 +96,13 @@ class LabelPredictions:
         save_csv(Path(out), self.predictions, self.class_names, self.names)
 
     def table(self) -> Any:
-        """How good the predictions are, as a rich table."""
+        """The quality of the predictions, as a rich table."""
         from jensen.report.predictions import predictions_table
 
         return predictions_table(_known(self.record))
 
     def save_record(self, folder: Path) -> tuple[Path, Path]:
-        """Write the record and a page about it into a folder; gives their paths."""
+        """Write the record and a page about it into a folder. Returns their paths."""
         from jensen.inference.prediction import save_record
         from jensen.report.pages import write_predictions
 
@@ -140,13 +140,13 @@ class TargetsPredicted:
         save_target_csv(Path(out), self.predictions, self.names)
 
     def table(self) -> Any:
-        """How good the predictions are, as a rich table."""
+        """The quality of the predictions, as a rich table."""
         from jensen.report.target_predictions import targets_table
 
         return targets_table(_known(self.record))
 
     def save_record(self, folder: Path) -> tuple[Path, Path]:
-        """Write the record and a page about it into a folder; gives their paths."""
+        """Write the record and a page about it into a folder. Returns their paths."""
         from jensen.inference.target_prediction import save_targets
         from jensen.report.pages import write_predictions
 

@@ -30,7 +30,7 @@ def referee(
     annealing = settings.model_dump(exclude_defaults=True, exclude={"referee_examples"})
     if annealing and not run.family.anneals:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in annealing)
-        raise InputError(f"{flags}: {run.folder} is a {run.family.words.name}, without annealing; leave it out")
+        raise InputError(f"{flags}: {run.folder} is a {run.family.words.name}, which is not annealed; leave it out")
     return judge(
         run.model,
         run.examples(data, split),

@@ -142,7 +142,7 @@ def refuse_empty_examples(source: Source, reading: Reading, options: ReadOptions
     empty = reading.survey.first_empty
     if options.missing and empty is not None:
         name = f"{source_name(source)}: {reading.names(empty)}"
-        refuse(f"{name} has only missing values; remove it from the data")
+        refuse(f"{name} has only missing values (NaN); remove it from the data")
 
 
 def recorded_source(source: Source) -> str:

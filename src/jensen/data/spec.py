@@ -56,7 +56,7 @@ class DataSpec(BaseModel):
     """The number of continuous targets and their moments over the training examples; None without targets."""
 
     splits: str
-    """How the splits were made, in words."""
+    """The origin of the splits, in words."""
 
     skipped: int
     """The number of files left out because they could not be read."""

@@ -56,7 +56,7 @@ class MeanSquaredErrors(nn.Module):
 
 
 class AnalyticVariance(AbstractReverseVariance):
-    """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, c the weight of x_0 in mu~_t (5.8): the best function of t alone.
+    """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, c the weight of x_0 in mu~_t (5.8): the best function of only t.
 
     It minimises the mean of (5.13) over the data of the table (Bao et al. 2022, theorem 1, stated there for the score).
     In the last step, to the data, it is E ||x_0 - x̂||² / D. The bound holds for any table.

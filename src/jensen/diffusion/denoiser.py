@@ -1,15 +1,15 @@
 """5. The denoiser turns the output of a network into x̂ and an estimate of eps, for every parameterisation.
 
-The output is F = network(input, noise_level, labels), of the shape of x_t or twice its channels; noise_level is
--log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation is the meaning of F. All
-are linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data² a²:
+The output is F = network(input, noise_level, labels), with the shape of x_t or twice its channels; noise_level is
+-log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation is the meaning of F. Every
+parameterisation is linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data² a²:
 
-| parameterisation | x̂                                         | epŝ                             |
-|------------------|--------------------------------------------|---------------------------------|
-| `Epsilon`        | (x_t - s F) / a                            | F                               |
-| `Clean`          | F                                          | (x_t - a F) / s                 |
-| `Velocity`       | a x_t - s F                                | s x_t + a F                     |
-| `Preconditioned`            | (sigma_data² a x_t + s w sigma_data F) / w² | (s x_t - a w sigma_data F) / w² |
+| parameterisation | x̂                                          | epŝ                             |
+|------------------|---------------------------------------------|---------------------------------|
+| `Epsilon`        | (x_t - s F) / a                             | F                               |
+| `Clean`          | F                                           | (x_t - a F) / s                 |
+| `Velocity`       | a x_t - s F                                 | s x_t + a F                     |
+| `Preconditioned` | (sigma_data² a x_t + s w sigma_data F) / w² | (s x_t - a w sigma_data F) / w² |
 
 `Velocity` and `Preconditioned` never divide by a number near 0; with sigma_data = 1 they differ only in the sign of F.
 """

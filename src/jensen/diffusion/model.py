@@ -381,7 +381,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
         return Flow(self.denoiser, first, last, self.scoring.tolerance, self._checked(labels, count))
 
-    # -- what is refused
+    # -- refused arguments
 
     def _refuse_others(self, x: Tensor) -> None:
         if x.shape[1:] != self.shape or not x.is_floating_point():

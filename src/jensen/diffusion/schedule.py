@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jensen.errors import InputError
 
-# ---------------------------------------------------------------------------------------------- what a log-SNR means
+# ---------------------------------------------------------------------------------------------- of the log-SNR
 
 
 def alpha_bar(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -318,7 +318,7 @@ class HybridObjective(AbstractDenoisingObjective):
 
     def forward(self, model: AbstractChain, x0: Tensor, labels: Tensor | None, noise: Noise) -> Loss:
         bound = model.bound()
-        bound = replace(bound, log_snr=bound.log_snr.detach())  # `BoundObjective` alone trains a schedule
+        bound = replace(bound, log_snr=bound.log_snr.detach())  # only `BoundObjective` trains a schedule
         times = self.times(len(x0), noise)
         step = step_of(times.u, bound.steps)
         eps = noise.normal(x0.shape, x0.dtype)

@@ -30,13 +30,13 @@ class Claim(Measure):
     holds: bool | None
     """Whether the relation holds; None with fewer than ten examples, too few to decide."""
     looser: str | None = None
-    """The looser one of two stochastic lower bounds that contradict each other."""
+    """The looser of two stochastic lower bounds that contradict each other."""
     trusted: float | None = None
-    """Share of the examples on which the looser one can be trusted."""
+    """Share of the examples on which the looser bound can be trusted."""
 
 
 def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Claim, ...]:
-    """Every claim of an estimator about another one that was run too."""
+    """All claims between the estimators that have a column."""
     claims = []
     for one in estimators:
         first = one.name, columns[one.name]

@@ -111,7 +111,7 @@ class Column:
 
 
 def trusted(found: Found) -> Tensor:
-    """Whether each value and its error can be trusted as an estimate of what it estimates, (batch), bool."""
+    """Whether each value and its standard error are reliable as an estimate of its target, (batch), bool."""
     return torch.ones_like(found.value, dtype=torch.bool) if isinstance(found, Elbo) else found.trusted
 
 

@@ -179,7 +179,7 @@ def _weights(column: Column) -> Weights | None:
 
 
 def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Gap, ...]:
-    """Every bound minus the ELBO, and minus the one before it, example by example."""
+    """Every bound minus the ELBO, and minus the bound before it, example by example."""
     elbo, *others = estimators
     gaps = []
     for worse, better in [*((elbo, other) for other in others), *pairwise(others)]:
@@ -206,7 +206,7 @@ def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
     return [
         f"{100 * (1 - bound.weights.trusted):.3g} % of the examples have importance weights that cannot be trusted "
         f"(median effective sample size {bound.weights.median_effective_sample_size:.3g} of {bound.weights.samples}): "
-        f"for them {bound.name} is a lower bound, but no estimate of log p(x), and its error is too small. Raise "
+        f"for them {bound.name} is a lower bound but not an estimate of log p(x), and its error is too small. Raise "
         "samples, or compare with annealed importance sampling: --referee"
         for bound in bounds
         if bound.weights and bound.weights.doubtful

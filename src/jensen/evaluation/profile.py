@@ -33,7 +33,7 @@ class RatePoint(Value):
 
 
 class NoiseProfile(Value):
-    """Where the bits of a bound go. Costs are positive: all levels and the prior add up to minus the ELBO."""
+    """The cost of each noise level in a bound. Costs are positive; levels and prior add up to minus the ELBO."""
 
     levels: tuple[Level, ...]
     """The levels from little noise to much; the first is L_0, the reconstruction."""

@@ -24,7 +24,7 @@ class EvaluationSettings(BaseModel):
     """Examples per batch. The value changes memory and speed, never a result."""
 
     def completed(self, draws: int, further_examples: int) -> Self:
-        """The settings with these values in place of None."""
+        """The settings with `draws` and `further_examples` in place of None."""
         open_ = {"draws": draws, "further_examples": further_examples}
         return self.model_copy(update={name: value for name, value in open_.items() if getattr(self, name) is None})
 

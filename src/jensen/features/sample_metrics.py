@@ -1,4 +1,4 @@
-"""All metrics of samples at once, beside the same metrics of training examples: sample_metrics.json."""
+"""All metrics of samples, with the same metrics of training examples for comparison: sample_metrics.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -274,5 +274,5 @@ def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str
 
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
-    """Write target-predictions.json into `folder`; gives its path."""
+    """Write target-predictions.json into `folder`. Returns its path."""
     return write_record(folder / RECORD, record)

@@ -24,12 +24,12 @@ class Rule:
 
 _TRAINING = (
     Rule(("milestones", "decay"), lambda s, _: s.schedule == "staircase", "acts with schedule staircase only"),
-    Rule(("decay",), lambda s, _: bool(s.milestones), "acts at milestones, and there are none; give milestones"),
+    Rule(("decay",), lambda s, _: bool(s.milestones), "acts at milestones, but there are none; give milestones"),
     Rule(("rollbacks",), lambda s, _: s.on_divergence == "rollback", "acts with on_divergence rollback only"),
     Rule(
         ("patience", "validate_every", "validation_examples"),
         lambda _, spec: spec.counts["validation"] > 0,
-        "acts on validation examples, and there are none; give --validation-fraction",
+        "acts on validation examples, but there are none; give --validation-fraction",
     ),
     Rule(
         ("micro_batch_size",),

@@ -47,7 +47,7 @@ class AbstractRecipe(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Source = "digits"
-    """`digits`, a folder of IDX files or of images, or an .npy / .npz file."""
+    """`digits`, a folder of images, or IDX, NumPy (.npy, .npz), Parquet or Arrow files."""
     seed: NonNegativeInt = 0
     """Seed of all random draws in training."""
     read: ReadOptions = ReadOptions()
@@ -55,7 +55,7 @@ class AbstractRecipe(BaseModel, ABC):
     training: TrainingSettings = TrainingSettings()
     """The training loop."""
     family: str
-    """Which family of models it is for."""
+    """The family of models."""
     model: BaseModel
     """The model."""
     _arrays: "_Held | None" = PrivateAttr(None)
@@ -63,7 +63,7 @@ class AbstractRecipe(BaseModel, ABC):
     @model_validator(mode="wrap")
     @classmethod
     def _with_arrays(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Keeps arrays beside the fields, whose `data` is then "memory": JSON holds no arrays."""
+        """Keep given arrays in a private attribute and set `data` to "memory", because JSON cannot hold arrays."""
         given = values.get("data", "") if isinstance(values, Mapping) else ""
         if isinstance(given, str):
             return validate(values)

@@ -326,7 +326,7 @@ def _bins(count: int) -> int:
 
 
 def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None:
-    """Histograms as shares of all data and of all samples, including values beyond the ends of the axis."""
+    """Histograms as shares of all data and of all samples; values beyond the axis count, but are not drawn."""
     edges = np.linspace(*_limits(data), _bins(len(data)) + 1).tolist()
     of_data, of_samples = (np.full(len(values), 1 / len(values)) for values in (data, samples))
     axes.hist(data, bins=edges, weights=of_data, color="#c4c4c4", label="data")

@@ -152,10 +152,10 @@ def _model_section(folder: Path, compared: Sequence[Results]) -> Section:
         "weights of step": [f"{results.weights_step:,}" for results in compared],
         "draws per example": [f"{results.evaluation.settings.draws}" for results in compared],
         "preparation": [results.evaluation.preparation for results in compared],
-        "labels that it knows": [f"{len(results.exhibits.labels) or 'none'}" for results in compared],
+        "number of labels": [f"{len(results.exhibits.labels) or 'none'}" for results in compared],
     }
     if any(results.recognition for results in compared):
-        rows["label right, by a classifier of real data"] = [agreement(results) or "not asked" for results in compared]
+        rows["label right, by a classifier of real data"] = [agreement(results) or "unknown" for results in compared]
     titles = [results.title for results in compared]
     links = [(results.title, _link(folder, results)) for results in compared]
     return Section("The models", "models", {"titles": titles, "rows": rows, "links": links})

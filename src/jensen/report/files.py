@@ -15,7 +15,7 @@ PICTURES = "pictures"  # the folder beside a page
 
 
 def file_section(results: Results, further: Further) -> Section | None:
-    """Links to the records that the report was made from, and to the tables beside them."""
+    """Links to the records behind the report, and to the tables in the same folder."""
     beside = {
         MEANS: "the bounds, their errors and settings",
         SCORES: "the bound of every example",

@@ -58,7 +58,7 @@ def further_records(folder: Path, weights: str) -> Further:
         made = None if record is None else record.provenance
         if record is None or (made is not None and made.weights == weights):
             return record
-        stale.append(f"{name} is about other weights than the run's best, and is left out; make it again: {command}")
+        stale.append(f"{name} is about other weights than the run's best and is left out; make it again: {command}")
         return None
 
     names = [path.name for path in sorted(folder.glob(SAMPLE_METRICS.format("*")))]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser itself refuses any request
 TAG = re.compile(r"(<[^>]*>)")
-QUOTED = {"a", "code", "pre", "h1", "h2", "h3", "dt", "nav", "summary"}  # text in these tags stays as it is
+QUOTED = {"a", "code", "pre", "h1", "h2", "h3", "dt", "nav", "summary"}  # text in these tags gets no links
 BACK = re.compile(r'<p class="back">')  # the place of links to comparisons
 MENTIONED = re.compile(
     r"\((?P<formula>\d\.\d+)\)|\b(?P<term>" + "|".join(map(re.escape, sorted(TERMS, key=len, reverse=True))) + r")\b"
@@ -114,7 +114,7 @@ def _explained(html: str, used: set[str]) -> str:
 
 
 def _quotes(tag: str) -> int:
-    """1 for the start of an element whose text stays as it is, -1 for its end, else 0."""
+    """1 for the start of an element whose text gets no links (`QUOTED`), -1 for its end, else 0."""
     name = re.match(r"</?(\w+)", tag)
     if not name or name[1] not in QUOTED:
         return 0

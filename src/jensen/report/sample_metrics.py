@@ -43,7 +43,7 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
     for (name, row), other in zip(_memorisation(found).items(), _memorisation(fresh).values(), strict=True):
         shown.add_row(name, *row, *other)
     lines = [
-        "Brackets: 95 % intervals. Of fresh samples, half are nearer to the training examples than a held-out one, and "
+        "Brackets: 95 % intervals. Half of fresh samples are nearer to the training examples than a held-out example; "
         f"{100 * found.expected:.2g} % are near copies, nearer than {found.threshold:.4g}.",
         verdict(found),
     ]

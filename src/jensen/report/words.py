@@ -8,7 +8,7 @@ from jensen.evaluation.exhibits import Selection
 
 @dataclass(frozen=True)
 class Words:
-    """How a page describes the models of one family; every string but `name` is HTML.
+    """The description of one family of models on a page; all strings except `name` are HTML.
 
     `jensen.recipe` has one such value for each family. A formula's number in parentheses becomes a link to the formula.
     """

@@ -68,7 +68,7 @@ class ElboObjective(AbstractVAEObjective):
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         if self.free_bits and noise.count not in (None, len(batch.x)):
             raise InputError(
-                f"free_bits is about the mean of a whole batch, here {noise.count} examples, but only {len(batch.x)} "
+                f"free_bits is about the mean of a whole batch, here {noise.count} examples, and only {len(batch.x)} "
                 "fit into memory; make the model or training.batch_size smaller, or leave free_bits at 0"
             )
         q = vae.posterior(batch.x, batch.index)

@@ -1,8 +1,9 @@
 """p(y|x) by self-normalised importance sampling (1.4): numerator and denominator by the same draws from q(z|x).
 
-p(y|x) = ∫ p(y|z) p(x, z) dz / ∫ p(x, z) dz ≈ Σ_k w_k p(y|z_k) / Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) as in (4.9): the
-ratio's bias falls like 1/K, its error like 1/sqrt(K). `standard_error` is that error by the delta method (Owen 2013,
-section 9.2). In place of K both have the effective sample size, and neither can be trusted when it is near one.
+p(y|x) = ∫ p(y|z) p(x, z) dz / ∫ p(x, z) dz ≈ Σ_k w_k p(y|z_k) / Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) as in (4.9). The
+bias of the ratio falls like 1/K, its error like 1/sqrt(K). `standard_error` is this error by the delta method (Owen
+2013, section 9.2). With unequal weights the effective sample size replaces K; if it is near one, neither the ratio nor
+its error can be trusted.
 """
 
 import math

@@ -1,8 +1,8 @@
 """p(y|z): labels and continuous targets as further observed variables, independent of x given z.
 
-The model is p(x, y, z) = p(z) p(x|z) p(y|z), x and y each with its own likelihood. By (3.1), for any q(z|x),
-log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). Because q sees x alone, it is also the proposal for
-p(y|x).
+The model is p(x, y, z) = p(z) p(x|z) p(y|z); x and y have their own likelihoods. By (3.1), for any q(z|x),
+log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). Because q depends only on x, it is also the proposal
+for p(y|x).
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from jensen.model import Batch
 
 
 class AbstractTarget(nn.Module, ABC):
-    """p(y|z), a second likelihood beside p(x|z)."""
+    """p(y|z), the likelihood of y."""
 
     @abstractmethod
     def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
@@ -40,7 +40,7 @@ class LabelTarget(AbstractTarget):
         labels = batch.labels
         if labels is None:
             raise InputError(
-                "the model predicts labels and got data without labels: give labelled data, or train a model with "
+                "the model predicts labels, but the data have no labels: give labelled data, or train a model with "
                 "--predict none"
             )
         return self(z).gather(-1, labels.expand(z.shape[:-1]).unsqueeze(-1)).squeeze(-1)

@@ -37,6 +37,6 @@ RULES = (
     Rule(
         ("label_dropout",),
         lambda s, spec: s.conditional and spec.classes is not None,
-        "acts on a model of labels, and this one has none; give labelled data, without --no-conditional",
+        "acts only on a model with labels; give labelled data, without --no-conditional",
     ),
 )

@@ -52,7 +52,7 @@ class DiffusionSettings(BaseModel):
     variance: Literal["beta", "posterior", "analytic", "learned"] = "analytic"
     """Variance of the reverse step (5.12). learned needs objective hybrid or bound."""
     conditional: bool = True
-    """Learn p(x|label) in addition to p(x), if the data have labels."""
+    """Learn p(x|label) in addition to p(x), if the data have labels. --no-conditional: learn only p(x)."""
     label_dropout: float = Field(0.1, gt=0, lt=1)
     """Share of labels hidden in training, so that p(x) is learned too; evaluation and guidance need p(x)."""
     bound_terms: Size | None = 32

@@ -12,7 +12,7 @@ RULES = (
     Rule(
         ("variance",),
         lambda s, _: s.likelihood not in ("bernoulli", "categorical") or s.predict == "target",
-        "is the scale of a likelihood that has none; choose likelihood gaussian, or a discretised one",
+        "acts only on a likelihood with a scale; choose likelihood gaussian, or a discretised one",
     ),
     Rule(("fixed_scale",), lambda s, _: s.variance == "fixed", "acts with variance fixed only"),
     Rule(

@@ -20,7 +20,7 @@ class VAESettings(BaseModel):
     network: Literal["mlp", "convolutional"] = "mlp"
     """Network of the encoder and the decoder; convolutional is for images."""
     hidden: tuple[Size, ...] = (200, 200)
-    """Widths of the encoder's hidden layers (mlp), data side first; the decoder mirrors them. Empty: no such layer."""
+    """Widths of the encoder's hidden layers (mlp), data side first; the decoder mirrors them. Empty: none."""
     activation: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """Activation function of the MLP."""
     channels: tuple[Size, ...] = (32, 64)
