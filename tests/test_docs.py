@@ -9,7 +9,6 @@ less effort than the pages ask for (`LIGHTER`). The commands of every block, als
 import re
 import shlex
 import shutil
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +95,6 @@ def test_every_command_is_one(page: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for block in blocks(page):
         for words in block.commands:
             assert parse(words)[0] in commands(), f"{page.name}:{block.line}: {words}"
-
-
-def test_the_table_of_chapters_is_the_import_law() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    law = [set(layer.split(" | ")) for layer in reversed(layers) if layer != "__main__"]
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
-    assert [set(re.findall(r"\w+", row)) for row in rows] == law
 
 
 def test_every_formula_of_the_lecture_is_run() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+import jensen
 from jensen.gaussian import standard_normal_kl
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,18 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs/README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"({page.name})" in index, f"docs/README.md does not list {page.name}"
+
+
+def test_both_maps_of_the_chapters_are_the_import_law():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    law = [set(layer.split(" | ")) for layer in reversed(layers) if layer != "__main__"]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert [set(re.findall(r"\w+", row)) for row in rows] == law
+    listed = re.findall(r"^    (\w+)  ", jensen.__doc__, re.M)
+    assert sorted(listed) == sorted(chain(*law))
+    order = [next(floor for floor, chapters in enumerate(law) if chapter in chapters) for chapter in listed]
+    assert order == sorted(order)
 
 
 def test_every_dependency_is_pinned():

@@ -3,10 +3,11 @@
 The reading order is the lecture's, a chapter a module; the numbers are its sections:
 
     errors           errors for the reader
-    randomness       random numbers as pure functions of a seed
     processes        what several processes share and agree on
-    progress         how far the work has come
     records          files written whole or not at all, and typed values in them
+    progress         how far the work has come
+    provenance       where a number came from: weights, versions, command
+    randomness       random numbers as pure functions of a seed
     gaussian      1  normal densities, KL, entropy, the linear Gaussian model
     expectation   2  minimise E_{N(mu, Sigma)} f(x) by reparameterised gradients
     likelihood       p(x|z): Gaussian, Bernoulli, discretised, categorical
@@ -16,8 +17,8 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     mixture          exact small models, by which everything is tested
     vae           4  the variational autoencoder
     diffusion     5  the diffusion model
-    nets             networks that know no probability
     compression      the bound as a codelength
+    nets             networks that know no probability
     data             formats in, tensors and a DataSpec out
     training         the training loop, checkpoints, log
     evaluation       bounds on a test set, as numbers

@@ -14,15 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-# One look for each sampler that tells them apart in greyscale too: marker, line, colour
-LOOKS = {
-    "ancestral": ("o", "-", "#222222"),
-    "ddim": ("s", "--", "#1f4e79"),
-    "heun": ("^", "-.", "#d9822b"),
-    "dpm-solver++": ("D", (0, (9, 2)), "#3b8ac4"),
-    "dpm-solver++-sde": ("v", ":", "#6b4c9a"),
-    "unipc": ("x", (0, (5, 1, 1, 1, 1, 1)), "#4c9a5b"),
-}
+# Sampler number i of a chart takes look i. Markers and lines tell samplers apart in greyscale too; there is one marker
+# more than lines and colours, so that looks repeat only after 42 samplers.
+MARKERS = ("o", "s", "^", "D", "v", "x", "P")
+LINES = ("-", "--", "-.", (0, (9, 2)), ":", (0, (5, 1, 1, 1, 1, 1)))
+COLOURS = ("#222222", "#1f4e79", "#d9822b", "#3b8ac4", "#6b4c9a", "#4c9a5b")
 
 
 def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Table":
@@ -76,8 +72,9 @@ def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
         return None
     figure = Figure(figsize=(WIDTH, 4.2), dpi=RESOLUTION, layout="constrained")
     axes = figure.subplots()
-    for sampler in sorted({str(one.cell.sampler) for one in drawn}, key=_place):
-        _draw(axes, sampler, [one for one in drawn if one.cell.sampler == sampler])
+    samplers = dict.fromkeys(str(one.cell.sampler) for one in drawn)  # in the order in which they were first measured
+    for number, sampler in enumerate(samplers):
+        _draw(axes, sampler, number, [one for one in drawn if one.cell.sampler == sampler])
     floor = drawn[0].floor
     axes.axhline(floor.mean, color=GREY, linestyle=(0, (6, 4)), linewidth=1.2, label="floor: training split")
     axes.set_xscale("log")
@@ -89,19 +86,15 @@ def distances_chart(distances: Sequence[Distance]) -> "Figure | None":
     return figure
 
 
-def _place(sampler: str) -> int:
-    return list(LOOKS).index(sampler)
-
-
-def _draw(axes: "Axes", sampler: str, distances: Sequence[Distance]) -> None:
+def _draw(axes: "Axes", sampler: str, number: int, distances: Sequence[Distance]) -> None:
     rows = sorted((one.cell.steps or 1, one.distance.mean, one.distance.standard_error) for one in distances)
     steps, means, errors = zip(*rows, strict=True)
-    marker, line, colour = LOOKS[sampler]
+    line = LINES[number % len(LINES)]
     style = {
-        "marker": marker,
+        "marker": MARKERS[number % len(MARKERS)],
         "markersize": 5,
         "markerfacecolor": "white",
-        "color": colour,
+        "color": COLOURS[number % len(COLOURS)],
         "linewidth": 1.3,
         "elinewidth": 0.9,
         "capsize": 2,
