@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from jensen.commands.common import Command, RunFolder
+from jensen.errors import InputError
 
 if TYPE_CHECKING:
     from jensen.run import Run
@@ -29,9 +30,8 @@ class Info(Command):
 def info(run: "Run") -> dict[str, str]:
     """The summary of a run in words: data, model, training, progress."""
     from jensen.data.check import describe_targets
-    from jensen.evaluation.saved import MEANS, load_evaluation
+    from jensen.evaluation.saved import MEANS
     from jensen.report.further import further_records
-    from jensen.report.pages import REPORT
     from jensen.run.folder import read_history
 
     spec, recipe = run.spec, run.recipe
@@ -49,16 +49,26 @@ def info(run: "Run") -> dict[str, str]:
     for number, change in enumerate(read_history(run.folder)):
         lines[f"change {number + 1}"] = change.sentence
     if (run.folder / MEANS).exists():
+        lines["evaluated"] = _evaluated(run)
+    try:
+        stale = further_records(run.folder, run.weights).stale
+    except InputError as error:
+        stale = (str(error),)
+    return lines | {f"stale {number}": sentence for number, sentence in enumerate(stale, 1)}
+
+
+def _evaluated(run: "Run") -> str:
+    """When the run was evaluated, or why that evaluation does not count."""
+    from jensen.evaluation.saved import MEANS, load_evaluation
+    from jensen.report.pages import REPORT
+
+    try:
         made = load_evaluation(run.folder).provenance
-        current = made.weights == run.weights
-        lines["evaluated"] = (
-            f"{made.date}, see {run.folder / MEANS} and {run.folder / REPORT}"
-            if current
-            else f"with other weights, of step {made.step}; evaluate these with: jensen evaluate {run.folder}"
-        )
-    for number, sentence in enumerate(further_records(run.folder, run.weights).stale):
-        lines[f"stale {number + 1}"] = sentence
-    return lines
+    except InputError as error:
+        return str(error)
+    if made.weights != run.weights:
+        return f"with other weights, of step {made.step}; evaluate these with: jensen evaluate {run.folder}"
+    return f"{made.date}, see {run.folder / MEANS} and {run.folder / REPORT}"
 
 
 def _changed(settings: Any) -> str:
