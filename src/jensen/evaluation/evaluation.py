@@ -196,7 +196,7 @@ def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tup
 def _doubts(scores: Scores, columns: Mapping[str, Column]) -> list[str]:
     found = [scores.not_finite] if scores.not_finite else []
     parts = {"ELBO": scores.bound, **scores.terms}
-    parts |= {f"{name}, {len(column.value):,} examples": column.value for name, column in columns.items()}
+    parts |= {f"{name} of {len(column.value):,} examples": column.value for name, column in columns.items()}
     if 1 in map(len, parts.values()):
         found.append("a mean over 1 example has no standard error, shown as ± nan; evaluate more examples")
     return found + doubts({name: Estimate.of(values) for name, values in parts.items() if len(values) > 1})

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Mapping
 
-from pydantic import BaseModel
-
 from jensen.bound import Estimate
 from jensen.records import Value
 
@@ -20,25 +18,17 @@ class Measure(Value):
     """Bits per observed value of the raw data: the cost of a bound or term, or the absolute value of a difference."""
 
 
-def doubts(record: object, name: str = "") -> list[str]:
-    """One sentence for each `Estimate` in a record with an unreliable standard error, see `Estimate.doubt`.
-
-    `name` is the name of the record, a prefix of its fields' names.
+def doubts(estimates: Mapping[str, Estimate]) -> list[str]:
+    """A sentence for each reason not to trust a standard error, with the names of its estimates; see `Estimate.doubt`.
 
     >>> doubts({"loss": Estimate(2.0, float("nan"), 1), "share": Estimate(0.5, 0.1, 25)})
     ['loss: one value: its error is unknown']
     """
-    if isinstance(record, Estimate):
-        return [f"{name}: {record.doubt}"] if record.doubt else []
-    if isinstance(record, BaseModel):
-        parts = [(field.replace("_", " "), getattr(record, field)) for field in type(record).model_fields]
-    elif isinstance(record, Mapping):
-        parts = list(record.items())
-    elif isinstance(record, tuple | list):
-        parts = [(str(number), part) for number, part in enumerate(record, 1)]
-    else:
-        return []
-    return [sentence for field, part in parts for sentence in doubts(part, f"{name} {field}".strip())]
+    names: dict[str, list[str]] = {}
+    for name, estimate in estimates.items():
+        if estimate.doubt:
+            names.setdefault(estimate.doubt, []).append(name)
+    return [f"{', '.join(found)}: {doubt}" for doubt, found in names.items()]
 
 
 def aligned(estimates: list[Estimate]) -> list[str]:

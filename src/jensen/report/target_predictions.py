@@ -63,12 +63,13 @@ def remarks(record: TargetRecord) -> list[str]:
         if record.linear
         else "The training examples could not be read again, so there is no linear regression to compare with."
     )
+    errors = {f"error of y_{number}": error for number, error in enumerate(record.model.errors)}
     return [
         linear,
         "always p(y): a normal with mean and standard deviation of the training targets.",
         f"Monte-Carlo error of the means, in predicted standard deviations: {error_in_words(record.standard_error)}.",
         f"Effective sample size: {record.effective_sample_size:.3g} (median).",
-        *doubts({"log density": record.model.log_density, "error": record.model.errors}),
+        *doubts({"log density": record.model.log_density, **errors}),
     ]
 
 
