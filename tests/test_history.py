@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,10 +26,13 @@ def test_a_recipe_that_was_edited_is_refused(tmp_path: Path, capsys: pytest.Capt
     recipe = json.loads((folder / "recipe.json").read_text())
     recipe["training"]["steps"], recipe["training"]["learning_rate"] = 40, 0.01
     (folder / "recipe.json").write_text(json.dumps(recipe))
-    assert main(["resume", str(folder)]) == 2
-    said = capsys.readouterr().err
-    assert "was trained by another recipe" in said
-    assert said.count("\n") == 1
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for words in (["resume"], ["resume", "--steps", "60"], ["info"], ["evaluate"]):
+        assert main([words[0], str(folder), *words[1:]]) == 2
+        said = capsys.readouterr().err
+        assert "was trained by another recipe" in said
+        assert said.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_more_steps_are_trained_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +52,19 @@ def test_more_steps_are_trained_and_recorded(tmp_path: Path, capsys: pytest.Capt
     assert main(["resume", str(run.folder), "--steps", "50", "--learning-rate", "0.0005"]) == 0
     assert [sorted(change.after) for change in read_history(run.folder)] == [["steps"], ["learning_rate", "steps"]]
     assert jensen.load(run.folder).recipe.training.learning_rate == 0.0005
+
+
+def test_a_refused_change_is_not_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, folder = tmp_path / "x.npy", tmp_path / "run"
+    np.save(data, np.random.default_rng(0).normal(size=(80, 3)))
+    jensen.train(a_recipe(20).model_copy(update={"data": str(data)}), folder)
+    data.rename(tmp_path / "moved.npy")
+    assert main(["resume", str(folder), "--steps", "40"]) == 2
+    assert read_history(folder) == ()
+    assert jensen.load(folder).recipe.training.steps == 20
+    assert main(["resume", str(folder), "--steps", "40", "--data", str(tmp_path / "moved.npy")]) == 0
+    (change,) = read_history(folder)
+    assert change.after == {"steps": 40.0}
 
 
 def test_a_bound_that_still_rises_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +89,7 @@ def test_what_is_about_other_weights_is_not_shown_as_current(
     assert main(["info", run]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert f"with other weights, of step 20; evaluate these with: jensen evaluate {run}" in told
-    assert "sample_metrics-pixels.json is about other weights than the run's best, and is left out" in told
+    assert "sample_metrics-pixels.json is about other weights than the run's best and is left out" in told
     assert "after step 20: steps from 20 to 40, learning_rate from 0.001 to 0.002" in told
     assert main(["compare", run, other, "--out", str(tmp_path / "now")]) == 2
     said = capsys.readouterr().err
@@ -83,4 +100,8 @@ def test_what_is_about_other_weights_is_not_shown_as_current(
     assert "Sample_metrics-pixels.json is about other weights" in report
     assert jensen.load(run).weights in report
     assert "learning_rate from 0.001 to 0.002" in report
+    assert (
+        "train vae --config recipe.toml --out again --steps 20 --learning-rate 0.001 jensen resume again --steps 40"
+        in report
+    )
     assert main(["compare", run, other, "--out", str(tmp_path / "now")]) == 0

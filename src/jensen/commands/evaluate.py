@@ -141,6 +141,7 @@ class Evaluated:
         run, evaluation = self.run, self.evaluation
         scores, seed = evaluation.scores, evaluation.settings.seed
         assert scores is not None  # both `evaluate` and `load_evaluation` set them
+        changes = read_history(run.folder)
         selection = run.family.words.selection(run.spec.layout == "image", compared=compared)
         labels = self.examples.labels
         return Results(
@@ -155,7 +156,9 @@ class Evaluated:
             exhibits=make_exhibits(run.model, self.examples, run.spec.preparation, scores, selection, seed),
             trained_steps=run.trained_steps,
             weights_step=run.step,
-            history=[change.sentence for change in read_history(run.folder)],
+            history=[change.sentence for change in changes],
+            changes=[change.after for change in changes],
+            first={name: value for change in reversed(changes) for name, value in change.before.items()},
             finished=run.finished,
             labels=None if labels is None else labels[scores.index],
             names=self.examples.names.__getitem__,

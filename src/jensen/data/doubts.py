@@ -111,7 +111,7 @@ def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:
     _, _, apart = distinct(found, reading.epsilon)
     values = apart.sum(axis=0) + 1
     rows = np.minimum(found.count, len(found.sample))
-    few = ~found.constant & (values <= FEW) & (rows >= REPEATED * values)
+    few = ~found.constant & (values > 1) & (values <= FEW) & (rows >= REPEATED * values)
     if few.any():
         least, most = int(values[few].min()), int(values[few].max())
         many = f"{least}" if least == most else f"{least} to {most}"

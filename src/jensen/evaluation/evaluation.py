@@ -167,6 +167,7 @@ def _weights(column: Column) -> Weights | None:
     if "samples" not in details:
         return None
     sizes, shapes = details["effective_sample_size"], details["pareto_shape"]
+    sizes = sizes[sizes.isfinite()] if bool(sizes.isfinite().any()) else sizes  # a bound of -inf has no weights
     return Weights(
         samples=int(details["samples"][0]),
         median_effective_sample_size=sizes.median().item(),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jensen.data.spec import DataSpec
-from jensen.evaluation.evaluation import Evaluation
 from jensen.report.render import Section
 from jensen.report.results import Results
 
@@ -24,7 +23,7 @@ def data_section(spec: DataSpec) -> Section:
         "examples": counts,
         "splits": spec.splits,
         "shape": f"{' x '.join(map(str, spec.shape))}, read as {spec.layout}",
-        "numbers": f"{spec.dtype} from {spec.minimum:g} to {spec.maximum:g}, {levels}",
+        "numbers": f"{spec.dtype} from {spec.minimum:.9g} to {spec.maximum:.9g}, {levels}",
         "classes": classes,
         "preparation": f"{type(spec.preparation).__name__}. {preparation}",
         "left out": f"{spec.skipped} files that could not be read" if spec.skipped else "nothing",
@@ -48,18 +47,25 @@ def provenance_section(results: Results) -> Section:
     return Section("Where these numbers come from", "definitions", {"items": items})
 
 
-def recipe_section(recipe: Mapping[str, Any], evaluation: Evaluation) -> Section:
-    """The recipe as TOML, and the commands that repeat the run and its evaluation."""
+def recipe_section(results: Results) -> Section:
+    """The recipe as TOML, and the commands that repeat the run, part by part, and its evaluation."""
+    recipe, evaluation = results.recipe, results.evaluation
     flags = [
         f"--{name.replace('_', '-')} {value}"
         for name, value in evaluation.settings.model_dump().items()
         if value is not None and name != "batch_size"
     ]
     commands = [
-        f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again",
+        f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again{_flags(results.first)}",
+        *(f"jensen resume again{_flags(change)}" for change in results.changes),
         " \\\n    ".join(["jensen evaluate again", " ".join(flags)]),
     ]
-    return Section("How to repeat it", "again", {"recipe": toml(recipe), "commands": "\n".join(commands)})
+    values = {"recipe": toml(recipe), "commands": "\n".join(commands), "parts": 1 + len(results.changes)}
+    return Section("How to repeat it", "again", values)
+
+
+def _flags(settings: Mapping[str, float]) -> str:
+    return "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in settings.items())
 
 
 def toml(recipe: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The sizes of a compressed file as a terminal table, and as a section of a report."""
 
+import math
 from typing import TYPE_CHECKING
 
 from jensen.compression.codelength import Codelength
@@ -38,10 +39,11 @@ def codelength_title(found: Codelength) -> str:
 def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """A row of `COLUMNS` for the file and each of its parts, and one for every other format."""
     excess = found.stack_bits - found.initial_bits - found.bound_bits
+    spread = f" ± {100 * found.overhead_error:.2f}" if math.isfinite(found.overhead_error) else ""  # none of 1 batch
     parts = {
         "the file": 8.0 * found.file_bytes,
         "  bound": found.bound_bits,
-        f"  overhead, {100 * found.overhead:z.2f} ± {100 * found.overhead_error:.2f} %": excess,
+        f"  overhead, {100 * found.overhead:z.2f}{spread} %": excess,
         "  initial bits": found.initial_bits,
         "  header and checksum": 8.0 * found.file_bytes - found.stack_bits,
     }

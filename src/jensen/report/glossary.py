@@ -34,8 +34,8 @@ FORMULAS = {
 TERMS = {
     "ELBO": "evidence lower bound: a lower bound on log p(x), the log-probability of an example under the model",
     "nats": "units of natural logarithms: a probability p costs −log p nats; one nat is 1.44 bits",
-    "bits per dimension": "−log<sub>2</sub> p(x) divided by the number of values in an example: the size per pixel and "
-    "channel of a file compressed by the model; lower is better",
+    "bits per dimension": "−log<sub>2</sub> p(x) divided by the number of observed values in an example: the size per "
+    "pixel and channel of a file compressed by the model; lower is better",
     "standard error": "the standard deviation of a mean over repeated experiments: about 95 % of intervals of ± 1.96 "
     "standard errors hold the true mean",
     "Monte-Carlo error": "the part of an error that comes from the random draws of the computation; more draws make "
@@ -46,8 +46,8 @@ TERMS = {
     "be trusted",
     "log-SNR": "logarithm of the signal-to-noise ratio ᾱ<sub>t</sub> / (1−ᾱ<sub>t</sub>): large near the data, small "
     "near pure noise",
-    "amortisation gap": "the loss in the bound because one encoder serves all examples, instead of an optimised q for "
-    "each",
+    "amortisation gap": "the loss in the bound because q is not optimised for each example: one encoder serves "
+    "them all",
     "KL": "Kullback-Leibler divergence of one distribution from another: at least 0, and 0 if they are equal",
     "Fréchet distance": "distance between two sets of examples by the means and covariances of their features",
     "calibration error": "mean difference between the probability of the predicted label and the share of right labels",

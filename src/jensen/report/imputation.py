@@ -41,9 +41,10 @@ def _rows(found: Calibration) -> dict[str, list[str]]:
 
 def remarks(found: Calibration) -> list[str]:
     """Notes on the numbers, one line each."""
+    counted = f"{found.undecided:,} of {found.entries:,} hidden entries count; in the others all draws equal the truth."
     return [
         f"{found.examples:,} examples, mask {found.mask}, {found.draws} draws each; ± is one standard error.",
-        f"{found.undecided:,} of {found.entries:,} hidden entries count; in the others all draws equal the truth.",
+        counted if found.undecided < found.entries else f"All {found.entries:,} hidden entries count.",
     ]
 
 

@@ -42,7 +42,7 @@ def write_report(results: Results, further: Further = NOTHING) -> Path:
         *further_sections(results.folder, further),
         data_section(results.spec),
         provenance_section(results),
-        recipe_section(results.recipe, results.evaluation),
+        recipe_section(results),
         file_section(results, further),
     ]
     return write_page(results.folder / REPORT, results.title, heading(results), sections)

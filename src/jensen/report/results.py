@@ -1,7 +1,7 @@
 """The contents of the pages about a run: one frozen value, without a model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,10 @@ class Results:
     recognition: Estimate | None = None
     """Share of samples in which a classifier trained on real data recognises the requested label."""
     yardsticks: Yardsticks | None = None
+    first: Mapping[str, float] = field(default_factory=dict)
+    """The training settings of the first part of the training, where `changes` replaced them later."""
+    changes: Sequence[Mapping[str, float]] = ()
+    """The training settings that each later part of the training changed, oldest first."""
     history: Sequence[str] = ()
     """One line for each change of the training settings, oldest first."""
     stale: Sequence[str] = ()

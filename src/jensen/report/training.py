@@ -11,7 +11,9 @@ from jensen.report.results import Results
 
 def training_section(results: Results, album: Album) -> Section | None:
     """The curves of training and the step of the evaluated weights; None without a log."""
-    chart = charts.loss_curve(results.metrics, results.words.comparable)
+    # The loss is about the prepared x, the bound about the raw data: one axis only where the two have the same units
+    comparable = results.words.comparable and results.spec.preparation.log_volume == 0
+    chart = charts.loss_curve(results.metrics, comparable)
     if chart is None:
         return None
     return Section(
@@ -20,6 +22,7 @@ def training_section(results: Results, album: Album) -> Section | None:
         {
             "picture": album.chart("loss", chart, "Training loss against the step"),
             "loss": results.words.loss,
+            "other_units": results.words.comparable and not comparable,
             "validated": any("validation_bound" in line for line in results.metrics),
             "validation_examples": results.spec.counts["validation"],
             "weights_step": f"{results.weights_step:,}",

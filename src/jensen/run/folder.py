@@ -27,10 +27,10 @@ HISTORY = "history.json"
 
 
 @contextmanager
-def alone(folder: Path, recipe: AbstractRecipe) -> Iterator[None]:
+def alone(folder: Path, steps: int) -> Iterator[None]:
     """A context in which no other process trains the run. The lock disappears with its process, even after a crash.
 
-    A finished run needs no lock, so its folder may be read-only.
+    A run that has all its `steps` needs no lock, so its folder may be read-only.
     """
     lock = FileLock(folder / LOCK)
 
@@ -40,7 +40,7 @@ def alone(folder: Path, recipe: AbstractRecipe) -> Iterator[None]:
         except Timeout as error:
             raise InputError(f"{folder} is being trained by another process; wait for it, or stop it first") from error
         except OSError:
-            if not is_finished(folder / CHECKPOINTS, recipe.training.steps):
+            if not is_finished(folder / CHECKPOINTS, steps):
                 raise
 
     processes.on_main(acquire)
@@ -103,8 +103,8 @@ def read_history(folder: Path) -> tuple[Change, ...]:
     return found.changes if found else ()
 
 
-def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> None:
-    """Rewrite recipe.json with other training settings, and record the old ones in history.json.
+def changed_recipe(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> tuple[AbstractRecipe, Change]:
+    """The recipe with other training settings, and the record of the change; nothing is written yet.
 
     Raises `InputError` for fewer steps than have been trained.
     """
@@ -124,9 +124,14 @@ def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         jensen=jensen_version(),
     )
+    return new, change
+
+
+def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
+    """Write the change into history.json and the changed recipe into recipe.json."""
     # History first: a crash before the recipe is written leaves the old recipe, whose digest remains valid
     write_record(folder / HISTORY, History(changes=(*read_history(folder), change)))
-    write_json(folder / RECIPE, new)
+    write_json(folder / RECIPE, recipe)
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
@@ -161,14 +166,14 @@ def recipe_of(folder: Path) -> AbstractRecipe:
 
     Raises `InputError` for links that lead out of the run: through them files elsewhere could be read or replaced.
     """
-    inside = folder.resolve()
+    values, inside = _read_json(folder / RECIPE), folder.resolve()
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise InputError(
                     f"{path} is a link that leads out of the run; replace it by a copy of its target, or remove it"
                 )
-    return read_recipe(_read_json(folder / RECIPE), str(folder / RECIPE))
+    return read_recipe(values, str(folder / RECIPE))
 
 
 def read_spec(folder: Path) -> DataSpec:

@@ -23,13 +23,14 @@ from jensen.run.folder import (
     CHECKPOINTS,
     DATA,
     alone,
-    change_training,
+    changed_recipe,
     check_new,
     establish,
     read_history,
     read_spec,
     recipe_digest,
     recipe_of,
+    record_change,
     write_json,
 )
 from jensen.run.run import Run, load
@@ -53,7 +54,7 @@ def train(recipe: AbstractRecipe, out: str | Path) -> Run:
         dataset = load_dataset(recipe)
     state = _start(recipe, dataset.spec)
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
-    with alone(folder, recipe):
+    with alone(folder, recipe.training.steps):
         processes.on_main(lambda: establish(folder, recipe, dataset.spec))
         _continue(folder, recipe, state, dataset)
         with processes.together():
@@ -81,23 +82,27 @@ def resume(
     with processes.together():
         recipe, spec = recipe_of(folder), read_spec(folder)
     changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
-    with alone(folder, recipe):
+    with alone(folder, steps or recipe.training.steps):
+        earlier = [change.recipe for change in read_history(folder)]
+        change = None
         if changes:
-            processes.on_main(lambda: change_training(folder, recipe, changes))
+            earlier.append(recipe_digest(recipe))
             with processes.together():
-                recipe = recipe_of(folder)
+                recipe, change = changed_recipe(folder, recipe, changes)
         with processes.together():
             dataset = load_again(spec, stream, data)
         if isinstance(data, str | Path):
             processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
-        state.earlier_recipes = tuple(change.recipe for change in read_history(folder))
+        state.earlier_recipes = tuple(earlier)
         saved = checkpoints(folder / CHECKPOINTS)
         if saved:
             with processes.together():
                 good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
             processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
         processes.agree("the steps to go on from", str(state.step))
+        if change:  # recorded only now, when nothing was refused
+            processes.on_main(lambda: record_change(folder, recipe, change))
         if changes:  # also continue a training that had converged
             state.converged, state.stale_validations = False, 0
         if not (state.converged or state.step >= recipe.training.steps):

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -273,8 +273,12 @@ def _unused(path: Path) -> Path:
     return next(name for name in chain([path], numbers) if not name.exists())
 
 
-def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
-    """Load the checkpoint's weights into `model`; averaged weights replace the others if they exist."""
+def load_weights(path: Path, model: AbstractLatentVariableModel, recipes: Collection[str] = ()) -> None:
+    """Load the checkpoint's weights into `model`; averaged weights replace the others if they exist.
+
+    `recipes` are the digests of the run's recipes; raises `InputError` if none of them trained the checkpoint.
+    """
+    _refuse_other_recipe(path, _read_record(path), recipes)
     tensors = _read_tensors(path, MODEL)
     averaged = {name.removeprefix(EMA): tensor for name, tensor in tensors.items() if name.startswith(EMA)}
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(EMA)}
@@ -284,11 +288,7 @@ def load_weights(path: Path, model: AbstractLatentVariableModel) -> None:
 def load_checkpoint(path: Path, state: TrainingState) -> None:
     """Load a whole checkpoint into `state`, which must come from the same recipe; else raise `InputError`."""
     record = _read_record(path)
-    if state.recipe and record.recipe not in (state.recipe, *state.earlier_recipes):
-        raise InputError(
-            f"{path} was trained by another recipe than recipe.json is now: restore recipe.json; steps and learning "
-            "rate are changed by: jensen resume RUN --steps N --learning-rate X"
-        )
+    _refuse_other_recipe(path, record, (state.recipe, *state.earlier_recipes) if state.recipe else ())
     tensors, moments = _read_tensors(path, MODEL), _read_tensors(path, OPTIMISER)
     averaged = any(name.startswith(EMA) for name in tensors)
     if len(record.optimisers) != len(state.optimisers) or averaged != (state.ema is not None):
@@ -312,6 +312,14 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     state.micro_batch_size = min(filter(None, (state.micro_batch_size, record.micro_batch_size)), default=None)
     if state.scaler and record.scaler:
         state.scaler.load_state_dict(record.scaler.model_dump(by_alias=True))
+
+
+def _refuse_other_recipe(path: Path, record: Record, recipes: Collection[str]) -> None:
+    if recipes and record.recipe not in recipes:
+        raise InputError(
+            f"{path} was trained by another recipe than recipe.json is now: restore recipe.json; steps and learning "
+            "rate are changed by: jensen resume RUN --steps N --learning-rate X"
+        )
 
 
 def _load_moments(optimiser: Optimizer, number: int, values: dict[str, Tensor | int | float]) -> None:

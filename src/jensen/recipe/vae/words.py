@@ -10,7 +10,7 @@ WORDS = Words(
         "rate": "−KL(q(z|x) ‖ p(z)), second term of (4.6)",
         "optimised ELBO": "(4.4), q optimised for each example, the model fixed",
         "L_": "log (1/K) Σ<sub>k</sub> p(x, z<sub>k</sub>) / q(z<sub>k</sub>|x) (4.9)",
-        "amortisation gap": "the loss because one encoder replaces the best q of its family for each example",
+        "amortisation gap": "the loss because the q of an example is not the best of its family",
         "inference gap, at least": "KL(q(z|x) ‖ p(z|x)) (4.4), log p(x) replaced by the bound (4.9)",
         "approximation gap, at least": "the loss that remains with the best q of the family",
     },
