@@ -101,10 +101,11 @@ def compress(
     batch_size: int = 64,
     checked: bool = True,
 ) -> Compressed:
-    """Compress `data` by the run's model; labels are not stored. Default data: a split of the run's own.
+    """Compress the examples of `data` by the run's model; labels are not stored.
 
-    With `checked` the file is decompressed and compared with the data. Raises `InputError` for a model without a mass
-    over levels, for data that the model sees binarised, and if the decompressed data differ.
+    If `data` is None, the examples are those of the split `split` of the run's own data. With `checked` the file is
+    decompressed and compared with the data. Raises `InputError` for a model without a mass over levels, for data that
+    the model sees binarised, and if the decompressed data differ.
     """
     import torch
 

@@ -167,9 +167,10 @@ class Evaluated:
 def evaluate(
     run: "Run", data: Any = None, *, split: Split = "test", settings: EvaluationSettings | None = None
 ) -> Evaluated:
-    """Bounds on log p(x) of `data` in nats, with standard errors. Default data: a split of the run's own.
+    """Bounds on log p(x) of the examples of `data` in nats, with standard errors.
 
-    Several processes share the work.
+    If `data` is None, the examples are those of the split `split` of the run's own data. If started in several
+    processes (torchrun), they share the examples.
     """
     from jensen import processes
     from jensen.evaluation.evaluation import evaluate as measure

@@ -89,8 +89,8 @@ def features_check(
 ) -> "Checked | None":
     """Compare `n` samples with the run's test and training examples, by the features of its classifier or by pixels.
 
-    Several processes share the sampling; the main process measures, and the others get None. Raises `InputError` for
-    too few samples or examples.
+    If started in several processes (torchrun), they share the sampling; the main process measures and returns the
+    result, the other processes return None. Raises `InputError` for too few samples or examples.
     """
     from jensen import processes
     from jensen.features.sample_metrics import draw, require

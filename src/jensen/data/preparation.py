@@ -67,10 +67,11 @@ class Preparation(BaseModel, ABC):
         return nats.double() + (self.log_volume if raw is None else self.log_volume_of(raw).to(nats.device))
 
     def bits_per_dimension(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
-        """Bits per observed value of the raw data from log p(x), nats per example (batch): -log p(raw) / (n ln 2).
+        """Convert log p(x) in nats (batch) to bits per observed value of the raw data: -log p(raw) / (n ln 2).
 
-        n is the number of observed values, D without `raw`; see `raw_nats`. If n differs between examples, their mean
-        is a ratio of sums: `Estimate.ratio(-raw_nats / ln 2, observed)`.
+        n is the number of observed values of the example; without `raw` it is `dimensions`; see `raw_nats`. If n
+        differs between examples, do not average the results, but divide total bits by total values:
+        `Estimate.ratio(-raw_nats / ln 2, observed)`.
         """
         count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
         return -self.raw_nats(nats, raw) / (count * math.log(2))

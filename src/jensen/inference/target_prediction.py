@@ -36,10 +36,11 @@ FITTED = 20_000  # maximum number of training examples for the linear regression
 
 @dataclass(frozen=True, eq=False)
 class TargetPredictions:
-    """p(y|x) of examples in raw units; tensors are (count, dims), float64, on the CPU.
+    """p(y|x) of `count` examples, with y in raw units; float64 tensors (count, dims) on the CPU.
 
-    `ends` (count, dims, 6) are the ends of the central intervals of `LEVELS`; `standard_error` is the Monte-Carlo error
-    of the mean. For known y there are `y`, `log_density` (count), and `rank`, p(Y_d <= y_d|x).
+    `index` (count) are the indices of the examples. `ends` (count, dims, 6) holds the lower and the upper end of the
+    central interval at each of `LEVELS`. `standard_error` is the Monte-Carlo error of `mean`. If y is known, `y`,
+    `log_density` = log p(y|x) (count), and `rank` = p(Y_d <= y_d|x) are present, else None.
     """
 
     index: Int[Tensor, " count"]
@@ -63,9 +64,9 @@ def predict_target_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> TargetPredictions:
-    """`model.predict_targets` for the examples with the numbers `index` (default: all); functions of (seed, number).
+    """`model.predict_targets` for the examples whose indices are in `index` (default: all examples).
 
-    Each mixture is reduced to the fields of `TargetPredictions`.
+    Each mixture is reduced to the fields of `TargetPredictions`. Row i is a pure function of (seed, index[i]).
     """
     index = torch.arange(len(examples)) if index is None else index
     y = None if examples.targets is None else scaling.to_raw(examples.targets[index])

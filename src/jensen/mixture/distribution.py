@@ -67,9 +67,10 @@ class Mixture:
         return Mixture(self.log_weights, self.components.marginal(indices))
 
     def condition(self, indices: Sequence[int], values: Tensor) -> "Mixture":
-        """The distribution of the other coordinates, in their order, given x[indices] = values (*batch, n) (1.2).
+        """The distribution (1.2) of the other coordinates, in ascending order, given x[indices] = values.
 
-        Again a mixture: each component is conditioned, and its weight becomes w_k N(values | k) / p(values).
+        `values` is (*batch, len(indices)). The result is a mixture, too: each component k is conditioned, and the
+        weight of the component becomes w_k p(values | k) / p(values).
         """
         known = values.unsqueeze(-2)
         log_weights = self.log_weights + self.components.marginal(indices).log_prob(known)

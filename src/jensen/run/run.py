@@ -78,10 +78,10 @@ class Run:
     def examples(
         self, data: Source | None = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
     ) -> Examples:
-        """All examples of `data`, read as the run read its own data; default: a split of the run's own data.
+        """All examples of `data`, read as the run read the training data.
 
-        `data` is a path, `digits`, an array or tensor, or a dict of arrays or tensors. `only_known_y` and `missing`
-        apply to `data` only, see `jensen.data.load.read_examples`.
+        `data` is a path, `digits`, an array or tensor, or a dict of arrays or tensors; None means the split `split` of
+        the run's own data. `only_known_y` and `missing` apply to `data` only, see `jensen.data.load.read_examples`.
         """
         if data is None:
             return load_split(self.spec, split, self.data)

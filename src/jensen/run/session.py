@@ -43,7 +43,7 @@ def train(recipe: AbstractRecipe, out: str | Path) -> Run:
     """Train by `recipe` into the new folder `out`. Returns the run with its best weights.
 
     Raises `InputError`, before anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM
-    finish the step, write a checkpoint and raise KeyboardInterrupt. Processes started by torchrun train the run
+    finish the step, write a checkpoint and raise KeyboardInterrupt. Under torchrun, all processes train this one run
     together.
     """
     processes.join()

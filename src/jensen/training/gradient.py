@@ -50,8 +50,8 @@ def descend(
 ) -> tuple[Loss, Tensor]:
     """(theta, lambda) = opt_step(grad Loss) (4.8); returns the loss and the gradient's norm before clipping.
 
-    If scaled gradients overflow, they are computed again with half the scale until they no longer do. Then the scale is
-    set to half of its old value, as after a step that a `GradScaler` skips: the next batch may need a large scale.
+    If the scaled gradients overflow, the scale is halved and the gradients are computed again, until they are finite.
+    The next batch starts with half the scale of this batch's first attempt, however often the scale was halved.
     """
     before = scale = state.scaler.get_scale() if state.scaler else 1.0
     while True:
@@ -66,10 +66,10 @@ def descend(
 
 
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
-    """Move the parameters along their gradients, drop the gradients, and return their norm before clipping.
+    """Move the parameters along their gradients and drop the gradients; returns the norm before clipping.
 
-    The norm may be infinite where only its square overflows. If scaled gradients overflow, no parameter moves, and the
-    scale halves.
+    The norm is infinite even if the gradients are finite but the sum of their squares overflows. If gradients are
+    scaled and the norm is not finite, no parameter moves, and the scale is halved.
     """
     if state.scaler:
         for optimiser in state.optimisers:

@@ -39,9 +39,9 @@ ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # values of x decoded together; the
 class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or sharding cannot change its class
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
-    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has no q for
-    new examples; `fit_steps` is the number of steps that optimise this q with theta fixed. With a `target` the model is
-    p(x, y, z) = p(z) p(x|z) p(y|z); its loss bounds log p(x, y), while `elbo` bounds log p(x).
+    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has a q only
+    for training examples; for every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
+    the model is p(x, y, z) = p(z) p(x|z) p(y|z); the loss bounds log p(x, y), while `elbo` bounds log p(x).
     """
 
     def __init__(

@@ -78,8 +78,8 @@ class Reading:
     """All examples of a source in the source's order, before any split.
 
     `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk. A source has either
-    `labels` (N,) int64, or `targets` (N, dims) float64, or neither. `supplied` (N,) int8 is the split of each example
-    in the source, as a position in `SPLITS`. `names` returns the name of a row.
+    `labels` (N,) int64, or `targets` (N, dims) float64, or neither. `supplied` (N,) int8 is the split that the source
+    assigns to each example, as an index into `SPLITS`. `names` returns the name of a row.
     """
 
     kind: Kind
