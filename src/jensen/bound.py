@@ -79,7 +79,7 @@ class Profile:
         return self.squared_error.mean(1).sqrt()
 
     def rate_distortion(self) -> tuple[Tensor, Tensor]:
-        """Rate and distortion from the noise to the data: the mean nats until x_t is known, and the error of x̂ there.
+        """Rate and distortion from noise to data: the mean nats until x_t is known, and the error of x̂ given x_t.
 
         The last point is x_0 itself, with all nats and error 0. In a level of n steps, x_t is known after (n - 1) / 2n
         of the nats of the level, on average. Source: Ho et al. 2020, section 4.3.

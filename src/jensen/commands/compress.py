@@ -143,7 +143,7 @@ def compress(
 def _codelength(
     run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Encoded", size: int, **about: Any
 ) -> "Codelength":
-    """The record of the sizes; `about` holds its fields for the source, the times and the provenance."""
+    """The record of the sizes; `about` holds the fields for the source, the times and the provenance."""
     from jensen.compression.codelength import Codelength
     from jensen.compression.others import sizes_of_others
 
@@ -166,7 +166,8 @@ def _codelength(
 def _symbols(run: "Run", codec: "AbstractCodec", raw: "Tensor") -> "Tensor":
     """The model's levels of raw examples, in the raw dtype.
 
-    Raises `InputError` unless the levels give the raw examples back bit for bit, as the coding would not be lossless.
+    Raises `InputError` unless the levels give the raw examples back bit for bit, because coding would otherwise lose
+    data.
     """
     import numpy as np
     import torch

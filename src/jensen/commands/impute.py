@@ -89,7 +89,7 @@ class Impute(OfExamples):
 
 
 def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None:
-    """Print the calibration; write calibration.json and calibration.png into `out`, the first also into `run`."""
+    """Print the calibration; write calibration.json (also into `run`) and calibration.png into `out`."""
     from rich.console import Console
 
     from jensen.inference.calibration import RECORD

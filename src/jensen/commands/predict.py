@@ -241,7 +241,7 @@ def _predict_labels(
 
 
 def _label_counts(run: "Run") -> tuple[int, ...]:
-    """Number of training examples per class. Raises `InputError` for a model that does not predict labels."""
+    """The number of training examples per class; raises `InputError` for a model that does not predict labels."""
     if run.model.predicted_classes is None or run.spec.label_counts is None:
         family, advice = run.recipe.family, run.family.conditional_advice
         if not advice:

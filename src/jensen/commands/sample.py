@@ -162,7 +162,7 @@ def sampling(
 ) -> "Sampling[Any]":
     """The run's model with these options of sampling; None: the recipe's value.
 
-    Raises `InputError` for a way that the family does not know, and for a guide of another family or other data.
+    Raises `InputError` for an option that the family does not have, and for a guide of another family or other data.
     """
     from jensen.errors import InputError
     from jensen.recipe.family import SamplingWish

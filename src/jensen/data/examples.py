@@ -42,9 +42,9 @@ _BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
 class Examples:
     """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with labels or continuous targets, if any.
 
-    Labels are (N,) int64. Targets are (N, dims) float32, in the units of `DataSpec.targets`. `names[i]` is the name of
-    example i; the default is its row number. A `Stored` x is on disk and stays there in a selection of examples:
-    `examples[rows].x` is on disk, `examples.x[rows]` in memory.
+    Labels are (N,) int64. Targets are (N, dims) float32, scaled by `DataSpec.targets`. `names[i]` is the name of
+    example i; by default it is "row i". A `Stored` x is on disk: `examples[rows].x` is still on disk,
+    `examples.x[rows]` is in memory.
     """
 
     x: Tensor | Stored

@@ -139,7 +139,7 @@ class Strata:
 
     @classmethod
     def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
-        """At most `count` strata of about equal total `importance` (T - 1); it also weights the draw within a stratum.
+        """Up to `count` strata of about equal total importance, drawn within in proportion to `importance` (T - 1).
 
         The estimate is unbiased for any importance; its error is smallest if the importance is proportional to the
         terms. Every step gets at least a tenth of its share under a uniform importance. Raises `InputError` for less

@@ -144,7 +144,7 @@ class AbstractTrace(ABC):
 
     @abstractmethod
     def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
-        """Random numbers (batch, ...), used along an example's whole path; a pure function of (seed, index[i])."""
+        """Random numbers (batch, ...), used along the whole path; row i is a pure function of (seed, index[i])."""
 
     @abstractmethod
     def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def posterior(
     log_snr_s: Float[Tensor, "*#batch"],
     log_snr_t: Float[Tensor, "*#batch"],
 ) -> Gaussian:
-    """q(x_s | x_t, x_0) = N(mu~, beta~ I) (5.8); the point mass at x_0, scale 0, where s is the data."""
+    """q(x_s | x_t, x_0) = N(mu~, beta~ I) (5.8); if s is the data, the point mass at x_0 (scale 0)."""
     on_x0 = signal_scale(log_snr_s) * -torch.expm1(log_snr_t - log_snr_s)  # sqrt(alpha_bar_s) beta / (1 - alpha_bar_t)
     log_keep = 0.5 * (F.logsigmoid(log_snr_t) - F.logsigmoid(log_snr_s))
     on_x_t = torch.exp(log_keep + F.logsigmoid(-log_snr_s) - F.logsigmoid(-log_snr_t))

@@ -1,4 +1,4 @@
-"""A mean with its standard error, in nats and in bits, and its text."""
+"""A mean with a standard error, in nats and in bits, and as text."""
 
 import math
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ class Measure(Value):
 
 
 def doubts(record: object, name: str = "") -> list[str]:
-    """One sentence for each `Estimate` in a record with an unreliable standard error, see `Estimate.doubt`.
+    """One sentence for each `Estimate` in a record whose standard error is unreliable (`Estimate.doubt`).
 
-    `name` is the name of the record, a prefix of its fields' names.
+    `name` is the name of the record; it comes before the name of each field.
 
     >>> doubts({"loss": Estimate(2.0, float("nan"), 1), "share": Estimate(0.5, 0.1, 25)})
     ['loss: one value: its error is unknown']
@@ -58,7 +58,7 @@ def aligned(estimates: list[Estimate]) -> list[str]:
 
 
 def written(estimate: Estimate) -> str:
-    """An estimate to two digits of its standard error, which is NaN for a single example.
+    """An estimate as text, to two digits of the standard error, which is NaN for a single example.
 
     >>> written(Estimate(-123.456, 0.0234, 10))
     '-123.456 ± 0.023'

@@ -65,7 +65,7 @@ def accuracy(classifier: Classifier, examples: Examples, preparation: Preparatio
 
 
 def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor:
-    """Raw examples after the preparation and its inverse, so that they are comparable with samples of a model.
+    """Raw examples after the preparation and the inverse preparation, comparable with samples of a model.
 
     Binarisation changes the examples; every other preparation restores them, floats up to rounding.
     """

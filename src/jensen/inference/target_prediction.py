@@ -1,6 +1,7 @@
-"""p(y|x) over continuous y for a set of examples, in the units of y, and its quality if y is known.
+"""p(y|x) over continuous y for a set of examples, in the units of y, and the quality of the predictions if y is known.
 
-All numbers refer to the raw y. The log-density of y is that of the model's scaled targets minus Σ_d log scale_d.
+All results are about the raw y. The log-density of y is the log-density of the scaled targets, which the model sees,
+minus Σ_d log scale_d.
 """
 
 import math
@@ -182,7 +183,7 @@ def assess_targets(
 def regression(
     log_density: Float[Tensor, " count"], errors: Float[Tensor, " count dims"], rank: Float[Tensor, " count dims"]
 ) -> Regression:
-    """All measures, from the log-density, errors and ranks of each example."""
+    """The measures of quality from the log-density, the errors and the ranks of each example."""
     every = torch.ones_like(rank, dtype=torch.bool)
     bins = min(MOST_BINS, max(2, len(rank) // 10))
     place = (rank * bins).long().clamp(0, bins - 1)
@@ -210,8 +211,8 @@ def assess_linear(
 ) -> Regression:
     """The measures of scikit-learn's `BayesianRidge`, fitted separately to each dimension of y.
 
-    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. Missing
-    values of x are replaced by their mean.
+    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. A missing
+    value of x is replaced by the mean of its dimension.
     """
     from sklearn.linear_model import BayesianRidge
 
@@ -234,7 +235,7 @@ def _flat(examples: Examples, preparation: Preparation, rows: Tensor) -> np.ndar
 
 
 def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
-    """sqrt(mean e²), its standard error by the delta method.
+    """sqrt(mean e²), with a standard error by the delta method.
 
     >>> print(root_mean_squared_error(torch.tensor([3.0, -3.0, 3.0])))
     3 ± 0
@@ -249,10 +250,10 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 
 
 def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str]) -> Path:
-    """A row per example: its number and name; mean, deviation, error of the mean and intervals of each number of y.
+    """Write a row per example: index, name, and mean, deviation, error of the mean and intervals of each y_d.
 
-    With several numbers, d is part of the name of each column: mean_0, mean_1. A known y follows, and then log p(y|x)
-    in nats.
+    If y has several dimensions, d is part of the name of each column: mean_0, mean_1. If y is known, y and log p(y|x)
+    in nats follow.
     """
     count, dims = found.mean.shape
     names = ["mean", "standard_deviation", "standard_error"]

@@ -28,7 +28,7 @@ HISTORY = "history.json"
 
 @contextmanager
 def alone(folder: Path, recipe: AbstractRecipe) -> Iterator[None]:
-    """A context in which no other process trains the run. The lock disappears with its process, even after a crash.
+    """A context in which no other process trains the run; the lock ends with this process, even after a crash.
 
     A finished run needs no lock, so its folder may be read-only.
     """
@@ -130,7 +130,7 @@ def change_training(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of all that a recipe says of the training: not of where the data are, and of which machine trains."""
+    """SHA-256 of a recipe without the path of the data, the device and the sharding."""
     said = recipe.model_dump_json(exclude={"data": True, "training": {"device", "sharding"}})
     return hashlib.sha256(said.encode()).hexdigest()
 
@@ -159,7 +159,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def recipe_of(folder: Path) -> AbstractRecipe:
     """The recipe of the run in `folder`.
 
-    Raises `InputError` for links that lead out of the run: through them files elsewhere could be read or replaced.
+    Raises `InputError` for links that lead out of the run, because files elsewhere could be read or replaced.
     """
     inside = folder.resolve()
     for parent, folders, files in os.walk(folder):

@@ -62,7 +62,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training reached its last step or stopped early."""
+        """Whether training reached the last step or stopped early by convergence."""
         return is_finished(self.folder / CHECKPOINTS, self.recipe.training.steps)
 
     @property
@@ -100,7 +100,7 @@ class Run:
 
     @property
     def unseen_labels(self) -> tuple[int, ...]:
-        """The labels that no training example has; the model has learned nothing about them."""
+        """The labels that no training example has, so that the model has learned nothing about these labels."""
         return tuple(label for label, count in enumerate(self.spec.label_counts or ()) if not count)
 
     def source(self, data: Any = None, split: Split = "test") -> str:

@@ -28,10 +28,10 @@ def attempt(
 ) -> Loss:
     """The loss and gradient of the batch, computed in parts that fit into the memory of every process.
 
-    `count` is the number of this process's rows. Processes that exchange gradients would wait forever for one whose
-    memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed` says
-    that it took place). If memory ran out in it, they halve the size once more as a margin, because memory that runs
-    out after the rehearsal ends the training.
+    `count` is the number of this process's rows. Processes that exchange gradients would wait forever for a process
+    whose memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed`
+    says that the rehearsal took place). If memory ran out in the rehearsal, they halve the size once more as a margin,
+    because running out of memory after the rehearsal ends the training.
     """
     forget, size = partial(drop_gradients, [*state.dense, *state.tables]), state.micro_batch_size
     if processes.count() == 1:
@@ -98,8 +98,8 @@ def gradient(
 ) -> Loss:
     """Add the gradient of the batch's loss to the parameters' gradients and return the loss.
 
-    `at_once` rows go through the network together (None: all). The loss is a mean over examples, so its gradient is the
-    sum of the parts' gradients, weighted by their shares of the batch.
+    `at_once` rows go through the network together (None: all). The loss is a mean over examples, so the gradient is the
+    sum of the gradients of the parts, weighted by the share of each part in the batch.
     """
     count = len(batch.x)
     parts: list[tuple[float, Loss]] = []
@@ -116,7 +116,7 @@ def gradient(
 
 
 def _whole(parts: list[tuple[float, Loss]]) -> Loss:
-    """The loss of a batch, from (share of the batch, loss) of its parts."""
+    """The loss of a batch, from (share of the batch, loss) of each part."""
     first = parts[0][1]
     if len(parts) == 1:
         return first
@@ -126,7 +126,7 @@ def _whole(parts: list[tuple[float, Loss]]) -> Loss:
 
 
 def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
-    """The loss of the whole batch in every process, from the losses of the processes' rows."""
+    """The loss of the whole batch in every process, from the loss of each process's rows."""
     if accelerator.num_processes == 1:
         return loss
     values = torch.stack([value.double() for value in (loss.value, *loss.terms.values())])
