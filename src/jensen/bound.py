@@ -21,7 +21,7 @@ def root_mean_square(errors: Float[Tensor, " count"]) -> float:
     """The Monte-Carlo error of one example: sqrt(mean s_i²) of the examples' standard errors s_i.
 
     s_i² is unbiased, s_i is not: over few draws the mean of the s_i is too low, by the factor 0.80 for 2 draws and 0.92
-    for 4 (c4 of normal samples). NaN where an example has no error.
+    for 4 (c4 of normal samples). The result is NaN if an example has no error.
 
     >>> root_mean_square(torch.tensor([3.0, 4.0, 0.0, 0.0]))
     2.5
@@ -30,7 +30,7 @@ def root_mean_square(errors: Float[Tensor, " count"]) -> float:
 
 
 def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " batch"]:
-    """log (1/K) Σ_k w_k, without overflow.
+    """log (1/K) Σ_k w_k over the K draws, without overflow.
 
     >>> log_mean_exp(torch.tensor([[-1000.0], [-1000.0]]))
     tensor([-1000.])
@@ -43,12 +43,12 @@ def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The terms of the bound (5.11) by noise level, for latent variables x_1 .. x_T of rising noise.
+    """The terms of the bound (5.11) by noise level, for latent variables x_1 .. x_T, from little noise to much.
 
-    Level 0 is step 1, L_0. The other levels are runs of the steps 2..T, from little noise to much; `last_step` ends
-    each. `nats` (levels + 1, batch) is the cost of each level for each example, and of L_T in the last row.
-    `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over each run. `log_snr` (T + 1) is the chain, inf
-    at point 0, the data. All on the CPU.
+    Level 0 is step 1, L_0. Each further level is a run of consecutive steps within 2..T; `last_step` (levels) is the
+    last step of each level. `nats` (levels + 1, batch) is the cost of each level for each example, with L_T in the last
+    row. `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over the steps of each level, where D is the
+    number of dimensions of x. `log_snr` (T + 1) is the chain: inf at point 0, the data. All tensors are on the CPU.
     """
 
     log_snr: Float[Tensor, " points"]
@@ -75,14 +75,14 @@ class Profile:
 
     @property
     def root_mean_squared_error(self) -> Tensor:
-        """The error of x̂ over dimensions and examples, in units of x, (levels)."""
+        """The root mean square of x_0 - x̂ over dimensions and examples, in units of x, (levels)."""
         return self.squared_error.mean(1).sqrt()
 
     def rate_distortion(self) -> tuple[Tensor, Tensor]:
-        """Rate and distortion from the noise to the data: the mean nats until x_t is known, and the error of x̂ there.
+        """Rate and distortion from noise to data: the mean nats until x_t is known, and the error of x̂ given x_t.
 
-        The last point is x_0 itself: all nats, error 0. In a run of n steps, x_t is known after (n - 1) / 2n of the
-        nats of the run, on average. Source: Ho et al. 2020, section 4.3.
+        The last point is x_0 itself, with all nats and error 0. In a level of n steps, x_t is known after (n - 1) / 2n
+        of the nats of the level, on average. Source: Ho et al. 2020, section 4.3.
         """
         nats, steps = self.nats.mean(1), self.steps
         before = nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier levels
@@ -93,11 +93,11 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Elbo:
-    """The evidence lower bound (4.4), nats per example, higher is better; never negated, never reweighted.
+    """The evidence lower bound (4.4) in nats per example, never negated and never reweighted; higher is better.
 
-    `reconstruction` is E_q log p(x|z); `rates` are the KL terms by name, each >= 0, that are subtracted (4.6), (5.11).
-    All have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q,
-    None for a single draw. `profile` has the same sum by noise level, for a model with noise levels.
+    `reconstruction` is E_q log p(x|z); `rates` are the KL terms by name, each >= 0, which are subtracted (4.6), (5.11).
+    All tensors have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q, None for
+    a single draw. For a model with noise levels, `profile` has the terms of the bound by noise level.
 
     >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
     tensor([-100.])
@@ -122,7 +122,7 @@ class Elbo:
     def from_draws(
         cls, reconstruction: Float[Tensor, " draws batch"], rates: Mapping[str, Float[Tensor, " batch"]]
     ) -> Self:
-        """Average over draws of z; the rates are exact (closed form), so the error is the reconstruction's."""
+        """The average over draws of z; the rates are exact, so the standard error is that of the reconstruction."""
         draws = reconstruction.shape[0]
         error = reconstruction.std(0) / math.sqrt(draws) if draws > 1 else None
         return cls(reconstruction.mean(0), rates, error)
@@ -130,11 +130,11 @@ class Elbo:
 
 @dataclass(frozen=True, eq=False)
 class ImportanceWeightedBound:
-    """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums, so that K draws never meet in memory.
+    """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums: memory does not grow with K.
 
-    E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` merges further draws of the
-    same examples, `concatenate` puts other examples beside them. `largest` keeps the largest log-weights in descending
-    order for `pareto_shape`: as many as are in the tail of all K draws.
+    E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` adds further draws for the
+    same examples, `concatenate` adds further examples. `largest` keeps the largest log-weights in descending order for
+    `pareto_shape`: as many as the tail of all K draws has.
 
     >>> ImportanceWeightedBound.from_log_weights(torch.tensor([[1.0], [3.0]]).log()).value.exp()
     tensor([2.0000], dtype=torch.float64)
@@ -150,7 +150,7 @@ class ImportanceWeightedBound:
 
     @classmethod
     def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"], of: int | None = None) -> Self:
-        """The bound over one chunk of the K = `of` draws, by default all of them; float64, since K may be large."""
+        """The bound over one chunk of draws; K = `of` is the number of all draws, by default the size of the chunk."""
         wide = log_weights.double()
         keep = tail_length(of or wide.shape[0]) + 1
         largest = wide.topk(min(keep, wide.shape[0]), dim=0).values
@@ -203,11 +203,11 @@ class ImportanceWeightedBound:
     def standard_error(self) -> Tensor:
         """Monte-Carlo error of `value`, shape (batch), by a widened delta method; nan for K = 1.
 
-        error² = (K/ESS - 1) / (K - 1) (1 + 2 log(K/ESS) / ESS). The first factor is the delta method:
-        Var log ŵ ≈ Var w / (K (E w)²), and (K/ESS - 1) K / (K - 1) is the sample variance of w over its squared mean.
-        It is too small where few weights carry the sum: about half of the spread at an effective sample size (ESS) of
-        5. The second factor is calibrated on log-normal weights, for which log(K/ESS) estimates the variance of log w;
-        docs/errors.md has the coverage.
+        error² = (K/ESS - 1) / (K - 1) (1 + 2 log(K/ESS) / ESS). ESS is the effective sample size, and ŵ the mean of the
+        weights. The first factor is the delta method: Var log ŵ ≈ Var w / (K (E w)²), and (K/ESS - 1) K / (K - 1) is
+        the sample variance of w over the squared mean of w. The first factor alone is too small if few weights carry
+        the sum: at an ESS of 5 it gives about half of the true spread. The second factor is calibrated on log-normal
+        weights, for which log(K/ESS) estimates the variance of log w; docs/errors.md has the coverage.
         """
         size = self.effective_sample_size.clamp(max=self.draws)
         relative_variance = (self.draws / size - 1) / (self.draws - 1)  # 0 / 0 where K = 1
@@ -215,29 +215,30 @@ class ImportanceWeightedBound:
 
     @property
     def trusted(self) -> Tensor:
-        """Whether `value` may stand for log p(x), and its error for how far off it is: bool, shape (batch).
+        """Whether `value` estimates log p(x) and `standard_error` its distance from log p(x): bool, shape (batch).
 
-        Three conditions: the `jensen_gap` is at most a third of log K, the effective sample size is at least 2, and the
-        `pareto_shape` is at most 0.7 where it is known. About exp(KL(p(z|x) || q)) draws
-        are needed (Chatterjee and Diaconis 2018), and the gap estimates KL(q || p(z|x)), which is the same for
-        log-normal weights. The gap comes first because the other two depend on the largest draws only: where K is
-        much too small, the best effective sample sizes belong to the draws that missed the posterior.
+        Three conditions must hold: the `jensen_gap` is at most a third of log K, the effective sample size is at least
+        2, and the `pareto_shape`, if known, is at most 0.7. About exp(KL(p(z|x) || q)) draws are needed (Chatterjee and
+        Diaconis 2018). The gap estimates KL(q || p(z|x)), which equals KL(p(z|x) || q) for log-normal weights. The gap
+        comes first because the other two conditions depend on the largest weights only: if K is much too small, the
+        examples whose draws missed the posterior have the largest effective sample sizes.
         """
         enough = self.jensen_gap <= math.log(self.draws) / 3
         return enough & (self.effective_sample_size >= 2) & ~(self.pareto_shape > UNTRUSTED)
 
     @property
     def pareto_shape(self) -> Tensor:
-        """k of the tail of the weights (Vehtari et al. 2024), shape (batch): above 0.7, L_K is not to be trusted.
+        """The Pareto shape k of the tail of the weights, shape (batch); do not trust L_K if k is above 0.7.
 
-        NaN for fewer than 21 draws, and for merged chunks that were made without `of`.
+        The shape is NaN for fewer than 21 draws, and for merged chunks that were made without `of`. Source: Vehtari et
+        al. 2024.
         """
         return pareto_shape(self.largest, self.draws)
 
 
 @dataclass(frozen=True, eq=False)
 class AnnealedEstimate:
-    """log p(x) by annealed importance sampling (Neal 2001): log (1/C) Σ_c w_c over chains c, one value per example.
+    """log p(x) by annealed importance sampling (Neal 2001): log (1/C) Σ_c w_c over C chains, one value per example.
 
     `weights` are the weights of the chains, with E w = p(x), so that `value` is a stochastic lower bound:
     E value <= log p(x). Chains that run backwards from the posterior have E w = 1 / p(x) and `sign` -1, and then
@@ -259,22 +260,22 @@ class AnnealedEstimate:
 
     @property
     def value(self) -> Tensor:
-        """In nats, (batch)."""
+        """The estimate in nats, (batch)."""
         return self.sign * self.weights.value
 
     @property
     def standard_error(self) -> Tensor:
-        """Over the chains, by the delta method, (batch); nan for a single one."""
+        """The Monte-Carlo error of `value` over the chains, by the delta method, (batch); nan for a single chain."""
         return self.weights.standard_error
 
     @property
     def trusted(self) -> Tensor:
-        """Whether `value` may stand for log p(x): bool, (batch), as `ImportanceWeightedBound.trusted` of the chains."""
+        """Whether `value` estimates log p(x): bool, (batch), by the conditions of `ImportanceWeightedBound.trusted`."""
         return self.weights.trusted
 
     @property
     def effective_sample_size(self) -> Tensor:
-        """Between 1 and the number of chains, (batch)."""
+        """(Σ w)² / Σ w² over the chains, between 1 and the number of chains, (batch)."""
         return self.weights.effective_sample_size
 
 
@@ -297,7 +298,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Float[Tensor, " count"]) -> Self:
-        """The mean of one value per example; the error sd/sqrt(count) holds the examples' spread and their noise."""
+        """The mean of one value per example; its error sd/sqrt(count) covers the spread and the noise of the values."""
         wide, count = values.double(), values.numel()
         if count < 2:
             return cls(wide.mean().item(), math.nan, count)
@@ -309,13 +310,14 @@ class Estimate:
 
     @property
     def doubt(self) -> str | None:
-        """Why the standard error is not to be trusted, in a few words for a reader; None where nothing speaks against.
+        """The reason not to trust the standard error, in a few words; None if there is no such reason.
 
-        A single value has no error. And where fewer than min(3, 1 + count / 20) values carry the spread, the error is
-        a guess: another such value, or one fewer, would change it. False alarms: of normal values below 0.001 for any
-        count from 10; of exponential ones 0.03 for 10, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on; of
-        log-normal ones (sigma = 1) 0.10 for 10, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on, of which ± 1.96
-        errors hold the mean in 0.80, 0.89, 0.93 and 0.95 of cases (docs/errors.md).
+        A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess:
+        one such value more or less would change the error. The probability of a false alarm depends on the law of the
+        values. For normal values it is below 0.001 for any count from 10. For exponential values it is 0.03 for 10
+        values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values (sigma = 1) it is 0.10 for 10
+        values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on; for these four counts, ± 1.96 errors contain the
+        mean in 0.80, 0.89, 0.93 and 0.95 of cases (docs/errors.md).
         """
         if self.count < 2:
             return f"{'one value' if self.count else 'no values'}: its error is unknown"
@@ -326,10 +328,10 @@ class Estimate:
 
     @classmethod
     def ratio(cls, values: Float[Tensor, " count"], sizes: Shaped[Tensor, " count"]) -> Self:
-        """R = Σ_i y_i / Σ_i n_i, a mean per unit of size over independent examples, such as bits per observed number.
+        """R = Σ_i y_i / Σ_i n_i, a mean per unit of size over independent examples, such as bits per observed value.
 
-        Its error by the delta method: sd(y_i - R n_i) / (sqrt(count) mean(n)), that of `of` for equal sizes (Cochran
-        1977, section 6.3).
+        y_i are `values`, n_i are `sizes`. The error is by the delta method: sd(y_i - R n_i) / (sqrt(count) mean(n)).
+        For equal sizes it is the error of `of` (Cochran 1977, section 6.3).
 
         >>> print(Estimate.ratio(torch.tensor([2.0, 4.0, 12.0]), torch.tensor([1, 2, 3])))
         3 ± 0.76
@@ -341,12 +343,12 @@ class Estimate:
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
-        """The share of hits: h_i hits in n_i = `sizes` trials of each independent example, by default one trial each.
+        """The share of hits: each independent example has h_i hits in n_i = `sizes` trials, by default in one trial.
 
         The error is the binomial one over examples times sqrt(effect). One success and one failure are added, so that
-        the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share
-        (1 - share)) is 1 for single trials (Cochran 1977, section 2.11); it is taken to be 1 for one example, and for a
-        share of 0 or 1.
+        the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 -
+        share)) is 1 for single trials (Cochran 1977, section 2.11). For one example, and for a share of 0 or 1, the
+        effect is set to 1.
 
         >>> print(Estimate.share(torch.ones(98)))
         1 ± 0.01

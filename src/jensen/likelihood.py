@@ -371,7 +371,7 @@ class _ScaledLikelihood(AbstractLikelihood):
 
 
 class GaussianLikelihood(_ScaledLikelihood):
-    """p(x|z) = N(x | mean(z), diag scale²), where the scale comes from `scale` (4.2).
+    """p(x|z) = N(x | mean(z), diag scale²) (4.2); the argument `scale` decides how the standard deviation is found.
 
     The scale needs a floor, or constant pixels drive the density to infinity. Derive the floor from the data's
     resolution: uniform noise in a bin of width w has standard deviation w / sqrt(12).

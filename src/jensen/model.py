@@ -20,9 +20,10 @@ from jensen.randomness import Noise
 
 @dataclass(frozen=True)
 class Batch:
-    """Training examples: prepared x (batch, *shape), their numbers in the training set, labels or None (batch each).
+    """Training examples: x (batch, *shape) after the run's preparation, and what belongs to each example.
 
-    `targets` (batch, dims) are continuous y, or None.
+    `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
+    which are continuous, are None if the data have none.
     """
 
     x: Tensor
@@ -38,9 +39,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """The value that a training step minimises, in nats per example, and detached terms for the log, by name.
+    """The value that a training step minimises, in nats per example, and by name detached terms for the log.
 
-    The model's `observe` gets `noted` (batch each) after the whole batch is done.
+    `noted` holds tensors (batch); the model's `observe` gets them when the loss of the whole batch is computed.
     """
 
     value: Tensor
@@ -55,7 +56,7 @@ class Loss:
 class Film:
     """Examples between data and noise: `x` (frames, n, *shape) at the noise levels `log_snr` (frames).
 
-    `estimate`, of the same shape, is the model's estimate of x_0 in each frame; None where the model was not asked.
+    `estimate`, of the shape of x, is the model's estimate of x_0 in each frame; None if x is only noised data.
     """
 
     log_snr: Tensor
@@ -65,7 +66,7 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """p(y|x) over labels (1.4) for each example: probabilities and their logarithms (batch, classes), float64.
+    """p(y|x) over labels (1.4) for each example: log-probabilities (batch, classes), float64.
 
     `standard_error` (batch, classes) is the Monte-Carlo error of each probability: 0 if exact, NaN for a single draw.
     `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth, inf
@@ -89,7 +90,7 @@ class Prediction:
 
     @classmethod
     def exact(cls, log_probabilities: Float[Tensor, " batch classes"]) -> Self:
-        """A prediction by a formula: no draws, no error."""
+        """A prediction by a formula, without draws and with error 0."""
         none = log_probabilities.new_zeros(len(log_probabilities))
         return cls(log_probabilities, torch.zeros_like(log_probabilities), none + torch.inf, none)
 
@@ -143,12 +144,13 @@ class TargetPrediction:
 
 @dataclass(frozen=True)
 class Effort:
-    """The cost that estimates of log p(x) may have, per example.
+    """Limits on the cost per example of estimates of log p(x).
 
-    `draws` is the number of Monte-Carlo draws of the ELBO, None the model's default; `samples` is the number of samples
-    of estimates that need many, the K of L_K. `temperatures` and `chains` are those of annealed importance sampling
-    from the prior, `temperatures_from_q` those of a second one from q(z|x); with 0 temperatures it is left out.
-    `cross_checks` asks for the estimators too whose only use is to check another one.
+    `draws` is the number of Monte-Carlo draws of the ELBO; None means the model's default. `samples` is the number of
+    draws of expensive estimates, such as the K of L_K. `temperatures` and `chains` are the settings of annealed
+    importance sampling from the prior. `temperatures_from_q` is the number of temperatures of a second annealed
+    estimate, from q(z|x). An annealed estimate with 0 temperatures is left out. With `cross_checks`, estimators that
+    only check other estimators run, too.
     """
 
     draws: int | None = None
@@ -161,12 +163,13 @@ class Effort:
 
 @dataclass(frozen=True)
 class Estimator:
-    """One way to estimate log p(x), with its claims about other estimators, which it refers to by name.
+    """One way to estimate log p(x), with claims about other estimators, which are given by name.
 
-    `estimate` takes x (batch, *shape), a seed and the examples' numbers (batch). The mean of this estimate should not
-    exceed the means of those in `at_most`, and it should agree with those in `equal` on the examples where both can be
-    trusted. A claim about an estimator that is not run is not checked. `gaps` names differences, other minus this one.
-    A row that goes through one of `networks` counts as one evaluation.
+    `estimate` takes x (batch, *shape), a seed and the indices of the examples (batch). The mean of this estimate should
+    not exceed the mean of any estimator in `at_most`. This estimate should agree with every estimator in `equal` on the
+    examples where both can be trusted. A claim about an estimator that is not run is not checked. `gaps` gives a name
+    to the difference of another estimate minus this one. A row that goes through one of `networks` counts as one
+    evaluation.
     """
 
     name: str
@@ -179,7 +182,7 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Bracket:
-    """log p(x) of examples drawn from the model itself, from below and from above: E lower <= log p(x) <= E upper."""
+    """Two bounds on log p(x) of examples drawn from the model itself: E lower <= log p(x) <= E upper."""
 
     lower: AnnealedEstimate
     upper: AnnealedEstimate
@@ -189,7 +192,7 @@ class Bracket:
 
 
 class AbstractLatentVariableModel(nn.Module, ABC):
-    """p(x) = ∫ p(x|z) p(z) dz over x of one `shape`: scored by a bound, trained by a loss, sampled by a seed.
+    """p(x) = ∫ p(x|z) p(z) dz over x (batch, *shape), with a bound, a loss for training, and samples by a seed.
 
     Randomness is an argument everywhere. The draws for example i are a pure function of (seed, index[i]), so scores
     and samples do not depend on how examples are batched; `index` defaults to 0..batch-1.
@@ -207,21 +210,22 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @abstractmethod
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
-        """The honest bound on log p(x): nats per example, every term by name; x (batch, *shape), prepared."""
+        """The bound on log p(x) in nats per example, every term by name; x (batch, *shape) as the model sees it."""
 
     @abstractmethod
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The loss that training minimises at `step`, a mean over the batch; it says how it weights the bound.
+        """The loss that training minimises at `step`, a mean over the batch.
 
-        `noise` belongs to the batch's rows, so the loss of a batch is the mean over its parts. A loss changes nothing
-        in the model; `Loss.noted` holds what the model is to remember of the examples.
+        The docstring of an implementation says how the loss weights the bound. `noise` belongs to the rows of the
+        batch, so the loss of a batch is the mean over parts of the batch. Computing a loss does not change the model;
+        `Loss.noted` holds the values that the model records in `observe`.
         """
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
-        """Take note of `Loss.noted` of a whole batch, once per training step."""
+        """Record `Loss.noted` of a whole batch in the model, once per training step."""
 
     def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
-        """`loss`, so that wrappers that replace `forward` (data parallel, compile) see the training step."""
+        """The same as `loss`, for wrappers that replace `forward` (data parallel, compile)."""
         return self.loss(batch, step=step, noise=noise)
 
     def estimators(self, effort: Effort) -> Sequence[Estimator]:
@@ -230,23 +234,23 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         return [Estimator("ELBO", lambda x, seed, index: self.elbo(x, draws=draws, seed=seed, index=index), ())]
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
-        """log p(x) of the samples first..first+n-1 from both sides; None without an exact draw of z given x."""
+        """Two bounds on log p(x) of samples first..first+n-1; None if the model cannot draw z given x exactly."""
         return None
 
     @property
     def bound_evaluations(self) -> int | None:
-        """Evaluations of the network for one example's ELBO with the default draws; None if they are not compared."""
+        """Evaluations of the network per example for the ELBO with the default draws; None if reports omit them."""
         return None
 
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
-        """Plain numbers for the report, by name, such as active units or variances at their floor."""
+        """Numbers for the report, by name, such as active units or the share of variances at the floor."""
         return {}
 
     # -- samples and codes
 
     @property
     def classes(self) -> int | None:
-        """The number of labels that samples can be asked for; None without.
+        """The number of labels for which `sample` can draw; None for a model without labels.
 
         Labels are integers 0..classes-1.
         """
@@ -254,17 +258,17 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @property
     def known_labels(self) -> tuple[int, ...]:
-        """The labels of the training examples; by default samples are asked for these in turn."""
+        """The labels of the training examples; by default `sample` goes through these labels in turn."""
         return tuple(range(self.classes or 0))
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """The networks through which `sample` goes: a row through one of them is one evaluation."""
+        """The networks that `sample` calls; one row through one network counts as one evaluation."""
         return ()
 
     @abstractmethod
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """Samples number first..first+n-1 of the seed's stream, shape (n, *shape); labels (n) ask for p(x|labels).
+        """Samples first..first+n-1 of `seed`, (n, *shape), from p(x), or from p(x|labels) if labels (n) are given.
 
         Raises `InputError` for labels that the model does not know.
         """
@@ -279,16 +283,16 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @abstractmethod
     def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """x encoded and decoded again: the mean of p(x|z), shape (batch, *shape)."""
+        """Encode x and decode it again: the mean of p(x|z), shape (batch, *shape)."""
 
     def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film | None:
-        """x from the data to the noise in at most `frames` frames; None if the latent variables are no noisy x."""
+        """x from data to noise in up to `frames` frames; None if the latent variables are not noisy versions of x."""
         return None
 
     def denoising(
         self, n: int, *, frames: int, seed: int = 0, first: int = 0, labels: Tensor | None = None
     ) -> Film | None:
-        """The way from the noise to `sample(n)`, with the model's estimates on it; None if there is no such way."""
+        """The states from noise to `sample(n)`, with estimates of x_0; None if the model has no such states."""
         return None
 
     # -- predictions

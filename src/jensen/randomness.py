@@ -44,8 +44,8 @@ def derived_seed(seed: int, *path: int) -> int:
 def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator on `device` whose stream is a pure function of (seed, path).
 
-    On a CPU, torch uses only 32 bits of a seed, so among n such streams about n² / 2**33 pairs coincide. A stream for
-    every example needs more: use `normal_per_example` or `uniform_per_example`.
+    On a CPU, torch uses only 32 bits of a seed, so among n such streams about n² / 2**33 pairs coincide. For one stream
+    per example use `normal_per_example` or `uniform_per_example`, which use more bits.
     """
     return torch.Generator(device=device).manual_seed(derived_seed(seed, *path))
 

@@ -35,7 +35,7 @@ class OfExamples(Command):
 
     @property
     def part(self) -> Split:
-        """The split of the run's own examples, if there is no `data`."""
+        """The split of the run's own data to use if `data` is None."""
         return self.split or "test"
 
     @property

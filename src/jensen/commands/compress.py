@@ -101,10 +101,11 @@ def compress(
     batch_size: int = 64,
     checked: bool = True,
 ) -> Compressed:
-    """Compress `data` by the run's model; labels are not stored. Default data: a split of the run's own.
+    """Compress the examples of `data` by the run's model; labels are not stored.
 
-    With `checked` the file is decompressed and compared with the data. Raises `InputError` for a model without a mass
-    over levels, for data that the model sees binarised, and if the decompressed data differ.
+    If `data` is None, the examples are those of the split `split` of the run's own data. With `checked` the file is
+    decompressed and compared with the data. Raises `InputError` for a model without a mass over levels, for data that
+    the model sees binarised, and if the decompressed data differ.
     """
     import torch
 
@@ -142,7 +143,7 @@ def compress(
 def _codelength(
     run: "Run", codec: "AbstractCodec", raw: "Tensor", encoded: "Encoded", size: int, **about: Any
 ) -> "Codelength":
-    """The record of the sizes; `about` holds its fields for the source, the times and the provenance."""
+    """The record of the sizes; `about` holds the fields for the source, the times and the provenance."""
     from jensen.compression.codelength import Codelength
     from jensen.compression.others import sizes_of_others
 
@@ -165,7 +166,8 @@ def _codelength(
 def _symbols(run: "Run", codec: "AbstractCodec", raw: "Tensor") -> "Tensor":
     """The model's levels of raw examples, in the raw dtype.
 
-    Raises `InputError` unless the levels give the raw examples back bit for bit, as the coding would not be lossless.
+    Raises `InputError` unless the levels give the raw examples back bit for bit, because coding would otherwise lose
+    data.
     """
     import numpy as np
     import torch

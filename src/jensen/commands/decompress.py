@@ -53,7 +53,7 @@ def decompress(run: "Run", file: str | Path) -> "np.ndarray":
     """The raw examples (count, *shape) of a file written by `compress`, equal to the originals.
 
     Raises `InputError` for a damaged file, for a file of another model, and if this machine's arithmetic differs from
-    that of the machine that made the file. A wrong array is never returned.
+    the arithmetic of the machine that made the file. A wrong array is never returned.
     """
     from jensen.compression.archive import read
 
@@ -102,7 +102,7 @@ def model_digest(run: "Run") -> str:
 
 @contextmanager
 def exactly(threads: int) -> Iterator[None]:
-    """A context in which torch uses `threads` CPU threads and deterministic kernels, not those fastest in a trial."""
+    """In this context torch uses `threads` CPU threads and deterministic kernels, which are not chosen by timing."""
     import torch
 
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

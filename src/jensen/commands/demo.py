@@ -86,7 +86,7 @@ class Demo(Command):
 
 
 def _clear(out: Path) -> None:
-    """Remove an earlier demo. Raises `InputError` if the folder holds anything else, which might be a user's work."""
+    """Remove an earlier demo; raises `InputError` if the folder holds other files, which might be a user's work."""
     if not out.exists():
         return
     from jensen.run import recipe_of

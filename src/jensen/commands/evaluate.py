@@ -63,7 +63,7 @@ class Evaluate(OfExamples):
         processes.on_main(lambda: _show(replace(found, verdict=verdict), folder))
 
     def _folder(self, run: "Run") -> Path:
-        """The folder for the evaluation. Raises `InputError` if it holds something else."""
+        """The folder for the evaluation; raises `InputError` if it is not empty and has no evaluation of the data."""
         from jensen.evaluation.saved import load_evaluation
         from jensen.records import refuse_filled_folder
 
@@ -109,7 +109,8 @@ class Evaluated:
     def save(self, folder: str | Path | None = None) -> Path:
         """Write evaluation.json, scores.npz, report.html and its pictures into a folder. Returns the page's path.
 
-        The default is the run's own folder for its test examples, else a folder in the run, below evaluations/.
+        The default folder is the run's own folder for the run's own test examples, else a folder below evaluations/ in
+        the run's folder.
         """
         from jensen.evaluation.referee import save_verdict
         from jensen.evaluation.saved import save_evaluation
@@ -132,7 +133,7 @@ class Evaluated:
         return self.shown(self.run.folder.name)
 
     def shown(self, title: str, *, compared: bool = False) -> "Results":
-        """The contents of a page about the run: all of them for a report, fewer if several runs are `compared`."""
+        """The contents of a page about the run: everything for a report, less if several runs are `compared`."""
         from jensen.evaluation.exhibits import make_exhibits
         from jensen.evaluation.yardsticks import yardsticks
         from jensen.report.results import Results
@@ -170,9 +171,10 @@ class Evaluated:
 def evaluate(
     run: "Run", data: Any = None, *, split: Split = "test", settings: EvaluationSettings | None = None
 ) -> Evaluated:
-    """Bounds on log p(x) of `data` in nats, with standard errors. Default data: a split of the run's own.
+    """Bounds on log p(x) of the examples of `data` in nats, with standard errors.
 
-    Several processes share the work.
+    If `data` is None, the examples are those of the split `split` of the run's own data. If started in several
+    processes (torchrun), they share the examples.
     """
     from jensen import processes
     from jensen.evaluation.evaluation import evaluate as measure
@@ -185,7 +187,7 @@ def evaluate(
 
 
 def evaluation_folder(run: "Run", data: Any, split: Split) -> Path:
-    """The default folder of an evaluation. The run's own folder is only for its own test examples."""
+    """The default folder of an evaluation; the run's own folder is only for the run's own test examples."""
     if data is None:
         return run.folder if split == "test" else run.folder / "evaluations" / split
     from jensen.data.readers.memory import source_name
@@ -202,7 +204,7 @@ def _training(run: "Run") -> "Examples | None":
 
 
 def _recognition(run: "Run", seed: int) -> "Estimate | None":
-    """Share of samples in which the run's classifier recognises the requested label; None without a classifier."""
+    """The share of samples in which the run's classifier recognises the requested label; None without a classifier."""
     import torch
 
     from jensen.features.classifier import recognition

@@ -66,7 +66,7 @@ class Checked:
         return self.check.metrics
 
     def table(self) -> Any:
-        """Every number of the samples beside the same number of real data, as a rich table."""
+        """Every metric of the samples beside the same metric of real data, as a rich table."""
         from jensen.report.sample_metrics import metrics_table
 
         return metrics_table(self.metrics)
@@ -89,8 +89,8 @@ def features_check(
 ) -> "Checked | None":
     """Compare `n` samples with the run's test and training examples, by the features of its classifier or by pixels.
 
-    Several processes share the sampling; the main process measures, and the others get None. Raises `InputError` for
-    too few samples or examples.
+    If started in several processes (torchrun), they share the sampling; the main process measures and returns the
+    result, the other processes return None. Raises `InputError` for too few samples or examples.
     """
     from jensen import processes
     from jensen.features.sample_metrics import draw, require
@@ -130,7 +130,7 @@ def _compare(
 
 
 def _seeing(run: "Run", in_pixels: bool) -> "tuple[str, FeatureFunction]":
-    """The name and function of the features: pixels if `in_pixels` or without a classifier, else the classifier's."""
+    """The name and function of the features: those of the run's classifier, or pixels if `in_pixels` or without one."""
     from jensen.features.sample_metrics import pixels, seen_by
     from jensen.features.store import FOLDER, load_classifier
 

@@ -104,10 +104,10 @@ def features_distance(
 ) -> Distances:
     """The Fréchet distance of `n` samples from the test split, by the features of the run's classifier.
 
-    One distance is measured for each sampler and number of steps. Distances that the run's distances.json already holds
-    are not measured again; each new distance is saved there as soon as it is known. Several processes share the
-    sampling. Raises `InputError` for a run without a classifier, and for an impossible way of sampling, before anything
-    is measured.
+    One distance is measured for each sampler and number of steps. A distance that is already in the run's
+    distances.json is not measured again; a new distance is saved there as soon as it is known. If started in several
+    processes (torchrun), they share the sampling. Raises `InputError` for a run without a classifier, and for an
+    impossible way of sampling, before anything is measured.
     """
     from jensen import processes
     from jensen.commands.sample import sampling

@@ -89,7 +89,7 @@ class Impute(OfExamples):
 
 
 def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None:
-    """Print the calibration; write calibration.json and calibration.png into `out`, the first also into `run`."""
+    """Print the calibration; write calibration.json (also into `run`) and calibration.png into `out`."""
     from rich.console import Console
 
     from jensen.inference.calibration import RECORD
@@ -107,10 +107,11 @@ def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None
 
 @dataclass(frozen=True, eq=False)
 class Imputed:
-    """Draws from p(x_missing | x_observed) for the examples with the numbers `rows` (count).
+    """Draws from p(x_missing | x_observed) for the examples whose indices are in `rows` (count).
 
-    `names` gives each example's place in its source. `observed` (count, *shape) marks the entries given to the model,
-    `known` the entries whose value the data hold. `x` are the prepared examples, `found` the prepared draws.
+    `names` gives the place of each example in the source. `raw` are the examples as in the data; `x` are the examples
+    after the run's preparation, and `found` the draws in the same form. `observed` (count, *shape) is True for an entry
+    shown to the model, `known` for an entry with a value in the data, shown or not.
     """
 
     run: "Run"
@@ -221,10 +222,11 @@ def impute(
     seed: int = 0,
     wish: "ImputationWish | None" = None,
 ) -> Imputed:
-    """Draws from p(x_missing | x_observed) for the examples of `data`. Default data: a split of the run's own.
+    """Draws from p(x_missing | x_observed) for the examples of `data`.
 
-    `mask` is the name of a pattern or file, or an array (True is observed) for one example or for all; NaN in floats is
-    always missing. `examples` is the number of examples, evenly spread; None: all of `data`, or 16 of the run's own.
+    If `data` is None, the examples are those of the split `split` of the run's own data. `mask` is the name of a
+    pattern or file, or an array (True is observed) for one example or for all; NaN in floats is always missing.
+    `examples` is the number of examples, evenly spread; None means all of `data`, or 16 examples of the run's own data.
     Raises `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
     """
     from jensen.data.mask import masked

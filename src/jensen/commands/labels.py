@@ -12,7 +12,7 @@ OF_LABELS = 7  # separates the random numbers of labels from those of samplers, 
 
 
 def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, seed: int, first: int) -> "Tensor | None":
-    """The labels (n) of samples number first..first+n-1, int64; None for a model without labels.
+    """The labels (n), int64, of samples first..first+n-1; None for a model without labels.
 
     Raises `InputError` for unknown labels, and for labels that no training example has.
     """
@@ -37,7 +37,7 @@ def sample_labels(run: "Run", wanted: "str | Tensor | np.ndarray", n: int, *, se
 
 
 def _drawn(counts: "Tensor", numbers: "Tensor", seed: int) -> "Tensor":
-    """Labels drawn in proportion to `counts`; each is a pure function of (seed, the sample's number)."""
+    """Labels drawn in proportion to `counts`; label i is a pure function of (seed, numbers[i])."""
     import torch
 
     from jensen.randomness import Stream, derived_seed, uniform_per_example
@@ -66,7 +66,7 @@ def _checked(run: "Run", labels: "Tensor", n: int) -> "Tensor":
 
 
 def label_number(run: "Run", given: str) -> int:
-    """The number of a label that is given by its name in the data, or by its number if no name is a number."""
+    """The integer of the label with the name `given`; if no name is an integer, `given` may be the integer itself."""
     from jensen.errors import InputError
 
     names, classes = run.spec.label_names or (), run.model.classes or 0

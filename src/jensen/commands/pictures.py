@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def refuse_taken(out: Path) -> None:
-    """Raises `InputError` unless `out` is a .png, an .npz or a folder, and if `out` would overwrite something."""
+    """Raises `InputError` if `out` is not a .png, an .npz or a folder, or if `out` would overwrite something."""
     if out.suffix not in (".png", ".npz", ""):
         raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
     if out.suffix:
@@ -32,9 +32,10 @@ def save_pictures(
     columns: int | None = None,
     folders: Sequence[str] | None = None,
 ) -> None:
-    """Write prepared x (n, *shape) as a grid (.png), or as a folder of PNGs numbered from `first`.
+    """Write x (n, *shape), in the form of the run's preparation, as a grid (.png) or as PNGs numbered from `first`.
 
-    `folders` names the sub-folder of each picture. Raises `InputError` for examples that are not images.
+    PNGs are written into the folder `out`; `folders` names the sub-folder of each picture. Raises `InputError` for
+    examples that are not images.
     """
     from jensen.data.grid import save_grid, save_image
 

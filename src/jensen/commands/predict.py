@@ -79,7 +79,7 @@ def _show(found: "LabelPredictions | TargetsPredicted", out: Path, folder: Path)
 
 @dataclass(frozen=True, eq=False)
 class LabelPredictions:
-    """p(y|x) over labels for some examples; `record` is its quality, or None if the labels are unknown."""
+    """p(y|x) over labels for some examples; `record` is the quality of p(y|x), or None if the labels are unknown."""
 
     run: "Run"
     predictions: "Predictions"
@@ -113,7 +113,7 @@ class LabelPredictions:
 
 @dataclass(frozen=True, eq=False)
 class TargetsPredicted:
-    """p(y|x) over continuous targets for some examples; `record` is its quality, or None if the targets are unknown."""
+    """p(y|x) over continuous y for some examples; `record` is the quality of p(y|x), or None if y is unknown."""
 
     run: "Run"
     predictions: "TargetPredictions"
@@ -175,9 +175,9 @@ def predict(
 ) -> LabelPredictions | TargetsPredicted:
     """p(y|x) of every example of `data`: over targets if the model predicts targets, else over labels.
 
-    The default data are a split of the run's own. `examples` is the number of examples, evenly spread; None: all.
-    Several processes share the work on labels. Raises `InputError` for a model that does not predict y, and for a label
-    that no training example has.
+    If `data` is None, the examples are those of the split `split` of the run's own data. `examples` is the number of
+    examples, evenly spread; None means all. For labels, processes started by torchrun share the examples. Raises
+    `InputError` for a model that does not predict y, and for a label that no training example has.
     """
     from jensen import processes
 
@@ -241,7 +241,7 @@ def _predict_labels(
 
 
 def _label_counts(run: "Run") -> tuple[int, ...]:
-    """Number of training examples per class. Raises `InputError` for a model that does not predict labels."""
+    """The number of training examples per class; raises `InputError` for a model that does not predict labels."""
     if run.model.predicted_classes is None or run.spec.label_counts is None:
         family, advice = run.recipe.family, run.family.conditional_advice
         if not advice:

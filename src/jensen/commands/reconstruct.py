@@ -41,7 +41,7 @@ class Reconstruct(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """Examples with their names, and their reconstructions; both (n, *shape), prepared for the model, on the CPU."""
+    """Examples and their reconstructions, both (n, *shape) after the run's preparation, on the CPU."""
 
     names: "Names"
     prepared: "Tensor"
@@ -76,7 +76,7 @@ class Reconstructions:
 
 
 def reconstruct(run: "Run", data: Any = None, *, split: Split = "test", examples: int = 16) -> Reconstructions:
-    """Encode and decode the first `examples` examples of `data`. Default data: a split of the run's own."""
+    """Encode and decode the first `examples` examples of `data`; None means the split `split` of the run's own data."""
     from jensen.randomness import Noise, Stream, generator
 
     shown = run.examples(data, split)[:examples]

@@ -19,9 +19,12 @@ def referee(
     samples: int = 1000,
     seed: int = 0,
 ) -> "Verdict":
-    """All estimates of log p(x) of the model on the same few examples, their costs and their contradictions.
+    """Estimate log p(x) of the same few examples by every method of the model, and compare the estimates.
 
-    `samples` is the K of L_K. Raises `InputError` for settings of annealing if the model cannot be annealed.
+    The verdict has the cost of each estimate and says which expected relations between estimates do not hold. If `data`
+    is None, the examples are from the split `split` of the run's own data. `samples` is the K of L_K. Raises
+    `InputError` if the model has no annealed importance sampling and a setting other than `referee_examples` is not its
+    default.
     """
     from jensen.errors import InputError
     from jensen.evaluation.referee import referee as judge

@@ -78,9 +78,10 @@ class Sample(Command):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples of a run: `prepared` (n, *shape) are the model's draws, on the CPU; the first has the number `first`.
+    """Samples first..first+n-1 of a run's model; `prepared` (n, *shape) are the model's own values, on the CPU.
 
-    `labels` (n), int64, are the requested labels; None for a model without labels.
+    `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data. `labels` (n),
+    int64, are the requested labels; None for a model without labels.
     """
 
     prepared: "Tensor"
@@ -119,13 +120,14 @@ def sample(
     guidance: float | None = None,
     guide: "Run | None" = None,
 ) -> Samples:
-    """Samples number first..first+n-1 of a seed; each sample is a pure function of (seed, its number).
+    """Draw the samples with the indices first..first+n-1; sample i is a pure function of (seed, i).
 
     `labels`, for a model with labels: "in-turn" (the labels of the training examples, one after the other), "p(y)"
     (random labels, as frequent as in training), the name or number of one label for all, or one label per sample (n).
-    `mean` returns E[x | latent] instead of draws. `sampler`, `steps`, `guidance` and `guide` (a worse run on the same
-    data) are for diffusion models. Several processes share the work. Raises `InputError` for labels that no training
-    example has, for options that the model does not have, and for samples that are not finite.
+    `mean` returns E[x | latent] instead of draws. `sampler`, `steps`, `guidance` and `guide` are for diffusion models;
+    `guide` is a run with a worse model of the same data, away from which samples are guided. If started in several
+    processes (torchrun), they share the samples. Raises `InputError` for labels that no training example has, for
+    options that the model does not have, and for samples that are not finite.
     """
     import torch
 
@@ -160,7 +162,7 @@ def sampling(
 ) -> "Sampling[Any]":
     """The run's model with these options of sampling; None: the recipe's value.
 
-    Raises `InputError` for a way that the family does not know, and for a guide of another family or other data.
+    Raises `InputError` for an option that the family does not have, and for a guide of another family or other data.
     """
     from jensen.errors import InputError
     from jensen.recipe.family import SamplingWish

@@ -49,7 +49,7 @@ class Score(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of some examples, with the examples' names, their labels (count) or None, and the labels' names."""
+    """The scores of `count` examples, the names and labels (count) of the examples, and the names of the labels."""
 
     scores: "Scores"
     names: "Names"
@@ -94,9 +94,10 @@ class Scored:
 
 
 def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | None = None, seed: int = 0) -> Scored:
-    """The ELBO of every example of `data`, averaged over `draws` draws. Default data: a split of the run's own.
+    """The ELBO of every example of `data`, averaged over `draws` draws.
 
-    Several processes share the work.
+    If `data` is None, the examples are those of the split `split` of the run's own data. If started in several
+    processes (torchrun), they share the examples.
     """
     from jensen import processes
     from jensen.evaluation.scores import score as score_examples

@@ -30,7 +30,7 @@ LARGEST_HEADER = 1 << 24  # bytes after decompression; a hostile file could infl
 
 
 class Machine(BaseModel):
-    """The environment. To the last bit, a network's outputs depend on it besides the model and the batch."""
+    """The environment: a network's outputs depend on it to the last bit, as they do on the model and the batch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class Machine(BaseModel):
 
 
 class Header(BaseModel):
-    """The information that decompression needs, including checksums of model and data. Labels are not stored."""
+    """The information that decompression needs, including checksums of model and data, but no labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -88,7 +88,7 @@ class Header(BaseModel):
 
 
 def runs(sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Sizes as (size, number of consecutive repetitions).
+    """Run lengths: consecutive equal sizes as (size, number of repetitions).
 
     >>> runs((1, 1, 3, 3, 3, 2))
     ((1, 2), (3, 3), (2, 1))
@@ -108,7 +108,7 @@ def pack(header: Header, words: npt.NDArray[np.uint32]) -> bytes:
 
 
 def unpack(content: bytes, name: str) -> tuple[Header, npt.NDArray[np.uint32]]:
-    """Header and words from the bytes of a file; `InputError` if it is of another kind, truncated or altered."""
+    """Header and words from the bytes of a file; `InputError` if the file is of another kind, truncated or altered."""
     if content[: len(MAGIC)] != MAGIC:
         raise InputError(f"{name} is not a file made by jensen compress: it has another beginning; give such a file")
     body, checksum = content[:-DIGEST], content[-DIGEST:]
@@ -135,7 +135,7 @@ def read(path: Path) -> bytes:
 
 
 def data_digest(raw: npt.NDArray[np.generic]) -> str:
-    """BLAKE2b of an array, including its dtype and shape."""
+    """BLAKE2b of the dtype, the shape and the values of an array."""
     layout = f"{raw.dtype.name} {raw.shape}".encode()
     return hashlib.blake2b(np.ascontiguousarray(raw).tobytes(), digest_size=DIGEST, key=layout[:64]).hexdigest()
 

@@ -3,9 +3,10 @@
     draw x_1 ~ q(x_1|x_0), push x_0 under p(x_0|x_1);  draw x_2 ~ q(x_2|x_1), push x_1 under p(x_1|x_2);  ...;
     draw x_T ~ q(x_T|x_{T-1}), push x_{T-1} under p(x_{T-1}|x_T);  push x_T under N(0, I).
 
-On average this costs minus the bound (5.11) of the chain. It borrows the bits of only one x_t at a time; drawing all of
-x_1..x_T first would borrow those of all T. Each x_t has its own grid, whose bins are small against the standard
-deviations of q(x_t|x_{t-1}) and of the reverse step to x_t. All computation outside the network is in float64.
+On average the length is minus the bound (5.11) of the chain. This order borrows the bits of only one x_t at a time;
+drawing all of x_1..x_T first would borrow the bits of all T at once. Each x_t has its own grid, whose bins are small
+against the standard deviations of q(x_t|x_{t-1}) and of the reverse step to x_t. All computation outside the network is
+in float64.
 """
 
 import math
@@ -120,7 +121,7 @@ class ChainCodec(AbstractCodec):
         return self._bound.denoiser(x_t, self._bound.log_snr[t].expand(count))
 
     def _term(self, prediction: Denoised, x0: Tensor, t: int) -> Tensor:
-        """The term of x_t in the bound, in closed form given x_t."""
+        """The term of step t in the bound (5.11), in closed form given x_t."""
         step = torch.full((len(x0),), t, device=self._model.device)
         return self._bound.term(prediction, x0.to(self._model.device), step).double().cpu()
 

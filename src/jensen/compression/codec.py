@@ -23,7 +23,7 @@ Tick = Callable[[float], None]
 
 
 class AbstractCodec(ABC):
-    """Pushes batches of symbols, the model's levels 0..levels-1, onto a stack and pops them again.
+    """Pushes batches of symbols onto a stack and pops them again; a symbol is a level of the model, 0..levels-1.
 
     Batches must be popped in the sizes in which they were pushed: the last digits of floating-point sums depend on the
     whole batch.
@@ -37,7 +37,7 @@ class AbstractCodec(ABC):
     """Numbers drawn for an example before the first push."""
 
     def symbols(self, x: Tensor) -> Tensor:
-        """The levels of prepared x, as int64."""
+        """The levels of x as int64, where x is an example after the run's preparation."""
         return ((x + 1) * ((self.levels - 1) / 2)).round().long()
 
     def prepared(self, symbols: Tensor) -> Tensor:
@@ -56,10 +56,11 @@ class AbstractCodec(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A stack's words, the sizes of its batches, the number of its initial bits, and the bound of each example.
+    """The words of a stack, the sizes of the batches on it, the number of initial bits, and the bound of each example.
 
-    `excess` (batches) is the length that each batch added to the stack minus the length by its bound, in bits. Coding
-    causes a part of it. The draws cause most: only on average do they cost what the bound says.
+    `excess` (batches) is the length that each batch added to the stack minus the length that the bound of the batch
+    predicts, in bits. The coder causes a small part of the excess. The draws cause most of it, because they cost what
+    the bound predicts only on average.
     """
 
     words: npt.NDArray[np.uint32]
@@ -70,7 +71,7 @@ class Encoded:
 
     @property
     def excess_error(self) -> float:
-        """The standard error of the total excess in bits, estimated from its variation between batches."""
+        """The standard error of the total excess in bits, estimated from the differences between batches."""
         sizes = torch.tensor(self.batches, dtype=torch.float64)
         if len(sizes) < 2:
             return math.nan
@@ -79,12 +80,12 @@ class Encoded:
 
 
 def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
-    """Push all symbols (count, *shape) onto one stack, at most `most` examples at a time.
+    """Push all symbols (count, *shape) onto one stack, in batches of up to `most` examples.
 
     The draws of an example take their bits from the earlier examples (bits-back with chaining, Townsend et al. 2019).
-    Only the first example needs initial bits, which carry no data. Batches grow with the stack, because a batch may
-    borrow only bits of earlier examples; so the initial bits remain those of a single example. The stack begins with
-    more pseudo-random words than necessary; the end removes those that were never read.
+    Only the first example needs initial bits, which carry no data. A batch may borrow only the bits of earlier batches,
+    so batches grow as the stack grows. The stack starts with more pseudo-random words than necessary; the words that
+    were never read are removed at the end.
     """
     reserve = codec.noise_dims * most + 64
     source = generator(0, Stream.SAMPLE)  # a fixed seed: equal data give equal files

@@ -41,10 +41,10 @@ def constriction() -> Any:
 
 
 class Stack:
-    """An ANS stack of 32-bit words with initial content `words`; `lowest` is its smallest height so far, in words.
+    """An ANS stack of 32-bit words with initial content `words`; `lowest` is the smallest height so far, in words.
 
-    `scrambled` is the number of scrambles before. Numbers are pushed and popped as arrays, last in, first out. A pop
-    needs the parameters of its push, identical to the last bit.
+    `scrambled` is the number of calls of `scramble` before. Numbers are pushed and popped as arrays, last in, first
+    out. A pop needs the same parameters as the push, identical to the last bit.
     """
 
     def __init__(self, words: npt.NDArray[np.uint32], scrambled: int = 0) -> None:
@@ -75,7 +75,7 @@ class Stack:
         self._add_noise(count)
 
     def _add_noise(self, count: int) -> None:
-        """Add noise to `count` words (a number takes less than a word), but not to the topmost, which must not be 0."""
+        """Add noise to `count` words below the topmost word, which must not be 0; a number takes less than a word."""
         self._reach(count + 1)
         words = self._coder.get_compressed()
         noise = np.random.PCG64(self._scrambled).random_raw(count).astype(np.uint32)[: len(words) - 1]
@@ -89,9 +89,10 @@ class Stack:
     # -- integers around a mean that encoder and decoder know
 
     def push_near(self, values: Integers, mean: Floats, scale: Floats) -> None:
-        """Push integers under N(mean, scale²), discretised to unit bins; they may be arbitrarily far from the mean.
+        """Push integers, also far from the mean, under N(mean, scale²) discretised to unit bins.
 
-        An integer beyond the window is pushed as the end of the window, whose bin is the whole tail, plus its excess.
+        An integer beyond the window is pushed in two parts: the end of the window, whose bin is the whole tail, and the
+        excess of the integer beyond this end. Raises `InputError` for an excess of `ESCAPE`² or more.
         """
         for window in reversed(_windows(mean, scale)):
             distance = values[window.rows] - window.centre
@@ -105,7 +106,7 @@ class Stack:
             self._push(symbols, self._gaussian(window), window.offset, window.scale)
 
     def pop_near(self, mean: Floats, scale: Floats) -> Integers:
-        """Pop what `push_near` pushed."""
+        """Pop the integers that `push_near` pushed."""
         values = np.empty(len(mean), np.int64)
         for window in _windows(mean, scale):
             symbols = self._pop(self._gaussian(window), window.offset, window.scale)
@@ -125,7 +126,7 @@ class Stack:
         return values
 
     def give_back(self, values: Integers, mean: Floats, scale: Floats) -> None:
-        """Push back what `draw_near` drew: the inverse, which restores the stack."""
+        """Push back the integers that `draw_near` drew, which restores the stack."""
         for window in reversed(_windows(mean, scale)):
             self._push(values[window.rows] - window.centre, self._gaussian(window), window.offset, window.scale)
 
@@ -139,7 +140,7 @@ class Stack:
         self._push(values, self._models.QuantizedGaussian(0, levels - 1), *_checked(mean, scale))
 
     def pop_gaussian_levels(self, levels: int, mean: Floats, scale: Floats) -> Integers:
-        """Pop what `push_gaussian_levels` pushed."""
+        """Pop the levels that `push_gaussian_levels` pushed."""
         return self._pop(self._models.QuantizedGaussian(0, levels - 1), *_checked(mean, scale))
 
     def push_levels(self, values: Integers, masses: Floats) -> None:
@@ -147,7 +148,7 @@ class Stack:
         self._push(values, self._models.Categorical(perfect=False), *_checked(masses))
 
     def pop_levels(self, masses: Floats) -> Integers:
-        """Pop what `push_levels` pushed."""
+        """Pop the levels that `push_levels` pushed."""
         return self._pop(self._models.Categorical(perfect=False), *_checked(masses))
 
     # -- the library
@@ -183,7 +184,7 @@ class _Window:
 
 
 def _windows(mean: Floats, scale: Floats) -> list[_Window]:
-    """One window for all numbers whose scales agree within a factor of two.
+    """The windows of all numbers; numbers whose scales agree within a factor of two share a window.
 
     A common window for all numbers would have to fit the widest scale. Every symbol has a mass of at least 2^-24, so in
     a window of 2^14 symbols one draw in a thousand would land anywhere, for narrow scales perhaps a hundred standard

@@ -2,7 +2,7 @@
 
     draw z ~ q(z|x): + log q(z|x)      push x under p(x|z): - log p(x|z)      push z under p(z): - log p(z)
 
-z lies on a grid of equal bins. Both q and p are discretised to the masses of these bins, whose width cancels.
+z lies on a grid of equal bins. Both q and p are discretised to the masses of these bins; the width of the bins cancels.
 """
 
 import numpy as np
@@ -68,7 +68,7 @@ class VAECodec(AbstractCodec):
 
 
 def _on_grid(q: Gaussian) -> tuple[Floats, Floats]:
-    """Mean and scale in units of a bin."""
+    """The mean and the scale in units of a bin."""
     return BINS * to_floats(q.mean, q.mean.shape), BINS * to_floats(q.scale, q.mean.shape)
 
 

@@ -46,13 +46,13 @@ def to_floats(values: Tensor, shape: torch.Size) -> Floats:
 
 
 def _in_levels(p: DiscretisedGaussian | DiscretisedLogistic, shape: torch.Size) -> tuple[Floats, Floats]:
-    """Location and scale in units of a level, where 0 is the lowest level."""
+    """The location and the scale in units of a level, where 0 is the lowest level."""
     half = (p.levels - 1) / 2
     return (to_floats(p.location, shape) + 1) * half, to_floats(p.scale, shape) * half
 
 
 def _tables(p: Observation, shape: torch.Size) -> Iterator[tuple[slice, Callable[[], Floats]]]:
-    """Yield rows of the flat array with a function for their probabilities (rows, L), at most `ELEMENTS` at a time."""
+    """Yield rows of the flat array, up to `ELEMENTS` at a time, with a function for the probabilities (rows, L)."""
     if isinstance(p, Bernoulli):
         logits = p.logits.detach().double().expand(shape).reshape(-1, 1)
         logits = torch.cat([torch.zeros_like(logits), logits], 1)

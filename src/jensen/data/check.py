@@ -1,4 +1,4 @@
-"""`jensen data check`: the contents of DATA and all problems for which a run would refuse it, not only the first."""
+"""`jensen data check`: the contents of DATA, and all problems for which a run would refuse DATA."""
 
 import hashlib
 
@@ -144,7 +144,7 @@ def _remarks(spec: DataSpec) -> tuple[str, ...]:
 
 
 def unseen_labels(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """A line about labels that no training example has, if there are any; `rows` are the rows of each split."""
+    """One line about the labels that no training example has, or no line; `rows` are the rows of each split."""
     if reading.labels is None:
         return ()
     unseen = np.setdiff1d(reading.labels, reading.labels[rows["train"]]).tolist()

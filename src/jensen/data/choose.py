@@ -1,4 +1,4 @@
-"""Choose the preparation of data: the default depends on the dtype; it is fitted to the training examples only."""
+"""Choose the preparation of data: the dtype decides the default; it is fitted to training examples only."""
 
 import math
 
@@ -32,7 +32,7 @@ _BINARY: dict[str, type[Threshold] | type[StaticBinarisation] | type[DynamicBina
 def choose_preparation(
     wish: PreparationWish, reading: Reading, rows: np.ndarray
 ) -> tuple[AnyPreparation, tuple[str, ...]]:
-    """The preparation `wish`, fitted to the training `rows`, and doubts about the data, one line each.
+    """The preparation named `wish`, fitted to the training `rows`, and doubts about the data, one line each.
 
     The default is to dequantise integers and standardise floats. Raises InputError for an unknown name, and for a
     preparation that the data do not allow.

@@ -56,7 +56,7 @@ def doubts_of_floats(reading: Reading, found: Columns) -> tuple[str, ...]:
 
 
 def _too_coarse(reading: Reading, found: Columns) -> Iterator[str]:
-    """Columns with a standard deviation near the spacing of floats of this size, in the precision of the source."""
+    """A doubt about columns whose standard deviation is near the spacing of floats of that size in the source."""
     spacing = reading.epsilon * np.maximum(np.abs(found.low), np.abs(found.high))
     coarse = (found.low < found.high) & (found.deviation < COARSE * spacing)
     if coarse.any():
@@ -69,7 +69,7 @@ def _too_coarse(reading: Reading, found: Columns) -> Iterator[str]:
 
 
 def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
-    """Lowest and highest values of all examples that lie far from most values of the training examples."""
+    """A doubt about the lowest or highest value of all examples if it is far from most training values."""
     survey = reading.survey
     sample = found.sample.astype(np.float64)
     extremes = (found.low, found.high, survey.low, survey.high)
@@ -96,7 +96,7 @@ def _fill_values(reading: Reading, found: Columns) -> Iterator[str]:
 
 
 def _position(reading: Reading, number: int) -> str:
-    """The example that holds a number, and the number's place in it: row and column in grey images, none in vectors."""
+    """The example with the value at index `number`; for images and arrays also the position (grey: row, column)."""
     row, *rest = reading.survey.position(number)
     if reading.layout == "vector":
         return f"example {row}"
@@ -105,7 +105,7 @@ def _position(reading: Reading, number: int) -> str:
 
 
 def _few_valued(reading: Reading, found: Columns) -> Iterator[str]:
-    """Columns of vectors with few different values, for which a density is unsuitable."""
+    """A doubt about columns of vectors that have few different values, for which a density is unsuitable."""
     if reading.layout != "vector" or len(found.count) < 2:
         return
     _, _, apart = distinct(found, reading.epsilon)

@@ -13,9 +13,10 @@ from jensen.data.stored import Stored
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The name of each example, by which it can be found in its source; made on demand.
+    """The name of each example, which says where the example is in the source; names are made on demand.
 
-    `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image below its folder.
+    `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image relative to the folder of
+    the data.
     """
 
     name: RowName
@@ -41,9 +42,9 @@ _BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
 class Examples:
     """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with labels or continuous targets, if any.
 
-    Labels are (N,) int64. Targets are (N, dims) float32, in the units of `DataSpec.targets`. `names[i]` is the name of
-    example i; the default is its row number. A `Stored` x is on disk and stays there in a selection of examples:
-    `examples[rows].x` is on disk, `examples.x[rows]` in memory.
+    Labels are (N,) int64. Targets are (N, dims) float32, scaled by `DataSpec.targets`. `names[i]` is the name of
+    example i; by default it is "row i". A `Stored` x is on disk: `examples[rows].x` is still on disk,
+    `examples.x[rows]` is in memory.
     """
 
     x: Tensor | Stored

@@ -35,7 +35,7 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
 
 
 def save_image(picture: np.ndarray, path: Path) -> None:
-    """Write one picture (C, H, W), uint8 or uint16, as a PNG of its own size.
+    """Write one picture (C, H, W), uint8 or uint16, as a PNG of H x W pixels.
 
     If C is not 1, 3 or 4, only the first channel is shown. Grey uint16 becomes a 16-bit PNG; colour uint16 becomes 8
     bits, because Pillow cannot write 16-bit colour.

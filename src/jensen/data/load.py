@@ -23,7 +23,7 @@ from jensen.errors import InputError
 
 
 def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
-    """The training, validation and test examples of `source`, and the specification that a run records.
+    """The training, validation and test examples of `source`, and the `DataSpec` that a run records.
 
     `source` is a path, `digits`, an array or tensor, or a dict of arrays or tensors with the keys of an .npz. The
     default preparation dequantises integers and standardises floats. Raises InputError for unusable data.
@@ -37,7 +37,7 @@ def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: Prep
 
 
 def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source | None = None) -> Dataset:
-    """The data that a run was trained on, read again and checked by their fingerprint.
+    """Read again the data that a run was trained on; their fingerprint is checked.
 
     `source` is the new place of the data if they have moved or were in memory; the returned specification names it.
     `stream` replaces the run's choice of leaving examples on disk. Raises InputError if the source holds other data, or
@@ -63,7 +63,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
 
 @contextmanager
 def _explained_if_moved(spec: DataSpec, source: Source | None) -> Iterator[None]:
-    """A context in which an InputError about missing data of a run explains how to give their new place."""
+    """A context in which an InputError about missing data of a run explains how to give the new place of the data."""
     try:
         yield
     except InputError as error:
@@ -92,12 +92,13 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"], so
 
 
 def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
-    """All examples of `source`, read as the run read its data: with its size, colours, layout, levels and preparation.
+    """All examples of `source`, read with the size, colours, layout, levels and preparation of the run's own data.
 
-    Labels are numbered as in the run, and None if any label is not a class of the run. Targets are in the units of the
-    run, and None if their number of dimensions differs. NaN in x is refused unless the run was trained with missing
-    values or `missing` is True; `missing` also allows examples that are entirely missing. Raises InputError if shape,
-    dtype or levels differ from the run's and, with `only_known_y`, for labels and targets that the run does not know.
+    Labels are numbered as in the run, and None if any label is not a class of the run. Targets are scaled as in the
+    run, and None if the run's targets have another number of dimensions. NaN in x is refused unless the run was trained
+    with missing values or `missing` is True; `missing` also allows examples that are entirely missing. Raises
+    InputError if shape, dtype or levels differ from the run's and, with `only_known_y`, for labels and targets that the
+    run does not know.
     """
     stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # the run's own files only
     changes = {"levels": spec.levels, "missing": missing or spec.options.missing, "stream": stream}
@@ -185,7 +186,7 @@ def specify(
 
 
 def fingerprint(reading: Reading) -> str:
-    """BLAKE2b digest (16 bytes, hexadecimal) of dtype, shape, values, labels, supplied splits and targets."""
+    """BLAKE2b digest (16 bytes, hexadecimal) of the dtype, shape, values, labels, supplied splits and targets."""
     beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
         beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())

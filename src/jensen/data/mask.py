@@ -36,10 +36,10 @@ HIDING = 0  # purpose of the random numbers of masks, which are independent of t
 def masked(
     raw: Tensor, mask: str | np.ndarray | Tensor | None, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """The observed and the known entries of raw examples (count, *shape), bool of their shape.
+    """Which entries of raw examples (count, *shape) are observed, and which are known: two bool (count, *shape).
 
-    Known are all entries but NaN; observed are those of them that the `mask`, as of `read_mask`, does not hide. Raises
-    `InputError` where all entries are observed.
+    An entry is known if it is not NaN. A known entry is observed if `mask` does not hide it; for `mask` see
+    `read_mask`. Raises `InputError` if all entries are observed.
     """
     known = ~raw.isnan() if raw.is_floating_point() else torch.ones(raw.shape, dtype=torch.bool)
     observed = known
@@ -55,10 +55,11 @@ def masked(
 def read_mask(
     mask: str | np.ndarray | Tensor, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
 ) -> np.ndarray:
-    """The mask of observed entries, bool (len(rows), *shape), for the examples with numbers `rows` among `total`.
+    """The mask of observed entries, bool (len(rows), *shape), for the examples whose indices are in `rows`.
 
-    `mask` is a pattern, a file, or an array in memory. Raises `InputError` for an unknown pattern, and for a file or
-    array that does not fit the shape of the examples.
+    `mask` is a pattern, a file, or an array in memory; a file or an array is for one example or for all `total`
+    examples. Raises `InputError` for an unknown pattern, and for a file or array that does not fit the shape of the
+    examples.
     """
     if not isinstance(mask, str):
         return _of_rows(_fitted("mask", np.asarray(mask), spec, total), rows, total)
@@ -107,7 +108,7 @@ def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: i
 
 
 def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
-    """The mask of a file, (1 or total, *shape)."""
+    """The mask in a file, of shape (1, *shape) or (total, *shape)."""
     if not path.is_file():
         raise InputError(f"--mask {path}: no such file; {EXPECTED}")
     values = _picture(path, spec) if path.suffix.lower() == ".png" else _array(path)
@@ -115,12 +116,12 @@ def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
 
 
 def _of_rows(found: np.ndarray, rows: Sequence[int], total: int) -> np.ndarray:
-    """The masks of the examples `rows`, from masks (1 or total, *shape)."""
+    """The masks of the examples `rows`, from masks of shape (1, *shape) or (total, *shape)."""
     return found[list(rows)] if len(found) > 1 or total == 1 else found.repeat(len(rows), 0)
 
 
 def _fitted(name: str, values: np.ndarray, spec: DataSpec, total: int) -> np.ndarray:
-    """The mask as (1 or total, *shape)."""
+    """The mask in the shape (1, *shape) or (total, *shape)."""
     if values.dtype.kind not in "biu" or values.size == 0 or not ((values == 0) | (values == 1)).all():
         raise InputError(f"{name}: holds {values.dtype}; expected booleans, True where observed: convert it")
     values = values.astype(bool)

@@ -1,4 +1,4 @@
-"""Moments, ranges and gaps of every column, in float64, from two passes with some rows in memory at a time."""
+"""Moments, ranges and gaps of every column in float64, from two passes that hold a few rows in memory."""
 
 from dataclasses import dataclass
 
@@ -40,17 +40,17 @@ class Columns:
 
     @property
     def scale(self) -> np.ndarray:
-        """The standard deviation; 1 for columns that never vary."""
+        """The standard deviation of every column; 1 for columns that never vary."""
         return np.where(self.constant, 1.0, self.deviation)
 
     @property
     def shift(self) -> np.ndarray:
-        """The mean; the value itself for columns that never vary."""
+        """The mean of every column, which is the value itself for columns that never vary."""
         return np.where(self.low == self.high, self.low, self.mean)
 
 
 def width_of(shape: tuple[int, ...]) -> int:
-    """The number of columns of values (N, *shape) with this whole shape."""
+    """The number of columns of values of the given shape, which includes N."""
     return shape[1] if len(shape) == 2 else 1
 
 
@@ -89,7 +89,7 @@ def columns(values: Values) -> Columns:
 
 
 def smallest_gap(found: Columns, epsilon: float) -> float:
-    """The smallest distance between two distinct values of a column, over the column's scale; 1 if no column varies.
+    """The smallest distance between two distinct values of a column, divided by `scale`; 1 if no column varies.
 
     The values are those of the sample; `epsilon` is the relative rounding of the given numbers, see `distinct`.
     """
@@ -106,9 +106,9 @@ def distinct(
     """The sample as x = (value - shift) / scale in ascending order, its rounding, and a mask of distinct neighbours.
 
     Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
-    rounding is the larger of two: that of the given number, `epsilon` times its size, and that of x in float32. It is
-    computed from the larger neighbour, but from no more than the 99 % quantile of the values, so that one fill value of
-    1e8 does not hide the distances between all other values.
+    rounding is the larger of two: the rounding of the given number, `epsilon` times the size of the number, and the
+    rounding of x in float32. Both are computed from the larger neighbour, capped at the 99 % quantile of the values, so
+    that one fill value of 1e8 does not hide the distances between all other values.
     """
     shift, scale = found.shift, found.scale
     ordered = np.sort((found.sample - shift) / scale, axis=0)

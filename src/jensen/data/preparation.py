@@ -1,4 +1,4 @@
-"""Preparations: from a raw batch to the model's float32 input and back, and from nats of x to nats of the raw data.
+"""Preparations map a raw batch to the model's float32 input x and back, and nats of x to nats of the raw data.
 
 Every preparation is a frozen value that the run records; `choose_preparation` (in `choose`) fits one to data.
 """
@@ -58,19 +58,20 @@ class Preparation(BaseModel, ABC):
         """x as brightness, of the same shape: uint8 (0 to 255), or uint16 (0 to 65535) for more than 256 levels."""
 
     def raw_nats(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
-        """log p(raw) = log p(x) + log |dx/draw| from log p(x), nats per example (batch), float64.
+        """Convert log p(x) in nats (batch) to log p(raw) = log p(x) + log |dx/draw|, float64.
 
-        This is the only change of units between x and the raw data. With missing values (NaN), give the `raw` examples
-        (batch, *shape): log p(x) and the volume are then those of the observed values. Without `raw`, all values count
+        No other code changes units between x and the raw data. With missing values (NaN), give the `raw` examples
+        (batch, *shape): log p(x) and log |dx/draw| are then about the observed values. Without `raw`, all values count
         as observed.
         """
         return nats.double() + (self.log_volume if raw is None else self.log_volume_of(raw).to(nats.device))
 
     def bits_per_dimension(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
-        """Bits per observed value of the raw data from log p(x), nats per example (batch): -log p(raw) / (n ln 2).
+        """Convert log p(x) in nats (batch) to bits per observed value of the raw data: -log p(raw) / (n ln 2).
 
-        n is the number of observed values, D without `raw`; see `raw_nats`. If n differs between examples, their mean
-        is a ratio of sums: `Estimate.ratio(-raw_nats / ln 2, observed)`.
+        n is the number of observed values of the example; without `raw` it is `dimensions`; see `raw_nats`. If n
+        differs between examples, do not average the results, but divide total bits by total values:
+        `Estimate.ratio(-raw_nats / ln 2, observed)`.
         """
         count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
         return -self.raw_nats(nats, raw) / (count * math.log(2))
@@ -107,9 +108,10 @@ class _Integer(Preparation):
 class Dequantise(_Integer):
     """x = 2 (raw + u) / L - 1 with u uniform in [0, 1): a density on [-1, 1) instead of a mass on L levels.
 
-    By Jensen's inequality (3.1) E_u log p(x) + D log(2 / L) <= log P(raw), so the bits are an upper bound
-    (Theis, van den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L bits per dimension.
-    u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds it into the next level.
+    By Jensen's inequality (3.1) E_u log p(x) + D log(2 / L) <= log P(raw), so the bits are an upper bound (Theis, van
+    den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L bits per dimension. L is `levels`, D
+    is `dimensions`. u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds raw + u to
+    the next level.
     """
 
     kind: Literal["dequantise"] = "dequantise"
@@ -127,7 +129,7 @@ class Dequantise(_Integer):
 
     @property
     def log_volume(self) -> float:
-        """D log(2 / L)."""
+        """D log(2 / L), in nats."""
         return self.dimensions * math.log(2 / self.levels)
 
 
@@ -146,7 +148,7 @@ class Levels(_Integer):
 
 
 class _Binarise(Preparation):
-    """x in {0, 1} from brightness p = raw / (L - 1), or p = raw for floats in [0, 1] (levels None).
+    """x in {0, 1} from the brightness p = raw / (L - 1) of L levels, or p = raw of floats in [0, 1].
 
     `to_raw` returns 0 and L - 1; every binarisation turns these back into the same x.
     """
@@ -170,7 +172,7 @@ class _Binarise(Preparation):
 
 
 class Threshold(_Binarise):
-    """x = 1 where raw is more than half of the highest value, the same at every visit."""
+    """x = 1 where raw is more than half of the highest value, else 0; the same at every visit."""
 
     kind: Literal["threshold"] = "threshold"
 
@@ -179,7 +181,7 @@ class Threshold(_Binarise):
 
 
 class StaticBinarisation(_Binarise):
-    """x ~ Bernoulli(p), drawn once: a pure function of (seed, the example's content), the same in every batch.
+    """x ~ Bernoulli(p), drawn once: x is a pure function of (seed, the values of the example) in every batch.
 
     Source of the name: Larochelle and Murray 2011. Their binary MNIST, by Salakhutdinov and Murray 2008, was drawn with
     another generator, so single pixels differ.
@@ -203,7 +205,7 @@ class DynamicBinarisation(_Binarise):
 
 
 class Standardise(Preparation):
-    """x = (raw - shift) / scale by moments of the training examples: one pair per feature of vectors, else one pair.
+    """x = (raw - shift) / scale by moments of the training examples: one pair per feature for vectors, else one.
 
     x is computed in float64 and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9.
     Bits per dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs

@@ -12,8 +12,8 @@ from jensen.randomness import Stream, generator
 def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     """The rows of each split, in ascending order.
 
-    Splits in the source are kept; the other splits are drawn from its training examples. Raises InputError if a split
-    with a fraction above 0 would be empty.
+    Splits in the source are kept; the other splits are drawn from the training examples of the source. Raises
+    InputError if a split with a fraction above 0 would be empty.
     """
     supplied = reading.supplied if reading.supplied is not None else np.zeros(len(reading.values), np.int8)
     rows = {name: np.flatnonzero(supplied == code) for code, name in enumerate(SPLITS)}

@@ -140,7 +140,7 @@ class Joined(AbstractRows):
 
 
 class Selected(AbstractRows):
-    """The rows with the given numbers."""
+    """The rows with the given indices."""
 
     def __init__(self, rows: AbstractRows, numbers: np.ndarray) -> None:
         self._rows, self._numbers = rows, numbers
@@ -151,7 +151,7 @@ class Selected(AbstractRows):
 
 
 def readable_by_rows(name: str, options: ReadOptions, hindrance: str | None) -> bool:
-    """Whether single rows can be read. Raises InputError if not and --stream is always, which needs them."""
+    """Whether single rows can be read. Raises InputError if they cannot be read and --stream is always."""
     if hindrance and options.stream == "always":
         what, advice = hindrance.split(": ")
         raise InputError(f"{name}: {what}, so single examples cannot be read; {advice}, or leave out --stream")
@@ -175,7 +175,7 @@ def joined(parts: Sequence[Values]) -> Values:
 
 
 def selected(values: Values, rows: np.ndarray) -> Values:
-    """The values with these row numbers."""
+    """The values in the rows with the indices `rows`."""
     return Selected(values, rows) if isinstance(values, AbstractRows) else values[rows]
 
 
@@ -229,9 +229,9 @@ def in_memory_or_stored(values: Values) -> Tensor | Stored:
 
 
 class Ahead(Generic[Item]):
-    """`read(number)` for numbers below `end`; a thread reads the next few items while the caller uses one.
+    """`read(number)` for indices below `end`; a thread reads the next few items while the caller uses one.
 
-    Numbers may be requested in any order; after a jump the thread continues from the new number.
+    Items may be requested in any order; after a jump the thread continues from the new index.
     """
 
     def __init__(self, read: Callable[[int], Item], end: int) -> None:

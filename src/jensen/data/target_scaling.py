@@ -1,4 +1,4 @@
-"""Continuous targets y, standardised by the moments of the training examples."""
+"""Continuous targets y, standardised by the mean and standard deviation of the training examples."""
 
 import math
 from typing import TYPE_CHECKING
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class TargetScaling(BaseModel):
-    """y = shift + scale · t with the moments of the training examples; the model sees only t. JSON both ways."""
+    """y = shift + scale · t, by mean and standard deviation of the training examples; the model sees only t.
+
+    The value converts to JSON and back.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

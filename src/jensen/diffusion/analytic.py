@@ -12,10 +12,11 @@ from jensen.errors import InputError
 
 
 class MeanSquaredErrors(nn.Module):
-    """E ||x_0 - x̂||² / D as a function of the log-SNR: running means in bins, kept with the model.
+    """E ||x_0 - x̂||² / D as a function of the log-SNR, as running means in bins; D is the number of dimensions of x.
 
     The table averages the ratio of the error to 1 - alpha_bar, the error for N(0, I) data, because this ratio varies
     slowly. Each bin starts with one observation of the ratio 1, and forgets with a mean life of `memory` observations.
+    The table is saved with the model.
     """
 
     total: Tensor
@@ -56,10 +57,11 @@ class MeanSquaredErrors(nn.Module):
 
 
 class AnalyticVariance(AbstractReverseVariance):
-    """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, c the weight of x_0 in mu~_t (5.8): the best function of only t.
+    """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, where c is the weight of x_0 in mu~_t (5.8).
 
-    It minimises the mean of (5.13) over the data of the table (Bao et al. 2022, theorem 1, stated there for the score).
-    In the last step, to the data, it is E ||x_0 - x̂||² / D. The bound holds for any table.
+    Of all variances that depend on t only, this variance minimises the mean of (5.13) over the data of the table (Bao
+    et al. 2022, theorem 1, stated there for the score). In the last step, to the data, sigma_t² is E ||x_0 - x̂||² / D.
+    The bound holds for any table.
     """
 
     def __init__(self, errors: MeanSquaredErrors) -> None:

@@ -1,10 +1,10 @@
 """5. Bayes' rule over the class-conditional bounds (1.4): p(y|x) ∝ p(y) p(x|y), log p(x|y) replaced by (5.11).
 
-All classes get the same noise at the same steps (common random numbers), so the error that they share cancels from the
-differences. The comparison is a race in rounds of doubling length. A round drops a class if its posterior odds against
-the leader are below `negligible` even at the upper end of a one-sided Student interval for the mean of the paired
-differences. A dropped class keeps its odds of that round. The terms of a draw have independent noise, so the variance
-is the sum of the variances of the terms, with the degrees of freedom of Welch and Satterthwaite.
+All classes get the same noise at the same steps (common random numbers), so the shared part of their errors cancels in
+the differences. The comparison is a race in rounds of doubling length. A round drops a class if its posterior odds
+against the leader are below `negligible` even at the upper end of a one-sided Student interval for the mean of the
+paired differences. A dropped class keeps its odds of that round. The terms of a draw have independent noise, so the
+variance of a draw is the sum of the variances of the terms, with the degrees of freedom of Welch and Satterthwaite.
 Sources: Li et al. 2023 (diffusion classifiers, with stages and paired differences); Maron & Moore 1994 (races);
 Satterthwaite 1946, equation 17.
 """
@@ -27,8 +27,8 @@ class Race:
     """The length of the race: `first` draws for every class, then twice as many for the classes left, up to `draws`.
 
     For normal differences, `error` bounds the probability per example that the race drops any class with odds against
-    the leader above `negligible`; with `error` 0 no class is dropped. A draw has `terms` terms of the sum over t, and
-    L_0. Raises `InputError` for fewer than two draws or one term, and for shares outside of 0 to 1.
+    the leader above `negligible`; with `error` 0 no class is dropped. One draw evaluates L_0 and `terms` terms of the
+    sum over t. Raises `InputError` for fewer than two draws or one term, and for shares outside of 0 to 1.
     """
 
     first: int = 2
@@ -89,10 +89,10 @@ def predict_by_bounds(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Prediction:
-    """p(y|x) for x (batch, *shape), for each example a pure function of (x, seed, index).
+    """p(y|x) for x (batch, *shape); row i is a pure function of (x[i], seed, index[i]).
 
-    A class with prior 0 has probability 0. The standard error is that of the draws, by the delta method; it does not
-    include the gaps between the bounds and log p(x|y). `evaluations` counts calls of the network.
+    A class with prior 0 has probability 0. The standard error covers the randomness of the draws, by the delta method;
+    it does not cover the gaps between the bounds and log p(x|y). `evaluations` counts calls of the network.
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
     log_prior = log_prior.double().cpu()

@@ -1,4 +1,4 @@
-"""5. The bound (5.11) in full, term by term: L_T, every L_{t-1}, L_0.
+"""5. The bound (5.11), term by term: L_T, every L_{t-1}, L_0.
 
 A chain is a grid of log-SNRs: inf at point 0 (the data), then those of x_1 .. x_T. In nats per example,
 
@@ -87,12 +87,12 @@ class DiffusionBound:
 def reconstruction_law(
     prediction: Denoised, variance: AbstractReverseVariance, levels: int | None
 ) -> Gaussian | DiscretisedGaussian:
-    """p_theta(x_0|x_1), around x̂ with the scale sigma_1; over levels sigma_1 is at least a tenth of their spacing.
+    """p_theta(x_0|x_1) around x̂ with scale sigma_1; for levels, sigma_1 is at least a tenth of the levels' spacing.
 
-    Any sigma_1 gives a bound. At the minimum, a level extends five sigma_1 to either side, so the minimum costs at most
-    5.7e-7 nats per dimension. Without a minimum, a variance fitted to mean errors shrinks with the share p of wrong x̂,
-    and each wrong x̂ costs up to 1 / 2p nats. The mean bound would then depend on rare examples, which a test set may
-    not even contain.
+    Any sigma_1 gives a bound. At the minimum of sigma_1, a level extends five sigma_1 to either side, so the minimum
+    costs at most 5.7e-7 nats per dimension. Without a minimum, a variance fitted to mean errors shrinks with the share
+    p of wrong x̂, and each wrong x̂ costs up to 1 / 2p nats. The mean bound would then depend on rare examples, which a
+    test set may not even contain.
     """
     scale = variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
     event_dims = prediction.x0.ndim - 1
@@ -103,15 +103,15 @@ def reconstruction_law(
 
 
 def squared_error(prediction: Denoised, x0: Tensor) -> Tensor:
-    """||x_0 - x̂||² / D, (rows)."""
+    """||x_0 - x̂||² / D, (rows), where D is the number of dimensions of x_0."""
     return (x0 - prediction.x0).square().flatten(1).mean(1)
 
 
 def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Tensor:
-    """KL(q(x_s|x_t,x_0) || p_theta(x_s|x_t)) (5.13), (rows), both kernels moved to where mu_theta is 0.
+    """KL(q(x_s|x_t,x_0) || p_theta(x_s|x_t)) (5.13), (rows), computed with both means shifted by -mu_theta.
 
-    The means differ only by x_0 - x̂ in place of x_0 (5.8): nothing large is subtracted. With sigma_t² = beta~_t it is
-    ½ (snr_s - snr_t) ||x_0 - x̂||² (5.20).
+    The difference of the means is (5.8) with x_0 - x̂ in place of x_0, so no large numbers are subtracted. With
+    sigma_t² = beta~_t the KL is ½ (snr_s - snr_t) ||x_0 - x̂||² (5.20).
     """
     error = posterior(torch.zeros_like(x0), x0 - prediction.x0, log_snr_s, prediction.log_snr)
     reverse = Gaussian(torch.zeros_like(x0), variance.scale(prediction, log_snr_s), x0.ndim - 1)
@@ -125,8 +125,8 @@ def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: Ab
 class Strata:
     """A division of steps 2..T into strata of consecutive steps; one step per stratum gives an unbiased estimate.
 
-    `stratum` (T - 1) is the number of each step's stratum, from 0. Each draw evaluates one step of each stratum, chosen
-    with `probability` (T - 1), which adds up to one within each stratum.
+    `stratum` (T - 1) is the index of each step's stratum, from 0. Each draw evaluates one step of each stratum.
+    `probability` (T - 1) is the probability of each step within its stratum.
     """
 
     stratum: Int[Tensor, " terms"]
@@ -139,7 +139,7 @@ class Strata:
 
     @classmethod
     def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
-        """At most `count` strata of about equal total `importance` (T - 1); it also weights the draw within a stratum.
+        """Up to `count` strata of about equal total importance, drawn within in proportion to `importance` (T - 1).
 
         The estimate is unbiased for any importance; its error is smallest if the importance is proportional to the
         terms. Every step gets at least a tenth of its share under a uniform importance. Raises `InputError` for less
@@ -180,11 +180,12 @@ class Strata:
 
 @dataclass(frozen=True, eq=False)
 class BoundEstimate:
-    """The bound of a batch of examples by draws and strata, float64; `elbo` sums it, `profile` sorts it by noise level.
+    """The terms of the bound of a batch by draws and strata, float64; `elbo` adds them up, `profile` sorts them.
 
-    `nats` (draws, strata, batch) are unbiased estimates of each stratum's sum of L_{t-1}; `squared_error`, of the same
-    shape, of its mean ||x_0 - x̂||² / D. `reconstruction` and `reconstruction_error` (draws, batch) are -L_0 and the
-    squared error at step 1. `prior` (batch) is L_T. `log_snr` (T + 1) is the chain.
+    `nats` (draws, strata, batch) are unbiased estimates of the sum of L_{t-1} in each stratum. `squared_error`, of the
+    same shape, are unbiased estimates of the mean ||x_0 - x̂||² / D in each stratum. `reconstruction` and
+    `reconstruction_error` (draws, batch) are -L_0 and ||x_0 - x̂||² / D at step 1. `prior` (batch) is L_T. `log_snr` (T
+    + 1) is the chain.
     """
 
     log_snr: Tensor
@@ -224,8 +225,8 @@ def estimate_bound(
 ) -> BoundEstimate:
     """Every term of the bound for x0 (batch, *shape): one step per stratum, in `draws` independent draws.
 
-    Unbiased for any strata. The noise and the choice of steps for example i are a function of (seed, index[i]).
-    Raises `InputError` for less than one draw, or strata of a chain of another length.
+    The estimate is unbiased for any strata. The noise and the choice of steps for example i are a function of (seed,
+    index[i]). Raises `InputError` for less than one draw, or strata of a chain of another length.
     """
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")

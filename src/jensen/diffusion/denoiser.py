@@ -1,8 +1,9 @@
 """5. The denoiser turns the output of a network into x̂ and an estimate of eps, for every parameterisation.
 
-The output is F = network(input, noise_level, labels), with the shape of x_t or twice its channels; noise_level is
--log_snr / 8 = ¼ log sigma², (batch), within ±3 for every usual schedule. A parameterisation is the meaning of F. Every
-parameterisation is linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data² a²:
+The output is F = network(input, noise_level, labels), of the shape of x_t, or with twice the channels of x_t.
+noise_level (batch) is -log_snr / 8 = ¼ log sigma², which is within ±3 for every usual schedule. A parameterisation is
+the meaning of F. All are linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data²
+a²:
 
 | parameterisation | x̂                                          | epŝ                             |
 |------------------|---------------------------------------------|---------------------------------|
@@ -31,9 +32,10 @@ from jensen.errors import InputError
 class Denoised:
     """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, a consistent pair.
 
-    `log_snr` has the shape () or (batch); x_t, x0 and eps have the shape (batch, *shape). `variance_mix`, of the same
-    shape, is the v of a network that also learns the reverse variance (Nichol & Dhariwal 2021, equation 15), else None.
-    At alpha_bar = 0, x_0 does not follow from eps and is set to 0 instead of nan; so is eps at alpha_bar = 1.
+    `log_snr` has the shape () or (batch); x_t, x0 and eps have the shape (batch, *shape). `variance_mix` (batch,
+    *shape) is the v of a network that also learns the reverse variance (Nichol & Dhariwal 2021, equation 15), else
+    None. At alpha_bar = 0, x_0 does not follow from eps and is set to 0 instead of nan. At alpha_bar = 1, eps does not
+    follow from x_0 and is set to 0.
     """
 
     x_t: Tensor
@@ -56,7 +58,7 @@ class Denoised:
 
     @classmethod
     def from_v(cls, x_t: Tensor, log_snr: Tensor, v: Tensor) -> "Denoised":
-        """The rotation x_0 = a x_t - s v, eps = s x_t + a v: no division (Salimans & Ho 2022, appendix D)."""
+        """The rotation x_0 = a x_t - s v, eps = s x_t + a v, without a division (Salimans & Ho 2022, appendix D)."""
         a, s = per_example(signal_scale(log_snr), x_t), per_example(noise_scale(log_snr), x_t)
         return cls(x_t, log_snr, a * x_t - s * v, s * x_t + a * v)
 
@@ -120,9 +122,10 @@ class Velocity(AbstractParameterisation):
 class Preconditioned(AbstractParameterisation):
     """The preconditioning of Karras et al. 2022, table 1, whose x is x_t / sqrt(alpha_bar) and sigma² is 1 / snr.
 
-    D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
-    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The code multiplies the fractions out, so that
-    sigma = 0 and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one dimension of the data.
+    The denoiser is D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out =
+    sigma sigma_data / sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The code multiplies the
+    fractions out, so that sigma = 0 and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one
+    dimension of the data.
     """
 
     sigma_data: float = 0.5
@@ -157,7 +160,7 @@ class AbstractDenoiser(nn.Module, ABC):
 
 
 class Denoiser(AbstractDenoiser):
-    """A network and a parameterisation.
+    """A network with the parameterisation of its output.
 
     `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels. Labels are None
     without `classes`, else integers 0..classes, where the label `classes` means no label. A network with twice the
@@ -224,10 +227,10 @@ class Guided(AbstractDenoiser):
 class AutoGuided(AbstractDenoiser):
     """Autoguidance: (1 + scale) times the prediction minus scale times that of a worse denoiser of the same data.
 
-    It reduces errors that both denoisers make and that are larger in the worse one. It keeps the diversity of the
-    samples and needs no labels. A prediction takes two network calls. Raises `InputError` for a scale that is not
-    finite, and for denoisers with different classes. Source: Karras et al. 2024, "Guiding a diffusion model with a bad
-    version of itself", where w is 1 + scale.
+    Autoguidance reduces errors that both denoisers make and that are larger in the worse denoiser. It keeps the
+    diversity of the samples and needs no labels. A prediction takes two network calls. Raises `InputError` for a scale
+    that is not finite, and for denoisers with different classes. Source: Karras et al. 2024, "Guiding a diffusion model
+    with a bad version of itself", where w is 1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:

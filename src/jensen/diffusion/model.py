@@ -1,4 +1,4 @@
-"""5. The diffusion model under the contract: (5.9), scored by (5.11), trained by an objective, sampled by a sampler."""
+"""5. The diffusion model (5.9) behind the contract, with the bound (5.11), an objective for training, and a sampler."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,9 +35,10 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 class Scoring:
     """The settings of bounds on log p(x): the chain of (5.11), its evaluated terms, the flow, and the race of labels.
 
-    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t;
-    None: all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
-    bound. `label_counts` are the numbers of training examples per class, whose shares are p(y); None if unknown.
+    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t; None
+    means all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
+    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. None if
+    unknown.
     """
 
     steps: int = 1000
@@ -58,7 +59,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Generation:
-    """The settings of sampling: the sampler, the number of steps and their grid, and the guidance.
+    """The settings of sampling: the sampler, the number of steps, the grid of noise levels, and the guidance.
 
     Without a `guide`, guidance is towards the samples' labels (`Guided`). With a `guide`, guidance is away from this
     worse denoiser (`AutoGuided`).
@@ -76,7 +77,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     With a denoiser with classes the model is class-conditional. Training then drops labels with probability
     `label_dropout`, so that the model learns p(x) in addition to p(x|y). Every method takes `labels` (batch), integers
-    0..classes; the label `classes` means no label. Without `labels`, scores are those of p(x), and samples get the
+    0..classes; the label `classes` means no label. Without `labels`, bounds are on log p(x), and samples get the
     `known_labels` in turn. Raises `InputError` for more steps than the schedule has, for guidance or labels without
     classes, and for data of another shape.
     """
@@ -106,7 +107,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         self.bound(), self._sampling_grid(), self._sampling_denoiser()  # raise for bad settings now, not in use
 
     def bound(self) -> DiffusionBound:
-        """(5.11) with this model's chain; differentiable, in the schedule too."""
+        """The bound (5.11) with this model's chain; differentiable, also with respect to the schedule."""
         scoring = self.scoring
         grid = scoring.grid(self.schedule, scoring.steps).to(self.device)
         return DiffusionBound(self.denoiser, grid, scoring.variance, scoring.levels)
@@ -157,9 +158,9 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         index: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Elbo:
-        """(5.11) on log p(x), or on log p(x|labels): -L_0 minus `prior` = L_T and `denoising` = Σ_t L_{t-1}.
+        """The bound (5.11) on log p(x) or log p(x|labels): -L_0 minus `prior` = L_T and `denoising` = Σ_t L_{t-1}.
 
-        Its `profile` gives the cost of each noise level.
+        The `profile` of the bound gives the cost of each noise level.
         """
         return self.bound_estimate(x, draws=draws, seed=seed, index=index, labels=labels).elbo()
 
@@ -195,7 +196,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     ) -> Elbo:
         """log p(x), or log p(x|labels), by the probability-flow ODE (5.20), in nats.
 
-        It takes `samples` probes or draws of the dequantisation, but at most the `probes` of `Scoring`.
+        The estimate takes `samples` probes or draws of the dequantisation, but not more than the `probes` of `Scoring`.
         """
         self._refuse_others(x)
         scoring = self.scoring
@@ -214,7 +215,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def estimators(self, effort: Effort) -> list[Estimator]:
         """The bound by some of its terms and the ODE; with cross-checks also the bound by all of its terms.
 
-        The two bounds agree. The ODE's estimate has no fixed order to the bounds, because the flow is another model.
+        The two bounds agree. The ODE's estimate may lie above or below the bounds, because the flow is another model.
         """
         networks, draws = (self.denoiser,), effort.draws or self.usual_draws
 
@@ -235,7 +236,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
-        """The ends of the chain: their log-SNRs, and the largest L_T of x, which a good chain keeps near 0."""
+        """The log-SNRs at both ends of the chain, and the largest L_T over x, which a good chain keeps near 0."""
         bound = self.bound()
         return {
             "chain, steps": float(bound.steps),
@@ -258,9 +259,10 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of at most `draws` draws; None: the number in `scoring.race`.
+        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of up to `draws` draws (None: those of `scoring.race`).
 
-        p(y) are the shares of `scoring.label_counts`. Raises `InputError` if the model or `label_counts` has no labels.
+        p(y) is the share of y in `scoring.label_counts`. Raises `InputError` if the model or `label_counts` has no
+        labels.
         """
         self._refuse_others(x)
         if self.classes is None:
@@ -304,7 +306,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def trajectory(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Iterator[State]:
-        """Every state from noise to data of samples first..first+n-1; each is a pure function of (seed, number)."""
+        """Every state, from noise to data, of samples first..first+n-1; sample i is a pure function of (seed, i)."""
         noise = SeededNoise(seed, range(first, first + n), self.shape, self.device)
         yield from trajectory(
             self.generation.sampler,
@@ -318,7 +320,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film:
-        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6); an example has one eps in all frames."""
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (5.6) in every frame, with one eps per example."""
         log_snr = self._film_grid(frames)[1]
         numbers = list(range(len(x))) if index is None else index.tolist()
         eps = normal_per_example(derived_seed(seed, Stream.EVALUATION), numbers, self.shape).to(x)
@@ -327,7 +329,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def denoising(self, n: int, *, frames: int, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Film:
-        """The sampler's states at the log-SNRs of `noising`, and their x̂, with the guidance of the samples."""
+        """The sampler's states at the log-SNRs of `noising`, and the guided prediction x̂ in each state."""
         labels = self._sampling_labels(n, first, labels)
         points, log_snr = self._film_grid(frames)
         denoise, path, estimates = self._sampling_denoiser(), [], []
@@ -362,7 +364,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """x_T, flattened, by the probability-flow ODE. It is deterministic, and N(0, I) over the data if p is exact."""
+        """x_T, flattened, by the probability-flow ODE: a deterministic code, distributed as N(0, I) if p is exact."""
         bound = self.bound()
         start = bound.log_snr[1].sigmoid().sqrt() * x
         return self._flow(bound, labels, len(x)).encode(start).flatten(1)
@@ -371,7 +373,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def reconstruct(
         self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """x encoded and decoded again by the flow: x itself, up to the tolerance."""
+        """Encode x and decode it again by the flow, which gives x itself up to the tolerance."""
         bound = self.bound()
         flow = self._flow(bound, labels, len(x))
         scale = bound.log_snr[1].sigmoid().sqrt()

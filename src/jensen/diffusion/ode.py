@@ -73,7 +73,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Solution:
-    """State at the end (batch, columns), float64, and the evaluations of the derivative per example (batch)."""
+    """The state at the end (batch, columns), float64, and the evaluations of the derivative per example (batch)."""
 
     state: Tensor
     evaluations: Tensor
@@ -84,9 +84,9 @@ def integrate(
 ) -> Solution:
     """Solve d state / dtime = derivative from `begin` to `end`, each row of state (batch, columns) with its own steps.
 
-    The tolerance applies separately to the first `position` columns and to the others; otherwise the average over many
-    coordinates would hide the error of a log-determinant. Sums are in float64 for a derivative of any precision. Raises
-    `InputError` if the tolerance is not reached.
+    The tolerance applies separately to the first `position` columns and to the other columns; otherwise the average
+    over many coordinates would hide the error of a log-determinant. Sums are in float64, whatever the precision of the
+    derivative. Raises `InputError` if the tolerance is not reached.
     """
     state = state.double().clone()
     time = torch.full_like(state[:, 0], begin)
@@ -144,7 +144,7 @@ class AbstractTrace(ABC):
 
     @abstractmethod
     def noise(self, x: Tensor, seed: int, index: Tensor) -> Tensor:
-        """Random numbers (batch, ...), used along an example's whole path; a pure function of (seed, index[i])."""
+        """Random numbers (batch, ...), used along the whole path; row i is a pure function of (seed, index[i])."""
 
     @abstractmethod
     def __call__(self, velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
@@ -169,9 +169,9 @@ class ExactTrace(AbstractTrace):
 
 @dataclass(frozen=True)
 class Hutchinson(AbstractTrace):
-    """n^T (d velocity / d x) n with n = ±1 (Hutchinson 1990), unbiased: `probes` vectors n, one backward pass each.
+    """n^T (d velocity / d x) n with random n = ±1, unbiased, for `probes` vectors n (Hutchinson 1990).
 
-    Another `number` gives other vectors.
+    Each vector takes one backward pass. Another `number` gives other vectors.
     """
 
     probes: int = 1
@@ -238,7 +238,7 @@ class Flow:
 
     @torch.no_grad()
     def log_density(self, x: Tensor, trace: AbstractTrace, seed: int = 0, index: Tensor | None = None) -> "LogDensity":
-        """log p(x) for x (batch, *shape) at `data`, with N(0, I) at `noise`; exact up to tolerance and trace."""
+        """log p(x) for x (batch, *shape) at `data`, with N(0, I) at `noise`; exact except for tolerance and trace."""
         index = torch.arange(len(x)) if index is None else index
         noise, dimensions = trace.noise(x, seed, index), math.prod(x.shape[1:])
 
@@ -258,7 +258,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class LogDensity:
-    """log p(x) in nats (batch, columns), one column per estimate of the trace, and numbers of evaluations (batch)."""
+    """log p(x) in nats (batch, columns), one column per estimate of the trace, and evaluations per example (batch)."""
 
     estimates: Float[Tensor, " batch columns"]
     evaluations: Tensor
@@ -290,11 +290,11 @@ class AbstractDequantisation(ABC):
 
     @abstractmethod
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
-        """x_1 (batch, *shape) and log_weight (batch)."""
+        """A draw of x_1 (batch, *shape), and its log_weight (batch)."""
 
 
 class PlainDensity(AbstractDequantisation):
-    """The density of x_1 / sqrt(alpha_bar_1) at x, for continuous data and an x_1 with very little noise."""
+    """The density of x_1 / sqrt(alpha_bar_1) at x, for continuous data and very little noise in x_1."""
 
     random = False
 
@@ -306,7 +306,8 @@ class PlainDensity(AbstractDequantisation):
 class UniformDequantisation(AbstractDequantisation):
     """The density at x + u, u uniform over the bin of x, times the bin's volume (Theis et al. 2016, section 3.1).
 
-    A bound on the mass of x on a grid of levels. It is tight only for a model that was trained on x + u.
+    For x on a grid of levels, the mean logarithm of this product over u is a lower bound on the log-mass of x. The
+    bound is tight only for a model that was trained on x + u.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -324,7 +325,7 @@ class UniformDequantisation(AbstractDequantisation):
 class ChainDequantisation(AbstractDequantisation):
     """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x): the bound (5.11) with the flow in place of x_2 .. x_T.
 
-    It shares L_0 with the bound of the chain, and holds for levels and for densities.
+    This bound shares L_0 with the bound of the chain, and holds for levels and for densities.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -351,8 +352,8 @@ def flow_bound(
     """log p(x) by the flow between x_1 and x_T of the bound's chain, (batch), in nats.
 
     The trace is exact for up to EXACT dimensions, else estimated with `draws` probes. A random dequantisation is drawn
-    `draws` times, with its own probe each time. The standard error covers both: None for a single draw, 0 for an exact
-    trace without dequantisation.
+    `draws` times, each time with another probe. The standard error covers probes and dequantisation. It is None for a
+    single draw, and 0 for an exact trace without dequantisation.
     """
     if draws < 1:
         raise InputError(f"{draws} draws for the flow's bound: expected at least 1; give a positive number")

@@ -1,4 +1,4 @@
-"""5. The forward process: every kernel a `Gaussian`, a function of x and the log-SNRs of its two ends (5.1)-(5.8).
+"""5. The forward process (5.1)-(5.8): every kernel is a `Gaussian`, given x and the log-SNRs of two times.
 
 Time s comes before t, so log_snr_s > log_snr_t. In the lecture's chain s = t - 1; here s and t are any two times. A
 log-SNR has the shape () or (batch). With d = log_snr_t - log_snr_s < 0,
@@ -18,9 +18,10 @@ from jensen.gaussian import Gaussian
 
 
 def per_example(values: Float[Tensor, "*values"], x: Float[Tensor, " batch *shape"]) -> Tensor:
-    """One number per example (batch) as a factor for x: shape (batch, 1, ..., 1), with x's precision and device.
+    """Reshape one number per example (batch) to (batch, 1, ..., 1), with the precision and device of x.
 
-    A single number () stays unchanged, because it multiplies x on any device and in any precision.
+    The result multiplies x. A single number () stays unchanged, because it multiplies x on any device and in any
+    precision.
 
     >>> per_example(torch.arange(5.0), torch.zeros(5, 3, 8, 8)).shape
     torch.Size([5, 1, 1, 1])
@@ -60,7 +61,7 @@ def posterior(
     log_snr_s: Float[Tensor, "*#batch"],
     log_snr_t: Float[Tensor, "*#batch"],
 ) -> Gaussian:
-    """q(x_s | x_t, x_0) = N(mu~, beta~ I) (5.8); the point mass at x_0, scale 0, where s is the data."""
+    """q(x_s | x_t, x_0) = N(mu~, beta~ I) (5.8); if s is the data, the point mass at x_0 (scale 0)."""
     on_x0 = signal_scale(log_snr_s) * -torch.expm1(log_snr_t - log_snr_s)  # sqrt(alpha_bar_s) beta / (1 - alpha_bar_t)
     log_keep = 0.5 * (F.logsigmoid(log_snr_t) - F.logsigmoid(log_snr_s))
     on_x_t = torch.exp(log_keep + F.logsigmoid(-log_snr_s) - F.logsigmoid(-log_snr_t))

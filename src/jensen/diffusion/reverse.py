@@ -41,7 +41,7 @@ class LearnedVariance(AbstractReverseVariance):
     """log sigma_t² = v log beta_t + (1 - v) log beta~_t, v from the network (Nichol & Dhariwal 2021, equation 15)."""
 
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
-        """Raises `InputError` for a network without v."""
+        """sigma_t from the v of the network; raises `InputError` for a network without v."""
         if prediction.variance_mix is None:
             raise InputError("learned variance: the network has no output for it; use twice the output channels")
         upper = per_example(beta(log_snr_s, prediction.log_snr).log(), prediction.x_t)

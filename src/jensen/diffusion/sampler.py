@@ -41,7 +41,7 @@ StepNoise = Callable[[int], Tensor]  # standard normal, for the step that starts
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """Noise of sample i, a pure function of (seed, indices[i], position) in any batch; position 0 gives x_T."""
+    """Noise for row i, a pure function of (seed, indices[i], position) in any batch; position 0 gives x_T."""
 
     seed: int
     indices: Sequence[int]
@@ -158,9 +158,10 @@ class DDIM(AbstractSampler):
 
 @dataclass(frozen=True)
 class DDIMInversion(AbstractSampler):
-    """DDIM from data to noise, as an encoder: give `trajectory` the flipped grid and the data as x.
+    """DDIM from data to noise, which makes it an encoder: give `trajectory` the flipped grid and the data as x.
 
-    At the data eps is unknown, so the first step uses the prediction at the end of the step, at sqrt(alpha_bar) x_0.
+    The denoiser cannot predict eps from noise-free data. So the first step predicts eps from sqrt(alpha_bar) x_0 at the
+    noise level where the step ends.
     """
 
     def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
@@ -177,9 +178,10 @@ class DDIMInversion(AbstractSampler):
 class Heun(AbstractSampler):
     """Heun's method on dx/dsigma = eps, x = x_t / sqrt(alpha_bar), with EDM's churn: noise added before each step.
 
-    In a step that starts at `churn_from` <= sigma <= `churn_to`, sigma first grows by the factor
-    1 + min(churn / T, sqrt(2) - 1), and the added noise is multiplied by `inflation`. Source: Karras et al. 2022,
-    algorithm 2, with the names S_churn, S_tmin, S_tmax and S_noise for `churn`, `churn_from`, `churn_to`, `inflation`.
+    If a step of the T steps starts at `churn_from` <= sigma <= `churn_to`, noise is added first, so that sigma grows by
+    the factor 1 + min(churn / T, sqrt(2) - 1). The added noise is multiplied by `inflation`. Source: Karras et al.
+    2022, algorithm 2, with the names S_churn, S_tmin, S_tmax and S_noise for `churn`, `churn_from`, `churn_to`,
+    `inflation`.
     """
 
     churn: float = 0.0
@@ -239,12 +241,12 @@ class DPMSolver2M(AbstractSampler):
 
 @dataclass(frozen=True)
 class UniPC(AbstractSampler):
-    """UniPC: each step predicts x, calls the denoiser once, and corrects x with the result; global order `order` + 1.
+    """UniPC: each step predicts x, calls the denoiser once, and corrects x; the error has the order `order` + 1.
 
     Predictor and corrector integrate a polynomial in the log-SNR that interpolates x̂ at the last `order` points, the
     corrector also at the new point. The paper's B(h) = exp(h) - 1 matters only for two points, with rho = 1/2; for more
-    points it cancels. The x of the state is the predictor's; the corrected x is in the history. At order 3 the first
-    step has no history, which limits the global order to 3 if x̂ varies in this step.
+    points B cancels. The state holds the predicted x; its history holds the corrected x. At order 3 the first step has
+    no history, which limits the order of the error to 3 if x̂ varies in this step.
     """
 
     order: int = 2

@@ -170,12 +170,15 @@ class LinearLogSnr(AbstractSchedule):
 
 
 class LearnedSchedule(AbstractSchedule):
-    """A monotone network between learned ends, trained with the bound.
+    """A monotone network between learned log-SNRs at t = 0 and t = 1, trained with the bound.
 
-    The ends change the bound; the shape between them changes mainly its variance.
+    The log-SNRs at both ends change the bound. The shape between the ends mainly changes the variance of the bound's
+    estimate.
 
     log_snr(t) = maximum - gap (g(t) - g(0)) / (g(1) - g(0)), g(t) = t + Σ_j height_j tanh(slope_j (t - centre_j)) with
-    positive heights and slopes. It starts almost linear. Source: Kingma et al. 2021, appendix H, with tanh units.
+    positive heights and slopes. `maximum` is the log-SNR at t = 0, and gap > 0 the difference between the log-SNRs at t
+    = 0 and t = 1. Before training the schedule is almost linear in t. Source: Kingma et al. 2021, appendix H, with tanh
+    units.
     """
 
     def __init__(self, maximum: float = 13.0, minimum: float = -10.0, width: int = 32) -> None:
@@ -234,7 +237,7 @@ class AbstractGrid(ABC):
 
     @abstractmethod
     def _log_snr(self, schedule: AbstractSchedule, share: Tensor) -> Tensor:
-        """log snr at points i = 1..T, given share = i / T."""
+        """The log-SNR at points i = 1..T, given share = i / T."""
 
 
 class UniformTime(AbstractGrid):

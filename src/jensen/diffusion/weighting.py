@@ -33,21 +33,21 @@ from jensen.randomness import Noise
 
 @dataclass(frozen=True, eq=False)
 class Times:
-    """u (batch) in [0, 1), and 1 / its density (batch): mean(weight f(u)) is an unbiased estimate of ∫_0^1 f(u) du."""
+    """u (batch) in [0, 1), and weight (batch), 1 / the density of u: mean(weight f(u)) estimates ∫_0^1 f(u) du."""
 
     u: Float[Tensor, " batch"]
     weight: Float[Tensor, " batch"]
 
 
 class AbstractTimes(nn.Module, ABC):
-    """The distribution of the times of a training batch; a history of losses, if any, is in buffers."""
+    """The distribution of the times of a training batch; a history of losses, if there is one, is saved in buffers."""
 
     @abstractmethod
     def forward(self, count: int, noise: Noise) -> Times:
         """`count` times in float64, on the device of the noise."""
 
     def observe(self, u: Float[Tensor, " batch"], losses: Float[Tensor, " batch"]) -> None:
-        """Record the losses of a batch at these times, without their weight."""
+        """Record the losses of a batch at the times u, without the weights 1 / density."""
 
 
 class UniformTimes(AbstractTimes):
@@ -70,8 +70,8 @@ class LossAwareTimes(AbstractTimes):
     """Times with a density proportional to sqrt(E loss²), which minimises the variance, in `bins` equal parts of time.
 
     E loss² is a running mean over about `memory` losses of a bin; the share `uniform_share` of the density stays
-    uniform. Until every bin has seen `memory` losses, times are uniform. Times are evenly spaced under the density.
-    Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last ten losses.
+    uniform. Until every bin has seen `memory` losses, the density is uniform. Times are evenly spaced under the
+    density. Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last ten losses.
     """
 
     second_moment: Tensor
@@ -122,16 +122,16 @@ def step_of(u: Tensor, steps: int) -> Tensor:
 
 
 class AbstractWeighting(ABC):
-    """The weight of ||eps - epŝ||² at a uniform time, a function of log snr there and of the slope -dlog snr/du > 0."""
+    """The weight of ||eps - epŝ||² at a uniform time, given the log-SNR and the slope -dlog snr/du > 0 at this time."""
 
     @abstractmethod
     def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
-        """The weight, of the shape of both."""
+        """The weight, of the same shape as `log_snr` and `slope`."""
 
 
 @dataclass(frozen=True)
 class Simple(AbstractWeighting):
-    """1: L_simple (5.17), the bound weighted by 2 / slope."""
+    """The weight 1: L_simple (5.17), the bound weighted by 2 / slope."""
 
     def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
         return torch.ones_like(log_snr)
@@ -175,10 +175,11 @@ class P2(AbstractWeighting):
 
 @dataclass(frozen=True)
 class EDMWeighting(AbstractWeighting):
-    """slope p(log snr) (1 + 1 / (snr sigma_data²)), p normal: the bound weighted by twice that over the slope.
+    """The weight of EDM for log sigma ~ N(`mean`, `deviation`²), for any schedule.
 
-    With sigma² = 1 / snr it is E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² under log sigma ~ N(`mean`,
-    `deviation`²), for any schedule; p is the density of -2 log sigma. Source: Karras et al. 2022, table 1.
+    The weight is slope p(log snr) (1 + 1 / (snr sigma_data²)), where p is the normal density of -2 log sigma and sigma²
+    = 1 / snr. The loss is then E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² over this sigma: the bound
+    weighted by twice the weight over the slope. Source: Karras et al. 2022, table 1.
     """
 
     sigma_data: float = 0.5
@@ -222,18 +223,18 @@ class LogNormalNoise(AbstractSchedule):
 
 
 class AbstractChain(ABC):
-    """The parts of a model that an objective uses: the denoiser, its schedule and their bound."""
+    """The parts of a model that an objective uses: the denoiser, the schedule and the bound."""
 
     denoiser: AbstractDenoiser
     schedule: AbstractSchedule
 
     @abstractmethod
     def bound(self) -> DiffusionBound:
-        """(5.11) with the model's chain, differentiable."""
+        """The bound (5.11) with the model's chain, differentiable."""
 
 
 class AbstractDenoisingObjective(nn.Module, ABC):
-    """A loss of a diffusion model: nats or weighted squares per example, at times drawn by `times`."""
+    """A loss of a diffusion model at times drawn by `times`, in nats or as weighted squared errors per example."""
 
     times: AbstractTimes
 
@@ -246,7 +247,8 @@ class WeightedObjective(AbstractDenoisingObjective):
     """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
 
     With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead; with `Simple` this is (5.18). `noise` is the schedule in
-    training, by default the model's. It gets no gradient, because without L_0 and L_T its ends would collapse.
+    training, by default the model's. The schedule gets no gradient, because without L_0 and L_T its ends would
+    collapse.
     """
 
     def __init__(
@@ -282,8 +284,8 @@ class WeightedObjective(AbstractDenoisingObjective):
 class BoundObjective(AbstractDenoisingObjective):
     """-(5.11), estimated without bias by one of the T terms per example, times T, plus L_T.
 
-    It uses the model's own chain and variance. It is the only objective that trains a learned schedule, and it also
-    trains a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
+    The objective uses the model's own chain and variance. No other objective trains a learned schedule. It also trains
+    a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
     """
 
     def __init__(self, times: AbstractTimes | None = None) -> None:
@@ -306,9 +308,8 @@ class BoundObjective(AbstractDenoisingObjective):
 class HybridObjective(AbstractDenoisingObjective):
     """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`: the bound trains only the variance.
 
-    Both use one step t ~ U{1..T} of the chain per example. The mean gets the gradient of `Simple`, the variance `share`
-    times the gradient of the bound. Source: Nichol & Dhariwal 2021,
-    equation 16.
+    Both losses use one step t ~ U{1..T} of the chain per example. The mean gets the gradient of `Simple`, the variance
+    `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021, equation 16.
     """
 
     def __init__(self, share: float = 1e-3, times: AbstractTimes | None = None) -> None:

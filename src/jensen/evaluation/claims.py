@@ -1,4 +1,4 @@
-"""Claims: relations that should hold between estimates of log p(x), checked by their differences on each example."""
+"""Claims: relations that should hold between estimates of log p(x), checked by the difference on each example."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Named = tuple[str, Column]
 
 
 class Claim(Measure):
-    """A relation that should hold between two estimates, and the mean of their difference, second minus first."""
+    """A relation that should hold between two estimates, and the mean difference, second minus first."""
 
     first: str
     relation: Relation
@@ -36,7 +36,7 @@ class Claim(Measure):
 
 
 def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Claim, ...]:
-    """All claims between the estimators that have a column."""
+    """Check every claim of an estimator about another estimator that was also run."""
     claims = []
     for one in estimators:
         first = one.name, columns[one.name]
@@ -47,10 +47,10 @@ def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column])
 
 
 def check(first: Named, relation: Relation, second: Named) -> Claim:
-    """One claim: an order is checked on all examples, an equality on those where both estimates can be trusted.
+    """Check one claim: an order on all examples, an equality on the examples where both estimates can be trusted.
 
-    Values that are not finite are left out. The logarithm of an average with the standard error s lies too low by s²/2
-    on average, so two equal estimates may differ by that much.
+    Values that are not finite are left out. The logarithm of an average with standard error s is too low by s²/2 on
+    average, so two estimates count as equal even if they differ by s²/2.
     """
     (name, low), (other, high) = first, second
     rows = (high.value - low.value).isfinite()
@@ -74,7 +74,7 @@ def _measured(difference: Tensor, observed: Tensor) -> Measure:
 
 
 def _with_looser(claim: Claim, columns: Mapping[str, Column]) -> Claim:
-    """The claim with its looser estimate: averages of weights are lower bounds, so the lower one had too few draws."""
+    """The claim with the looser estimate: averages of weights are lower bounds, so the lower one had too few draws."""
     looser = claim.first if claim.nats.mean > 0 else claim.second
     if claim.holds is not False or "effective_sample_size" not in columns[looser].details:
         return claim

@@ -1,7 +1,7 @@
-"""The engine: every estimator of a model on the same prepared examples, batch by batch, with its cost counted.
+"""The engine runs every estimator of a model on the same examples, batch by batch, and counts the cost of each.
 
 `evaluate` and `referee` are two views of the engine's columns. Every batch is computed independently of the others, so
-neither the number of examples nor the number of processes changes a value.
+neither the number of examples nor the number of processes changes the value of an example.
 """
 
 import time
@@ -34,7 +34,7 @@ Found = Elbo | ImportanceWeightedBound | AnnealedEstimate
 
 @dataclass
 class Cost:
-    """The rows that went through networks, the rows among them with a gradient, and the seconds."""
+    """The number of rows that went through networks, the number of rows with a gradient, and the seconds."""
 
     rows: float = 0
     gradients: float = 0
@@ -65,12 +65,12 @@ def counted(networks: Sequence[nn.Module]) -> Iterator[Cost]:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One estimator's results, one row per example: tensors (count) on the CPU, float64 except `trusted`.
+    """The results of one estimator with one row per example: tensors (count) on the CPU, float64 except `trusted`.
 
     `value` is in nats of the raw data; NaN is replaced by -inf, the worst value. `observed` is the number of observed
-    values of each example. `bias` is the expected distance of the value below the estimator's limit: error² / 2 for the
-    logarithm of an average, else 0. `details` are further numbers per example by name, such as the effective sample
-    size.
+    values of each example. `bias` is how far the value is expected to lie below the limit of infinitely many draws:
+    error² / 2 for the logarithm of an average, else 0. `details` are further numbers per example by name, such as the
+    effective sample size.
     """
 
     value: Tensor
@@ -90,7 +90,7 @@ class Column:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The column of consecutive batches; their costs add up."""
+        """The columns of consecutive batches as one column; the costs are added up."""
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in (*FIELDS, "trusted")}
         details = {name: torch.cat([part.details[name] for part in parts]) for name in parts[0].details}
         rows, gradients, seconds = (sum(getattr(part.cost, each) for part in parts) for each in vars(Cost()))
@@ -111,7 +111,7 @@ class Column:
 
 
 def trusted(found: Found) -> Tensor:
-    """Whether each value and its standard error are reliable as an estimate of its target, (batch), bool."""
+    """Whether each value and the error of the value can be trusted, (batch), bool."""
     return torch.ones_like(found.value, dtype=torch.bool) if isinstance(found, Elbo) else found.trusted
 
 
@@ -149,9 +149,10 @@ def run_estimators(
     seed: int,
     batch_size: int = AT_ONCE,
 ) -> dict[str, Column]:
-    """The column of every estimator of the model, by name, cheapest first, for the examples with the numbers `index`.
+    """The column of every estimator by name, cheapest first, for the examples whose indices are in `index`.
 
-    All estimators see the same x, so that their differences are paired. Several processes share the batches.
+    All estimators see the same x, so that differences between estimators are paired. If started in several processes
+    (torchrun), they share the batches.
     """
     estimators = model.estimators(effort)
     size = at_once(min(AT_ONCE, batch_size), IN_FLIGHT * preparation.dimensions)
@@ -165,7 +166,7 @@ def run_estimators(
 
 
 def _batch(estimators: Sequence[Estimator], x: Tensor, units: Units, seed: int, index: Tensor) -> dict[str, Tensor]:
-    """All columns of one batch, their tensors by "estimator/tensor"."""
+    """The tensors of all columns of one batch, by "estimator/tensor"."""
     found: dict[str, Tensor] = {}
     for one in track(estimators, "estimates of log p(x)"):
         with counted(one.networks) as cost:

@@ -1,4 +1,4 @@
-"""An evaluation on a test set: bounds, terms and gaps as means with standard errors, and warnings about them."""
+"""An evaluation on a test set: bounds, terms and gaps as means with standard errors, and warnings."""
 
 import math
 import time
@@ -53,7 +53,7 @@ class Weights(Value):
 
 
 class Bound(Measure):
-    """A bound on log p(x), or another estimate of it."""
+    """A bound on log p(x), or another estimate of log p(x)."""
 
     name: str
     monte_carlo_error: float
@@ -112,9 +112,9 @@ def evaluate(
     source: str,
     step: int | None = None,
 ) -> Evaluation:
-    """Evaluate the ELBO and its terms on `examples`, all bounds of the model on some of them, gaps and diagnostics.
+    """Evaluate the ELBO and its terms on `examples`; all bounds, gaps and diagnostics on some of the examples.
 
-    `source` names the data in words, `step` is the training step of the weights. The numbers are a pure function of the
+    `source` names the data in words, `step` is the training step of the weights. The results are a pure function of the
     arguments and do not depend on the batch size.
     """
     began = time.perf_counter()
@@ -180,7 +180,7 @@ def _weights(column: Column) -> Weights | None:
 
 
 def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Gap, ...]:
-    """Every bound minus the ELBO, and minus the bound before it, example by example."""
+    """Every bound minus the ELBO, and every bound minus the bound before, example by example."""
     elbo, *others = estimators
     gaps = []
     for worse, better in [*((elbo, other) for other in others), *pairwise(others)]:

@@ -40,7 +40,7 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Chosen test examples: `rows` of the scores, x (count, *shape), and reconstructions if they differ from x."""
+    """Some test examples: `rows` of the scores, x (count, *shape), and reconstructions unless they equal x."""
 
     rows: Int[Tensor, " count"]
     x: Tensor
@@ -49,7 +49,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Exhibits:
-    """The tensors that a page shows, on the CPU. Every x is prepared for the model; rows are rows of the scores."""
+    """The tensors that a page shows, on the CPU. Every x is in the form of the run's preparation."""
 
     parameters: int
     """Number of the model's parameters."""
@@ -82,7 +82,7 @@ class Exhibits:
 
     @property
     def shown_labels(self) -> tuple[int, ...]:
-        """The labels that the grid of samples shows, one row each."""
+        """The labels that the grid of samples shows, with one row per label."""
         return self.labels[:CLASSES]
 
 
@@ -95,9 +95,9 @@ def make_exhibits(
     selection: Selection,
     seed: int,
 ) -> Exhibits:
-    """The exhibits of `model`; `scores.index` holds numbers of `examples`, `seed` is the evaluation's seed.
+    """The exhibits of `model`; `scores.index` are indices of `examples`, `seed` is the seed of the evaluation.
 
-    Sample i is a pure function of (seed, i), and an example's noise is a pure function of the seed and its number.
+    Sample i is a pure function of (seed, i), and the noise for example i is a pure function of (seed, i).
     """
     labels = None if examples.labels is None else examples.labels[scores.index]
     source = _Source(model, examples, preparation, scores, seed)
@@ -135,7 +135,7 @@ class _Source:
         return len(self.scores.index)
 
     def x(self, rows: Tensor) -> Tensor:
-        """The examples in these rows, prepared for the model, on its device."""
+        """The examples in these rows of the scores, after the run's preparation, on the model's device."""
         index = self.scores.index[rows]
         return prepare(self.preparation, self.examples.x[index], index, self.seed).to(self.model.device)
 
@@ -151,7 +151,7 @@ class _Source:
 
 
 def _generated(source: _Source, labels: Tensor | None) -> dict[str, Any]:
-    """Samples for a grid, real examples to compare them with, and films."""
+    """Samples for a grid, real examples to compare with the samples, and films."""
     model, seed, filmed = source.model, source.seed, spread(source.count, FILMED)
     shown = torch.tensor(model.known_labels[:CLASSES], dtype=torch.long)
     wanted = shown.repeat_interleave(PER_CLASS) if len(shown) else None

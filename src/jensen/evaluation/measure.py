@@ -1,4 +1,4 @@
-"""A mean with its standard error, in nats and in bits, and its text."""
+"""A mean with a standard error, in nats and in bits, and as text."""
 
 import math
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ def aligned(estimates: list[Estimate]) -> list[str]:
 
 
 def written(estimate: Estimate) -> str:
-    """An estimate to two digits of its standard error, which is NaN for a single example.
+    """An estimate as text, to two digits of the standard error, which is NaN for a single example.
 
     >>> written(Estimate(-123.456, 0.0234, 10))
     '-123.456 ± 0.023'

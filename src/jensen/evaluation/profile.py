@@ -10,7 +10,7 @@ from jensen.records import Value
 
 
 class Level(Measure):
-    """The cost of consecutive steps of the chain (5.11): L_0 for step 1, L_{t-1} for step t."""
+    """The cost of consecutive steps of the chain (5.11), where step 1 costs L_0 and step t >= 2 costs L_{t-1}."""
 
     first_step: int
     last_step: int
@@ -33,7 +33,7 @@ class RatePoint(Value):
 
 
 class NoiseProfile(Value):
-    """The cost of each noise level in a bound. Costs are positive; levels and prior add up to minus the ELBO."""
+    """The cost of every noise level, as positive numbers: all levels and the prior add up to minus the ELBO."""
 
     levels: tuple[Level, ...]
     """The levels from little noise to much; the first is L_0, the reconstruction."""
@@ -88,7 +88,7 @@ def _rate_distortion(
 
 
 def _unit(preparation: Preparation) -> tuple[float, str]:
-    """The factor from x to raw units, and their name."""
+    """The factor from x to raw units, and the name of these units."""
     if isinstance(preparation, Levels | Dequantise):
         return 1 / preparation.resolution, f"raw units (0 to {preparation.levels - 1})"
     if isinstance(preparation, Standardise) and len(preparation.scale) == 1:

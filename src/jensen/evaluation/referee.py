@@ -1,4 +1,4 @@
-"""The referee: all of a model's estimates of log p(x) on the same examples, with their costs and contradictions."""
+"""The referee: all of a model's estimates of log p(x) on the same examples, with their costs and failed claims."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ FILE = "referee.json"
 
 
 class Account(Measure):
-    """One estimate of log p(x): its mean, its errors, and its cost per example."""
+    """One estimate of log p(x), with mean, errors and cost per example."""
 
     name: str
     monte_carlo_error: float
@@ -84,10 +84,10 @@ def referee(
     source: str,
     step: int | None = None,
 ) -> Verdict:
-    """All estimates of log p(x) on the same x, with their costs, and the checked claims.
+    """All estimates of log p(x) on the same x, the cost of each, and the checked claims.
 
     `samples` is the K of L_K, `source` names the data in words, `step` is the training step of the weights. With
-    `settings.simulated`, log p(x) of samples of the model is bounded from both sides, if the model can do that.
+    `settings.simulated`, log p(x) of samples of the model is bounded from below and above, if the model has a bracket.
     """
     began = time.perf_counter()
     index = spread(len(examples), settings.referee_examples or model.usual_referee_examples)
@@ -122,7 +122,7 @@ def referee(
 def _simulated(
     model: AbstractLatentVariableModel, effort: Effort, count: int, seed: int, preparation: Preparation
 ) -> dict[str, Column]:
-    """log p(x) of `count` samples from below and from above; nothing if the model has no bracket."""
+    """Bounds on log p(x) of `count` samples, from below and from above; nothing if the model has no bracket."""
     if not count:
         return {}
     networks = model.estimators(effort)[0].networks

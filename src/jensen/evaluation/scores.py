@@ -1,4 +1,4 @@
-"""Every example's bound on log p(x), with its terms and its Monte-Carlo standard error."""
+"""The bound on log p(x) of every example, with the terms and the Monte-Carlo standard error of the bound."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ NUMBERS = 1 << 23  # maximum number of values of x in one batch; the networks ne
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One row per example: its number, the ELBO, its Monte-Carlo standard error, bits/dim, every term.
+    """One row per example: index, ELBO, Monte-Carlo standard error of the ELBO, bits/dim, every term.
 
     Nats and bits refer to the raw data; `observed` is the number of observed values of each example. `terms` are signed
     so that they add up to `bound`; the change of units is in the reconstruction. A NaN bound is replaced by -inf, the
@@ -75,10 +75,11 @@ def scored(
 ) -> Scores:
     """Every example's ELBO (4.4), averaged over `draws` draws, in nats and in bits per dimension of the raw data.
 
-    The draws for an example are a pure function of (seed, its number in `index`, draws); `index` defaults to
-    0..count-1. Dequantisation noise u is part of the bound, E_u log p(x + u) <= log P(x), so each draw has its own u
-    and the standard error covers it. Dynamic binarisation makes another data set: one image per example and seed.
-    Several processes share the batches; each batch is scored as by a single process.
+    The draws for example i are a pure function of (seed, index[i], draws); `index` defaults to 0..count-1.
+    Dequantisation noise u is part of the bound, E_u log p(x + u) <= log P(x), so each draw has its own u and the
+    standard error covers u. Dynamic binarisation is different: it makes another data set, with one image per example
+    and seed. If started in several processes (torchrun), they share the batches; each batch gets the same scores as in
+    a single process.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)
@@ -148,7 +149,7 @@ OF_PROFILE = tuple(each.name for each in fields(Profile))
 
 
 def elbo_columns(elbo: Elbo) -> dict[str, Tensor]:
-    """All parts of an ELBO as tensors by name, which processes can send to each other; `elbo_of` is the inverse."""
+    """All parts of an ELBO by name, as tensors that processes can send to each other; `elbo_of` is the inverse."""
     found = {"reconstruction": elbo.reconstruction, **{RATE + name: rate for name, rate in elbo.rates.items()}}
     if elbo.standard_error is not None:
         found["standard_error"] = elbo.standard_error
@@ -165,7 +166,7 @@ def elbo_of(columns: Mapping[str, Tensor]) -> Elbo:
 
 
 def prepare(preparation: Preparation, raw: Tensor, index: Tensor, seed: int) -> Tensor:
-    """x of a raw batch; the noise of a random preparation is a pure function of (seed, the example's number)."""
+    """x of a raw batch; the noise of a random preparation for row i is a pure function of (seed, index[i])."""
     return preparation(raw) if preparation.deterministic else _redrawn(preparation, raw, index, seed, 1)[0]
 
 
@@ -195,12 +196,12 @@ def examples_digest(examples: Examples) -> str:
 
 
 def at_once(wanted: int, dimensions: int) -> int:
-    """The number of examples with `dimensions` values each that fit into one batch, at most `wanted`."""
+    """The number of examples with `dimensions` values each that fit into one batch, up to `wanted`."""
     return min(wanted, max(1, NUMBERS // dimensions))
 
 
 def spread(count: int, wanted: int | None) -> Tensor:
-    """`wanted` row numbers spread evenly over 0..count-1, all of them if `wanted` is None or too many.
+    """`wanted` indices spread evenly over 0..count-1; all indices if `wanted` is None or above `count`.
 
     >>> spread(10, 4)
     tensor([0, 2, 5, 7])

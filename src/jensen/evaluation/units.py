@@ -1,4 +1,4 @@
-"""Units: all numbers of an evaluation refer to the raw data, in nats per example and in bits per observed value."""
+"""Units: all results of an evaluation are about the raw data, in nats per example and in bits per observed value."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jensen.evaluation.measure import Measure
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The conversion of log p(x) into log p(raw) and bits: two numbers per example (batch), float64.
+    """The conversion of log p(x) into log p(raw) and into bits, by two numbers per example (batch), float64.
 
     `volume` is log |dx/draw| of an example's observed values, in nats; `observed` is the number of observed values. A
     missing value is NaN in the raw data, and log p(x) is that of the observed values.
@@ -40,14 +40,14 @@ class Units:
 
 
 def in_bits(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"]) -> Tensor:
-    """Bits per observed value of each example from its nats; 0 for an example without observed values."""
+    """Bits per observed value of each example, from nats; 0 for an example without observed values."""
     return nats / (observed.clamp(min=1) * math.log(2))
 
 
 def measure(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"], *, sign: int = 1) -> Measure:
-    """The mean of nats per example, and `sign` times this mean in bits per observed value.
+    """The mean of nats per example, and `sign` times the mean in bits per observed value.
 
-    The sign is -1 for log p(raw) or a term of it, whose bits are a cost, and 1 for costs and differences. Bits are the
+    `sign` is -1 for log p(raw) and its terms, because bits are a cost, and 1 for costs and differences. Bits are the
     ratio of sums Σ bits / Σ observed, not a mean of ratios; the two differ if examples have missing values.
     """
     bits = Estimate.ratio(sign * nats / math.log(2), observed)

@@ -59,12 +59,12 @@ def yardsticks(
 
 
 def _levels(preparation: Preparation) -> int:
-    """Number of levels that the model sees; two for binarised data."""
+    """The number of levels that the model sees; two for binarised data."""
     return (preparation.levels or 2) if isinstance(preparation, Levels | Dequantise) else 2
 
 
 def _symbols(examples: Examples, index: Tensor, preparation: Preparation, seed: int) -> Int[Tensor, " count *shape"]:
-    """The levels of the examples with the numbers `index`."""
+    """The levels of the examples whose indices are in `index`."""
     raw = examples.x[index]
     return (raw if isinstance(preparation, Levels | Dequantise) else prepare(preparation, raw, index, seed)).long()
 
@@ -81,8 +81,9 @@ def independent_bits(
 ) -> Float[Tensor, " count"]:
     """Bits per dimension of each example under p(x) = prod_d p_d(x_d), where p_d smooths the histogram of dimension d.
 
-    p_d(v) = (n_d(v) + p(v)) / (n + 1) with p(v) = (Σ_d n_d(v) + 1) / (n D + L): each p_d gives the histogram of all
-    dimensions the weight of one example, so that no level has probability zero. The p_d sum to one.
+    p_d(v) = (n_d(v) + p(v)) / (n + 1) with p(v) = (Σ_d n_d(v) + 1) / (n D + L), where n_d(v) counts level v in
+    dimension d of n training examples with D dimensions and L levels. So p(v), from all dimensions together, has the
+    weight of one example, and no level has probability zero. Every p_d sums to one.
     """
     examples = histograms.sum(1, keepdim=True)
     shared = (histograms.sum(0) + 1) / (histograms.sum() + histograms.shape[1])

@@ -1,4 +1,4 @@
-"""A small classifier of raw examples: its last hidden layer gives features, its output the label of a sample."""
+"""A small classifier of raw examples: the last hidden layer gives features, the output gives the label."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ ROWS = 500  # maximum number of examples at a time; changes memory and speed onl
 
 
 class Classifier(nn.Module):
-    """(batch, *shape) of raw values, of any type -> (batch, classes), logits.
+    """Maps raw values (batch, *shape) of any type to logits (batch, classes).
 
     Raw data or raw samples are first scaled to (raw - shift) / scale. Images (C, H, W) of any size go through
     convolutions, all other shapes through an MLP. Raises `InputError` for fewer than two classes.
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         return ((wide - self.shift) / self.scale).to(torch.float32)
 
     def features(self, scaled: Tensor) -> Tensor:
-        """The features (batch, 128) of scaled examples, none negative."""
+        """The features (batch, 128) of scaled examples; no feature is negative."""
         return F.relu(self.body(scaled))
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def features(classifier: Classifier, raw: Tensor | np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def recognised(classifier: Classifier, features: Float[Tensor, " count features"]) -> Int[Tensor, " count"]:
-    """The most probable label of each example, from its features."""
+    """The most probable label of each example, from the features of the example."""
     return classifier.head(features).argmax(1)
 
 
@@ -111,5 +111,5 @@ def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Te
 
 
 def agreement(found: Int[Tensor, " count"], asked: Int[Tensor, " count"]) -> Estimate:
-    """The share of labels that are equal."""
+    """The share of labels in `found` that equal the labels in `asked`."""
     return Estimate.share(found == asked.to(found.device))

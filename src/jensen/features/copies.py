@@ -23,9 +23,9 @@ QUANTILES = 2000  # number of quantiles of the threshold's distribution in avera
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """Distances to the nearest training example: of samples (n) and of held-out examples (m); float64.
+    """The distances of samples (n) and of held-out examples (m) to the nearest training example, float64.
 
-    `row` (n) is the number of a sample's nearest training example. The memorisation check uses nothing else.
+    `row` (n) is the index of the nearest training example of each sample. The memorisation check uses only this object.
     """
 
     samples: Float[Tensor, " samples"]
@@ -75,7 +75,7 @@ class Memorisation(Value):
 
     @property
     def sign(self) -> Literal["none", "weak", "clear"]:
-        """The verdict: the sign of memorised training examples in all numbers of this record.
+        """The verdict of all measures of this record: how clearly the model has memorised training examples.
 
         "clear" if `adjusted_p_value` is at most 0.01; "weak" if it is at most 0.05, or if an interval lies above the
         value of fresh data; else "none". Fresh data give "clear" in about 1 % and "weak" in about 5 % of cases
@@ -88,12 +88,13 @@ class Memorisation(Value):
 
 
 def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
-    """The memorisation check. The null hypothesis of both p-values: samples are distributed like held-out examples.
+    """The memorisation check; the null hypothesis of both p-values is that samples are distributed like held-out data.
 
-    Given the training examples, all distances are independent; those of fresh samples and of held-out examples have the
-    same distribution. So tests by ranks are valid for any features, and the bootstrap over distances is valid for
-    `closer`. If a model makes copies and also bad samples, the average `closer` can miss the copies; `near_copies`
-    shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954 (exceedances).
+    Given the training examples, all distances are independent, and the distances of fresh samples have the same
+    distribution as the distances of held-out examples. So tests by ranks are valid for any features, and the bootstrap
+    over distances is valid for `closer`. If a model makes copies and also bad samples, the average `closer` can miss
+    the copies; `near_copies` shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum
+    1954 (exceedances).
     """
     from scipy.stats import mannwhitneyu
 
@@ -117,9 +118,9 @@ def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
 
 
 def _exceedance(count: int, n: int, m: int, rank: int) -> float:
-    """P(at least `count` of n numbers lie below the rank-th smallest of m numbers), all with one continuous law.
+    """P(at least `count` of n values lie below the rank-th smallest of m values), all from one continuous law.
 
-    This event means: among the smallest count + rank - 1 of all n + m numbers, fewer than rank belong to the m.
+    The event occurs if fewer than `rank` of the count + rank - 1 smallest of all n + m values are among the m values.
     """
     from scipy.stats import hypergeom
 
@@ -127,14 +128,14 @@ def _exceedance(count: int, n: int, m: int, rank: int) -> float:
 
 
 def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
-    """The share of near copies, `count` of n samples; the interval holds all shares not rejected at 2.5 % per side.
+    """The share of near copies, `count` of n samples, with the interval of all shares not rejected at 2.5 % per side.
 
     The threshold is the `rank`-th smallest of m distances. The share g of fresh data below it has the distribution
     Beta(rank, m - rank + 1) with the mean `expected` = rank / (m + 1). A share s above `expected` is modelled as a
     mixture of copies and fresh samples: given g, a sample is near with probability 1 - a (1 - g). A share s below
     `expected` is modelled as a mixture of fresh samples and samples that are never near: given g, a sample is near with
     probability a g. The weight a is such that the mean over g is s. A bootstrap would ignore the randomness of the
-    threshold, and its interval would be too narrow.
+    threshold, so a bootstrap interval would be too narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom
@@ -165,7 +166,7 @@ class _Ranks:
     rank: int
 
     def of(self, samples: Tensor, held_out: Tensor) -> tuple[float, float]:
-        """`closer` and `near_copies` of the given rows of samples and of held-out examples."""
+        """The statistics `closer` and `near_copies` of the given rows of samples and of held-out examples."""
         found = self.samples[samples].bincount(minlength=self.values)
         expected = self.held_out[held_out].bincount(minlength=self.values)
         below = found.cumsum(0) - found
@@ -174,7 +175,7 @@ class _Ranks:
         return wins / (len(samples) * len(held_out)), below[place].item() / len(samples)
 
     def interval(self, closer: float, seed: int) -> Interval:
-        """The bootstrap interval of `closer`: its middle 95 % over resampled samples and held-out examples."""
+        """The bootstrap interval of `closer`: the middle 95 % over resampled samples and held-out examples."""
         source = generator(seed, Stream.EVALUATION, BOOTSTRAP)
         n, m = len(self.samples), len(self.held_out)
         drawn = torch.tensor(

@@ -76,7 +76,7 @@ class Distance(Value):
 
     @property
     def ratio(self) -> Estimate:
-        """distance / floor. The error is too large: it assumes independence, but both share the test split."""
+        """distance / floor; the error is too large, as it assumes independence although both share the test split."""
         a, b = self.distance, self.floor
         error = math.hypot(a.standard_error / b.mean, a.mean * b.standard_error / b.mean**2)
         return Estimate(a.mean / b.mean, error, a.count)
@@ -86,7 +86,7 @@ _DISTANCES = TypeAdapter(list[Distance])
 
 
 def read_distances(run: Path) -> dict[Cell, Distance]:
-    """The content of distances.json in the folder of the run; empty without the file."""
+    """The content of distances.json in the folder of the run; empty if there is no such file."""
     path = run / DISTANCES
     if not path.exists():
         return {}
@@ -104,7 +104,7 @@ def read_distances(run: Path) -> dict[Cell, Distance]:
 
 
 def add_distance(run: Path, distance: Distance) -> None:
-    """Add one distance to distances.json, which keeps its earlier distances."""
+    """Add one distance to distances.json and keep the earlier distances."""
     merged = {**read_distances(run), distance.cell: distance}
     record = {"format": FORMAT, "distances": _DISTANCES.dump_python(list(merged.values()), mode="json")}
     write_file(run / DISTANCES, json.dumps(record, indent=1).encode())
@@ -118,7 +118,7 @@ class Reference:
     """The features of the real data that samples are compared with.
 
     `labels` (n) are the labels of the n training examples of the floor; None for data without labels. Samples are drawn
-    with the same labels, so their frequencies are those of the training split.
+    with the same labels, so labels are as frequent as in the training split.
     """
 
     classifier: Classifier
@@ -129,7 +129,7 @@ class Reference:
 
     @classmethod
     def of(cls, classifier: Classifier, dataset: Dataset, n: int) -> Self:
-        """The reference of a data set; its floor uses n examples, spread evenly over the training split.
+        """The reference of a data set; the floor uses n examples, spread evenly over the training split.
 
         Raises `InputError` if n exceeds the size of the training split, and for fewer than two examples of a split.
         """
@@ -154,7 +154,8 @@ def measure(
 ) -> Distance:
     """Draw the cell's samples by the model, compare them with the reference, and count network evaluations.
 
-    Several processes share the drawing; the seconds are those of all processes. `provenance` is `Run.provenance`.
+    If started in several processes (torchrun), they share the samples; the seconds are the sum over all processes.
+    `provenance` is `Run.provenance`.
     """
     start = time.perf_counter()
     labels = None if model.classes is None else reference.labels

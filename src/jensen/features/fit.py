@@ -23,9 +23,10 @@ ROWS = 2000
 
 
 def train_classifier(dataset: Dataset, settings: ClassifierSettings = DEFAULTS, seed: int = 0) -> Classifier:
-    """A classifier trained on `dataset.train`, in evaluation mode; a pure function of its arguments and the threads.
+    """Train a classifier on `dataset.train` and return it in evaluation mode.
 
-    The validation split is not used. Raises `InputError` for data without labels or with a single label.
+    The same arguments and the same number of CPU threads give the same classifier. The validation split is not used.
+    Raises `InputError` for data without labels or with a single label.
     """
     spec, labels = dataset.spec, dataset.train.labels
     if labels is None or spec.classes is None:
@@ -64,7 +65,7 @@ def accuracy(classifier: Classifier, examples: Examples, preparation: Preparatio
 
 
 def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor:
-    """Raw examples after the preparation and its inverse, so that they are comparable with samples of a model.
+    """Raw examples after the preparation and the inverse preparation, comparable with samples of a model.
 
     Binarisation changes the examples; every other preparation restores them, floats up to rounding.
     """

@@ -13,11 +13,12 @@ from jensen.features.jackknife import parts, variance
 def frechet(a: Tensor, b: Tensor) -> Estimate:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
 
-    The distance is biased upwards, more so for fewer examples. So compare only distances between sets of equal size,
-    best with a floor, the distance between two sets of real data. The standard error is by the jackknife: each of 20
-    random parts of each set is left out in turn, and the variances of both sets are added; near distance 0 the error is
-    too large. `count` is the size of a. Raises `InputError` for fewer than two examples, for different dims, and for
-    numbers that are not finite. Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the jackknife.
+    The distance is biased upwards, and the bias is larger for fewer examples. So compare only distances between sets of
+    equal size, best with a floor, the distance between two sets of real data. The standard error is by the jackknife:
+    each of 20 random parts of each set is left out in turn, and the variances from both sets are added. Near distance 0
+    the error is too large. `count` is the size of a. Raises `InputError` for fewer than two examples, for different
+    dims, and for numbers that are not finite. Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the
+    jackknife.
     """
     a, b = (features.detach().cpu().double() for features in (a, b))
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
@@ -52,6 +53,6 @@ def _squared(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
 
 
 def _parts_left(x: Tensor) -> list[Tensor]:
-    """x without each part in turn; empty for two examples, where only one would remain."""
+    """x without each part in turn; empty for two examples, because only one example would remain."""
     part = parts(len(x))
     return [x[part != left_out] for left_out in part.unique()] if len(x) > 2 else []

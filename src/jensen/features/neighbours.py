@@ -11,7 +11,7 @@ PAIRS = 1 << 23  # maximum number of distances (float64) in memory; changes memo
 
 
 def squared_distances(a: Float[Tensor, " a dims"], b: Float[Tensor, " b dims"]) -> Float[Tensor, " a b"]:
-    """|a_i - b_j|² = |a_i|² + |b_j|² - 2 a_i·b_j, none negative; the error in float64 is about 1e-15 |a|²."""
+    """|a_i - b_j|² = |a_i|² + |b_j|² - 2 a_i·b_j, clamped at 0; the error in float64 is about 1e-15 |a|²."""
     products = a @ b.T
     return products.mul_(-2).add_(a.square().sum(1)[:, None]).add_(b.square().sum(1)).clamp_(min=0)
 
@@ -26,8 +26,8 @@ def nearest(
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
     """The Euclidean distance from each x to its nearest neighbour in `others`, and the row of that neighbour; float64.
 
-    Products in float32, relative to the mean of `others`, choose the neighbour. Its distance is then computed in
-    float64, so a copy has distance 0. Other distances are at most about 1e-7 |x|² / distance too large.
+    Products in float32, relative to the mean of `others`, choose the neighbour. The distance of the neighbour is then
+    computed in float64, so a copy has distance 0. Other distances are at most about 1e-7 |x|² / distance too large.
     """
     origin = others.mean(0)
     near = (others - origin).float()

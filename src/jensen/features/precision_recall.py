@@ -14,7 +14,7 @@ K = 5  # default number of neighbours
 
 
 class Fidelity(Value):
-    """Four metrics from balls around examples; the radius is the distance to the k-th neighbour in the same set."""
+    """Four metrics from balls around examples, with the distance to the k-th neighbour in the same set as radius."""
 
     k: int
     precision: Interval
@@ -33,7 +33,7 @@ def fidelity(real: Tensor, samples: Tensor, *, k: int = K) -> Fidelity:
     For two sets from one distribution, density is near 1, but precision, recall and coverage are below 1 and depend on
     k, n and m; so compare with a floor. The intervals are by the jackknife over parts of both sets. A bootstrap would
     repeat examples, and a repeated example has its nearest neighbour at distance 0 (Abadie and Imbens 2008). Memory is
-    bounded, time grows with (n + m)². Raises `InputError` for fewer than 2k + 2 examples, for different d, and for
+    bounded, and time grows with (n + m)². Raises `InputError` for fewer than 2k + 2 examples, for different d, and for
     numbers that are not finite. Sources: Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3
     and 4.
     """
@@ -57,7 +57,7 @@ def _squared_radii(
 ) -> Float[Tensor, " ways count"]:
     """The squared distance to the k-th other example: among all examples, then without each part in turn.
 
-    An example that is itself left out gets -1, an empty ball.
+    An example of the left-out part gets -1, an empty ball.
     """
     found, start = [], 0
     for rows in track(blocks(x, x), "distances within a set"):
@@ -87,7 +87,7 @@ def _balls(
 def _means(
     values: Float[Tensor, " ways points"] | Bool[Tensor, " ways points"], part: Int[Tensor, " points"]
 ) -> tuple[float, list[float], list[float]]:
-    """The mean over all points; the means without each part of the centres, and without each part of the points."""
+    """The mean over all points, the means without each part of centres, and the means without each part of points."""
     wide = values.double()
     without = [wide[0, part != gone].mean().item() for gone in part.unique()]
     return wide[0].mean().item(), wide[1:].mean(1).tolist(), without

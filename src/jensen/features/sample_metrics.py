@@ -32,7 +32,7 @@ FeatureFunction = Callable[[Tensor], Tensor]
 
 
 def pixels(spec: DataSpec) -> FeatureFunction:
-    """The raw values as features: integers scaled to [0, 1], other floats to mean 0 and deviation 1."""
+    """The raw values as features: integers are scaled to [0, 1], other floats to mean 0 and deviation 1."""
     preparation = spec.preparation
 
     def values(raw: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class SampleMetrics(Value):
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """The numbers, and the distances behind the memorisation check."""
+    """The metrics, and the distances behind the memorisation check."""
 
     metrics: SampleMetrics
     nearest: Nearest
@@ -95,9 +95,9 @@ def check_samples(
 ) -> Check:
     """Compare raw samples with raw test examples, and search them for copies of training examples (count, *shape).
 
-    Two-sample metrics compare n samples with n test examples, spread evenly, or with all if there are fewer. The
-    memorisation check uses all test and training examples. Raises `InputError` for too few samples or examples, and for
-    features that are not finite.
+    Two-sample metrics compare n samples with n test examples, spread evenly, or with all test examples if there are
+    fewer than n. The memorisation check uses all test and training examples. Raises `InputError` for too few samples or
+    examples, and for features that are not finite.
     """
     require(k, samples=len(samples), train=len(train), test=len(test))
     made, known, fresh = (features(raw).detach().cpu() for raw in (samples, train, test))
@@ -143,9 +143,10 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 
 
 def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
-    """Samples 0 to n - 1 of a seed, prepared, on the CPU, with the labels of training examples spread evenly.
+    """Samples 0 to n - 1 of `seed`, in the form of the run's preparation, on the CPU.
 
-    Several processes share the work. Raises `InputError` for samples that are not finite.
+    Samples get n of `labels`, spread evenly. If started in several processes (torchrun), they share the samples. Raises
+    `InputError` for samples that are not finite.
     """
     asked = None
     if model.classes is not None and labels is not None:

@@ -51,7 +51,7 @@ def describe(
 ) -> ClassifierRecord:
     """The record of a classifier just trained, including its accuracy on the validation and test splits.
 
-    `began` is `time.perf_counter()` of the start of the training.
+    `began` is `time.perf_counter()` at the start of the training.
     """
     spec = dataset.spec
     return ClassifierRecord(

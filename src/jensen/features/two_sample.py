@@ -22,7 +22,7 @@ TEST, DIRECTIONS, MEDIAN = 0, 1, 2  # purposes of random numbers
 
 
 class KernelTest(Value):
-    """The unbiased MMD² of two sets, and the p-value of a common distribution."""
+    """The unbiased MMD² (maximum mean discrepancy) of two sets, and the p-value of a common distribution."""
 
     squared: Interval
     """MMD², unbiased, so it may be negative. The jackknife interval is too wide for two sets of one distribution."""
@@ -37,7 +37,7 @@ def kernel_test(a: Tensor, b: Tensor, *, permutations: int = PERMUTATIONS, seed:
 
     MMD² = E k(a, a') + E k(b, b') - 2 E k(a, b), without pairs of an example with itself. k(x, y) is the mean of
     exp(-|x - y|² / 2h²) over h = s/2, s, 2s, where s is the median distance between different examples of both sets
-    together, or between 2,000 random ones. The p-value is (1 + the number of random divisions of all n + m examples
+    together, or between 2,000 random examples. The p-value is (1 + the number of random divisions of all n + m examples
     with an MMD² at least as large) / (1 + permutations). If both sets are from one distribution, the p-value is at most
     p with probability at most p, for any n, m and d. Memory grows with (n + m) permutations, time with (n + m)². Raises
     `InputError` for fewer than four examples, for different d, and for numbers that are not finite. Source: Gretton et
@@ -75,7 +75,7 @@ def _kernel_sums(
 ) -> tuple[
     Float[Tensor, " divisions"], Float[Tensor, " divisions"], Float[Tensor, ""], Float[Tensor, " groups groups"]
 ]:
-    """Sums of k over pairs of different examples: within each `first`, from it to all, over all, and between groups."""
+    """Sums of k over pairs of different examples: within each `first`, from each to all, over all, between groups."""
     within, reach = torch.zeros(2, first.shape[1], dtype=torch.float64)
     between = torch.zeros(groups.shape[1], groups.shape[1], dtype=torch.float64)
     total, start = torch.zeros((), dtype=torch.float64), 0
@@ -138,7 +138,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, 
 def _sorted_parts_left(
     ascending: Float[Tensor, " projections count"], order: Int[Tensor, " projections count"]
 ) -> Iterator[Tensor]:
-    """Every row without each part of the examples in turn; `order` gives the example at each position."""
+    """Every row without each part of the examples in turn; `order` gives the index of the example at each position."""
     part = parts(order.shape[1])
     for gone in part.unique():
         yield ascending[part[order] != gone].reshape(len(ascending), -1)
@@ -151,7 +151,7 @@ def _root(a: Tensor, b: Tensor) -> float:
 def wasserstein(
     a: Float[Tensor, " projections a"], b: Float[Tensor, " projections b"], *, order: int
 ) -> Float[Tensor, " projections"]:
-    """W_p^p = ∫ |F_a^-1(u) - F_b^-1(u)|^p du for every row, p = `order`, exact; rows are sorted, of any two lengths."""
+    """W_p^p = ∫ |F_a^-1(u) - F_b^-1(u)|^p du, p = `order`, exact, for every row; rows are sorted, of any lengths."""
     n, m = a.shape[1], b.shape[1]
     ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique()  # of steps, times 1 / nm
     starts = torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]])

@@ -1,10 +1,10 @@
 """Calibration of imputations with a known truth: coverage of intervals and a histogram of ranks.
 
 If a true entry and its m draws are exchangeable, the rank of the entry among the draws is uniform on 0..m. Discrete
-data have ties, so the rank is drawn at random among the equal values, and a uniform number v is added. Then
-u = (below + v (equal + 1)) / (m + 1) is exactly uniform for any m and any data (the randomised probability integral
-transform; Czado, Gneiting & Held 2009). The central interval at level c covers the entry if |2 u - 1| <= c. Entries
-whose draws all equal the truth are left out, because their u is uniform for any model.
+data have ties, so the rank is drawn at random among the equal values, and a uniform number v is added. Then u = (below
++ v (equal + 1)) / (m + 1) is exactly uniform for any m and any data (the randomised probability integral transform;
+Czado, Gneiting & Held 2009). The central interval at level c covers the entry if |2 u - 1| <= c. An entry whose draws
+all equal the truth is left out, because its u is uniform for any model.
 """
 
 from jaxtyping import Bool, Float
@@ -31,7 +31,7 @@ class Coverage(Value):
 
 
 class Calibration(Value):
-    """The settings of an imputation, and the ranks of the truth among its draws; JSON both ways."""
+    """The settings of an imputation, and the ranks of the truth among the draws; converts to JSON and back."""
 
     source: str
     """The data, in words."""
@@ -53,14 +53,14 @@ class Calibration(Value):
 
     @property
     def expected(self) -> float:
-        """The share of one bin of calibrated ranks."""
+        """The share of ranks in one bin that calibrated draws would have."""
         return 1 / len(self.ranks)
 
 
 def rank_transform(
     draws: Float[Tensor, " draws batch *shape"], truth: Float[Tensor, " batch *shape"], noise: ExampleNoise
 ) -> tuple[Float[Tensor, " batch *shape"], Bool[Tensor, " batch *shape"]]:
-    """u, float64, uniform on (0, 1) for exchangeable truth and draws; and a mask of entries that are not all equal."""
+    """u, float64, uniform on (0, 1) for exchangeable truth and draws; and a mask of entries whose values differ."""
     below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
     v = noise.uniform(truth.shape[1:], RANKS)
     return (below + v * (equal + 1)) / (len(draws) + 1), equal < len(draws)

@@ -24,7 +24,7 @@ def impute(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Imputation:
-    """Draws (draws, batch, *shape) from p(x_missing | x_observed) for prepared x (batch, *shape).
+    """Draws (draws, batch, *shape) from p(x_missing | x_observed) for x (batch, *shape) after the run's preparation.
 
     `mask`, bool of the shape of x or of one example, is True where x is observed. Observed entries stay unchanged, bit
     for bit; other values of x are never used. An example without observed entries gets draws from p(x). `method` must

@@ -1,7 +1,7 @@
 """Imputation by a diffusion model: replacement with resampling, and particles that are asymptotically exact.
 
-Both methods go down a chain of points T..0 and draw from the p(x_0) of this chain: the reverse steps p(x_s|x_t) (5.12),
-then p(x_0|x_1) as in the bound. y denotes the observed entries of x_0.
+Both methods go from point T of a chain to point 0, by the reverse steps p(x_s|x_t) (5.12) and at last by p(x_0|x_1) as
+in the bound; so their model is the p(x_0) of this chain. y denotes the observed entries of x_0.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ ROWS = {"cpu": 500, "cuda": 4000}  # maximum number of rows in one call of the n
 
 @dataclass(frozen=True, eq=False)
 class _Chain:
-    """A model's reverse chain on its own grid, for both methods; `log_snr` (T + 1) is inf at point 0."""
+    """The reverse chain of a model on the model's own grid; `log_snr` (T + 1) is inf at point 0."""
 
     model: DiffusionModel
     log_snr: Tensor
@@ -70,7 +70,7 @@ class _Chain:
 
 @dataclass(frozen=True)
 class Replacement(AbstractImputer):
-    """RePaint: after each reverse step, y with the noise of that point (5.6) replaces the observed entries.
+    """RePaint: after each reverse step, noised y (5.6) of the same noise level replaces the observed entries.
 
     Each step is repeated `resamplings` times, and before each repetition noise is added again (5.1), so that the
     missing entries adapt to the observed ones. One draw takes steps x resamplings calls of the network. The draws are
@@ -126,11 +126,11 @@ class TwistedParticles(AbstractImputer):
 
     psi_t(x_t) = Π_observed N(y | x̂(x_t), v_t) approximates p(y|x_t); v_t is the mean squared error of x̂ in training.
     At point 1 the target uses p(y|x_1) itself, so for many `particles` the draws become exact draws of the chain, for
-    any psi. Each draw has its own particle filter, so draws are independent. A filter resamples systematically when its
-    effective sample size falls below half of its particles. The proposal of the missing entries is p(x_s | x_t) shifted
-    by the gradient of log psi_t; the proposal of the observed entries is (5.8) with x_0 = y. On independent Gaussian
-    data all weights are then equal. One draw takes steps x particles calls and gradients of the network. Raises
-    `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023, algorithm 1.
+    any psi. Each draw has its own particle filter, so draws are independent. A filter resamples systematically when the
+    effective sample size falls below half of the number of particles. The proposal of the missing entries is p(x_s |
+    x_t) shifted by the gradient of log psi_t; the proposal of the observed entries is (5.8) with x_0 = y. On
+    independent Gaussian data all weights are then equal. One draw takes steps x particles calls and gradients of the
+    network. Raises `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023, algorithm 1.
     """
 
     particles: int = 16
@@ -206,7 +206,7 @@ class _Cloud:
         return normal_log_density(self.y, self.prediction.x0, variance.sqrt().to(self.y))
 
     def resample(self, t: int) -> None:
-        """Systematic resampling of the filters whose effective sample size is below half of their particles."""
+        """Resample systematically the filters whose effective sample size is below half of the number of particles."""
         particles = self.shape[1]
         weights = self._by_filter(self.log_weight)
         u = self.offsets[..., t - 1 : t]
@@ -220,7 +220,7 @@ class _Cloud:
         self.log_weight = torch.where(few, 0, weights).flatten()
 
     def move(self, t: int) -> None:
-        """x_{t-1} from the proposal; the weights are divided by it and by psi_t, and multiplied by p(x_{t-1}|x_t)."""
+        """Draw x_{t-1} from the proposal r; multiply the weights by p(x_{t-1}|x_t) / (r(x_{t-1}) psi_t(x_t))."""
         kernel, proposal = self.chain.reverse(self.prediction, t), self._proposal(t)
         self.x = proposal.mean + proposal.scale * self._normal(STEP, t)
         ratio = kernel.log_prob(self.x) - proposal.log_prob(self.x)

@@ -1,4 +1,4 @@
-"""Imputation by a VAE: z given the observed entries by importance resampling or by Markov chains, then x ~ p(x|z).
+"""Imputation by a VAE: draw z given the observed entries by importance resampling or Markov chains, then x ~ p(x|z).
 
 The entries of x are independent given z, so p(x_missing | x_observed) = ∫ p(x_missing|z) p(z|x_observed) dz, and only
 p(z | x_observed) ∝ p(x_observed|z) p(z) is hard.
@@ -22,7 +22,7 @@ POOL, CHOICE, DATA, INDEPENDENT, WALK = range(5)  # purposes of random numbers
 
 @dataclass(frozen=True)
 class ImportanceResampling(AbstractImputer):
-    """z from `samples` proposals, resampled by their weights p(x_observed|z) p(z) / r(z); x_missing ~ p(x_missing|z).
+    """Draw z from `samples` proposals with weights p(x_observed|z) p(z) / r(z), then x_missing ~ p(x_missing|z).
 
     The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
     example, starting from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for
@@ -64,7 +64,7 @@ class ImportanceResampling(AbstractImputer):
         return max(draws, min(self.samples, BLOCK))
 
     def _block(self, vae: VAE, q: Gaussian, x: Tensor, noise: ExampleNoise, start: int) -> tuple[Tensor, Tensor]:
-        """Proposals number start.. (n, batch, latent) and their log-weights (n, batch)."""
+        """The proposals from index `start` on, (n, batch, latent), and their log-weights (n, batch)."""
         count = min(BLOCK, self.samples - start)
         eps = noise.normal((count, vae.latent_dims), POOL, start).transpose(0, 1).to(x)
         number = torch.arange(start, start + count, device=x.device)
@@ -140,7 +140,7 @@ class _Chain:
         self.accepted = torch.zeros(2, len(x), device=x.device)
 
     def sweep(self, number: int) -> None:
-        """One sweep; its random numbers are a function of its number."""
+        """One sweep; the random numbers are a function of `number`, the index of the sweep."""
         self._independent(number)
         self._walk(number)
         self.complete = torch.where(self.observed, self.x, _decoded(self.vae, self.z, self.noise, number + 1))

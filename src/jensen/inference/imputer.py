@@ -15,7 +15,7 @@ from jensen.randomness import Stream, derived_seed, normal_per_example, uniform_
 class Imputation:
     """Draws (draws, batch, *shape) from p(x_missing | x_observed); every draw includes the observed entries of x.
 
-    `diagnostics` are numbers by name, one per example (batch), about the quality of the draws.
+    `diagnostics` holds measures of the quality of the draws by name, one value per example (batch).
     """
 
     draws: Tensor
@@ -34,7 +34,7 @@ class Imputation:
 
 @dataclass(frozen=True)
 class ExampleNoise:
-    """Random numbers of examples, each a pure function of (seed, the example's number, path) in any batch."""
+    """Random numbers for examples, each a pure function of (seed, index of the example, path) in any batch."""
 
     seed: int
     numbers: Sequence[int]
@@ -70,12 +70,12 @@ class AbstractImputer(ABC):
 
 
 def chosen_by_weight(log_weights: Tensor, u: Tensor) -> Tensor:
-    """For each u (rows, n), the position of the weight (rows, K) whose share of (0, 1) contains u: (rows, n)."""
+    """For each u (rows, n), the index (rows, n) of the weight of (rows, K) whose share of (0, 1) contains u."""
     cumulative = log_weights.double().softmax(-1).cumsum(-1)
     found = torch.searchsorted(cumulative.contiguous(), u.to(cumulative).contiguous())
     return found.clamp(max=log_weights.shape[-1] - 1)
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:
-    """(Σ w)² / Σ w² over the last dimension, between 1 and its length (Kong 1992)."""
+    """(Σ w)² / Σ w² over the last dimension, between 1 and the number of weights (Kong 1992)."""
     return 1 / log_weights.double().softmax(-1).square().sum(-1)

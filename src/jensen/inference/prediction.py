@@ -1,4 +1,4 @@
-"""p(y|x) over labels for a set of examples, and its quality if the labels are known."""
+"""p(y|x) over labels for a set of examples, and the quality of the predictions if the labels are known."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -31,7 +31,7 @@ SIMULATIONS = 200  # sets of labels simulated from the predicted probabilities, 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """p(y|x) of examples: their numbers, the prediction, and their labels or None; on the CPU."""
+    """p(y|x) of some examples: the indices, the prediction, and the labels or None; on the CPU."""
 
     index: Int[Tensor, " count"]
     prediction: Prediction
@@ -47,9 +47,9 @@ def predict_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Predictions:
-    """`model.predict` for the examples with the numbers `index` (default: all); pure functions of (seed, number).
+    """`model.predict` for the examples whose indices are in `index` (default: all examples).
 
-    Several processes share the batches.
+    Row i is a pure function of (seed, index[i]). If started in several processes (torchrun), they share the batches.
     """
     index = torch.arange(len(examples)) if index is None else index
     mine = []
@@ -209,9 +209,10 @@ def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
 
 
 def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], names: Iterable[str]) -> Path:
-    """A row per example: number, name, predicted label, every class's probability, the error, the true label.
+    """Write a row per example: index, name, predicted label, probability of every class, error, true label.
 
-    `names` are those of the examples; `standard_error` is the Monte-Carlo error of the predicted label's probability.
+    `names` are the names of the examples; `standard_error` is the Monte-Carlo error of the predicted label's
+    probability.
     """
     found, rows = predictions.prediction, []
     known = [] if predictions.labels is None else ["label"]

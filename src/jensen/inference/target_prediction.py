@@ -1,6 +1,7 @@
-"""p(y|x) over continuous y for a set of examples, in the units of y, and its quality if y is known.
+"""p(y|x) over continuous y for a set of examples, in the units of y, and the quality of the predictions if y is known.
 
-All numbers refer to the raw y. The log-density of y is that of the model's scaled targets minus Σ_d log scale_d.
+All results are about the raw y. The log-density of y is the log-density of the scaled targets, which the model sees,
+minus Σ_d log scale_d.
 """
 
 import math
@@ -36,10 +37,11 @@ FITTED = 20_000  # maximum number of training examples for the linear regression
 
 @dataclass(frozen=True, eq=False)
 class TargetPredictions:
-    """p(y|x) of examples in raw units; tensors are (count, dims), float64, on the CPU.
+    """p(y|x) of `count` examples, with y in raw units; float64 tensors (count, dims) on the CPU.
 
-    `ends` (count, dims, 6) are the ends of the central intervals of `LEVELS`; `standard_error` is the Monte-Carlo error
-    of the mean. For known y there are `y`, `log_density` (count), and `rank`, p(Y_d <= y_d|x).
+    `index` (count) are the indices of the examples. `ends` (count, dims, 6) holds the lower and the upper end of the
+    central interval at each of `LEVELS`. `standard_error` is the Monte-Carlo error of `mean`. If y is known, `y`,
+    `log_density` = log p(y|x) (count), and `rank` = p(Y_d <= y_d|x) are present, else None.
     """
 
     index: Int[Tensor, " count"]
@@ -63,9 +65,9 @@ def predict_target_examples(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> TargetPredictions:
-    """`model.predict_targets` for the examples with the numbers `index` (default: all); functions of (seed, number).
+    """`model.predict_targets` for the examples whose indices are in `index` (default: all examples).
 
-    Each mixture is reduced to the fields of `TargetPredictions`.
+    Each mixture is reduced to the fields of `TargetPredictions`. Row i is a pure function of (seed, index[i]).
     """
     index = torch.arange(len(examples)) if index is None else index
     y = None if examples.targets is None else scaling.to_raw(examples.targets[index])
@@ -181,7 +183,7 @@ def assess_targets(
 def regression(
     log_density: Float[Tensor, " count"], errors: Float[Tensor, " count dims"], rank: Float[Tensor, " count dims"]
 ) -> Regression:
-    """All measures, from the log-density, errors and ranks of each example."""
+    """The measures of quality from the log-density, the errors and the ranks of each example."""
     every = torch.ones_like(rank, dtype=torch.bool)
     bins = min(MOST_BINS, max(2, len(rank) // 10))
     place = (rank * bins).long().clamp(0, bins - 1)
@@ -209,8 +211,8 @@ def assess_linear(
 ) -> Regression:
     """The measures of scikit-learn's `BayesianRidge`, fitted separately to each dimension of y.
 
-    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. Missing
-    values of x are replaced by their mean.
+    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. A missing
+    value of x is replaced by the mean of its dimension.
     """
     from sklearn.linear_model import BayesianRidge
 
@@ -233,7 +235,7 @@ def _flat(examples: Examples, preparation: Preparation, rows: Tensor) -> np.ndar
 
 
 def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
-    """sqrt(mean e²), its standard error by the delta method.
+    """sqrt(mean e²), with a standard error by the delta method.
 
     >>> print(root_mean_squared_error(torch.tensor([3.0, -3.0, 3.0])))
     3 ± 0
@@ -248,10 +250,10 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 
 
 def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str]) -> Path:
-    """A row per example: its number and name; mean, deviation, error of the mean and intervals of each number of y.
+    """Write a row per example: index, name, and mean, deviation, error of the mean and intervals of each y_d.
 
-    With several numbers, d is part of the name of each column: mean_0, mean_1. A known y follows, and then log p(y|x)
-    in nats.
+    If y has several dimensions, d is part of the name of each column: mean_0, mean_1. If y is known, y and log p(y|x)
+    in nats follow.
     """
     count, dims = found.mean.shape
     names = ["mean", "standard_deviation", "standard_error"]

@@ -17,7 +17,7 @@ ROUNDING = 1e-14  # of a quantile: a step that is smaller changes nothing
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Σ_k w_k N(x | m_k, L_k L_k^T), `log_weights` (*batch, K), `components` of batch shape (*batch, K) or (K).
+    """Σ_k w_k N(x | m_k, L_k L_k^T) with `log_weights` (*batch, K) and `components` of batch shape (*batch, K) or (K).
 
     The weights add up to one (not checked). Raises `InputError` where the shapes do not fit.
     """
@@ -35,12 +35,12 @@ class Mixture:
 
     @property
     def dimensions(self) -> int:
-        """Of x."""
+        """d, the number of dimensions of x."""
         return self.components.mean.shape[-1]
 
     @property
     def weights(self) -> Tensor:
-        """w, (*batch, K)."""
+        """The weights w, (*batch, K)."""
         return self.log_weights.exp()
 
     @property
@@ -55,7 +55,7 @@ class Mixture:
         return (self.weights.unsqueeze(-1) * (self._scales().square() + deviation.square())).sum(-2)
 
     def log_joint(self, x: Tensor) -> Tensor:
-        """log p(x, k) in nats, (*batch, K), of x (*batch, d)."""
+        """log p(x, k) in nats, (*batch, K), for x (*batch, d)."""
         return self.log_weights + self.components.log_prob(x.unsqueeze(-2))
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -67,9 +67,10 @@ class Mixture:
         return Mixture(self.log_weights, self.components.marginal(indices))
 
     def condition(self, indices: Sequence[int], values: Tensor) -> "Mixture":
-        """The distribution of the other coordinates, in their order, given x[indices] = values (*batch, n) (1.2).
+        """The distribution (1.2) of the other coordinates, in ascending order, given x[indices] = values.
 
-        Again a mixture: each component is conditioned, and its weight becomes w_k N(values | k) / p(values).
+        `values` is (*batch, len(indices)). The result is a mixture, too: each component k is conditioned, and the
+        weight of the component becomes w_k p(values | k) / p(values).
         """
         known = values.unsqueeze(-2)
         log_weights = self.log_weights + self.components.marginal(indices).log_prob(known)
@@ -81,7 +82,7 @@ class Mixture:
         return (self.weights.unsqueeze(-1) * torch.special.ndtr(standardised)).sum(-2)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The inverse of `cdf`, u (*sample, *batch, d) in (0, 1): Newton's steps, bisection where those stray."""
+        """The inverse of `cdf` for u (*sample, *batch, d) in (0, 1), by Newton's method with bisection as fallback."""
         scales = self._scales()
         ends = self.components.mean + scales * torch.special.ndtri(u.unsqueeze(-2))
         low, high = ends.amin(-2), ends.amax(-2)  # no component has less of u below, none more
@@ -103,14 +104,14 @@ class Mixture:
         return x
 
     def sample(self, draws: int, *, seed: int, index: Sequence[int]) -> Tensor:
-        """`draws` from each of a batch of mixtures, (draws, batch, d); row i is a function of (seed, index[i])."""
+        """`draws` draws from each mixture of a batch, (draws, batch, d); mixture i depends only on (seed, index[i])."""
         u = uniform_per_example(seed, index, (draws, self.dimensions + 1)).transpose(0, 1)
         return self.transform(u.to(self.log_weights.device))
 
     def transform(self, u: Tensor) -> Tensor:
         """A draw (*sample, *batch, d) from uniform noise (*sample, *batch, d + 1).
 
-        The first number chooses the component, the others become m_k + L_k eps (1.8).
+        The first of the d + 1 numbers chooses the component k, the other numbers give eps in m_k + L_k eps (1.8).
         """
         chosen = self.choose(u[..., 0]).unsqueeze(-1)
         eps = torch.special.ndtri(u[..., 1:]).to(self.log_weights.dtype)
@@ -124,7 +125,7 @@ class Mixture:
         return drawn
 
     def choose(self, u: Tensor) -> Tensor:
-        """The component whose share of [0, 1] holds u, (*sample, *batch)."""
+        """The component whose share of [0, 1] contains u, (*sample, *batch)."""
         cumulative = self.weights.cumsum(-1)
         return (cumulative < u.unsqueeze(-1)).sum(-1).clamp(max=self.log_weights.shape[-1] - 1)
 
@@ -136,7 +137,8 @@ class Mixture:
 def mixture(weights: Tensor, means: Tensor, covariances: Tensor) -> Mixture:
     """The mixture of weights (K), means (K, d) and covariances (K, d, d), in float64.
 
-    Raises `InputError` for weights that are negative or do not add up to one, and for what is no covariance.
+    Raises `InputError` for weights that are negative or do not add up to one, and for a matrix that is not a
+    covariance.
 
     >>> mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1, 1)).variance
     tensor([2.], dtype=torch.float64)

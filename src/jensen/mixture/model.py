@@ -65,9 +65,9 @@ class GaussianMixture(AbstractLatentVariableModel):
     ) -> "GaussianMixture":
         """Maximum likelihood by scikit-learn's EM, from examples x (N, *shape).
 
-        With labels (N) there are `components` for each class, and p(y) is the class's share of the examples. With
-        targets (N, dims) the mixture is over (x, y). Raises `InputError` for fewer examples, of a class, than
-        components.
+        With labels (N) each class gets `components` components, and p(y) is the share of class y among the examples.
+        With targets (N, dims) the mixture is over (x, y). Raises `InputError` if there are fewer examples, or fewer
+        examples of a class, than components.
         """
         rows = x.detach().cpu().double().flatten(1)
         if labels is None:
@@ -104,7 +104,7 @@ class GaussianMixture(AbstractLatentVariableModel):
 
     @property
     def device(self) -> torch.device:
-        """The device of its buffers, since it has no trained parameters."""
+        """The device of the buffers; the mixture has no trained parameters."""
         return self.means.device
 
     @property
@@ -140,8 +140,8 @@ class GaussianMixture(AbstractLatentVariableModel):
         """p(missing|observed), exact: a mixture for each example x (batch, *shape), over the missing entries in order.
 
         `observed` (*shape) is True where x is known, the same for all examples; the other values of x, NaN included,
-        are ignored. If nothing is observed it is p(x). Raises `InputError` for a mask of another shape or type, and
-        if nothing is missing.
+        are ignored. If nothing is observed, the result is p(x). Raises `InputError` for a mask of another shape or
+        type, and if nothing is missing.
         """
         if observed.dtype != torch.bool or observed.shape != self.shape or bool(observed.all()):
             raise InputError(
@@ -156,7 +156,7 @@ class GaussianMixture(AbstractLatentVariableModel):
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) = Σ_z p(z|x) p(y|z) (1.4), exact: no draws, no error."""
+        """p(y|x) = Σ_z p(z|x) p(y|z) (1.4), exact, without draws and with error 0."""
         table = self._label_table()
         log_posterior = self.marginal.log_joint(self._rows(x)).log_softmax(-1)
         return Prediction.exact((log_posterior.unsqueeze(-1) + table).logsumexp(-2))
@@ -172,12 +172,12 @@ class GaussianMixture(AbstractLatentVariableModel):
 
     @torch.no_grad()
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
-        """log p(x) itself: the bound with q = p(z|x) has no gap (4.4). Its standard error is 0."""
+        """log p(x) itself, since the bound (4.4) with q = p(z|x) has no gap; the standard error is 0."""
         value = self.log_prob(x)
         return Elbo(value, {}, torch.zeros_like(value))
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """-(1/B) Σ_j log p(x_j), exact. A mixture has no parameters for a gradient: use `fit`."""
+        """-(1/B) Σ_j log p(x_j) over a batch of B examples, exact; to train a mixture use `fit`, not gradients."""
         return Loss(-self.log_prob(batch.x).mean())
 
     @torch.no_grad()
@@ -235,7 +235,7 @@ class GaussianMixture(AbstractLatentVariableModel):
 
 
 def _checked_labels(probabilities: Tensor, components: int, target_dims: int) -> int:
-    """The number of classes; `InputError` unless the rows are distributions and y is not continuous as well."""
+    """The number of classes; `InputError` if a row is not a distribution, or if y is also continuous."""
     shape = tuple(probabilities.shape)
     if len(shape) != 2 or shape[0] != components or target_dims:
         raise InputError(

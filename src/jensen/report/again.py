@@ -1,4 +1,4 @@
-"""The end of a report: the data, the provenance of the numbers, and the commands that repeat the run."""
+"""The end of a report: the data, the provenance of the results, and the commands that repeat the run."""
 
 import json
 import shlex

@@ -29,7 +29,7 @@ class Picture:
 
     @property
     def address(self) -> str:
-        """The file's address relative to the page."""
+        """The address of the file relative to the page."""
         return quote(f"{self.path.parent.name}/{self.path.name}")
 
     @property

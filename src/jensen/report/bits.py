@@ -1,4 +1,4 @@
-"""Where the bits go: the cost of each noise level, and the error of x_0 that remains after it."""
+"""Where the bits go: the cost of each noise level, and the error of x_0 that remains after this level."""
 
 import math
 

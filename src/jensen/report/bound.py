@@ -1,4 +1,4 @@
-"""The bound: its terms, all further bounds and their differences, as a terminal table and as a section."""
+"""The bound, the terms of the bound, further bounds and all differences, as a terminal table and as a section."""
 
 import math
 import shlex
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def table(evaluation: Evaluation) -> "Table":
-    """The evaluation for a terminal: nats per example and bits per dimension, each ± its standard error."""
+    """The evaluation for a terminal: nats per example and bits per dimension, each ± standard error."""
     title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
     warned = [f"Warning: {warning}" for warning in evaluation.warnings]
     return measures_table(title, groups(evaluation), [*remarks(evaluation), *warned])
 
 
 def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
-    """The evaluation's rows under their headings: the terms of the bound, all bounds on the same examples, the gaps."""
+    """The rows of the evaluation by heading: the terms of the bound, all bounds on the same examples, the gaps."""
     shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
     if evaluation.bounds:
         same = f"On the same {evaluation.bounds[0].nats.count} examples"
@@ -37,7 +37,7 @@ def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
-    """Numbers other than means over examples, one line each: errors, effective sample sizes, diagnostics."""
+    """Results other than means over examples, one line each: errors, effective sample sizes, diagnostics."""
     lines = []
     if math.isfinite(evaluation.elbo.monte_carlo_error):
         lines.append(f"Monte-Carlo error of one example's ELBO: {evaluation.elbo.monte_carlo_error:.2g} nats")
@@ -57,7 +57,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
 
 
 def heading(results: Results) -> Section:
-    """The top of a report: the model, the main numbers, yardsticks beside them, and warnings."""
+    """The top of a report: the model, the main results beside yardsticks, and warnings."""
     evaluation = results.evaluation
     sentences = (*evaluation.warnings, *results.stale)
     warnings = [(sentence[:1].upper() + sentence[1:], "") for sentence in sentences] + unfinished(results)
@@ -97,7 +97,7 @@ def _back(results: Results) -> str:
 
 
 def unfinished(results: Results) -> list[tuple[str, str]]:
-    """A warning of interrupted training with the command that continues it; empty if training is finished."""
+    """A warning that training was interrupted, with the command to continue; empty if training is finished."""
     if results.finished:
         return []
     planned = results.recipe.get("training", {}).get("steps")
@@ -115,7 +115,7 @@ def advice(evaluation: Evaluation, folder: Path) -> list[str]:
 
 
 def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
-    """Bits per dimension of simple models on the same examples, by their names."""
+    """Bits per dimension of simple models on the same examples, with the names of the models."""
     of = "" if found.examples == count else f", {found.examples:,} of the examples"
     independent = f"independent dimensions, fitted on {found.fitted:,} training examples{of}"
     rows = {
@@ -127,7 +127,7 @@ def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
 
 
 def bound_section(results: Results) -> Section:
-    """The terms of the bound, all further bounds, the gaps, and remarks on their reliability."""
+    """The terms of the bound, all further bounds, the gaps, and remarks on the reliability of these results."""
     evaluation = results.evaluation
     return Section(
         "The bound",

@@ -89,7 +89,7 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) ->
 
 
 def _lines(metrics: Sequence[Mapping[str, Any]], *names: str) -> np.ndarray:
-    """Steps and values (count, 1 + names) of the log lines that have all these names."""
+    """The steps and values (count, 1 + len(names)) of the log lines that have all these names."""
     return np.array([[line[name] for name in ("step", *names)] for line in metrics if names[0] in line])
 
 
@@ -103,7 +103,7 @@ def _draw_validation(axes: "Axes", validation: np.ndarray) -> None:
 
 
 def _settled(training: np.ndarray) -> tuple[float, float]:
-    """Limits of the axis: they show the losses after the first tenth of training in full, earlier losses partly."""
+    """Limits of the axis that show all losses after the first tenth of training, and a part of the earlier losses."""
     step, loss = training.T
     low, high = loss.min(), loss[step >= step[-1] / 10].max()
     margin = 0.5 * (high - low) or 1.0
@@ -117,7 +117,8 @@ def _settled(training: np.ndarray) -> tuple[float, float]:
 def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
     """Codes (count, latent dimensions) on their first two principal components, every label drawn as its symbol.
 
-    Two dimensions are shown as they are, one as a histogram. Without symbols, labels are shades of a scale.
+    Two dimensions are shown as they are, and one dimension as a histogram. Without symbols, labels are shades of a
+    scale.
     """
     figure, axes = _chart(5.6 if codes.shape[1] > 1 else 3.2)
     if codes.shape[1] == 1:
@@ -159,7 +160,7 @@ def plane(codes: Tensor) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None:
-    """One character per class: the names if all are single digits or letters, else 0-9a-zA-Z; None for too many."""
+    """One character per class: the names if all are single digits or letters, else 0-9a-zA-Z; None if too few."""
     if names and len(set(names)) == len(names) and all(name in SYMBOLS and len(name) == 1 for name in names):
         return list(names)
     return list(SYMBOLS[:classes]) if classes <= len(SYMBOLS) else None
@@ -170,7 +171,7 @@ def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None
 
 @drawing
 def histogram(bound: Tensor, mean: float) -> "Figure":
-    """Histogram of the examples' bounds, with the mean."""
+    """A histogram of the bounds of examples, with the mean."""
     from matplotlib.ticker import MaxNLocator
 
     values = bound[bound.isfinite()].numpy()
@@ -189,9 +190,9 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
 
 @drawing
 def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
-    """Bits per dimension of each noise level per unit of log-SNR, and beside it the sums of the terms.
+    """Bits per dimension of each noise level per unit of log-SNR, and beside the curve the sums of the terms.
 
-    `nats_per_bit` is the number of nats per example in one bit per dimension, D ln 2.
+    `nats_per_bit` is the number of nats per example in one bit per dimension: ln 2 times the number of dimensions.
     """
     from matplotlib.figure import Figure
 
@@ -358,7 +359,7 @@ def _chart(height: float) -> "tuple[Figure, Axes]":
 
 
 def _stack(height: float, count: int) -> "tuple[Figure, list[Axes]]":
-    """A figure as wide as the page, `count` panels above each other that share their horizontal axis."""
+    """A figure as wide as the page, with `count` panels above each other that share a horizontal axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=RESOLUTION, layout="constrained")

@@ -28,9 +28,9 @@ DIFFERENCES = "Differences of the ELBO on each example"
 
 
 def difference(first: Results, second: Results) -> Measure | str:
-    """The second ELBO minus the first, paired on the same test examples; or a sentence that says why it is not given.
+    """The second ELBO minus the first, paired on the same test examples; or the reason why there is no difference.
 
-    The units are nats of log p(raw) (more are better) and bits per dimension (fewer are better). In both, two
+    The units are nats of log p(raw) (more are better) and bits per dimension (fewer are better). In both units, two
     preparations of the same raw data can be compared.
     """
     reason = _incomparable(first, second)
@@ -55,7 +55,7 @@ def _incomparable(one: Results, other: Results) -> str:
 
 
 def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
-    """The rows of the table under their headings, in the units of the raw data, and notes on missing rows."""
+    """The rows of the table by heading, in the units of the raw data, and notes on missing rows."""
     groups: dict[str, dict[str, Measure]] = {results.title: _bounds(results) for results in compared}
     first, *others = compared
     found = {f"{other.title} − {first.title}": difference(first, other) for other in others}
@@ -66,7 +66,7 @@ def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
 
 
 def _bounds(results: Results) -> dict[str, Measure]:
-    """Every bound by name; the name includes the number of examples if it differs from the ELBO's."""
+    """Every bound by name; the name includes the number of examples if the ELBO has another number of examples."""
     evaluation, count = results.evaluation, results.evaluation.elbo.nats.count
     rows: dict[str, Bound] = {"ELBO": evaluation.elbo}
     for bound in evaluation.bounds:
@@ -78,7 +78,7 @@ def _bounds(results: Results) -> dict[str, Measure]:
 
 
 def comparison_table(compared: Sequence[Results]) -> "Table":
-    """The bounds of several models for a terminal, and the differences of their ELBOs."""
+    """The bounds of several models for a terminal, and the differences between the ELBOs."""
     groups, missing = comparison_groups(compared)
     return measures_table(_where(compared), groups, missing)
 
@@ -107,7 +107,7 @@ def comparison_sections(
 
 
 def _heading(title: str, compared: Sequence[Results]) -> Section:
-    """The top of the page: the models, their data, the main numbers, and warnings."""
+    """The top of the page: the models, the data, the main results, and warnings."""
     numbers = {
         f"{results.title}: bits per dimension, at most": typeset(results.evaluation.elbo.bits_per_dimension)
         for results in compared
@@ -162,13 +162,13 @@ def _model_section(folder: Path, compared: Sequence[Results]) -> Section:
 
 
 def _link(folder: Path, results: Results) -> str:
-    """The address of a run's own report; empty if it has none."""
+    """The address of a run's own report; empty if the run has no report."""
     target = results.folder / "report.html"
     return address_from(folder, target) if target.exists() else ""
 
 
 def _sample_section(compared: Sequence[Results], albums: Sequence[Album]) -> Section | None:
-    """One column per model, with samples above their means, and one column of real data."""
+    """One column per model, with samples above the means of the samples, and one column of real data."""
     columns = []
     for results, album in zip(compared, albums, strict=True):
         if results.image:

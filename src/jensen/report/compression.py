@@ -14,7 +14,7 @@ COLUMNS = ("bytes", "bits per example", "bits/dim", "× the file")
 
 
 def codelength_table(found: Codelength) -> "Table":
-    """One row for the file, for each of its parts, and for every other format."""
+    """One row for the file, for each part of the file, and for every other format."""
     from rich import box
     from rich.table import Table
 
@@ -31,13 +31,13 @@ def codelength_table(found: Codelength) -> "Table":
 
 
 def codelength_title(found: Codelength) -> str:
-    """The title of the table: number and source of the examples, and the length of the chain."""
+    """The title of the table: the number and source of the examples, and the length of the chain."""
     chain = "" if found.steps is None else f", chain of {found.steps} steps"
     return f"{found.examples:,} examples of {found.source}{chain}"
 
 
 def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """A row of `COLUMNS` for the file and each of its parts, and one for every other format."""
+    """A row of `COLUMNS` for the file, for each part of the file, and for every other format."""
     excess = found.stack_bits - found.initial_bits - found.bound_bits
     spread = f" ± {100 * found.overhead_error:.2f}" if math.isfinite(found.overhead_error) else ""  # none of 1 batch
     parts = {

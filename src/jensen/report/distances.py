@@ -103,7 +103,7 @@ def _draw(axes: "Axes", sampler: str, number: int, distances: Sequence[Distance]
 
 
 def _plain_numbers(axes: "Axes", steps: Sequence[int]) -> None:
-    """Ticks at the measured numbers of steps, and distances as plain numbers."""
+    """Put ticks at the measured numbers of steps, and show distances as plain numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(steps))))

@@ -1,4 +1,4 @@
-"""The files beside a report: a description of each and a link to it."""
+"""The files beside a report, each with a description and a link."""
 
 from jensen.evaluation.referee import FILE as REFEREE
 from jensen.evaluation.saved import MEANS, SCORES

@@ -1,4 +1,4 @@
-"""Films of images: the way from data to noise and back."""
+"""Films of images from data to noise and back."""
 
 import math
 

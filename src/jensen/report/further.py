@@ -31,7 +31,7 @@ Record = TypeVar("Record", SampleMetrics, PredictionRecord, TargetRecord, Calibr
 
 @dataclass(frozen=True)
 class Further:
-    """The records of a run besides its evaluation; the report has a section for each."""
+    """The records of a run besides the evaluation; the report has a section for each record."""
 
     verdict: Verdict | None = None
     sample_metrics: tuple[SampleMetrics, ...] = ()
@@ -45,7 +45,7 @@ class Further:
 
 
 def further_records(folder: Path, weights: str) -> Further:
-    """The records in a run's folder that are about the weights with the SHA-256 `weights`; without a verdict.
+    """The records in a run's folder about the weights with the SHA-256 `weights`, except the verdict.
 
     Raises `InputError` for a damaged record. The caller adds the verdict of the evaluation at hand:
     `dataclasses.replace(further, verdict=verdict)`.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def calibration_table(found: Calibration) -> "Table":
-    """Nominal and measured coverage, for a terminal."""
+    """The nominal and the measured coverage, for a terminal."""
     from rich import box
     from rich.table import Table
 
@@ -59,7 +59,7 @@ def calibration_picture(found: Calibration) -> "Figure":
 
 @drawing
 def coverage_picture(coverage: Sequence[Coverage], ranks: Sequence[Estimate], of: str) -> "Figure":
-    """Measured against nominal coverage, and a histogram of `ranks` with the axis label `of`, ± two standard errors."""
+    """Measured against nominal coverage, and a histogram of `ranks` with the label `of`, ± two standard errors."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 2.9), dpi=RESOLUTION, layout="constrained")

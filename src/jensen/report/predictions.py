@@ -22,7 +22,7 @@ WRITTEN_OUT = 20  # maximum number of classes for which counts are written into 
 
 
 def predictions_table(record: PredictionRecord) -> "Table":
-    """The model's quality beside that of the constant prediction p(y), for a terminal."""
+    """The quality of the model beside the quality of the constant prediction p(y), for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -46,7 +46,7 @@ def _rows(record: PredictionRecord) -> dict[str, tuple[str, str]]:
 
 
 def remarks(record: PredictionRecord) -> list[str]:
-    """Notes on the numbers, one line each."""
+    """Notes on the results, one line each."""
     chance = record.chance_calibration_error
     lines = [
         f"A calibrated model with these probabilities would have a calibration error of {100 * chance.mean:.2f} ± "
@@ -61,7 +61,7 @@ def remarks(record: PredictionRecord) -> list[str]:
 
 
 def error_in_words(error: float) -> str:
-    """A Monte-Carlo error to two digits; unknown from a single draw."""
+    """A Monte-Carlo error to two digits; "unknown" for a single draw."""
     return f"{error:.2g}" if np.isfinite(error) else "unknown (a single draw)"
 
 
@@ -102,7 +102,7 @@ def calibration_chart(record: PredictionRecord) -> "Figure":
 
 @drawing
 def confusion_chart(record: PredictionRecord) -> "Figure":
-    """Counts of true against predicted labels; darker cells have a larger share of the true label's examples."""
+    """Counts of true against predicted labels; darker cells have a larger share of the examples of the true label."""
     from matplotlib.figure import Figure
 
     counts = np.array(record.confusion)

@@ -16,7 +16,7 @@ STATES = {True: "holds", False: "contradicted", None: "too few examples"}
 
 
 def verdict_table(verdict: Verdict) -> "Table":
-    """All estimates with their errors and costs per example, the differences, and notes on reliability."""
+    """All estimates with errors and costs per example, the differences, and notes on reliability."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -27,7 +27,7 @@ MENTIONED = re.compile(
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: its heading in plain text, the template of its content, and the values in that template."""
+    """A part of a page: the heading in plain text, the template of the content, and the values in the template."""
 
     title: str
     template: str
@@ -39,7 +39,7 @@ class Section:
 
 
 def write_page(path: Path, title: str, top: Section, sections: Sequence[Section | None]) -> Path:
-    """Write a page of sections below the `top`, and make its folder if needed. Returns the page's path."""
+    """Write a page of sections below the `top`, and make the folder of the page if needed. Returns the page's path."""
     used: set[str] = set()
     shown = [section for section in sections if section]
     parts = [(section.title, _explained(section.render(), used)) for section in shown]
@@ -55,7 +55,7 @@ def write_page(path: Path, title: str, top: Section, sections: Sequence[Section 
 
 @cache
 def environment() -> "Environment":
-    """The templates. Every value is escaped, except HTML of our own, which a template marks by the filter `safe`."""
+    """The templates, which escape every value except HTML of our own, marked in a template by the filter `safe`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
@@ -89,7 +89,7 @@ def anchor(text: str) -> str:
 
 
 def _explained(html: str, used: set[str]) -> str:
-    """HTML in which all formula numbers, and each term once, link to their explanations; adds their names to `used`.
+    """HTML in which every formula number, and every term once, links to an explanation, whose name is added to `used`.
 
     Users' texts in `html` are escaped, so that text between < and > is always a tag.
     """
@@ -132,5 +132,5 @@ def address_from(folder: Path, target: Path) -> str:
 
 
 def back_link(address: str) -> str:
-    """The link from a run's report to a page that compares it with others, as HTML; `address` is quoted."""
+    """The link from a run's report to a page that compares the run with other runs, as HTML; `address` is quoted."""
     return f'<a href="{escape(address)}">← Comparison with other models</a> '

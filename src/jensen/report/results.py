@@ -18,13 +18,13 @@ from jensen.report.words import Words
 
 
 def numbered(number: int) -> str:
-    """The name of an example whose data give no names: its number in the evaluated data."""
+    """The name of an example of data without names: the index of the example in the evaluated data."""
     return f"No. {number}"
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """One run and all measurements of it, so that a page can show several runs side by side.
+    """One run and all measurements of the run, so that a page can show several runs side by side.
 
     `evaluation` includes the scores of single examples, as `evaluate` and `load_evaluation` return it.
     """
@@ -74,7 +74,7 @@ class Results:
 
     @property
     def count(self) -> int:
-        """Number of evaluated examples."""
+        """The number of evaluated examples."""
         return len(self.scores.index)
 
     @property

@@ -24,7 +24,7 @@ Row = tuple[str, str]  # a number with its interval, and its p-value
 
 
 def metrics_table(metrics: SampleMetrics) -> "Table":
-    """One row per metric: its value for the samples, and for real data in place of the samples."""
+    """One row per metric: the value for the samples, and the value for real data in place of the samples."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -115,7 +115,7 @@ def _p(value: float) -> str:
 
 @drawing
 def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndarray, np.ndarray] | None) -> "Figure":
-    """Distances to the nearest training example; below them, for images, the nearest samples over those examples.
+    """Distances to the nearest training example; for images also the nearest samples above these examples.
 
     `pictures` are uint8 (count, C, H, W): the samples with the smallest distances, in order, and their nearest training
     examples.

@@ -12,7 +12,7 @@ Row = tuple[str, str, str, str, str, str]  # name, nats, its error, bits, its er
 
 
 def measures_table(title: str, groups: Groups, remarks: Sequence[str]) -> "Table":
-    """Measures for a terminal: nats per example and bits per dimension, each ± its standard error."""
+    """Measures for a terminal: nats per example and bits per dimension, each ± standard error."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -33,7 +33,7 @@ def measures_table(title: str, groups: Groups, remarks: Sequence[str]) -> "Table
 
 
 def measure_rows(groups: Groups, formula: Callable[[str, str], str]) -> dict[str, list[Row]]:
-    """The rows of measures for a page; `formula` explains a row in HTML, given its heading and its name."""
+    """The rows of measures for a page; `formula` explains a row in HTML, given the heading and the name of the row."""
     return {
         heading: [_row(name, measure, formula(heading, name)) for name, measure in rows.items()]
         for heading, rows in groups.items()

@@ -19,7 +19,7 @@ SHOWN = 10  # maximum number of dimensions of y with errors in the table
 
 
 def targets_table(record: TargetRecord) -> "Table":
-    """The model's quality beside that of a linear regression and of the constant prediction p(y), for a terminal."""
+    """The quality of the model, of a linear regression and of the constant prediction p(y), for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -57,7 +57,7 @@ def _percent(estimate: Estimate) -> str:
 
 
 def remarks(record: TargetRecord) -> list[str]:
-    """Notes on the numbers, one line each."""
+    """Notes on the results, one line each."""
     linear = (
         "linear: Bayesian linear regression (scikit-learn's BayesianRidge) on the training examples."
         if record.linear

@@ -34,7 +34,7 @@ def training_section(results: Results, album: Album) -> Section | None:
 
 
 def early_end(results: Results) -> str:
-    """The planned number of steps if early stopping ended training before it; else empty."""
+    """The planned number of steps if early stopping ended training before the last step; else empty."""
     planned = results.recipe.get("training", {}).get("steps")
     ended = results.finished and planned is not None and results.trained_steps < planned
     return f"{planned:,}" if ended else ""

@@ -10,7 +10,7 @@ from jensen.evaluation.exhibits import Selection
 class Words:
     """The description of one family of models on a page; all strings except `name` are HTML.
 
-    `jensen.recipe` has one such value for each family. A formula's number in parentheses becomes a link to the formula.
+    `jensen.recipe` has one `Words` for each family. A formula number in parentheses becomes a link to the formula.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Words:
         return ""
 
     def selection(self, image: bool, *, compared: bool = False) -> Selection:
-        """The exhibits that a page needs: all of them for a report, only samples and films for a comparison."""
+        """The exhibits that a page needs: everything for a report, only samples and films for a comparison."""
         return Selection(
             image=image,
             means=self.means is not None,

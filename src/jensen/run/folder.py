@@ -135,7 +135,7 @@ def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of all that a recipe says of the training: not of where the data are, and of which machine trains."""
+    """SHA-256 of a recipe without the path of the data, the device and the sharding."""
     said = recipe.model_dump_json(exclude={"data": True, "training": {"device", "sharding"}})
     return hashlib.sha256(said.encode()).hexdigest()
 
@@ -164,7 +164,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def recipe_of(folder: Path) -> AbstractRecipe:
     """The recipe of the run in `folder`.
 
-    Raises `InputError` for links that lead out of the run: through them files elsewhere could be read or replaced.
+    Raises `InputError` for links that lead out of the run, because files elsewhere could be read or replaced.
     """
     values, inside = _read_json(folder / RECIPE), folder.resolve()
     for parent, folders, files in os.walk(folder):

@@ -62,7 +62,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training reached its last step or stopped early."""
+        """Whether training reached the last step or stopped early by convergence."""
         return is_finished(self.folder / CHECKPOINTS, self.recipe.training.steps)
 
     @property
@@ -78,10 +78,10 @@ class Run:
     def examples(
         self, data: Source | None = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
     ) -> Examples:
-        """All examples of `data`, read as the run read its own data; default: a split of the run's own data.
+        """All examples of `data`, read as the run read the training data.
 
-        `data` is a path, `digits`, an array or tensor, or a dict of arrays or tensors. `only_known_y` and `missing`
-        apply to `data` only, see `jensen.data.load.read_examples`.
+        `data` is a path, `digits`, an array or tensor, or a dict of arrays or tensors; None means the split `split` of
+        the run's own data. `only_known_y` and `missing` apply to `data` only, see `jensen.data.load.read_examples`.
         """
         if data is None:
             return load_split(self.spec, split, self.data)
@@ -100,7 +100,7 @@ class Run:
 
     @property
     def unseen_labels(self) -> tuple[int, ...]:
-        """The labels that no training example has; the model has learned nothing about them."""
+        """The labels that no training example has, so that the model has learned nothing about these labels."""
         return tuple(label for label, count in enumerate(self.spec.label_counts or ()) if not count)
 
     def source(self, data: Any = None, split: Split = "test") -> str:

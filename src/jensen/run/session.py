@@ -44,7 +44,7 @@ def train(recipe: AbstractRecipe, out: str | Path) -> Run:
     """Train by `recipe` into the new folder `out`. Returns the run with its best weights.
 
     Raises `InputError`, before anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM
-    finish the step, write a checkpoint and raise KeyboardInterrupt. Processes started by torchrun train the run
+    finish the step, write a checkpoint and raise KeyboardInterrupt. Under torchrun, all processes train this one run
     together.
     """
     processes.join()
@@ -72,10 +72,10 @@ def resume(
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped. Returns the run.
 
     On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
-    data on disk, which changes no number. `data` gives the run's own data if they have moved, see `Run.with_data`.
-    `steps` and `learning_rate` change the recipe for the remaining training; history.json records the change. Damaged
-    checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for an
-    edited recipe.json.
+    data on disk; the choice does not change results. `data` gives the run's own data if they have moved, see
+    `Run.with_data`. `steps` and `learning_rate` change the recipe for the remaining training; history.json records the
+    change. Damaged checkpoints are set aside with a warning. Raises `InputError` while another process trains the run,
+    and for an edited recipe.json.
     """
     processes.join()
     folder = Path(folder)
@@ -163,11 +163,11 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """A context in which the first Ctrl-C or SIGTERM is only noted, and the second interrupts. Main thread only.
+    """A context, for the main thread, in which the first Ctrl-C or SIGTERM is only noted and the second interrupts.
 
-    Several processes stop together: when they ask, all of them learn of a signal that any of them noted. They ignore a
-    second signal, because torchrun passes on its own Ctrl-C and each process then gets two; torchrun ends a process
-    that does not stop.
+    Several processes stop together: a signal to one process reaches all processes when they next ask for it. Several
+    processes ignore the second signal, because torchrun passes on the Ctrl-C that it gets, so each process gets two
+    signals; torchrun ends a process that does not stop.
     """
     noted: list[int] = []
 

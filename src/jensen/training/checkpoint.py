@@ -86,7 +86,7 @@ class Record(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether the checksum is right; files of older versions without a checksum of their own are trusted."""
+        """Whether the checksum is right; a file of an older version, which has no checksum, is trusted."""
         bare = self.model_copy(update={"sha256": {name: s for name, s in self.sha256.items() if name != STATE}})
         known = self.sha256.get(STATE)
         return {MODEL, OPTIMISER} <= self.sha256.keys() and known in (None, _sum(bare._written()))
@@ -104,10 +104,10 @@ class DamagedCheckpointError(InputError):
 
 
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:
-    """Write `state` as a new checkpoint under `folder`; then remove old ones but the best and the last `keep_last`.
+    """Write `state` as a new checkpoint under `folder`, and remove all old ones but the best and the last `keep_last`.
 
-    The last checkpoint up to step `judged` is also kept, with the checkpoint that was best at that time: training after
-    step `judged` may turn out to have diverged.
+    The last checkpoint up to step `judged`, and the checkpoint that was best at step `judged`, are also kept, because
+    training after step `judged` may turn out to have diverged.
     """
     final = folder / f"step-{state.step:08d}"
     weights = _gathered(state.model.state_dict())
@@ -192,7 +192,7 @@ def _best_known(path: Path) -> int:
 
 
 def _optimiser_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any], list[list[dict[str, Any]]]]:
-    """The optimisers' tensors and plain numbers by "optimiser/parameter/name", and the options of their groups."""
+    """The optimisers' tensors and numbers by "optimiser/parameter/name", and the options of parameter groups."""
     moments: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     groups = []
@@ -226,7 +226,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the best validation bound, else the last one, else None; warns of damaged ones it skips."""
+    """The checkpoint with the best validation bound, else the last checkpoint, else None; warns of damaged ones."""
     found = checkpoints(folder)
     if not found:
         return None
@@ -286,7 +286,7 @@ def load_weights(path: Path, model: AbstractLatentVariableModel, recipes: Collec
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> None:
-    """Load a whole checkpoint into `state`, which must come from the same recipe; else raise `InputError`."""
+    """Load a whole checkpoint into `state`; raises `InputError` if `state` is of another recipe."""
     record = _read_record(path)
     _refuse_other_recipe(path, record, (state.recipe, *state.earlier_recipes) if state.recipe else ())
     tensors, moments = _read_tensors(path, MODEL), _read_tensors(path, OPTIMISER)

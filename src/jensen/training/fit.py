@@ -48,8 +48,9 @@ def fit(
 ) -> TrainingState:
     """Train until the last step, convergence (early stopping) or interruption, and save a checkpoint at the end.
 
-    If numbers diverge, training goes back to the last good checkpoint, provided that the settings allow it. Otherwise,
-    or if that fails, raises `InputError` that names the steps, the bad value and the last good checkpoint.
+    If training diverges, it goes back to the last good checkpoint, provided that the settings allow going back.
+    Otherwise, or if going back fails, raises `InputError`, which names the steps, the bad value and the last good
+    checkpoint.
     """
     with (
         MetricsLog(folder, state.step) as log,
@@ -103,7 +104,7 @@ class _Watch:
         return self._text
 
     def _say_what_changed(self, record: Step) -> None:
-        """Log steps that were left out, and a batch that went through the network in smaller parts than before."""
+        """Log steps that were left out, and batches that went through the network in smaller parts than before."""
         for left in self._state.left_out:
             if left.last == record.number:
                 self._log.write(record.number, {"left_out": left.last - left.first + 1, "reason": left.reason})
@@ -143,7 +144,7 @@ class _Watch:
         rows.clear()
 
     def overcome(self, trouble: DivergenceError) -> None:
-        """Go back to before the divergence and leave its steps out; `InputError` if that is not possible or allowed."""
+        """Go back to before the divergence and leave out the diverged steps; `InputError` if that cannot be done."""
         state, settings = self._state, self._settings
         done = len(state.left_out)
         if settings.on_divergence == "stop":
@@ -210,7 +211,7 @@ def _due(step: int, every: int, last: int) -> bool:
 
 @contextmanager
 def averaged(state: TrainingState) -> Iterator[None]:
-    """Inside the block, the model has its averaged weights (if it keeps an average), in full in every process."""
+    """Inside the block, the model has the averaged weights (if `state` has an average), in full in every process."""
     with state.ema.applied() if state.ema else nullcontext(), processes.unsharded(state.model):
         yield
 
@@ -218,9 +219,10 @@ def averaged(state: TrainingState) -> Iterator[None]:
 def validation_bound(
     model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int
 ) -> Estimate:
-    """The mean ELBO over `examples`, nats of the raw data. Every call uses the same noise: results differ by the model.
+    """The mean ELBO over `examples`, in nats of the raw data; calls with the same seed use the same noise.
 
-    Each process evaluates its part of every batch, in as few pieces as fit into its memory.
+    So two results with one seed differ only because the model differs. Each process evaluates its part of every batch,
+    and splits the part into pieces only if memory is too small for the whole part.
     """
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))

@@ -28,10 +28,10 @@ def attempt(
 ) -> Loss:
     """The loss and gradient of the batch, computed in parts that fit into the memory of every process.
 
-    `count` is the number of this process's rows. Processes that exchange gradients would wait forever for one whose
-    memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed` says
-    that it took place). If memory ran out in it, they halve the size once more as a margin, because memory that runs
-    out after the rehearsal ends the training.
+    `count` is the number of this process's rows. Processes that exchange gradients would wait forever for a process
+    whose memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed`
+    says that the rehearsal took place). If memory ran out in the rehearsal, they halve the size once more as a margin,
+    because running out of memory after the rehearsal ends the training.
     """
     forget, size = partial(drop_gradients, [*state.dense, *state.tables]), state.micro_batch_size
     if processes.count() == 1:
@@ -50,8 +50,8 @@ def descend(
 ) -> tuple[Loss, Tensor]:
     """(theta, lambda) = opt_step(grad Loss) (4.8); returns the loss and the gradient's norm before clipping.
 
-    If scaled gradients overflow, they are computed again with half the scale until they no longer do. Then the scale is
-    set to half of its old value, as after a step that a `GradScaler` skips: the next batch may need a large scale.
+    If the scaled gradients overflow, the scale is halved and the gradients are computed again, until they are finite.
+    The next batch starts with half the scale of this batch's first attempt, however often the scale was halved.
     """
     before = scale = state.scaler.get_scale() if state.scaler else 1.0
     while True:
@@ -66,10 +66,10 @@ def descend(
 
 
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
-    """Move the parameters along their gradients, drop the gradients, and return their norm before clipping.
+    """Move the parameters along their gradients and drop the gradients; returns the norm before clipping.
 
-    The norm may be infinite where only its square overflows. If scaled gradients overflow, no parameter moves, and the
-    scale halves.
+    The norm is infinite even if the gradients are finite but the sum of their squares overflows. If gradients are
+    scaled and the norm is not finite, no parameter moves, and the scale is halved.
     """
     if state.scaler:
         for optimiser in state.optimisers:
@@ -98,8 +98,8 @@ def gradient(
 ) -> Loss:
     """Add the gradient of the batch's loss to the parameters' gradients and return the loss.
 
-    `at_once` rows go through the network together (None: all). The loss is a mean over examples, so its gradient is the
-    sum of the parts' gradients, weighted by their shares of the batch.
+    `at_once` rows go through the network together (None: all). The loss is a mean over examples, so the gradient is the
+    sum of the gradients of the parts, weighted by the share of each part in the batch.
     """
     count = len(batch.x)
     parts: list[tuple[float, Loss]] = []
@@ -116,7 +116,7 @@ def gradient(
 
 
 def _whole(parts: list[tuple[float, Loss]]) -> Loss:
-    """The loss of a batch, from (share of the batch, loss) of its parts."""
+    """The loss of a batch, from (share of the batch, loss) of each part."""
     first = parts[0][1]
     if len(parts) == 1:
         return first
@@ -126,7 +126,7 @@ def _whole(parts: list[tuple[float, Loss]]) -> Loss:
 
 
 def of_all(accelerator: Accelerator, loss: Loss) -> Loss:
-    """The loss of the whole batch in every process, from the losses of the processes' rows."""
+    """The loss of the whole batch in every process, from the loss of each process's rows."""
     if accelerator.num_processes == 1:
         return loss
     values = torch.stack([value.double() for value in (loss.value, *loss.terms.values())])

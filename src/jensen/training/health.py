@@ -31,7 +31,8 @@ class DivergenceError(Exception):
 def check_values(step: int, values: Mapping[str, float]) -> None:
     """Raise `DivergenceError` if one of a step's values is not finite.
 
-    The error names the last such value: the terms of the loss stand behind the loss, and explain more than their sum.
+    The error names the last such value, because `values` has the terms of the loss after the loss, and a term explains
+    more than the sum.
     """
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
@@ -39,7 +40,7 @@ def check_values(step: int, values: Mapping[str, float]) -> None:
 
 
 def check_state(state: TrainingState) -> None:
-    """Raise `DivergenceError` if a weight or an optimiser's moment is not finite; such a moment never recovers."""
+    """Raise `DivergenceError` if a weight or a moment of an optimiser is not finite, because it would stay so."""
     names = {id(parameter): name for name, parameter in state.model.named_parameters()}
     moments = {
         f"moment {moment} of {names[id(parameter)]}": value
@@ -56,8 +57,8 @@ def check_state(state: TrainingState) -> None:
 def check_loss(first: int, last: int, loss: float, before: Sequence[float], explosion: float | None) -> None:
     """Raise `DivergenceError` if the mean loss of the steps first..last is far above the ten means `before` it.
 
-    Far above means loss - median > explosion * range. The range includes the trend besides the noise, so a loss that
-    still falls fast is judged leniently.
+    Far above means loss - median > explosion * range, with median and range of the ten means. The range includes the
+    trend as well as the noise, so the limit is higher while the loss falls fast.
     """
     if explosion is None or len(before) < HISTORY:
         return
@@ -70,7 +71,8 @@ def check_loss(first: int, last: int, loss: float, before: Sequence[float], expl
 def roll_back(folder: Path, state: TrainingState, trouble: DivergenceError) -> bool:
     """Load the last good checkpoint before the divergence into `state`, and mark the diverged steps to be left out.
 
-    Later checkpoints are removed. Returns False, and changes nothing, if there is no checkpoint before the divergence.
+    Checkpoints after the divergence are removed. If there is no checkpoint before the divergence, nothing changes, and
+    the result is False.
 
     The process may be killed at any point of this function. The result of a training depends only on the steps that it
     leaves out, and a resumed training finds the same steps again, whichever checkpoint it starts from.

@@ -53,7 +53,7 @@ class MetricsLog:
             add(name, value, step)
 
     def flush(self) -> None:
-        """Write everything so far to disk, through all buffers."""
+        """Write all lines and scalars so far to disk, through all buffers."""
         if self._file:
             self._file.flush()
             os.fsync(self._file.fileno())

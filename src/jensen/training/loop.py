@@ -1,7 +1,7 @@
 """The lecture's training loop (4.8), (5.18): a generator of step records.
 
-Step s is a pure function of (weights, seed, s): its examples, its noise and its learning rate. So a run can stop after
-any step, resume, and give bit for bit the same result.
+The examples, the noise and the learning rate of step s are pure functions of (seed, s). So a run can stop after any
+step, resume, and give bit for bit the same result.
 """
 
 import math
@@ -31,7 +31,7 @@ from jensen.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Step:
-    """The record of one step. Tensors are detached and stay on the device, so only reading them waits for it."""
+    """The record of one step. Tensors are detached and stay on the device; reading a tensor waits for the device."""
 
     number: int  # from 1
     loss: Tensor | None  # None: the step was left out
@@ -45,8 +45,8 @@ def steps(
 ) -> Iterator[Step]:
     """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
 
-    Each of several processes computes its own rows of the batch. The gradient, the record and the values that the model
-    observes are those of the whole batch.
+    If there are several processes, each computes its own rows of the batch. The gradient, the record and the values
+    that the model observes are always those of the whole batch.
     """
     accelerator = accelerator_for(settings)
     device = accelerator.device
@@ -84,7 +84,7 @@ def steps(
 
 
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
-    """The model as the loop calls it: with several processes, its gradient is that of the whole batch.
+    """The model as the loop calls it; with several processes, the gradient is that of the whole batch.
 
     DistributedDataParallel averages the gradients; sharded weights (FSDP2) average them by themselves.
     """
@@ -104,8 +104,8 @@ def batch_at(
 ) -> Batch:
     """The batch of step `step`, a pure function of (seed, step); a pass over the data has every example once.
 
-    `rows` selects rows of the batch (default: all). `device` is the device of labels, targets and the result (default:
-    that of x); x itself may be on disk.
+    `rows` selects rows of the batch (default: all). `device` is the device of the labels, the targets and the result
+    (default: the device of x); x itself may be on disk.
     """
     device = device or examples.x.device
     rows = rows or slice(0, batch_size)

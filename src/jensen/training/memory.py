@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 def in_fitting_parts(
     compute: Callable[[int | None], Value], forget: Callable[[], None], count: int, at_once: int | None
 ) -> tuple[Value, int | None]:
-    """Compute the gradient of a batch of `count` rows, with `at_once` rows (None: all) in the network at a time.
+    """Compute the gradient of `count` rows by `compute`, with `at_once` rows (None: all) in the network at a time.
 
     Returns the result of compute(at_once) and the final `at_once`. If memory runs out in any process, `forget` drops
     the partial gradients, `at_once` is halved and `compute` is called again; the gradient is the same up to rounding.
@@ -51,7 +51,7 @@ def unless_short(compute: Callable[[], Value]) -> Value | None:
 
 
 def piecewise(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """compute(rows), in as few pieces as fit into memory, joined in order; `InputError` if one row does not fit."""
+    """compute(rows), in pieces if memory is too small for all rows; `InputError` if memory is too small for one row."""
     value = unless_short(partial(compute, rows))
     if value is None:
         if len(rows) == 1:

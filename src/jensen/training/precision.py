@@ -24,7 +24,7 @@ class Precision:
     scaler: torch.amp.GradScaler | None = None
 
     def networks(self) -> torch.autocast:
-        """Inside the block, networks compute in `dtype`. For the forward pass; the backward pass follows its types."""
+        """Inside the block, the forward pass of networks computes in `dtype`; the backward pass needs no block."""
         return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
 
     def backward(self, loss: Tensor) -> None:
@@ -47,7 +47,7 @@ def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
 def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
     """Set the scaler's scale to half of `scale`, and restart its count of good steps before the scale grows.
 
-    The scaler's own check does not suffice: of sharded gradients it sees only this process's part.
+    The scaler's own check does not suffice, because it sees only this process's part of sharded gradients.
     """
     scaler.update(max(scale / 2, SMALLEST_SCALE))
     scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})

@@ -15,7 +15,7 @@ from jensen.training.settings import TrainingSettings
 
 
 class LeftOut(BaseModel):
-    """Steps `first`..`last`, counted from 1, that training skips without using their batches, and the reason."""
+    """Steps `first`..`last`, counted from 1, which training skips together with their batches, and the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Annealed importance sampling of any number of examples, in groups, so that memory does not grow with the number."""
+"""Annealed importance sampling in groups of examples: memory does not grow with the number of examples."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def annealed_bound(
     seed: int,
     numbers: Sequence[int],
 ) -> AnnealedEstimate:
-    """A lower bound on log p(x), with the proposals q (batch, latent_dims); `numbers` are the examples' numbers."""
+    """A lower bound on log p(x), with proposals q (batch, latent_dims); `numbers` are the indices of the examples."""
     parts = []
     for rows in track(_groups(x, annealing), "annealed importance sampling"):
         own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])

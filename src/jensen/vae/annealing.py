@@ -10,8 +10,8 @@ transitions mix badly, so the log of a mean of weights is a stochastic lower bou
 run backwards from an exact draw of the posterior, have E 1/w = 1 / p(x), which gives a stochastic upper bound (Grosse,
 Ancha and Roy 2016).
 
-E w = p(x) holds only if the transitions do not depend on the chain. Leapfrog steps are therefore adapted for each
-example and temperature on pilot chains, which have their own random numbers, and are then fixed.
+E w = p(x) holds only if the transitions do not depend on the chain. So the leapfrog step is adapted for each example
+and temperature on pilot chains, which have their own random numbers, and is then fixed.
 """
 
 import math
@@ -85,7 +85,7 @@ class FromPrior(AbstractStart):
 
 
 class FromPosterior(AbstractStart):
-    """p_0 = q(z|x): a shorter path if q is near the posterior, a bad path if q is narrower than the posterior."""
+    """p_0 = q(z|x): the path is shorter if q is near the posterior, and bad if q is narrower than the posterior."""
 
     def __call__(self, q: Gaussian) -> Gaussian:
         return q
@@ -113,25 +113,25 @@ class Annealing:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of log p(x|z) per example; all but one per chain include the gradient."""
+        """Evaluations of log p(x|z) per example, each together with the gradient with respect to z."""
         pilots = self.pilots * (1 + self.leapfrog * (WARM_UP + self.temperatures - 1))
         return pilots + self.chains * (1 + self.leapfrog * (self.temperatures - 1))
 
 
 @dataclass(frozen=True)
 class AnnealingNoise:
-    """Random numbers for the chains of examples, pure functions of (seed, the example's number, purpose)."""
+    """Random numbers for the chains of example i, a pure function of (seed, numbers[i], path)."""
 
     seed: int
     numbers: Sequence[int]
 
     def normal(self, like: Tensor, *path: int) -> Tensor:
-        """Standard normal, of the shape (chains, batch, latent_dims) of `like`."""
+        """Standard normal numbers of the shape (chains, batch, latent_dims) of `like`."""
         shape = (like.shape[0], like.shape[2])
         return normal_per_example(self._stream, self.numbers, shape, *path).transpose(0, 1).to(like)
 
     def uniform(self, like: Tensor, *path: int) -> Tensor:
-        """Uniform from 0 to 1, (chains + 1, batch): one per chain, then one for all chains of an example."""
+        """Uniform numbers in (0, 1), (chains + 1, batch): one per chain, and one shared by the chains of an example."""
         draws = uniform_per_example(self._stream, self.numbers, (like.shape[0] + 1,), *path)
         return draws.transpose(0, 1).to(like.device)
 
@@ -158,7 +158,7 @@ class Place:
         return self.log_start + beta * self.log_ratio
 
     def gradient(self, beta: float) -> Tensor:
-        """The gradient of `log_density` by z."""
+        """The gradient of `log_density` with respect to z."""
         return self.start_gradient + beta * self.ratio_gradient
 
     def where(self, moved: Tensor, other: "Place") -> "Place":
@@ -177,8 +177,9 @@ class Place:
 class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
-    `q` gives the width of the posterior in each dimension. The scale of a leapfrog step has the precision
-    (1 - beta) / s_0² + beta / s_q², which suits a Gaussian f_t; for another f_t it reduces only the efficiency.
+    `q` gives the width of the posterior in each dimension. Leapfrog steps are in units of a scale with the precision (1
+    - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t; for
+    another f_t the chains only mix more slowly.
     """
 
     log_joint: LogDensity
@@ -225,8 +226,7 @@ class Path:
 def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise) -> Float[Tensor, " transitions batch"]:
     """The leapfrog step of each transition for each example, from pilot chains that no estimate uses.
 
-    The pilots walk the path once. After each transition the log of the step changes by `GAIN` times the excess of the
-    acceptance over `ACCEPTANCE`.
+    The pilots walk the path once. After each transition, log step changes by `GAIN` times (acceptance - `ACCEPTANCE`).
     """
     place = path.at(_drawn(path.start, pilots, noise, (PILOT,)))
     log_step = torch.full(place.z.shape[1:2], -0.25 * math.log(place.z.shape[2]), dtype=torch.float64)
@@ -245,7 +245,7 @@ def annealed_estimate(
 ) -> AnnealedEstimate:
     """A lower bound on log p(x) for each example, from log_joint(z) = log p(x, z) and q(z|x) (batch, latent_dims).
 
-    `numbers` are the numbers of the examples. Memory grows with the number of examples times at most `CHAINS`, not with
+    `numbers` are the indices of the examples. Memory grows with the number of examples times at most `CHAINS`, not with
     the number of temperatures.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(None)
@@ -257,8 +257,9 @@ def reverse_estimate(
 ) -> AnnealedEstimate:
     """An upper bound on log p(x): every chain starts at `exact` (batch, latent_dims), an exact draw of the posterior.
 
-    For a sample x of the model, `exact` is the z of the sample. All chains of an example share it, and their standard
-    error does not include its randomness; in the mean over examples, E value >= log p(x) still holds.
+    For a sample x of the model, `exact` is the z of the sample. All chains of an example start at the same `exact`, and
+    the standard error does not cover the randomness of `exact`; in the mean over examples, E value >= log p(x) still
+    holds.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(exact)
 
@@ -285,7 +286,7 @@ class _Run:
         return AnnealedEstimate(total, acceptance, self.steps.mean(0), 1 if exact is None else -1)
 
     def _walk(self, chains: int, block: int, exact: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log w, or -log w backwards, (chains, batch), float64; and the sum of acceptances over transitions, (batch).
+        """log w or, backwards, -log w, (chains, batch), float64; and the acceptances summed over transitions, (batch).
 
         Backwards, the order is reversed: r(z*)^(beta_T - beta_{T-1}), transition T-1, and so on.
         """

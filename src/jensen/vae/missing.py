@@ -27,11 +27,11 @@ class PartialObservation:
         return self.whole.mean
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x_observed) = Σ over the observed d of log p(x_d), in nats: the missing ones integrate to one."""
+        """log p(x_observed) = Σ over the observed d of log p(x_d), in nats; missing dimensions integrate to one."""
         return self.log_prob_by_dimension(x).flatten(-self.event_dims).sum(-1)
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
-        """The terms of `log_prob`; a missing value has the term 0 with gradient 0."""
+        """The term of each dimension in `log_prob`; a missing value has the term 0 with gradient 0."""
         missing = x.isnan()
         return self.whole.log_prob_by_dimension(x.masked_fill(missing, 0)).masked_fill(missing, 0)
 
@@ -43,7 +43,7 @@ class PartialObservation:
 class PartlyObserved(AbstractLikelihood):
     """A likelihood for x with missing values, which are NaN in x: p(x_observed|z) without the missing dimensions.
 
-    It shares the parameters of `likelihood`.
+    The module shares the parameters of `likelihood`.
     """
 
     def __init__(self, likelihood: AbstractLikelihood) -> None:

@@ -39,9 +39,9 @@ ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # values of x decoded together; the
 class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or sharding cannot change its class
     """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
-    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has no q for
-    new examples; `fit_steps` is the number of steps that optimise this q with theta fixed. With a `target` the model is
-    p(x, y, z) = p(z) p(x|z) p(y|z); its loss bounds log p(x, y), while `elbo` bounds log p(x).
+    `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has a q only
+    for training examples; for every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
+    the model is p(x, y, z) = p(z) p(x|z) p(y|z); the loss bounds log p(x, y), while `elbo` bounds log p(x).
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     # -- the model
 
     def decode(self, z: Tensor) -> Observation:
-        """p(x|z) for z (*batch, latent_dims) (4.2)."""
+        """p(x|z) (4.2) for z (*batch, latent_dims)."""
         return self.likelihood(self._decoder_output(z))
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x, z) = log p(x|z) + log p(z) for z (draws, batch, latent_dims): shape (draws, batch)."""
+        """log p(x, z) = log p(x|z) + log p(z), shape (draws, batch), for z (draws, batch, latent_dims)."""
         prior = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)  # (4.1)
         return self.decode(z).log_prob(x) + prior.log_prob(z)
 
     def log_target(self, batch: Batch, z: Tensor) -> Tensor | float:
-        """log p(y|z) of the batch's y for z (draws, batch, latent_dims), (draws, batch); 0 without a target."""
+        """log p(y|z) of the batch's y, shape (draws, batch), for z (draws, batch, latent_dims); 0 without a target."""
         return 0.0 if self.target is None else self.target.log_prob(z, batch)
 
     def infer(self, x: Tensor) -> Gaussian:
@@ -94,7 +94,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
 
-        The gradient goes only through z (Roeder et al. 2017), so its noise vanishes if q is the posterior.
+        The gradient goes only through z (Roeder et al. 2017), so the gradient has no noise if q is the posterior.
         """
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @torch.no_grad()
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
-        """(4.6): E_q log p(x|z) over `draws` draws, minus the KL in closed form."""
+        """The ELBO (4.6): E_q log p(x|z), averaged over `draws` draws, minus the KL in closed form."""
         return self.elbo_of(self.infer(x), x, draws=draws, seed=seed, index=index)
 
     @torch.no_grad()
@@ -123,7 +123,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def importance_weighted_bound(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:
-        """L_K (4.9), K = `samples`, one value per example, computed in chunks: memory does not grow with K."""
+        """L_K (4.9) with K = `samples`, one value per example; chunks of draws keep memory independent of K."""
         return self.importance_weighted_bound_of(self.infer(x), x, samples=samples, seed=seed, index=index)
 
     @torch.no_grad()
@@ -143,7 +143,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket:
-        """Bounds on log p(x) of samples by annealed importance sampling, forwards and backwards from the samples' z."""
+        """Two bounds on log p(x) of samples, by annealing to the posterior and backwards from the z of each sample."""
         annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
         x, exact = self.sample(n, seed=seed, first=first), self.prior_draws(n, seed=seed, first=first)
         q = self._proposal(x)
@@ -152,9 +152,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def estimators(self, effort: Effort) -> Sequence[Estimator]:
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
 
-        Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces
-        log p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, as their q differ; so no claim is
-        checked.
+        Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces log
+        p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, because the two use different q; so no
+        claim is checked.
         """
         draws, networks = effort.draws or self.usual_draws, self._networks
         importance = f"L_{effort.samples}"
@@ -209,14 +209,15 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @property
     def predicted_classes(self) -> int | None:
-        """The number of labels of the target; None without labels."""
+        """The number of labels of the target; None without a target of labels."""
         return self.target.classes if isinstance(self.target, LabelTarget) else None
 
     @torch.no_grad()
     def joint_elbo(self, batch: Batch, *, draws: int = 1, seed: int = 0) -> Elbo:
         """The bound on log p(x, y) with q(z|x): E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)), in nats.
 
-        Its `reconstruction` is E_q [log p(x|z) + log p(y|z)]. Raises `InputError` for a model or a batch without y.
+        The `reconstruction` of this ELBO is E_q [log p(x|z) + log p(y|z)]. Raises `InputError` for a model or a batch
+        without y.
         """
         q, x = self.infer(batch.x), batch.x
         z = q.mean + q.scale * self._noise(x, draws, seed, batch.index.tolist())
@@ -255,7 +256,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def _weighted_draws(
         self, q: Gaussian, x: Tensor, samples: int, seed: int, index: Tensor | None
     ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-        """For each group of examples, chunks of draws z ~ q (draws, group, latent_dims) with their log w (4.9)."""
+        """For each group of examples, chunks of draws z ~ q (draws, group, latent_dims), each with log w (4.9)."""
         numbers = _numbers(x, index)
         rows = ELEMENTS["cpu" if x.device.type == "cpu" else "gpu"] // math.prod(self.shape)
         group = max(1, rows // min(BLOCK, samples))  # examples
@@ -319,7 +320,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     # -- noise
 
     def _noise(self, x: Tensor, draws: int, seed: int, numbers: Sequence[int], *path: int) -> Tensor:
-        """Standard normal (draws, batch, latent_dims); example i's is a pure function of (seed, numbers[i], path)."""
+        """Standard normal (draws, batch, latent_dims); row i of the batch depends only on (seed, numbers[i], path)."""
         stream = derived_seed(seed, Stream.EVALUATION)
         return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 
@@ -333,7 +334,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
 
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
-    """The number of the example in each row of x."""
+    """The index of the example in each row of x."""
     return range(len(x)) if index is None else index.tolist()
 
 

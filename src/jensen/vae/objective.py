@@ -34,7 +34,7 @@ class AbstractJoint(ABC):
 
 
 class AbstractVAEObjective(ABC):
-    """A loss for a VAE, in nats per example. It bounds log p(x, y) with a target, and log p(x) without a target.
+    """A loss for a VAE in nats per example, from a bound on log p(x, y) with a target, on log p(x) without one.
 
     With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
     """
@@ -46,13 +46,13 @@ class AbstractVAEObjective(ABC):
 
 @dataclass(frozen=True)
 class ElboObjective(AbstractVAEObjective):
-    """(4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j], one z per example.
+    """The loss (4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j] over a batch of B examples, with one z each.
 
     `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
     `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
-    This is not a mean over examples, so a batch with free bits cannot be computed in parts. If both are zero, the loss
-    is the negative ELBO; otherwise it weights the same terms differently. Raises `InputError` for negative values, and
-    for a part of a batch with free bits.
+    With free bits the loss is not a mean over examples, so the batch cannot be computed in parts. If both settings are
+    zero, the loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently. Raises
+    `InputError` for negative values, and for a part of a batch with free bits.
     """
 
     warmup_steps: int = 0
@@ -88,7 +88,7 @@ class ElboObjective(AbstractVAEObjective):
 
 @dataclass(frozen=True)
 class ImportanceWeightedObjective(AbstractVAEObjective):
-    """-(1/B) Σ_j L_K(x_j) (4.9), the plain reparameterised gradient (Burda et al. 2016, eq. 13).
+    """-(1/B) Σ_j L_K(x_j) (4.9) with the plain reparameterised gradient (Burda et al. 2016, eq. 13).
 
     `samples` is K; raises `InputError` below 1.
     """

@@ -1,4 +1,4 @@
-"""q(z): the two families of (4.5), amortised and per-datapoint, and the optimisation of q with theta held fixed."""
+"""q(z) of (4.5), amortised or per datapoint, and the optimisation of q with theta fixed."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ class AbstractPosterior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, index: Tensor) -> Gaussian:
-        """q of shape (batch, latent_dims) for the training examples x (batch, *shape) with numbers `index` (batch)."""
+        """q (batch, latent_dims) for training examples x (batch, *shape) whose indices are `index` (batch)."""
 
     @abstractmethod
     def initial(self, x: Tensor) -> Gaussian:
@@ -88,8 +88,8 @@ def optimise_posterior(
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
     all examples share. Examples do not interact, so the result for one example does not depend on the others. The
-    optimiser is Adam; its learning rate falls to zero along half a cosine, which averages out the gradient's noise.
-    Raises `InputError` if `steps` < 1.
+    optimiser is Adam with a learning rate that falls to zero along half a cosine, so that the noise of the gradient
+    averages out. Raises `InputError` if `steps` < 1.
     """
     if steps < 1:
         raise InputError(f"optimise_posterior for {steps} steps: expected at least 1; give a positive number of steps")

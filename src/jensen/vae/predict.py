@@ -1,9 +1,9 @@
-"""p(y|x) by self-normalised importance sampling (1.4): numerator and denominator by the same draws from q(z|x).
+"""p(y|x) by self-normalised importance sampling (1.4), with the same draws from q(z|x) for both integrals.
 
 p(y|x) = ∫ p(y|z) p(x, z) dz / ∫ p(x, z) dz ≈ Σ_k w_k p(y|z_k) / Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) as in (4.9). The
-bias of the ratio falls like 1/K, its error like 1/sqrt(K). `standard_error` is this error by the delta method (Owen
-2013, section 9.2). With unequal weights the effective sample size replaces K; if it is near one, neither the ratio nor
-its error can be trusted.
+bias of the ratio falls like 1/K, the Monte-Carlo error like 1/sqrt(K), where K counts equally weighted draws: for other
+weights, the effective sample size takes the place of K. `standard_error` is the Monte-Carlo error by the delta method
+(Owen 2013, section 9.2). If the effective sample size is near one, trust neither the ratio nor the standard error.
 """
 
 import math
@@ -23,7 +23,7 @@ Draws = Iterable[tuple[Tensor, Tensor]]  # chunks of z (draws, batch, latent_dim
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Logarithms of sums over draws, float64: Σ w, Σ w² (batch, 1); Σ w p, Σ w² p, Σ w² p² (batch, classes)."""
+    """The logarithms of Σ w, Σ w² (batch, 1) and Σ w p, Σ w² p, Σ w² p² (batch, classes) over draws, float64."""
 
     draws: int
     w: Tensor
@@ -60,7 +60,7 @@ class _Sums:
 
 
 def predict_labels(target: LabelTarget, draws: Draws) -> Prediction:
-    """p(y|x) of every label from weighted draws of z, with one chunk at a time in memory."""
+    """p(y|x) of every label from weighted draws of z; memory holds one chunk of draws at a time."""
     total: _Sums | None = None
     for z, log_weights in draws:
         part = _Sums.of(log_weights, target(z))

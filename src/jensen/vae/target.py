@@ -1,8 +1,8 @@
 """p(y|z): labels and continuous targets as further observed variables, independent of x given z.
 
-The model is p(x, y, z) = p(z) p(x|z) p(y|z); x and y have their own likelihoods. By (3.1), for any q(z|x),
-log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). Because q depends only on x, it is also the proposal
-for p(y|x).
+The model is p(x, y, z) = p(z) p(x|z) p(y|z), with one likelihood for x and another for y. By (3.1), for any q(z|x), log
+p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). Because q depends on x only, q is also the proposal for
+p(y|x).
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ class AbstractTarget(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, z: Tensor, batch: Batch) -> Tensor:
-        """log p(y|z) in nats for z (*draws, batch, latent_dims): (*draws, batch). Raises `InputError` without y."""
+        """log p(y|z) in nats, (*draws, batch), for z (*draws, batch, latent_dims). Raises `InputError` without y."""
 
 
 class LabelTarget(AbstractTarget):
@@ -47,7 +47,10 @@ class LabelTarget(AbstractTarget):
 
 
 class ContinuousTarget(AbstractTarget):
-    """p(y|z) = N(y | mean(z), diag scale²) over y (dims): a network (rows, latent_dims) -> (rows, outputs, dims)."""
+    """p(y|z) = N(y | mean(z), diag scale²) over y (dims), where a network gives mean and scale.
+
+    The network maps z (rows, latent_dims) to (rows, outputs, dims), as `likelihood` expects.
+    """
 
     def __init__(self, network: nn.Module, likelihood: GaussianLikelihood) -> None:
         super().__init__()

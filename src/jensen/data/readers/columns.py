@@ -28,7 +28,7 @@ PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff
 
 
 class Shard:
-    """The batches of some columns of one Parquet or Arrow file; for Arrow also their place in the file."""
+    """The batches of some columns of one Parquet or Arrow file; for Arrow also the place of the batches in the file."""
 
     def __init__(self, path: Path, columns: Sequence[str], in_memory: bool) -> None:
         import pyarrow
@@ -106,7 +106,8 @@ def damaged(path: Path, error: Exception) -> InputError:
 def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
     """The rows of a Parquet file, some MiB at a time, independently of the size of its row groups.
 
-    A batch has at least two rows; its size follows from the first rows. Checksums of pages are verified.
+    A batch has at least two rows; the number of rows per batch follows from the size of the first rows. Checksums of
+    pages are verified.
     """
     from pyarrow import parquet
 

@@ -25,7 +25,7 @@ GREATEST_SIZE = 16384
 
 
 class AbstractPictures(ABC):
-    """Encoded images by their numbers."""
+    """A sequence of encoded images."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class AbstractPictures(ABC):
 
     @abstractmethod
     def name(self, number: int) -> str:
-        """The name of an image in messages."""
+        """The name of image `number`, for messages."""
 
     @abstractmethod
     def open(self, number: int) -> IO[bytes]:
@@ -200,7 +200,7 @@ class _Gathering:
 
 
 def _all_decoded(pictures: AbstractPictures, options: ReadOptions) -> Iterator[tuple[int, np.ndarray | InputError]]:
-    """The number of every image and its pixels or problem, in order."""
+    """The index of every image, and the pixels or the problem of the image, in order."""
     with _decoders() as threads:
         for start in range(0, len(pictures), AT_ONCE):
             block = range(start, min(start + AT_ONCE, len(pictures)))

@@ -23,7 +23,7 @@ _KINDS = {"U": "text", "f": "floats"}
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a source with its labels or targets, and the split in its name."""
+    """One array of a source, the labels or targets of its rows, and the split in the name of the array."""
 
     name: str
     values: Values
@@ -64,7 +64,7 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
-    """The split of every row, as a position in `SPLITS`, by the split and length of its part; None for one part."""
+    """The split of every row, as an index into `SPLITS`, from the split and length of each part; None for one part."""
     if len(parts) == 1:
         return None
     codes = [SPLITS.index(split or "train") for split, _ in parts]
@@ -195,7 +195,7 @@ def _refuse_unusable(
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int64 >= 0, and their names. Strings become their rank among the sorted distinct strings.
+    """Labels as (N,) int64 >= 0, and their names. A string becomes its rank among the sorted distinct strings.
 
     Integers with gaps become ranks too, so that every class has examples.
     """

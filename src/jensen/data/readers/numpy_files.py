@@ -100,7 +100,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
 
 
 def _header(stream: IO[bytes], name: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype of an array of `size` bytes with its header; leaves the stream at the first number."""
+    """Shape, order and dtype of an array whose file has `size` bytes; leaves the stream at the first value."""
     try:
         version = np.lib.format.read_magic(stream)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]

@@ -291,7 +291,7 @@ def _numbers(source: Path, split: str | None, shards: Sequence[Shard], x: str, y
 def _pictures(
     source: Path, opened: dict[str | None, list[Shard]], x: str, y: str | None, options: ReadOptions, refuse: Refuse
 ) -> tuple[Reading, np.ndarray]:
-    """The reading of a column of images, and the numbers of the kept rows."""
+    """The reading of a column of images, and the indices of the rows that were kept."""
     shards = [shard for files in opened.values() for shard in files]
     found = gather(PictureColumn(shards, x), options, refuse, str(source))
     beside = _beside(shards, y)

@@ -38,7 +38,7 @@ def refuse_at_once(problem: str) -> NoReturn:
 
 
 def refuse_bomb(name: str, size: int) -> None:
-    """Raises InputError if memory cannot hold `size` unpacked bytes twice, as splitting requires."""
+    """Raises InputError if memory cannot hold `size` unpacked bytes twice, which splitting requires."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 2 * size > memory:
         raise InputError(
@@ -57,7 +57,7 @@ def row_name(row: int) -> str:
 
 
 def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
-    """Names of the rows of several parts, which are given by name and number of rows; `row_name` for a single part.
+    """Names of the rows of several parts; each part has a name and a number of rows; `row_name` for a single part.
 
     >>> numbered_rows([("x_train", 100), ("x_test", 20)])(103)
     'x_test row 3'
@@ -78,8 +78,8 @@ class Reading:
     """All examples of a source in the source's order, before any split.
 
     `values` is (N, *shape) of dtype uint8, uint16, float32 or float64, in memory or on disk. A source has either
-    `labels` (N,) int64, or `targets` (N, dims) float64, or neither. `supplied` (N,) int8 is the split of each example
-    in the source, as a position in `SPLITS`. `names` returns the name of a row.
+    `labels` (N,) int64, or `targets` (N, dims) float64, or neither. `supplied` (N,) int8 is the split that the source
+    assigns to each example, as an index into `SPLITS`. `names` returns the name of a row.
     """
 
     kind: Kind
