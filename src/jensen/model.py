@@ -20,7 +20,7 @@ from jensen.randomness import Noise
 
 @dataclass(frozen=True)
 class Batch:
-    """Training examples: x (batch, *shape) after the run's preparation, and what belongs to each example.
+    """Training examples x (batch, *shape) after the run's preparation, with indices, labels and targets.
 
     `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
     which are continuous, are None if the data have none.

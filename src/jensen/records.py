@@ -30,7 +30,7 @@ class Value(BaseModel):
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: temporary name, flush to disk, rename. A failure leaves no file behind.
 
-    Every `OSError` names the file, even where the system's own does not (a full disk).
+    Every `OSError` names the file, even if the system's own error does not (a full disk).
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -175,9 +175,9 @@ def predict(
 ) -> LabelPredictions | TargetsPredicted:
     """p(y|x) of every example of `data`: over targets if the model predicts targets, else over labels.
 
-    If `data` is None, the examples are those of the split `split` of the run's own data. `examples` is the number of
-    examples, evenly spread; None means all. For labels, processes started by torchrun share the examples. Raises
-    `InputError` for a model that does not predict y, and for a label that no training example has.
+    If `data` is None, the examples are the split `split` of the run's own data. `examples` is the number of examples,
+    evenly spread; None means all. For labels, processes started by torchrun share the examples. Raises `InputError` for
+    a model that does not predict y, and for a label that no training example has.
     """
     from jensen import processes
 

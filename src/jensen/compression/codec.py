@@ -59,8 +59,8 @@ class Encoded:
     """The words of a stack, the sizes of the batches on it, the number of initial bits, and the bound of each example.
 
     `excess` (batches) is the length that each batch added to the stack minus the length that the bound of the batch
-    predicts, in bits. The coder causes a small part of the excess. The draws cause most of it, because they cost what
-    the bound predicts only on average.
+    predicts, in bits. The coder causes a small part of the excess. The draws cause most of the excess, because a draw
+    costs the predicted length only on average.
     """
 
     words: npt.NDArray[np.uint32]

@@ -91,7 +91,7 @@ def columns(values: Values) -> Columns:
 def smallest_gap(found: Columns, epsilon: float) -> float:
     """The smallest distance between two distinct values of a column, divided by `scale`; 1 if no column varies.
 
-    The values are those of the sample; `epsilon` is the relative rounding of the given numbers, see `distinct`.
+    Only the values in the sample count; `epsilon` is the relative rounding of the given numbers, see `distinct`.
     """
     ordered, rounding, apart = distinct(found, epsilon)
     gaps = np.where(apart, np.diff(ordered, axis=0), np.inf).min(axis=0, initial=np.inf)

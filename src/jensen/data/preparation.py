@@ -208,8 +208,8 @@ class Standardise(Preparation):
     """x = (raw - shift) / scale by moments of the training examples: one pair per feature for vectors, else one.
 
     x is computed in float64 and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9.
-    Bits per dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs
-    over the D observed values. They depend on the unit of measurement and may be negative.
+    Bits per dimension are about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over
+    the D observed values. So they depend on the unit of measurement and may be negative.
     """
 
     kind: Literal["standardise"] = "standardise"

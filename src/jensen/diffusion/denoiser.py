@@ -225,12 +225,12 @@ class Guided(AbstractDenoiser):
 
 
 class AutoGuided(AbstractDenoiser):
-    """Autoguidance: (1 + scale) times the prediction minus scale times that of a worse denoiser of the same data.
+    """Autoguidance: (1 + scale) times the prediction minus scale times the prediction of a worse denoiser.
 
     Autoguidance reduces errors that both denoisers make and that are larger in the worse denoiser. It keeps the
-    diversity of the samples and needs no labels. A prediction takes two network calls. Raises `InputError` for a scale
-    that is not finite, and for denoisers with different classes. Source: Karras et al. 2024, "Guiding a diffusion model
-    with a bad version of itself", where w is 1 + scale.
+    diversity of the samples and needs no labels. Both denoisers are of the same data. A prediction takes two network
+    calls. Raises `InputError` for a scale that is not finite, and for denoisers with different classes. Source: Karras
+    et al. 2024, "Guiding a diffusion model with a bad version of itself", where w is 1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:

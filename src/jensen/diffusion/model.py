@@ -37,8 +37,8 @@ class Scoring:
 
     For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t; None
     means all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
-    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. None if
-    unknown.
+    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. `label_counts`
+    is None if unknown.
     """
 
     steps: int = 1000
@@ -259,7 +259,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of up to `draws` draws (None: those of `scoring.race`).
+        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of up to `draws` draws (None: as in `scoring.race`).
 
         p(y) is the share of y in `scoring.label_counts`. Raises `InputError` if the model or `label_counts` has no
         labels.
@@ -419,8 +419,8 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 def _telling(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:
     """Strata that suit the differences between classes.
 
-    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, differences
-    then have the least variance among the tried choices: 0.7 times that of nats or of log-SNR alone
+    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, this choice
+    gives differences the least variance among the tried choices: 0.7 times the variance by nats or by log-SNR alone
     (docs/prediction.md).
     """
     even = bound.log_snr[1:].diff().neg()

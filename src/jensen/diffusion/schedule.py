@@ -49,8 +49,8 @@ def noise_scale(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class AbstractSchedule(nn.Module, ABC):
     """log snr as a decreasing function of t in [0, 1].
 
-    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; None for continuous
-    time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
+    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; it is None for
+    continuous time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
     """
 
     steps: int | None = None

@@ -1,4 +1,4 @@
-"""The check for copies: distances of samples to the nearest training example, compared with those of held-out data."""
+"""The check for copies: distances from samples to training examples, compared with distances from held-out data."""
 
 from dataclasses import dataclass
 from typing import Literal, Self

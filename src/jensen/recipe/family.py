@@ -33,7 +33,7 @@ class _Wish:
 
 @dataclass(frozen=True)
 class SamplingWish(_Wish):
-    """Options of sampling; None: the recipe's value. `guide` is another model of the same data."""
+    """Options of sampling; None means the recipe's value. `guide` is another model of the same data."""
 
     sampler: str | None = None
     steps: int | None = None
@@ -43,7 +43,7 @@ class SamplingWish(_Wish):
 
 @dataclass(frozen=True)
 class ImputationWish(_Wish):
-    """Options of imputation; None: the family's default."""
+    """Options of imputation; None means the family's default."""
 
     method: str | None = None
     samples: int | None = None

@@ -126,7 +126,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
 
 
 def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The full tensors in the main process, which writes them; an empty dict in the others."""
+    """The full tensors in the main process, which writes them; an empty dict in other processes."""
     found = {}
     # All processes must gather in the same order. Sorting makes sure: loaded moments are in another order than new ones
     for name, tensor in sorted(tensors.items()):

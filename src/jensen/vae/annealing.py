@@ -179,7 +179,7 @@ class Path:
 
     `q` gives the width of the posterior in each dimension. Leapfrog steps are in units of a scale with the precision (1
     - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t; for
-    another f_t the chains only mix more slowly.
+    another f_t it reduces only the efficiency.
     """
 
     log_joint: LogDensity

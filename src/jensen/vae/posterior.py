@@ -87,7 +87,7 @@ def optimise_posterior(
     """Maximise the bound (4.4) over q with theta fixed, from `start`; there is one (mu_i, s_i) per example.
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
-    all examples share. Examples do not interact, so the result for one example does not depend on the others. The
+    all examples share. Examples do not interact, so the result for one example does not depend on other examples. The
     optimiser is Adam with a learning rate that falls to zero along half a cosine, so that the noise of the gradient
     averages out. Raises `InputError` if `steps` < 1.
     """

@@ -78,7 +78,7 @@ class Shard:
 
 
 def allow_open(shards: int) -> None:
-    """Raise this process's limit of open files to what `shards` shards need, but not above the hard limit."""
+    """Raise this process's limit of open files to the need of `shards` shards, but not above the hard limit."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

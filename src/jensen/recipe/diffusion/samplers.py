@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True)
 class Entry:
-    """A sampler: the name of its class in `jensen.diffusion`, that of its grid of noise levels, and its arguments."""
+    """A sampler: the name of the class in `jensen.diffusion`, the name of the grid of noise levels, and arguments."""
 
     kind: str
     grid: str
