@@ -150,7 +150,7 @@ def minimise_expectation(
 
 
 class _Run:
-    """The state of a search: the parameters, their optimiser, the last average, the window length, the history."""
+    """The state of a search: the parameters, the optimiser, the last average, the window length, the history."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class _Run:
         self.history = History([], [])
 
     def window(self) -> Window:
-        """Take the steps of one window, average its iterates, and compare the average with the previous one."""
+        """Take the steps of one window, average the iterates, and compare the average with the previous average."""
         steps = min(self.steps_per_window, self.search.max_steps - len(self.history.steps))
         total = torch.zeros_like(self.averaged_parameters)
         for _ in range(steps):

@@ -191,7 +191,7 @@ class Gaussian:
 
 @dataclass(frozen=True, eq=False)
 class MultivariateGaussian:
-    """N(x | mean, L L^T) (1.6), given by its Cholesky factor L: no explicit inverse, no determinant.
+    """N(x | mean, L L^T) (1.6), given by the Cholesky factor L, without an explicit inverse or determinant.
 
     `mean` is (..., d); `cholesky` = L is (..., d, d), lower triangular with zeros above a positive diagonal (values are
     not checked). The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a

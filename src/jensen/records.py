@@ -81,7 +81,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 def read_record(path: Path, kind: type[Record], again: str) -> Record | None:
     """The record in a file of a run's folder, or None if there is no such file.
 
-    Raises `InputError` for a damaged file; its message ends with the advice `again`.
+    Raises `InputError` for a damaged file; the message ends with the advice `again`.
     """
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""`jensen features check`: compare samples with the data by every measure, and search them for training examples."""
+"""`jensen features check`: compare samples with the data by every measure, and search samples for copies."""
 
 import time
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class Checked:
 def features_check(
     run: "Run", n: int = 1000, *, in_pixels: bool = False, k: int = 5, seed: int = 0
 ) -> "Checked | None":
-    """Compare `n` samples with the run's test and training examples, by the features of its classifier or by pixels.
+    """Compare `n` samples with the run's test and training examples, by features of a classifier or by pixels.
 
     If started in several processes (torchrun), they share the sampling; the main process measures and returns the
     result, the other processes return None. Raises `InputError` for too few samples or examples.

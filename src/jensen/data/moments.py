@@ -103,7 +103,7 @@ def smallest_gap(found: Columns, epsilon: float) -> float:
 def distinct(
     found: Columns, epsilon: float
 ) -> tuple[Float[np.ndarray, " rows columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " gaps columns"]]:
-    """The sample as x = (value - shift) / scale in ascending order, its rounding, and a mask of distinct neighbours.
+    """The sample x = (value - shift) / scale in ascending order, the rounding, and a mask of distinct neighbours.
 
     Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
     rounding is the larger of two: the rounding of the given number, `epsilon` times the size of the number, and the

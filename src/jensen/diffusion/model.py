@@ -33,7 +33,7 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 
 @dataclass(frozen=True)
 class Scoring:
-    """The settings of bounds on log p(x): the chain of (5.11), its evaluated terms, the flow, and the race of labels.
+    """The settings of bounds on log p(x): the chain of (5.11), the evaluated terms, the flow, and the race of labels.
 
     For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t; None
     means all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
@@ -124,7 +124,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """The denoiser, and the guide of its samples if it has one."""
+        """The denoiser and, if samples are guided by a worse model, the guide."""
         guide = self.generation.guide
         return (self.denoiser,) if guide is None else (self.denoiser, guide)
 
@@ -213,7 +213,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         )
 
     def estimators(self, effort: Effort) -> list[Estimator]:
-        """The bound by some of its terms and the ODE; with cross-checks also the bound by all of its terms.
+        """The bound by some of its terms, and the ODE; with cross-checks also the bound by all terms.
 
         The two bounds agree. The ODE's estimate may lie above or below the bounds, because the flow is another model.
         """
@@ -290,7 +290,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return self._at_the_end(lambda last: last.x, n, seed, first, labels)
 
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """x̂ of the sampler's last step: `sample` itself, unless the sampler adds noise there (`LastStep.DRAW`)."""
+        """x̂ of the sampler's last step: `sample` itself, unless the last step adds noise (`LastStep.DRAW`)."""
         return self._at_the_end(lambda last: last.history[0].x0, n, seed, first, labels)
 
     def _at_the_end(
@@ -341,7 +341,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return Film(log_snr.flip(0), torch.stack(path), torch.stack(estimates))
 
     def _film_grid(self, frames: int) -> tuple[list[int], Tensor]:
-        """Points of the sampling grid and their log-SNRs: both ends, and between them visibly different noise levels.
+        """Points of the sampling grid with log-SNRs: both ends, and between the ends visibly different noise levels.
 
         The points between the ends divide the angle arccos sqrt(alpha_bar) most evenly.
         """

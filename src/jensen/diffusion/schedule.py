@@ -2,8 +2,8 @@
 
 A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1]; the data are
 at t = 0. This chapter describes noise levels only by their log-SNR, because both alpha_bar and 1 - alpha_bar follow
-from it without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0 (the data), then decreasing. Step i
-of the forward chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
+from the log-SNR without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0 (the data), then
+decreasing. Step i of the forward chain leads from point i - 1 to point i, with beta_i of (5.1).
 
 Schedules compute in float64 for t of any precision, and return the precision of t.
 """

@@ -91,7 +91,7 @@ class AbstractFamily(ABC, Generic[R, M]):
 
     @abstractmethod
     def build(self, recipe: R, spec: DataSpec) -> M:
-        """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+        """The model for data like `spec`; layers draw initial weights from torch's global generator."""
 
     def check_data(self, recipe: R, spec: DataSpec) -> None:
         """Warns about parts of the data that the model does not learn."""
@@ -111,7 +111,7 @@ class AbstractFamily(ABC, Generic[R, M]):
 
     @abstractmethod
     def codec(self, model: M, steps: int | None) -> "AbstractCodec":
-        """The codec of a model with `steps` steps of its chain (None: the default). `InputError` if there is none."""
+        """The codec of a model with `steps` steps of the chain (None: default); raises `InputError` without a codec."""
 
     def advice_on_wide_intervals(self, recipe: R) -> str:
         """Flags of training that narrow predictive intervals that are too wide; empty without advice."""

@@ -115,7 +115,7 @@ def _settled(training: np.ndarray) -> tuple[float, float]:
 
 @drawing
 def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
-    """Codes (count, latent dimensions) on their first two principal components, every label drawn as its symbol.
+    """Codes (count, latent dimensions) on the first two principal components, with a symbol for each label.
 
     Two dimensions are shown as they are, and one dimension as a histogram. Without symbols, labels are shades of a
     scale.

@@ -47,7 +47,7 @@ class AmortisedPosterior(AbstractPosterior):
 class PerDatapointPosterior(AbstractPosterior):
     """(4.5) ①: free mu_i, s_i for every training example i = 1..N, initially near N(0, initial_scale²).
 
-    The gradients of the table are sparse, so a step changes only the rows of its batch.
+    The gradients of the table are sparse, so a training step changes only the rows of the step's batch.
     """
 
     def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:

@@ -223,7 +223,8 @@ class _Encoded:
 def numbers(column: "pyarrow.Array") -> np.ndarray:
     """A column of numbers, or of equally long lists of them, as an array (n, ...), without a copy.
 
-    Raises ValueError for lists of several lengths and for other values; its text continues the column's name.
+    Raises ValueError for lists of several lengths and for other values; the text of the error continues the column's
+    name.
     """
     from pyarrow import compute, types
 

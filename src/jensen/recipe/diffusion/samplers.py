@@ -1,4 +1,4 @@
-"""The samplers of recipes and of the command line: one table. Importing it imports no torch."""
+"""The samplers of recipes and of the command line: one table. Importing this module imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
