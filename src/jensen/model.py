@@ -239,7 +239,7 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @property
     def bound_evaluations(self) -> int | None:
-        """Evaluations of the network per example for the ELBO with the default draws; None if reports omit them."""
+        """Evaluations of the network per example for the ELBO with default draws; None for no comparison by cost."""
         return None
 
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:

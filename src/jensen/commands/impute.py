@@ -146,7 +146,7 @@ class Imputed:
 
     @property
     def diagnostics(self) -> "dict[str, Tensor]":
-        """Diagnostics of the draws' quality by name, one number per example."""
+        """Measures of the quality of the draws by name, one value per example."""
         return dict(self.found.diagnostics)
 
     def save(self, folder: str | Path) -> None:

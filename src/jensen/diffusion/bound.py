@@ -271,7 +271,7 @@ class _Work:
         step: Int[Tensor, " batch slots"],
         place: Int[Tensor, " slots"],
     ) -> Float[Tensor, " two slots batch"]:
-        """The term and the squared error of each example at each of its steps; `place` numbers the noise."""
+        """The term and the squared error of each example at each step; slot i gets the noise with index place[i]."""
         most = ROWS.get(self.x0.device.type, ROWS["cuda"])
         columns = []
         for rows in torch.arange(len(self.x0)).split(most):

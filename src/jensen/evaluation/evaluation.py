@@ -96,7 +96,7 @@ class Evaluation(Value):
     warnings: tuple[str, ...]
     """One sentence for each contradiction between estimates and each unreliable number."""
     provenance: Provenance
-    """The weights, software and command that gave these numbers."""
+    """The weights, software and command that gave these results."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
     """The scores of all examples; saved in scores.npz instead of the JSON, see `save_evaluation`."""
 

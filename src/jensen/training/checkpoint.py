@@ -184,7 +184,7 @@ def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None
 
 
 def _best_known(path: Path) -> int:
-    """The best step so far in the checkpoint at `path`, needed after a rollback to it; 0 if there is none."""
+    """The best step so far, from the checkpoint at `path`, for a rollback to this checkpoint; 0 if there is none."""
     try:
         return _read_record(path).best_step
     except DamagedCheckpointError:

@@ -177,9 +177,9 @@ class Place:
 class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
-    `q` gives the width of the posterior in each dimension. Leapfrog steps are in units of a scale with the precision (1
-    - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t; for
-    another f_t the scale reduces only the efficiency.
+    `q` gives the width of the posterior in each dimension. A leapfrog step is measured in units of a scale, whose
+    precision is (1 - beta) / s_0² + beta / s_q²; s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian
+    f_t; for another f_t the scale reduces only the efficiency.
     """
 
     log_joint: LogDensity
