@@ -22,8 +22,8 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     data             formats in, tensors and a DataSpec out
     training         the training loop, checkpoints, log
     evaluation       bounds on a test set, as numbers
-    features         a classifier of the data; what its features say of samples
-    inference        p(y|x), and what is missing of x
+    features         a classifier of the data, and metrics of samples by its features
+    inference        p(y|x), and the missing entries of x
     report           values shown: a page, pictures, tables
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume

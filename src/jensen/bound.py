@@ -215,7 +215,7 @@ class ImportanceWeightedBound:
 
     @property
     def trusted(self) -> Tensor:
-        """Whether `value` estimates log p(x) and `standard_error` its distance from log p(x): bool, shape (batch).
+        """Whether `value` can be trusted as log p(x), with `standard_error` as the whole error: bool, shape (batch).
 
         Three conditions must hold: the `jensen_gap` is at most a third of log K, the effective sample size is at least
         2, and the `pareto_shape`, if known, is at most 0.7. About exp(KL(p(z|x) || q)) draws are needed (Chatterjee and
@@ -270,7 +270,7 @@ class AnnealedEstimate:
 
     @property
     def trusted(self) -> Tensor:
-        """Whether `value` estimates log p(x): bool, (batch), by the conditions of `ImportanceWeightedBound.trusted`."""
+        """Whether `value` can be trusted as log p(x), by `ImportanceWeightedBound.trusted`: bool, (batch)."""
         return self.weights.trusted
 
     @property
@@ -314,10 +314,10 @@ class Estimate:
 
         A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess:
         one such value more or less would change the error. The probability of a false alarm depends on the law of the
-        values. For normal values it is below 0.001 for any count from 10. For exponential values it is 0.03 for 10
-        values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values (sigma = 1) it is 0.10 for 10
-        values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on; for these four counts, ± 1.96 errors contain the
-        mean in 0.80, 0.89, 0.93 and 0.95 of cases (docs/errors.md).
+        values. For normal values the probability is below 0.001 for any count from 10. For exponential values the
+        probability is 0.03 for 10 values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values
+        (sigma = 1) the probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on; for these
+        four counts, ± 1.96 errors contain the mean in 0.80, 0.89, 0.93 and 0.95 of cases (docs/errors.md).
         """
         if self.count < 2:
             return f"{'one value' if self.count else 'no values'}: its error is unknown"

@@ -1,8 +1,9 @@
 """2. Stochastic optimisation: min over (mu, Sigma) of E_{N(x | mu, Sigma)} f(x) (2.1), with or without an entropy term.
 
-The loop is (2.3) with the gradients (2.2). Its iterates never come to rest, so the result is their average over a
-window of steps. The gain from one average to the next is measured on the *same* random numbers. Most of the noise then
-cancels: the closer the two averages, the smaller the standard error of the gain. The gain decides how to go on:
+The loop is (2.3) with the gradients (2.2). The iterates never come to rest, so the result is the average of the
+iterates over a window of steps. The gain from one average to the next is measured on the *same* random numbers. Most of
+the noise then cancels: the closer the two averages, the smaller the standard error of the gain. The gain decides how to
+go on:
 
 - Gain significantly above `tolerance`: the next window has the same length.
 - Otherwise: the next window is twice as long. If the gain is not even significantly above zero, the search continues
@@ -32,9 +33,9 @@ ADAM = partial(torch.optim.Adam, lr=0.05, betas=(0.9, 0.99))
 class Search:
     """Settings of the search.
 
-    `optimiser` makes a torch optimiser. Its parameters are measured in standard deviations of the start, so its
-    learning rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps, `tolerance`
-    the largest gain that does not matter, in units of f, and `max_steps` the limit on the number of steps.
+    `optimiser` makes a torch optimiser. The optimised parameters are in units of the standard deviations of the start,
+    so the learning rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps,
+    `tolerance` the largest gain that does not matter, in units of f, and `max_steps` the limit on the number of steps.
     Raises `InputError` for a batch size below 2, a window or limit below 1, or a tolerance that is not positive.
     """
 
@@ -64,7 +65,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Window:
-    """A window of steps: the loss at its average iterate, and the gain over the previous average on the same draws."""
+    """A window of steps: the loss at the average iterate, and the gain over the previous average on the same draws."""
 
     steps: int
     learning_rate: float
@@ -122,9 +123,9 @@ def minimise_expectation(
     `f` maps (B, *event) to (B,), each row by itself, and is differentiable. `start` has no batch dimensions, and the
     result has its type: a `Gaussian` has a diagonal covariance, a `MultivariateGaussian` a full one. The parameters are
     m, l and a strictly lower triangular N, with mu = mu_0 + L_0 m and L = L_0 diag(e^l) (I + N). So L is a valid factor
-    for all their values, and the start sets the unit of a step. A search that reaches `search.max_steps` returns
-    `converged` = False. Raises `InputError` if f is not such a function, or if f or its gradient is not finite; the
-    message names the step.
+    for all values of the parameters, and the start sets the unit of a step. A search that reaches `search.max_steps`
+    returns `converged` = False. Raises `InputError` if f is not such a function, or if f or its gradient is not finite;
+    the message names the step.
 
     >>> f, start = lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,))
     >>> found = minimise_expectation(f, start, torch.Generator().manual_seed(0), 1.0, Search(tolerance=0.01))
@@ -149,7 +150,7 @@ def minimise_expectation(
 
 
 class _Run:
-    """The state of a search: the parameters, their optimiser, the last average, the window length, the history."""
+    """The state of a search: the parameters, the optimiser, the last average, the window length, the history."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class _Run:
         self.history = History([], [])
 
     def window(self) -> Window:
-        """Take the steps of one window, average its iterates, and compare the average with the previous one."""
+        """Take the steps of one window, average the iterates, and compare the average with the previous average."""
         steps = min(self.steps_per_window, self.search.max_steps - len(self.history.steps))
         total = torch.zeros_like(self.averaged_parameters)
         for _ in range(steps):

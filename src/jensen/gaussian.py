@@ -1,9 +1,9 @@
 """1. Probability: diagonal (1.7) and full (1.6) normal densities, sampling (1.8), and the linear Gaussian model (5.5).
 
-The free functions compute elementwise. The classes define which dimensions form one event, and sum term by term: a
-scale that many examples or dimensions share is never expanded for its logarithm. All densities are in nats.
-Constructors check shapes but not values, because reading values would make a GPU wait at every call.
-`MultivariateGaussian.from_covariance`, whose values come from a user, checks them as well.
+The free functions compute elementwise. The classes define which dimensions form one event, and sum term by term: if
+many examples or dimensions share a scale, its logarithm is computed once. All densities are in nats. Constructors check
+shapes but not values, because reading values would make a GPU wait at every call.
+`MultivariateGaussian.from_covariance` also checks values, because they come from a user.
 """
 
 import math
@@ -40,7 +40,8 @@ def normal_kl(
 ) -> Float[Tensor, "..."]:
     """KL(N(mean, scale²) || N(other_mean, other_scale²)), elementwise with broadcasting, in nats.
 
-    This is (4.6) after standardising by the second distribution. It stays accurate when the two are close.
+    The code standardises by the second distribution and uses (4.6). The result stays accurate when the two
+    distributions are close.
     """
     return standard_normal_kl((mean - other_mean) / other_scale, scale / other_scale)
 
@@ -48,8 +49,9 @@ def normal_kl(
 def standard_normal_kl(mean: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]) -> Float[Tensor, "..."]:
     """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, broadcasting, in nats.
 
-    The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction is exact, and only
-    d - log scale still cancels. So the error is of the order of d times the machine epsilon, not epsilon itself.
+    The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction is exact, and only d -
+    log scale still cancels. So the error is of the order of d times the machine epsilon, not of the order of epsilon
+    itself.
 
     >>> standard_normal_kl(torch.tensor(1.0), torch.tensor(1.0))
     tensor(0.5000)
@@ -104,7 +106,7 @@ class Gaussian:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "Gaussian":
-        """N(0, I) (4.1) of the given shape. Both parameters are one number, expanded, and take no memory.
+        """N(0, I) (4.1) of the given shape; mean and scale are single numbers, expanded, and take no memory.
 
         >>> Gaussian.standard((7, 2)).log_prob(torch.zeros(2)).shape
         torch.Size([7])
@@ -169,7 +171,7 @@ class Gaussian:
     def kl(self, other: "Gaussian") -> Tensor:
         """KL(self || other) in nats, exact, of the batch shape; the two distributions broadcast.
 
-        Raises `InputError` if their `event_dims` differ.
+        Raises `InputError` if the `event_dims` of the two distributions differ.
         """
         if self.event_dims != other.event_dims:
             raise InputError(
@@ -189,7 +191,7 @@ class Gaussian:
 
 @dataclass(frozen=True, eq=False)
 class MultivariateGaussian:
-    """N(x | mean, L L^T) (1.6), given by its Cholesky factor L: no explicit inverse, no determinant.
+    """N(x | mean, L L^T) (1.6), given by the Cholesky factor L, without an explicit inverse or determinant.
 
     `mean` is (..., d); `cholesky` = L is (..., d, d), lower triangular with zeros above a positive diagonal (values are
     not checked). The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a
@@ -298,7 +300,7 @@ class MultivariateGaussian:
         `values` (..., len(indices)) may have batch dimensions; all results share one factor. With the known coordinates
         b in front the factor is [[L_bb, 0], [L_ab, L_aa]]. So the mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and
         the factor is L_aa. No matrices are subtracted, so the result stays positive definite. Raises `InputError` for
-        repeated or wrong indices, and if the last dimension of `values` does not match them.
+        repeated or wrong indices, and if the last dimension of `values` is not len(indices).
         """
         known, rest = self._split(indices)
         if values.ndim == 0 or values.shape[-1] != len(known):
@@ -338,7 +340,7 @@ class LinearGaussian:
     """The linear Gaussian model (5.5): x ~ N(mu, Sigma), y = A x + e, e ~ N(b, Gamma) independent of x.
 
     `prior` is N(mu, Sigma), `matrix` is A (m, d), and `noise` is N(b, Gamma). The mean of the prior may have batch
-    dimensions, the matrices may not. Raises `InputError` if the shapes do not fit.
+    dimensions; matrices may not. Raises `InputError` if the shapes do not fit.
 
     >>> two = MultivariateGaussian(torch.zeros(1), torch.eye(1))
     >>> LinearGaussian(two, torch.ones(1, 1), two).posterior(torch.tensor([3.0])).mean
@@ -358,7 +360,7 @@ class LinearGaussian:
             )
 
     def joint(self) -> MultivariateGaussian:
-        """The distribution of (x, y), x first: mean (mu, A mu + b), factor [[L, 0], [A L, L_Gamma]] (5.5)."""
+        """The distribution (5.5) of (x, y), x first, with mean (mu, A mu + b) and factor [[L, 0], [A L, L_Gamma]]."""
         mu, L = self.prior.mean, self.prior.cholesky
         mean_y = mu @ self.matrix.mT + self.noise.mean
         top = torch.nn.functional.pad(L, (0, self.matrix.shape[0]))
@@ -372,7 +374,7 @@ class LinearGaussian:
         return self.joint().marginal(self._indices_of_y())
 
     def posterior(self, y: Tensor) -> MultivariateGaussian:
-        """The exact distribution of x given y (..., m) (5.5); all examples of a batch of y share one factor."""
+        """The exact distribution (5.5) of x given y (..., m); all examples of a batch of y share one factor."""
         return self.joint().condition(self._indices_of_y(), y)
 
     def _indices_of_y(self) -> range:

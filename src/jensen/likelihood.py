@@ -1,8 +1,8 @@
 """Likelihood: turns a decoder's output into a distribution p(x|z) over x (4.2).
 
-There are two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution; it
+There are two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution, and
 owns the learned parameters outside the network, such as a shared variance. A *distribution* has a log-density, a mean
-and a quantile function. The quantile function maps uniform noise to a sample, so a sample is a pure function of its
+and a quantile function. The quantile function maps uniform noise to a sample, so a sample is a pure function of the
 noise:
 
 | likelihood              | x                               | distribution                                   |
@@ -38,7 +38,7 @@ OUTERMOST = 1e12  # outer edge of the outer bins: works like infinity for any sc
 
 @runtime_checkable
 class Observation(Protocol):
-    """A distribution over x; the trailing `event_dims` dimensions form one x, the others are the batch."""
+    """A distribution over x; the trailing `event_dims` dimensions form one x, the other dimensions are the batch."""
 
     @property
     def mean(self) -> Tensor:
@@ -90,10 +90,10 @@ class Bernoulli:
 
 @dataclass(frozen=True, eq=False)
 class _Discretised(ABC):
-    """A continuous law of given location and scale, discretised to L levels: a level's probability is its bin's mass.
+    """A continuous law discretised to L levels: the probability of a level is the mass of the bin of the level.
 
-    The bin of x is x ± 1 / (L - 1); the two outer bins extend to infinity. Subclasses define the standard law, with
-    location 0 and scale 1.
+    The bin of x is x ± 1 / (L - 1); the two outer bins extend to infinity. `location` and `scale` move the standard
+    law, with location 0 and scale 1, which subclasses define.
     """
 
     location: Tensor
@@ -119,7 +119,7 @@ class _Discretised(ABC):
 
     @property
     def mean(self) -> Tensor:
-        """E of the law clamped to [-1, 1]: E[x] within half a level, and much closer for scales above a level."""
+        """The mean of the law clamped to [-1, 1], within half a level of E[x], much closer for scales above a level."""
         # clamp(y) = -1 + ∫_{-1}^{1} [y > t] dt, so E clamp(y) = -1 + ∫_{-1}^{1} (1 - F(t)) dt
         above_lowest, above_highest = (self.location + 1) / self.scale, (self.location - 1) / self.scale
         area = self._cdf_integral(above_lowest) - self._cdf_integral(above_highest)
@@ -183,8 +183,8 @@ def log_normal_interval(
 ) -> Float[Tensor, "..."]:
     """log (Phi(upper) - Phi(lower)) in nats; value and gradient are accurate even far in the tails.
 
-    Requires lower < upper. `width` is upper - lower, computed without cancellation. The tails use `erfcx`, because
-    rounding destroys the gradient of torch's `log_ndtr` there.
+    `lower` must be less than `upper`. `width` is upper - lower, computed without cancellation. The tails use `erfcx`,
+    because rounding destroys the gradient of torch's `log_ndtr` there.
     """
     # Every branch is computed for all elements, then one is chosen. Elements outside a branch get harmless inputs:
     # an unchosen nan would still reach the gradient, because nan times zero is nan.
@@ -210,7 +210,7 @@ def log_normal_interval(
 
 @dataclass(frozen=True, eq=False)
 class Categorical:
-    """x on the grid of L levels in [-1, 1], one free probability per level; logits (*batch, L, *shape).
+    """x on the grid of L levels in [-1, 1], with a free probability per level, by logits (*batch, L, *shape).
 
     >>> Categorical(torch.zeros(256, 1), event_dims=1).log_prob(torch.ones(1)) / math.log(256)
     tensor(-1.)
@@ -221,11 +221,11 @@ class Categorical:
 
     @property
     def levels(self) -> int:
-        """L."""
+        """L, the number of levels."""
         return self.logits.shape[self._axis]
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Σ_d log p(x_d) in nats; x on the grid."""
+        """Σ_d log p(x_d) in nats, for x on the grid."""
         return _sum_event(self.log_prob_by_dimension(x), self.event_dims)
 
     def log_prob_by_dimension(self, x: Tensor) -> Tensor:
@@ -268,7 +268,7 @@ def floored_scale(raw: Float[Tensor, "*dims"], floor: float) -> Float[Tensor, "*
 
 
 class AbstractScale(nn.Module, ABC):
-    """The source of the scale (standard deviation) of p(x|z); it uses `outputs` extra decoder channels."""
+    """The way to find the scale (standard deviation) of p(x|z), from `outputs` extra channels of the decoder."""
 
     outputs: int
     floor: float
@@ -293,7 +293,7 @@ class LearnedScale(AbstractScale):
 
 
 class FreeScale(AbstractScale):
-    """A scale of free parameters: one per dimension if `shape` is that of x, one for all dimensions if it is ().
+    """A scale of free parameters: one per dimension if `shape` is the shape of x, one in all if `shape` is ().
 
     The initial scale is `floor` + `initial`.
     """
@@ -343,7 +343,7 @@ class AbstractLikelihood(nn.Module, ABC):
         """p(x|z), given the decoder's output for z."""
 
     def diagnostics(self, output: Tensor) -> dict[str, float]:
-        """Named numbers for the report, computed from the decoder's output for many z."""
+        """Numbers for the report by name, computed from the decoder's output for many z."""
         return {}
 
 
@@ -395,7 +395,7 @@ class BernoulliLikelihood(AbstractLikelihood):
 
 
 class DiscretisedLikelihood(_ScaledLikelihood):
-    """p(x|z) on L levels by `law`, a discretised Gaussian or logistic distribution: bounds are true bits/dim."""
+    """p(x|z) on L levels by `law`, a discretised Gaussian or logistic; bounds are on log-masses, in true bits/dim."""
 
     def __init__(
         self,

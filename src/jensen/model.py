@@ -20,7 +20,7 @@ from jensen.randomness import Noise
 
 @dataclass(frozen=True)
 class Batch:
-    """Training examples: x (batch, *shape) after the run's preparation, and what belongs to each example.
+    """Training examples x (batch, *shape) after the run's preparation, with indices, labels and targets.
 
     `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
     which are continuous, are None if the data have none.
@@ -239,7 +239,7 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @property
     def bound_evaluations(self) -> int | None:
-        """Evaluations of the network per example for the ELBO with the default draws; None if reports omit them."""
+        """Evaluations of the network per example for the ELBO with default draws; None for no comparison by cost."""
         return None
 
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The tail of importance weights: the shape k of a generalised Pareto law that is fitted to the largest weights.
 
-Weights with a tail of shape k have finite moments up to the order 1 / k. Above k = 0.7, their averages converge so
-slowly that neither the average nor its standard error is to be trusted, for any number of weights (Vehtari, Simpson,
+Weights with a tail of shape k have finite moments up to the order 1 / k. Above k = 0.7, averages of weights converge so
+slowly that neither an average nor its standard error can be trusted, for any number of weights (Vehtari, Simpson,
 Gelman, Yao and Gabry 2024, Pareto smoothed importance sampling).
 """
 
@@ -28,9 +28,10 @@ def tail_length(draws: int) -> int:
 
 
 def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Tensor, " batch"]:
-    """k of `draws` log-weights, from the largest of them in descending order: `tail_length(draws)` + 1 or more.
+    """The shape k for `draws` log-weights, from the `tail_length(draws)` + 1 or more largest, in descending order.
 
-    NaN for a tail of fewer than five weights; 0 where they differ by less than a thousandth, so that there is no tail.
+    k is NaN for a tail of fewer than five weights, and 0 if the weights differ by less than a thousandth, so that there
+    is no tail.
     """
     length = tail_length(draws)
     if length < FEWEST or len(largest) <= length:
@@ -42,7 +43,7 @@ def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Ten
 
 
 def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
-    """k of exceedances in ascending order, drawn towards 0.5 by a prior that counts as ten exceedances."""
+    """k of exceedances in ascending order, pulled to 0.5 by a prior with the weight of ten exceedances."""
     count = len(exceedances)
     alike = exceedances[-1] <= ALIKE
     safe = torch.where(alike, torch.ones_like(exceedances).cumsum(0), exceedances.clamp(min=1e-300))
@@ -53,8 +54,9 @@ def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch
 def generalised_pareto_shape(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
     """k of the density (1 + k y / s)^(-1 - 1/k) / s of exceedances y > 0 in ascending order, float64.
 
-    The posterior mean of b = -k / s under a weak prior, by a grid that the data place; the log-likelihood of b alone is
-    count (log(-b / k) - k - 1), k(b) the mean of log(1 - b y). Source: Zhang and Stephens 2009, whose k is minus ours.
+    With b = -k / s, k(b) is the mean of log(1 - b y), and the log-likelihood of b alone is count (log(-b / k(b)) - k(b)
+    - 1). The estimate is k at the posterior mean of b under a weak prior, on a grid that depends on the data. Source:
+    Zhang and Stephens 2009, whose k is minus ours.
     """
     count, grid = len(exceedances), _grid(len(exceedances))
     place = 1 - torch.sqrt(grid / (torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device) - 0.5))

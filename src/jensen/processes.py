@@ -28,14 +28,14 @@ _alone = ContextVar("alone", default=False)
 
 
 class OtherProcessError(InputError):
-    """Another process failed, so this one stops as well. The failed process reports the error itself."""
+    """Another process failed, so this process stops as well; the failed process reports the error itself."""
 
 
 # ---------------------------------------------------------------------------------------------- who this is
 
 
 def join() -> None:
-    """Connect with the other processes of this launch; do nothing if there are none or the connection exists."""
+    """Connect with the other processes of this launch; do nothing if there are no others or they are connected."""
     if not _several():
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it on import; without it each process warns
@@ -81,7 +81,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """The number of this process, counted from 0."""
+    """The index of this process, counted from 0."""
     if count() == 1:
         return MAIN
     from torch import distributed
@@ -114,12 +114,12 @@ def own_rows(size: int) -> slice:
 
 
 def share(parts: Sequence[Part]) -> Sequence[Part]:
-    """This process's share of `parts`: every count-th one, beginning with the rank-th. `gathered` collects results."""
+    """This process's share of `parts`: every `count()`-th part from index `rank()` on; `gathered` collects results."""
     return parts[rank() :: count()]
 
 
 def gathered(mine: Sequence[Columns]) -> list[Columns]:
-    """The results of all processes for their `share`, in the order of the parts; others' tensors are on the CPU."""
+    """The results of all processes for `share`, in the order of the parts; from several processes on the CPU."""
     if count() == 1:
         return list(mine)
     from safetensors.torch import load, save
@@ -193,7 +193,7 @@ def together() -> Iterator[None]:
 
 
 def on_main(action: Callable[[], Value]) -> Value | None:
-    """Run `action` in the main process, as if it were the only one, and return its result; the others wait for None."""
+    """Run `action` in the main process, as if it were the only process, and return the result; others return None."""
     with together():
         if rank() != MAIN:
             return None
@@ -205,7 +205,7 @@ def on_main(action: Callable[[], Value]) -> Value | None:
 
 
 def says_another_ended(error: BaseException) -> bool:
-    """Whether `error` is the one that PyTorch raises when it waits for a process that has ended."""
+    """Whether `error` is the error of PyTorch for waiting for a process that has ended."""
     if count() == 1:
         return False
     from torch import distributed
@@ -214,7 +214,7 @@ def says_another_ended(error: BaseException) -> bool:
 
 
 def agree(what: str, value: str) -> None:
-    """Raise `InputError` unless all processes have the same `value`; it differs if they read different files."""
+    """Raise `InputError` unless `value` is the same in all processes; processes may have read different files."""
     if count() == 1:
         return
     with together():
@@ -259,7 +259,7 @@ def shard(model: "nn.Module", device: str, within: int) -> None:
 
 @contextmanager
 def unsharded(model: "nn.Module") -> Iterator[None]:
-    """Inside the block, every process holds all weights and may compute independently; afterwards only its own part."""
+    """Inside the block every process holds all weights and may compute alone; afterwards it holds only its own part."""
     if count() == 1:
         yield
         return

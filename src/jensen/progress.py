@@ -34,12 +34,13 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None) 
 
 
 class Progress:
-    """A display of progress: the caller reports by `update(done, text)` how much is done, and any text beside it.
+    """A display of progress: the caller reports by `update(done, text)` how much is done, with an optional text.
 
-    On a terminal the display is a bar, which disappears at the end. Elsewhere it is a plain line every 30 seconds and
-    one at the end. Both begin after two seconds. `start` is the work done by earlier sessions (a resumed run); the rate
-    ignores it. The display is drawn only inside `update`, never from a thread, so a display inside another one replaces
-    it until it ends. Of several processes, only the main one shows progress.
+    On a terminal the display is a bar, which disappears at the end. Elsewhere the display is a plain line every 30
+    seconds and one at the end. Nothing is shown during the first two seconds. `start` is the work done by earlier
+    sessions (a resumed run), which the rate ignores. The display is drawn only inside `update`, never from a thread, so
+    an inner display replaces the outer display until the inner one ends. Of several processes, only the main process
+    shows progress.
 
     >>> with Progress("training", total=1000, start=400) as progress:
     ...     for step in range(400, 1000):
@@ -72,7 +73,7 @@ class Progress:
             self._print_line()
 
     def update(self, done: int, text: str = "") -> None:
-        """Report that `done` items of the total are done; `text` is shown beside them until the next update."""
+        """Report that `done` items of the total are done; `text` is shown beside the numbers until the next update."""
         self._done, self._text = done, text
         now = self._clock()
         if now < self._next_report:

@@ -1,4 +1,4 @@
-"""Provenance: where a recorded number came from, so that it can be traced, and refused when it is stale."""
+"""Provenance: the origin of a recorded result, so that the result can be traced, and refused when it is stale."""
 
 import hashlib
 import platform
@@ -41,9 +41,9 @@ class Provenance(Value):
 
 
 def provenance(model: "nn.Module", step: int | None, began: float) -> Provenance:
-    """The provenance of a number that `model`, with the weights of training step `step`, has just given.
+    """The provenance of a result just computed by `model` with the weights of training step `step`.
 
-    `began` is `time.perf_counter()` of the start of the computation.
+    `began` is `time.perf_counter()` at the start of the computation.
     """
     import torch
 
@@ -71,7 +71,7 @@ def jensen_version() -> str:
 def weights_digest(model: "nn.Module") -> str:
     """SHA-256 in hexadecimal of every tensor of the model's state: name, dtype, shape and bytes, in order of the names.
 
-    It is the same on every device.
+    The digest is the same on every device.
     """
     import torch
 
@@ -83,9 +83,9 @@ def weights_digest(model: "nn.Module") -> str:
 
 
 def command_line() -> str:
-    """The program and its arguments as a shell reads them; `python -m jensen` and `jensen` both read "jensen ...".
+    """The command line in the syntax of a shell; `python -m jensen` and `jensen` both become "jensen ...".
 
-    It names the program without its folder, since paths of a machine say nothing on another one.
+    The program is named without its folder, since a path on one machine means nothing on another machine.
     """
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name

@@ -30,7 +30,7 @@ class Value(BaseModel):
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: temporary name, flush to disk, rename. A failure leaves no file behind.
 
-    Every `OSError` names the file, even where the system's own does not (a full disk).
+    Every `OSError` names the file, even if the system's own error does not (a full disk).
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -81,7 +81,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 def read_record(path: Path, kind: type[Record], again: str) -> Record | None:
     """The record in a file of a run's folder, or None if there is no such file.
 
-    Raises `InputError` for a damaged file; its message ends with the advice `again`.
+    Raises `InputError` for a damaged file; the message ends with the advice `again`.
     """
     if not path.exists():
         return None

@@ -26,7 +26,7 @@ class Command(BaseModel, ABC):
 
 
 class OfExamples(Command):
-    """A command on examples: the examples of DATA, or a split of the run's own data."""
+    """A command on the examples of DATA or of a split of the run's own data."""
 
     data: str | None = None
     """DATA to use instead of the run's own, read as the run read its data. Default: the run's own test examples."""

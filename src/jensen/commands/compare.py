@@ -46,7 +46,7 @@ class Comparison:
     results: "Sequence[Results]"
 
     def table(self) -> Any:
-        """The bounds of every run, and the differences of their ELBOs, as a rich table."""
+        """The bounds of every run, and the differences between ELBOs, as a rich table."""
         from jensen.report.comparison import comparison_table
 
         return comparison_table(self.results)
@@ -70,7 +70,7 @@ def compare(runs: "Sequence[Run]") -> Comparison:
 
 
 def _evaluated(run: "Run", title: str) -> "Results":
-    """The results of a run, from the evaluation in its folder."""
+    """The results of a run, from the evaluation in the run's folder."""
     from jensen.commands.evaluate import Evaluated
     from jensen.evaluation.saved import load_evaluation
     from jensen.evaluation.scores import examples_digest

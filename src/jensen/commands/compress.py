@@ -103,9 +103,9 @@ def compress(
 ) -> Compressed:
     """Compress the examples of `data` by the run's model; labels are not stored.
 
-    If `data` is None, the examples are those of the split `split` of the run's own data. With `checked` the file is
-    decompressed and compared with the data. Raises `InputError` for a model without a mass over levels, for data that
-    the model sees binarised, and if the decompressed data differ.
+    If `data` is None, the examples are the split `split` of the run's own data. With `checked` the file is decompressed
+    and compared with the data. Raises `InputError` for a model without a mass over levels, for data that the model sees
+    binarised, and if the decompressed data differ.
     """
     import torch
 

@@ -173,8 +173,8 @@ def evaluate(
 ) -> Evaluated:
     """Bounds on log p(x) of the examples of `data` in nats, with standard errors.
 
-    If `data` is None, the examples are those of the split `split` of the run's own data. If started in several
-    processes (torchrun), they share the examples.
+    If `data` is None, the examples are the split `split` of the run's own data. If started in several processes
+    (torchrun), they share the examples.
     """
     from jensen import processes
     from jensen.evaluation.evaluation import evaluate as measure

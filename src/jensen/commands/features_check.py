@@ -1,4 +1,4 @@
-"""`jensen features check`: compare samples with the data by every measure, and search them for training examples."""
+"""`jensen features check`: compare samples with the data by every measure, and search samples for copies."""
 
 import time
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class FeaturesCheck(Command):
     """The seed of the samples, permutations and directions."""
 
     def execute(self) -> None:
-        """Draw samples and measure them; print the table, write the numbers and a picture into the run."""
+        """Draw samples and measure them; print the table, write the metrics and a picture into the run."""
         from rich.console import Console
 
         from jensen import processes
@@ -62,7 +62,7 @@ class Checked:
 
     @property
     def metrics(self) -> "SampleMetrics":
-        """The numbers."""
+        """All metrics of the samples."""
         return self.check.metrics
 
     def table(self) -> Any:
@@ -72,7 +72,7 @@ class Checked:
         return metrics_table(self.metrics)
 
     def save(self) -> tuple[Path, Path]:
-        """Write the numbers and the picture of the nearest samples into the run. Returns their paths."""
+        """Write the metrics and the picture of the nearest samples into the run. Returns their paths."""
         from jensen.records import write_record
         from jensen.report.charts import save_chart
         from jensen.report.sample_metrics import PICTURE, RECORD, nearest_chart
@@ -87,7 +87,7 @@ class Checked:
 def features_check(
     run: "Run", n: int = 1000, *, in_pixels: bool = False, k: int = 5, seed: int = 0
 ) -> "Checked | None":
-    """Compare `n` samples with the run's test and training examples, by the features of its classifier or by pixels.
+    """Compare `n` samples with the run's test and training examples, by features of a classifier or by pixels.
 
     If started in several processes (torchrun), they share the sampling; the main process measures and returns the
     result, the other processes return None. Raises `InputError` for too few samples or examples.

@@ -146,7 +146,7 @@ class Imputed:
 
     @property
     def diagnostics(self) -> "dict[str, Tensor]":
-        """Diagnostics of the draws' quality by name, one number per example."""
+        """Measures of the quality of the draws by name, one value per example."""
         return dict(self.found.diagnostics)
 
     def save(self, folder: str | Path) -> None:
@@ -224,10 +224,10 @@ def impute(
 ) -> Imputed:
     """Draws from p(x_missing | x_observed) for the examples of `data`.
 
-    If `data` is None, the examples are those of the split `split` of the run's own data. `mask` is the name of a
-    pattern or file, or an array (True is observed) for one example or for all; NaN in floats is always missing.
-    `examples` is the number of examples, evenly spread; None means all of `data`, or 16 examples of the run's own data.
-    Raises `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
+    If `data` is None, the examples are the split `split` of the run's own data. `mask` is the name of a pattern or
+    file, or an array (True is observed) for one example or for all; NaN in floats is always missing. `examples` is the
+    number of examples, evenly spread; None means all of `data`, or 16 examples of the run's own data. Raises
+    `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
     """
     from jensen.data.mask import masked
     from jensen.evaluation.scores import prepare, spread

@@ -1,4 +1,4 @@
-"""`jensen predict`: p(y|x) of every example, for labels or targets, and its quality if y is known."""
+"""`jensen predict`: p(y|x) of every example, for labels or targets, and the quality of p(y|x) if y is known."""
 
 import time
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ class LabelPredictions:
         return predictions_table(_known(self.record))
 
     def save_record(self, folder: Path) -> tuple[Path, Path]:
-        """Write the record and a page about it into a folder. Returns their paths."""
+        """Write the record and a page about the record into a folder. Returns the paths of both."""
         from jensen.inference.prediction import save_record
         from jensen.report.pages import write_predictions
 
@@ -146,7 +146,7 @@ class TargetsPredicted:
         return targets_table(_known(self.record))
 
     def save_record(self, folder: Path) -> tuple[Path, Path]:
-        """Write the record and a page about it into a folder. Returns their paths."""
+        """Write the record and a page about the record into a folder. Returns the paths of both."""
         from jensen.inference.target_prediction import save_targets
         from jensen.report.pages import write_predictions
 
@@ -175,9 +175,9 @@ def predict(
 ) -> LabelPredictions | TargetsPredicted:
     """p(y|x) of every example of `data`: over targets if the model predicts targets, else over labels.
 
-    If `data` is None, the examples are those of the split `split` of the run's own data. `examples` is the number of
-    examples, evenly spread; None means all. For labels, processes started by torchrun share the examples. Raises
-    `InputError` for a model that does not predict y, and for a label that no training example has.
+    If `data` is None, the examples are the split `split` of the run's own data. `examples` is the number of examples,
+    evenly spread; None means all. For labels, processes started by torchrun share the examples. Raises `InputError` for
+    a model that does not predict y, and for a label that no training example has.
     """
     from jensen import processes
 

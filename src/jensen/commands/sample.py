@@ -81,7 +81,7 @@ class Samples:
     """Samples first..first+n-1 of a run's model; `prepared` (n, *shape) are the model's own values, on the CPU.
 
     `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data. `labels` (n),
-    int64, are the requested labels; None for a model without labels.
+    int64, are the requested labels, or None if the model has no labels.
     """
 
     prepared: "Tensor"
@@ -122,12 +122,12 @@ def sample(
 ) -> Samples:
     """Draw the samples with the indices first..first+n-1; sample i is a pure function of (seed, i).
 
-    `labels`, for a model with labels: "in-turn" (the labels of the training examples, one after the other), "p(y)"
-    (random labels, as frequent as in training), the name or number of one label for all, or one label per sample (n).
-    `mean` returns E[x | latent] instead of draws. `sampler`, `steps`, `guidance` and `guide` are for diffusion models;
-    `guide` is a run with a worse model of the same data, away from which samples are guided. If started in several
-    processes (torchrun), they share the samples. Raises `InputError` for labels that no training example has, for
-    options that the model does not have, and for samples that are not finite.
+    For a model with labels, `labels` is "in-turn" (the labels of the training examples, one after the other), "p(y)"
+    (random labels, as frequent as in training), the name or the integer of one label for all samples, or integers (n),
+    one per sample. `mean` returns E[x | latent] instead of draws. `sampler`, `steps`, `guidance` and `guide` are for
+    diffusion models; `guide` is a run with a worse model of the same data, away from which samples are guided. If
+    started in several processes (torchrun), they share the samples. Raises `InputError` for labels that no training
+    example has, for options that the model does not have, and for samples that are not finite.
     """
     import torch
 
@@ -160,7 +160,7 @@ def sampling(
     guidance: float | None = None,
     guide: "Run | None" = None,
 ) -> "Sampling[Any]":
-    """The run's model with these options of sampling; None: the recipe's value.
+    """The run's model with the given options of sampling; None means the recipe's value.
 
     Raises `InputError` for an option that the family does not have, and for a guide of another family or other data.
     """

@@ -96,8 +96,8 @@ class Scored:
 def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | None = None, seed: int = 0) -> Scored:
     """The ELBO of every example of `data`, averaged over `draws` draws.
 
-    If `data` is None, the examples are those of the split `split` of the run's own data. If started in several
-    processes (torchrun), they share the examples.
+    If `data` is None, the examples are the split `split` of the run's own data. If started in several processes
+    (torchrun), they share the examples.
     """
     from jensen import processes
     from jensen.evaluation.scores import score as score_examples

@@ -59,8 +59,8 @@ class Encoded:
     """The words of a stack, the sizes of the batches on it, the number of initial bits, and the bound of each example.
 
     `excess` (batches) is the length that each batch added to the stack minus the length that the bound of the batch
-    predicts, in bits. The coder causes a small part of the excess. The draws cause most of it, because they cost what
-    the bound predicts only on average.
+    predicts, in bits. The coder causes a small part of the excess. The draws cause most of the excess, because a draw
+    costs the predicted length only on average.
     """
 
     words: npt.NDArray[np.uint32]
@@ -83,9 +83,9 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
     """Push all symbols (count, *shape) onto one stack, in batches of up to `most` examples.
 
     The draws of an example take their bits from the earlier examples (bits-back with chaining, Townsend et al. 2019).
-    Only the first example needs initial bits, which carry no data. A batch may borrow only the bits of earlier batches,
-    so batches grow as the stack grows. The stack starts with more pseudo-random words than necessary; the words that
-    were never read are removed at the end.
+    Only the first example needs initial bits, which carry no data: it is a batch of its own. A batch may borrow only
+    the bits of earlier batches, so batches grow as the stack grows. The stack starts with more pseudo-random words than
+    necessary; the words that were never read are removed at the end.
     """
     reserve = codec.noise_dims * most + 64
     source = generator(0, Stream.SAMPLE)  # a fixed seed: equal data give equal files

@@ -188,8 +188,8 @@ def _windows(mean: Floats, scale: Floats) -> list[_Window]:
 
     A common window for all numbers would have to fit the widest scale. Every symbol has a mass of at least 2^-24, so in
     a window of 2^14 symbols one draw in a thousand would land anywhere, for narrow scales perhaps a hundred standard
-    deviations away. A window is also no wider than its numbers need: a 28x28 image takes 78,400 draws in a chain of 100
-    steps, so about every other image has a draw that lands anywhere in its window.
+    deviations away. A window is also no wider than the tails of its numbers need: a 28x28 image takes 78,400 draws in a
+    chain of 100 steps, so in about every other image one draw lands anywhere in the window.
     """
     mean, scale = _checked(mean, scale)
     exponents = np.frexp(scale)[1]

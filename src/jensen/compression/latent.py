@@ -1,4 +1,4 @@
-"""Bits-back with a variational autoencoder (Townsend, Bird & Barber 2019): its codelength is minus the bound (4.6).
+"""Bits-back with a variational autoencoder (Townsend, Bird & Barber 2019): the codelength is minus the bound (4.6).
 
     draw z ~ q(z|x): + log q(z|x)      push x under p(x|z): - log p(x|z)      push z under p(z): - log p(z)
 

@@ -1,4 +1,4 @@
-"""Choose the preparation of data: the dtype decides the default; it is fitted to training examples only."""
+"""Choose the preparation of data, by name or by dtype, and fit it to the training examples only."""
 
 import math
 

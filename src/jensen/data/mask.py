@@ -1,6 +1,6 @@
 """Masks of the observed entries of examples, from a file or by the name of a pattern.
 
-A mask may hide a whole example; its imputation is then a draw from p(x).
+A mask may hide a whole example; the imputation is then a draw from p(x).
 
 | MASK         | observed                                                                                         |
 |--------------|--------------------------------------------------------------------------------------------------|

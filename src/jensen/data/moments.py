@@ -91,7 +91,7 @@ def columns(values: Values) -> Columns:
 def smallest_gap(found: Columns, epsilon: float) -> float:
     """The smallest distance between two distinct values of a column, divided by `scale`; 1 if no column varies.
 
-    The values are those of the sample; `epsilon` is the relative rounding of the given numbers, see `distinct`.
+    Only the values in the sample count; `epsilon` is the relative rounding of the given numbers, see `distinct`.
     """
     ordered, rounding, apart = distinct(found, epsilon)
     gaps = np.where(apart, np.diff(ordered, axis=0), np.inf).min(axis=0, initial=np.inf)
@@ -103,7 +103,7 @@ def smallest_gap(found: Columns, epsilon: float) -> float:
 def distinct(
     found: Columns, epsilon: float
 ) -> tuple[Float[np.ndarray, " rows columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " gaps columns"]]:
-    """The sample as x = (value - shift) / scale in ascending order, its rounding, and a mask of distinct neighbours.
+    """The sample x = (value - shift) / scale in ascending order, the rounding, and a mask of distinct neighbours.
 
     Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
     rounding is the larger of two: the rounding of the given number, `epsilon` times the size of the number, and the

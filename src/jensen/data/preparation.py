@@ -84,7 +84,7 @@ class Preparation(BaseModel, ABC):
 
     @property
     def log_volume(self) -> float:
-        """log |dx/draw| of a whole example, in nats; 0 for a discrete x, as its log p(x) is already a log-mass."""
+        """log |dx/draw| of a whole example, in nats; 0 for a discrete x, because log p(x) is already a log-mass."""
         return 0.0
 
     def log_volume_of(self, raw: Tensor) -> Tensor:
@@ -183,8 +183,8 @@ class Threshold(_Binarise):
 class StaticBinarisation(_Binarise):
     """x ~ Bernoulli(p), drawn once: x is a pure function of (seed, the values of the example) in every batch.
 
-    Source of the name: Larochelle and Murray 2011. Their binary MNIST, by Salakhutdinov and Murray 2008, was drawn with
-    another generator, so single pixels differ.
+    Source of the name: Larochelle and Murray 2011. The binary MNIST of that paper, by Salakhutdinov and Murray 2008,
+    was drawn with another generator, so single pixels differ.
     """
 
     kind: Literal["static"] = "static"
@@ -208,8 +208,8 @@ class Standardise(Preparation):
     """x = (raw - shift) / scale by moments of the training examples: one pair per feature for vectors, else one.
 
     x is computed in float64 and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9.
-    Bits per dimension are those of a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs
-    over the D observed values. They depend on the unit of measurement and may be negative.
+    Bits per dimension are about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over
+    the D observed values. So they depend on the unit of measurement and may be negative.
     """
 
     kind: Literal["standardise"] = "standardise"

@@ -70,7 +70,7 @@ class DataSpec(BaseModel):
     """Doubts about the data, one line each; training warns about them."""
 
     def label_name(self, label: int) -> str:
-        """The name of a label: its number, if the labels have no names."""
+        """The name of a label, which is the integer of the label if labels have no names."""
         names = self.label_names or ()
         return names[label] if label < len(names) else str(label)
 

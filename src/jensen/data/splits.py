@@ -1,4 +1,4 @@
-"""Training, validation and test examples: disjoint, complete, and a pure function of a seed and the row numbers."""
+"""Training, validation and test examples: disjoint, complete, and a pure function of a seed and the row indices."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Examples that stay on disk: rows are read on request, and batches are read ahead of their use.
+"""Examples that stay on disk: rows are read on request, and batches are read before they are needed.
 
 A NumPy array and an `AbstractRows` share a few members (length, shape, dtype, a block of rows). Code that works
 block by block accepts both.
@@ -63,10 +63,10 @@ Values = np.ndarray | AbstractRows
 
 
 class OpenFile:
-    """A file that any thread may read at any position. It stays open, so that replacing it cannot mix old and new data.
+    """A file that stays open and that any thread may read at any position.
 
-    The file is read, not memory-mapped: if a mapped file shrinks, the process ends (SIGBUS), and mapped pages count as
-    resident memory.
+    Because the file stays open, replacing it on disk cannot mix old and new data. The file is read, not memory-mapped:
+    if a mapped file shrinks, the process ends (SIGBUS), and mapped pages count as resident memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class OpenFile:
         weakref.finalize(self, os.close, self._descriptor)
 
     def fill(self, view: memoryview, position: int) -> None:
-        """Fill `view` with the bytes from `position`. Raises InputError if the file no longer has them."""
+        """Fill `view` with the bytes from `position`. Raises InputError if the file no longer has these bytes."""
         while view:
             try:
                 count = os.preadv(self._descriptor, [view], position)
@@ -111,7 +111,7 @@ class FileRows(AbstractRows):
 
 
 class Converted(AbstractRows):
-    """Rows to which a function is applied block by block; it may change the shape and dtype of a row."""
+    """Rows to which a function is applied block by block; the function may change the shape and dtype of a row."""
 
     def __init__(self, rows: AbstractRows, function: Callable[[np.ndarray], np.ndarray]) -> None:
         self._rows, self._function = rows, function

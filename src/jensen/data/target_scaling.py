@@ -44,7 +44,7 @@ class TargetScaling(BaseModel):
 
     @property
     def deviation(self) -> tuple[float, ...]:
-        """The standard deviation of each dimension over the training examples; 0 for one that never varies."""
+        """The standard deviation of each dimension over the training examples; 0 if it never varies."""
         return tuple(0.0 if place in self.constant else scale for place, scale in enumerate(self.scale))
 
     def __call__(self, raw: np.ndarray) -> np.ndarray:

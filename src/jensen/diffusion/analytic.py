@@ -1,4 +1,4 @@
-"""5. The denoiser's error at each noise level, and the best reverse variance for it (5.12)."""
+"""5. The denoiser's error at each noise level, and the best reverse variance (5.12) for this error."""
 
 import torch
 from jaxtyping import Float

@@ -3,10 +3,10 @@
 All classes get the same noise at the same steps (common random numbers), so the shared part of their errors cancels in
 the differences. The comparison is a race in rounds of doubling length. A round drops a class if its posterior odds
 against the leader are below `negligible` even at the upper end of a one-sided Student interval for the mean of the
-paired differences. A dropped class keeps its odds of that round. The terms of a draw have independent noise, so the
-variance of a draw is the sum of the variances of the terms, with the degrees of freedom of Welch and Satterthwaite.
-Sources: Li et al. 2023 (diffusion classifiers, with stages and paired differences); Maron & Moore 1994 (races);
-Satterthwaite 1946, equation 17.
+paired differences. A dropped class keeps its odds of the round in which it was dropped. The terms of a draw have
+independent noise, so the variance of a draw is the sum of the variances of the terms, with the degrees of freedom of
+Welch and Satterthwaite. Sources: Li et al. 2023 (diffusion classifiers, with stages and paired differences); Maron &
+Moore 1994 (races); Satterthwaite 1946, equation 17.
 """
 
 import math
@@ -70,7 +70,7 @@ class Race:
 
 
 def _variance_of_mean(values: Float[Tensor, " draws terms batch classes"]) -> tuple[Tensor, Tensor]:
-    """The variance of the mean over draws of the sum over terms, and its degrees of freedom, each (batch, classes)."""
+    """The variance of the mean over draws of the sum over terms, and the degrees of freedom, each (batch, classes)."""
     draws = values.shape[0]
     by_term = values.var(0) / draws
     variance = by_term.sum(0)

@@ -1,6 +1,6 @@
 """5. The bound (5.11), term by term: L_T, every L_{t-1}, L_0.
 
-A chain is a grid of log-SNRs: inf at point 0 (the data), then those of x_1 .. x_T. In nats per example,
+A chain is a grid of log-SNRs: inf at point 0 (the data), then the log-SNRs of x_1 .. x_T. In nats per example,
 
     log p(x_0) >= -L_T - Σ_{t=2}^T L_{t-1} - L_0,      L_T     = KL(q(x_T|x_0) || N(0, I)),
                                                        L_{t-1} = E KL(q(x_{t-1}|x_t,x_0) || p_theta(x_{t-1}|x_t)),
@@ -271,7 +271,7 @@ class _Work:
         step: Int[Tensor, " batch slots"],
         place: Int[Tensor, " slots"],
     ) -> Float[Tensor, " two slots batch"]:
-        """The term and the squared error of each example at each of its steps; `place` numbers the noise."""
+        """The term and the squared error of each example at each step; slot i gets the noise with index place[i]."""
         most = ROWS.get(self.x0.device.type, ROWS["cuda"])
         columns = []
         for rows in torch.arange(len(self.x0)).split(most):

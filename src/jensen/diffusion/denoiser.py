@@ -2,8 +2,8 @@
 
 The output is F = network(input, noise_level, labels), of the shape of x_t, or with twice the channels of x_t.
 noise_level (batch) is -log_snr / 8 = ¼ log sigma², which is within ±3 for every usual schedule. A parameterisation is
-the meaning of F. All are linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² = s² + sigma_data²
-a²:
+the meaning of F. All parameterisations are linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² =
+s² + sigma_data² a²:
 
 | parameterisation | x̂                                          | epŝ                             |
 |------------------|---------------------------------------------|---------------------------------|
@@ -225,12 +225,12 @@ class Guided(AbstractDenoiser):
 
 
 class AutoGuided(AbstractDenoiser):
-    """Autoguidance: (1 + scale) times the prediction minus scale times that of a worse denoiser of the same data.
+    """Autoguidance: (1 + scale) times the prediction minus scale times the prediction of a worse denoiser.
 
-    Autoguidance reduces errors that both denoisers make and that are larger in the worse denoiser. It keeps the
-    diversity of the samples and needs no labels. A prediction takes two network calls. Raises `InputError` for a scale
-    that is not finite, and for denoisers with different classes. Source: Karras et al. 2024, "Guiding a diffusion model
-    with a bad version of itself", where w is 1 + scale.
+    Autoguidance reduces errors that both denoisers make and that are larger in the worse denoiser. Autoguidance keeps
+    the diversity of the samples and needs no labels. Both denoisers are of the same data. A prediction takes two
+    network calls. Raises `InputError` for a scale that is not finite, and for denoisers with different classes. Source:
+    Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", where w is 1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:
@@ -248,7 +248,7 @@ class AutoGuided(AbstractDenoiser):
 
 
 def _extrapolated(strong: Denoised, weak: Denoised, scale: float, variance_mix: Tensor | None) -> Denoised:
-    """The strong prediction plus `scale` times its difference from the weak one."""
+    """The strong prediction plus `scale` times (strong prediction minus weak prediction)."""
     x0, eps = torch.lerp(weak.x0, strong.x0, 1 + scale), torch.lerp(weak.eps, strong.eps, 1 + scale)
     return Denoised(strong.x_t, strong.log_snr, x0, eps, variance_mix)
 

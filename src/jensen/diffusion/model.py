@@ -33,12 +33,12 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 
 @dataclass(frozen=True)
 class Scoring:
-    """The settings of bounds on log p(x): the chain of (5.11), its evaluated terms, the flow, and the race of labels.
+    """The settings of bounds on log p(x): the chain of (5.11), the evaluated terms, the flow, and the race of labels.
 
     For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t; None
     means all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
-    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. None if
-    unknown.
+    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. `label_counts`
+    is None if unknown.
     """
 
     steps: int = 1000
@@ -124,7 +124,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """The denoiser, and the guide of its samples if it has one."""
+        """The denoiser and, if samples are guided by a worse model, the guide."""
         guide = self.generation.guide
         return (self.denoiser,) if guide is None else (self.denoiser, guide)
 
@@ -213,7 +213,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         )
 
     def estimators(self, effort: Effort) -> list[Estimator]:
-        """The bound by some of its terms and the ODE; with cross-checks also the bound by all of its terms.
+        """The bound by some of its terms, and the ODE; with cross-checks also the bound by all terms.
 
         The two bounds agree. The ODE's estimate may lie above or below the bounds, because the flow is another model.
         """
@@ -259,7 +259,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of up to `draws` draws (None: those of `scoring.race`).
+        """p(y|x) ∝ p(y) exp bound(x|y) (1.4), by a race of up to `draws` draws (None: as in `scoring.race`).
 
         p(y) is the share of y in `scoring.label_counts`. Raises `InputError` if the model or `label_counts` has no
         labels.
@@ -290,7 +290,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return self._at_the_end(lambda last: last.x, n, seed, first, labels)
 
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """x̂ of the sampler's last step: `sample` itself, unless the sampler adds noise there (`LastStep.DRAW`)."""
+        """x̂ of the sampler's last step: `sample` itself, unless the last step adds noise (`LastStep.DRAW`)."""
         return self._at_the_end(lambda last: last.history[0].x0, n, seed, first, labels)
 
     def _at_the_end(
@@ -341,7 +341,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return Film(log_snr.flip(0), torch.stack(path), torch.stack(estimates))
 
     def _film_grid(self, frames: int) -> tuple[list[int], Tensor]:
-        """Points of the sampling grid and their log-SNRs: both ends, and between them visibly different noise levels.
+        """Points of the sampling grid with log-SNRs: both ends, and between the ends visibly different noise levels.
 
         The points between the ends divide the angle arccos sqrt(alpha_bar) most evenly.
         """
@@ -419,8 +419,8 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 def _telling(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:
     """Strata that suit the differences between classes.
 
-    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, differences
-    then have the least variance among the tried choices: 0.7 times that of nats or of log-SNR alone
+    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, this choice
+    gives differences the least variance among the tried choices: 0.7 times the variance by nats or by log-SNR alone
     (docs/prediction.md).
     """
     even = bound.log_snr[1:].diff().neg()

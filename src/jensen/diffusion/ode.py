@@ -4,12 +4,13 @@ With the log-SNR lambda as time, x̂ = E[x_0 | x_t] and v = sqrt(alpha_bar) eps 
 
     dx / dlambda = ½ sqrt(alpha_bar) (x̂ - sqrt(alpha_bar) x) = -½ sqrt(alpha_bar (1 - alpha_bar)) v,
 
-and its marginals are those of the diffusion (Song et al. 2021, eq. 13). In this time variable the flow is smooth at
-both ends. The density at the log-SNR `data`, near the data, follows from the normal density at the log-SNR `noise`:
+and the flow has the same marginals as the diffusion (Song et al. 2021, eq. 13). In this time variable the flow is
+smooth at both ends. The density at the log-SNR `data`, near the data, follows from the normal density at the log-SNR
+`noise`:
 
     log p(x_data) = log N(x_noise | 0, I) + ∫_data^noise div (dx / dlambda) dlambda.
 
-Every example has its own steps, so its result does not depend on the batch.
+Every example has its own steps, so the result for an example does not depend on the batch.
 """
 
 import math
@@ -352,8 +353,8 @@ def flow_bound(
     """log p(x) by the flow between x_1 and x_T of the bound's chain, (batch), in nats.
 
     The trace is exact for up to EXACT dimensions, else estimated with `draws` probes. A random dequantisation is drawn
-    `draws` times, each time with another probe. The standard error covers probes and dequantisation. It is None for a
-    single draw, and 0 for an exact trace without dequantisation.
+    `draws` times, each time with another probe. The standard error covers probes and dequantisation. The error is None
+    for a single draw, and 0 for an exact trace without dequantisation.
     """
     if draws < 1:
         raise InputError(f"{draws} draws for the flow's bound: expected at least 1; give a positive number")

@@ -1,4 +1,4 @@
-"""5. The reverse step p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): its mean, and a choice of variances."""
+"""5. The reverse step p_theta(x_s | x_t) = N(mu_theta, sigma_t² I) (5.12): the mean, and a choice of variances."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

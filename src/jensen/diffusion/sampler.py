@@ -1,7 +1,8 @@
 """5. Samplers: from noise x_T to data x_0 along any grid, by any denoiser.
 
-`trajectory` is the only loop. It yields the first state of a sampler, then the state after each step. A sampler has the
-methods `init` and `step`; the state holds its memory of earlier steps. Coefficients are computed in float64.
+`trajectory` is the only loop, and yields the first state of a sampler, then the state after each step. A sampler has
+the methods `init` and `step`; the state holds the sampler's memory of earlier steps. Coefficients are computed in
+float64.
 
 | sampler           | draws noise | order | denoiser calls per step | source                                 |
 |-------------------|-------------|-------|-------------------------|----------------------------------------|
@@ -62,7 +63,7 @@ class State:
 
 
 class AbstractSampler(ABC):
-    """A method that moves x from one point of the grid to the point before it."""
+    """A method that moves x from one point of the grid to the point before."""
 
     def init(self, x: Tensor, grid: Tensor) -> State:
         """The state at the last point of the grid."""
@@ -83,8 +84,8 @@ def trajectory(
 ) -> Iterator[State]:
     """All T + 1 states from the last point of the grid to point 0, both included.
 
-    `grid` holds log snr at points 0..T of an `AbstractGrid`, or any part of it; x is at point T, by default noise(0).
-    Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
+    `grid` holds log snr at points 0..T of an `AbstractGrid`, or at any part of these points; x is at point T, by
+    default noise(0). Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
     """
     grid = grid.detach().to("cpu", torch.float64)
     if grid.ndim != 1 or len(grid) < 2 or abs(float(grid.diff().sign().sum())) != len(grid) - 1:
@@ -158,7 +159,7 @@ class DDIM(AbstractSampler):
 
 @dataclass(frozen=True)
 class DDIMInversion(AbstractSampler):
-    """DDIM from data to noise, which makes it an encoder: give `trajectory` the flipped grid and the data as x.
+    """DDIM from data to noise, an encoder: give `trajectory` the flipped grid and the data as x.
 
     The denoiser cannot predict eps from noise-free data. So the first step predicts eps from sqrt(alpha_bar) x_0 at the
     noise level where the step ends.

@@ -2,8 +2,8 @@
 
 A schedule is log snr_t = log alpha_bar_t - log(1 - alpha_bar_t) as a decreasing function of t in [0, 1]; the data are
 at t = 0. This chapter describes noise levels only by their log-SNR, because both alpha_bar and 1 - alpha_bar follow
-from it without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0 (the data), then decreasing. Step i
-of the forward chain leads from point i - 1 to point i, and its beta is beta_i of (5.1).
+from the log-SNR without a subtraction. A grid is the log-SNR at T + 1 points: inf at point 0 (the data), then
+decreasing. Step i of the forward chain leads from point i - 1 to point i, with beta_i of (5.1).
 
 Schedules compute in float64 for t of any precision, and return the precision of t.
 """
@@ -49,8 +49,8 @@ def noise_scale(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class AbstractSchedule(nn.Module, ABC):
     """log snr as a decreasing function of t in [0, 1].
 
-    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; None for continuous
-    time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
+    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; it is None for
+    continuous time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
     """
 
     steps: int | None = None

@@ -1,13 +1,14 @@
 """5. Training losses: weightings of the terms of the bound, and the distribution of the time t.
 
-The continuous-time bound (5.20) between its ends is, with t = first + (1 - first) u, u ~ U(0, 1), the slope
--dlog snr/du and the schedule's `first_time` = first,
+Let first be the schedule's `first_time`, t = first + (1 - first) u with u ~ U(0, 1), and slope = -dlog snr/du. The
+continuous-time bound (5.20) between first and 1 is
 
     -Σ_t L_{t-1}  ->  -E_{t, eps} ½ slope ||eps - epŝ||²         (T -> ∞; Kingma et al. 2021, equation 17),
 
 and every `WeightedObjective` minimises E_{t, eps} weight ||eps - epŝ||². This is the bound with each noise level
 multiplied by weight / (½ slope), the weighting of the bound. `BoundObjective` minimises the finite bound itself. A
-`times` object draws t and divides the loss by the density of t, so it changes the variance of a loss but not its mean.
+`times` object draws t and divides the loss by the density of t, so `times` changes the variance of a loss but not the
+mean.
 """
 
 import math
@@ -204,7 +205,8 @@ def _check_positive(name: str, **values: float) -> None:
 class LogNormalNoise(AbstractSchedule):
     """EDM's noise levels: log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr, cut at ±5 deviations.
 
-    This schedule is for training: its density cancels the slope of `EDMWeighting`, and the remaining weight is smooth.
+    This schedule is for training: its slope cancels the density p of `EDMWeighting`, and the remaining weight is
+    smooth.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
@@ -247,8 +249,8 @@ class WeightedObjective(AbstractDenoisingObjective):
     """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
 
     With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead; with `Simple` this is (5.18). `noise` is the schedule in
-    training, by default the model's. The schedule gets no gradient, because without L_0 and L_T its ends would
-    collapse.
+    training, by default the model's. The schedule gets no gradient, because without L_0 and L_T the ends of the
+    schedule would collapse.
     """
 
     def __init__(
@@ -284,8 +286,8 @@ class WeightedObjective(AbstractDenoisingObjective):
 class BoundObjective(AbstractDenoisingObjective):
     """-(5.11), estimated without bias by one of the T terms per example, times T, plus L_T.
 
-    The objective uses the model's own chain and variance. No other objective trains a learned schedule. It also trains
-    a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
+    The objective uses the model's own chain and variance. No other objective trains a learned schedule. This objective
+    also trains a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
     """
 
     def __init__(self, times: AbstractTimes | None = None) -> None:

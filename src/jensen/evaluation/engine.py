@@ -1,7 +1,7 @@
 """The engine runs every estimator of a model on the same examples, batch by batch, and counts the cost of each.
 
-`evaluate` and `referee` are two views of the engine's columns. Every batch is computed independently of the others, so
-neither the number of examples nor the number of processes changes the value of an example.
+`evaluate` and `referee` are two views of the engine's columns. Every batch is computed independently of other batches,
+so neither the number of examples nor the number of processes changes the value of an example.
 """
 
 import time

@@ -96,7 +96,7 @@ class Evaluation(Value):
     warnings: tuple[str, ...]
     """One sentence for each contradiction between estimates and each unreliable number."""
     provenance: Provenance
-    """The weights, software and command that gave these numbers."""
+    """The weights, software and command that gave these results."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
     """The scores of all examples; saved in scores.npz instead of the JSON, see `save_evaluation`."""
 
@@ -112,7 +112,7 @@ def evaluate(
     source: str,
     step: int | None = None,
 ) -> Evaluation:
-    """Evaluate the ELBO and its terms on `examples`; all bounds, gaps and diagnostics on some of the examples.
+    """Evaluate the ELBO by terms on `examples`, and all bounds, gaps and diagnostics on some of the examples.
 
     `source` names the data in words, `step` is the training step of the weights. The results are a pure function of the
     arguments and do not depend on the batch size.

@@ -33,7 +33,7 @@ class RatePoint(Value):
 
 
 class NoiseProfile(Value):
-    """The cost of every noise level, as positive numbers: all levels and the prior add up to minus the ELBO."""
+    """The cost of every noise level, positive; the costs of all levels and the prior add up to minus the ELBO."""
 
     levels: tuple[Level, ...]
     """The levels from little noise to much; the first is L_0, the reconstruction."""

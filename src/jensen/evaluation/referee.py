@@ -67,7 +67,7 @@ class Verdict(Value):
     warnings: tuple[str, ...] = ()
     """One sentence for each claim that does not hold."""
     provenance: Provenance
-    """The weights, software and command that gave these numbers."""
+    """The weights, software and command that gave these results."""
 
 
 # ---------------------------------------------------------------------------------------------- the comparison

@@ -104,7 +104,7 @@ def recognised(classifier: Classifier, features: Float[Tensor, " count features"
 def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Tensor) -> Estimate:
     """The share of raw samples (count, *shape) in which the classifier recognises the requested label (count).
 
-    The standard error is that of `Estimate.share`. Mistakes of the classifier lower the share. Raises `InputError` for
+    The standard error is by `Estimate.share`. Mistakes of the classifier lower the share. Raises `InputError` for
     samples of another shape.
     """
     return agreement(recognised(classifier, features(classifier, samples)), labels)

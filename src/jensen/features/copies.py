@@ -1,4 +1,4 @@
-"""The check for copies: distances of samples to the nearest training example, compared with those of held-out data."""
+"""The check for copies: distances from samples to training examples, compared with distances from held-out data."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -130,12 +130,12 @@ def _exceedance(count: int, n: int, m: int, rank: int) -> float:
 def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
     """The share of near copies, `count` of n samples, with the interval of all shares not rejected at 2.5 % per side.
 
-    The threshold is the `rank`-th smallest of m distances. The share g of fresh data below it has the distribution
-    Beta(rank, m - rank + 1) with the mean `expected` = rank / (m + 1). A share s above `expected` is modelled as a
-    mixture of copies and fresh samples: given g, a sample is near with probability 1 - a (1 - g). A share s below
-    `expected` is modelled as a mixture of fresh samples and samples that are never near: given g, a sample is near with
-    probability a g. The weight a is such that the mean over g is s. A bootstrap would ignore the randomness of the
-    threshold, so a bootstrap interval would be too narrow.
+    The threshold is the `rank`-th smallest of m distances. The share g of fresh data below the threshold has the
+    distribution Beta(rank, m - rank + 1) with the mean `expected` = rank / (m + 1). A share s above `expected` is
+    modelled as a mixture of copies and fresh samples: given g, a sample is near with probability 1 - a (1 - g). A share
+    s below `expected` is modelled as a mixture of fresh samples and samples that are never near: given g, a sample is
+    near with probability a g. The weight a is such that the mean over g is s. A bootstrap would ignore the randomness
+    of the threshold, so a bootstrap interval would be too narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom

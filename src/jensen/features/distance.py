@@ -117,8 +117,8 @@ def add_distance(run: Path, distance: Distance) -> None:
 class Reference:
     """The features of the real data that samples are compared with.
 
-    `labels` (n) are the labels of the n training examples of the floor; None for data without labels. Samples are drawn
-    with the same labels, so labels are as frequent as in the training split.
+    `labels` (n) are the labels of the n training examples of the floor, or None for data without labels. Samples are
+    drawn with the same labels, so labels are as frequent as in the training split.
     """
 
     classifier: Classifier

@@ -1,4 +1,4 @@
-"""Imputation: draws from p(x_missing | x_observed) of any model, by the method of its family."""
+"""Imputation: draws from p(x_missing | x_observed) of any model, by a method of the model's family."""
 
 from dataclasses import replace
 

@@ -14,7 +14,7 @@ from jensen.randomness import Stream, derived_seed
 
 @dataclass(frozen=True)
 class ExactConditional(AbstractImputer):
-    """Exact independent draws from p(x_missing | x_observed) of a Gaussian mixture; it has no settings."""
+    """Exact independent draws from p(x_missing | x_observed) of a Gaussian mixture; the method has no settings."""
 
     def __call__(
         self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int

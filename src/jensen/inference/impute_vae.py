@@ -26,8 +26,8 @@ class ImportanceResampling(AbstractImputer):
 
     The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
     example, starting from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for
-    many `samples`; a large effective sample size shows that they are nearly exact. Raises `InputError` for less than
-    one sample, and for a share outside of 0 to 1.
+    many `samples`; a large effective sample size shows that the draws are nearly exact. Raises `InputError` for less
+    than one sample, and for a share outside of 0 to 1.
     """
 
     samples: int = 1000

@@ -9,9 +9,10 @@ from jensen.nets.initial import zeroed
 
 
 class SelfAttention(nn.Module):
-    """(batch, tokens, width) -> the same shape: multi-head self-attention, with an initial output of zero.
+    """Multi-head self-attention from (batch, tokens, width) to the same shape, with an initial output of zero.
 
-    A head has gcd(`width`, `head_width`) numbers: `head_width` if that divides `width`. Source: Vaswani et al. 2017.
+    A head has gcd(`width`, `head_width`) channels, which is `head_width` if `head_width` divides `width`. Source:
+    Vaswani et al. 2017.
     """
 
     def __init__(self, width: int, head_width: int) -> None:

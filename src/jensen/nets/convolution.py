@@ -11,7 +11,7 @@ from jensen.nets.blocks import AbstractBlockNetwork
 
 
 def _halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
-    """Height and width after 0, 1, ..., `times` stride-2 convolutions, each of which halves them, rounding up."""
+    """Height and width after 0, 1, ..., `times` stride-2 convolutions; a convolution halves both, rounding up."""
     if len(shape) != 3:
         raise InputError(f"convolutional network for x of shape {tuple(shape)}: give (channels, height, width)")
     sizes = [(shape[1], shape[2])]
@@ -21,7 +21,7 @@ def _halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
 
 
 class ConvolutionalEncoder(AbstractBlockNetwork):
-    """(batch, C, H, W) -> (batch, outputs): for every width a stride-2 3x3 convolution and SiLU; then a linear layer.
+    """(batch, C, H, W) -> (batch, outputs): a stride-2 3x3 convolution and SiLU for every width, then a linear layer.
 
     Raises `InputError` if `shape` is not (C, H, W).
     """
@@ -42,8 +42,8 @@ class ConvolutionalEncoder(AbstractBlockNetwork):
 class ConvolutionalDecoder(AbstractBlockNetwork):
     """(batch, latent) -> (batch, outputs, C, H, W): a linear layer; for every width SiLU, upsampling, 3x3 convolution.
 
-    It mirrors `ConvolutionalEncoder`: nearest-neighbour upsampling passes through the same sizes in reverse, so the
-    output has exactly the given H and W. Raises `InputError` if `shape` is not (C, H, W).
+    The decoder mirrors `ConvolutionalEncoder`: nearest-neighbour upsampling passes through the same sizes in reverse,
+    so the output has exactly the given H and W. Raises `InputError` if `shape` is not (C, H, W).
     """
 
     def __init__(self, latent: int, shape: Sequence[int], widths: Sequence[int], outputs: int) -> None:

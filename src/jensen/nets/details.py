@@ -1,4 +1,4 @@
-"""Fourier features of pixel values: they make differences between neighbouring grey levels visible to a network."""
+"""Fourier features of pixel values, which make differences between neighbouring grey levels visible to a network."""
 
 import torch
 from jaxtyping import Float
@@ -8,12 +8,12 @@ from torch import Tensor
 def with_details(
     x: Float[Tensor, " batch channels height width"], noise_level: Float[Tensor, " batch"], octaves: int
 ) -> Float[Tensor, " batch more height width"]:
-    """x, followed by sin(f x) and cos(f x) for f = 2, 4 .. 2^octaves: (1 + 2 octaves) times as many channels.
+    """x, then sin(f x) and cos(f x) for f = 2, 4 .. 2^octaves, as (1 + 2 octaves) times as many channels.
 
     Each wave is multiplied by exp(-½ f² sigma² / (1 + sigma²)), where log sigma = 4 `noise_level`. This factor is the
-    part of the wave that survives averaging over the noise, if x is x_t. (EDM's input is x_t divided by its standard
-    deviation, and slightly more of its waves survives.) So the network does not see waves of pure noise where the noise
-    hides the detail. Source: Kingma et al. 2021, appendix C, there without the factor.
+    part of the wave that survives averaging over the noise, if x is x_t. (EDM's input is x_t divided by the standard
+    deviation of x_t, and slightly more of the waves survives.) So the network does not see waves of pure noise where
+    the noise hides the detail. Source: Kingma et al. 2021, appendix C, there without the factor.
     """
     frequencies = 2.0 ** torch.arange(1, octaves + 1, device=x.device, dtype=x.dtype)
     variance = torch.sigmoid(8 * noise_level)  # sigma² / (1 + sigma²), as log sigma² = 8 noise_level

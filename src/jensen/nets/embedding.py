@@ -27,7 +27,7 @@ def geometric_frequencies(width: int, lowest: float, highest: float) -> Float[Te
 
 
 class ConditionEmbedding(nn.Module):
-    """Noise levels (batch) and labels (batch) or None -> (batch, width).
+    """Maps noise levels (batch) and labels (batch) or None to vectors (batch, width).
 
     The noise level becomes `sinusoid_width` sinusoids, then passes through linear, SiLU, linear. A learned vector of
     the label is added. Labels are 0..classes; label `classes` and None both mean unconditional. Raises `InputError` for

@@ -8,7 +8,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """The layer with all weights and biases set to zero, so that a residual branch that ends in it starts as zero."""
+    """Set all weights and biases of the layer to zero, so that a residual branch ending in the layer starts as zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -14,10 +14,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": F.tanh, "relu": F.
 
 
 class MLP(AbstractBlockNetwork):
-    """(batch, *inputs) -> (batch, *outputs): linear layers of widths `hidden`, `activation` between them.
+    """Maps (batch, *inputs) to (batch, *outputs) by linear layers of widths `hidden`, with `activation` between.
 
-    Without hidden layers it is a linear map. Initial weights follow Glorot's uniform rule (Glorot & Bengio 2010);
-    initial biases are zero. Raises `InputError` for an activation outside `ACTIVATIONS`.
+    Without hidden layers the network is a linear map. Initial weights follow Glorot's uniform rule (Glorot & Bengio
+    2010); initial biases are zero. Raises `InputError` for an activation outside `ACTIVATIONS`.
     """
 
     def __init__(

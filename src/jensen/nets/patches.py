@@ -36,7 +36,7 @@ class Patches:
         return fold_patches(x if x.ndim == 4 else x[:, :, None], self.patch)
 
     def unfold(self, h: Tensor, like: Tensor) -> Tensor:
-        """The inverse of `fold`: cropped to the size of `like`, with a multiple of its channels."""
+        """The inverse of `fold`, cropped to the size of `like`; h may have a multiple of the channels of `like`."""
         x = unfold_patches(h, self.patch, (like.shape[-2] if like.ndim == 4 else 1, like.shape[-1]))
         return x if like.ndim == 4 else x[:, :, 0]
 
@@ -44,7 +44,7 @@ class Patches:
 def fold_patches(
     x: Float[Tensor, " batch channels height width"], patch: Pair
 ) -> Float[Tensor, " batch folded rows columns"]:
-    """Move patches of (height, width) = `patch` into channels; zeros at the bottom and right complete the last ones."""
+    """Move patches of (height, width) = `patch` into channels, after padding with zeros at the bottom and the right."""
     (height, width), (down, right) = x.shape[2:], (-x.shape[2] % patch[0], -x.shape[3] % patch[1])
     if down or right:
         x = F.pad(x, (0, right, 0, down))

@@ -15,8 +15,8 @@ from jensen.nets.initial import at_the_edge, zeroed
 class ResidualMLP(AbstractBlockNetwork):
     """x (batch, *shape), noise levels (batch), labels (batch) or None -> (batch, outputs * shape[0], *shape[1:]).
 
-    x is flattened, then passes through `depth` residual blocks of `width` numbers. The initial output of the network
-    and of every residual branch is zero. Labels as in `ConditionEmbedding`.
+    x is flattened, then passes through `depth` residual blocks of `width` channels. The initial output of the network
+    and of every residual branch is zero. For labels see `ConditionEmbedding`.
     """
 
     def __init__(

@@ -20,11 +20,11 @@ HEAD_WIDTH = 32
 class PatchTransformer(AbstractBlockNetwork):
     """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
 
-    Each patch of `patch` pixels a side becomes a token of `width` numbers, plus sinusoids of its row and column. The
-    tokens pass through `depth` blocks. Inputs are padded to whole patches, and outputs are cropped. The initial output
-    of the network and of every residual branch is zero. `shape` fixes the channels and the number of axes; `forward`
-    accepts any size along them. Labels as in `ConditionEmbedding`. Raises `InputError` for any other shape, and for a
-    width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
+    Each patch of `patch` pixels a side becomes a token of `width` channels, to which sinusoids of the patch's row and
+    column are added. The tokens pass through `depth` blocks. Inputs are padded to whole patches, and outputs are
+    cropped. The initial output of the network and of every residual branch is zero. `shape` fixes the channels and the
+    number of axes; `forward` accepts any size along the axes. For labels see `ConditionEmbedding`. Raises `InputError`
+    for any other shape, and for a width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PatchTransformer(AbstractBlockNetwork):
 class TransformerBlock(nn.Module):
     """h + gate attention(modulated norm(h)), then h + gate mlp(modulated norm(h)); h is (batch, tokens, width).
 
-    The six modulations, each (batch, 1, width), are shift, scale and gate of the attention, then those of the MLP.
+    The six modulations, each (batch, 1, width), are shift, scale and gate of the attention, then of the MLP.
     """
 
     def __init__(self, width: int) -> None:

@@ -31,9 +31,9 @@ class UNet(AbstractBlockNetwork):
     which also get the features from the way down (skip connections). The levels in `attention` (0: the finest) apply
     self-attention after every block. With `octaves` the input includes the Fourier features of `with_details`, which
     low noise levels need. The initial output is zero. `shape` fixes the channels and the number of axes; `forward`
-    accepts any size along them. Labels as in `ConditionEmbedding`. Raises `InputError` for any other shape, for no
-    widths, and for attention at a level that does not exist.
-    Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol 2021.
+    accepts any size along the axes. For labels see `ConditionEmbedding`. Raises `InputError` for any other shape, for
+    no widths, and for attention at a level that does not exist. Source: Ho et al. 2020, appendix B; scale and shift:
+    Dhariwal & Nichol 2021.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class SpatialAttention(nn.Module):
 class Doubling(nn.Module):
     """Nearest-neighbour doubling followed by a convolution of 3 taps, cropped to a given size.
 
-    Both are computed as one transposed convolution of 4 taps and stride 2. Each of its taps is the sum of the original
-    taps that fall on the same coarse pixel, so 16 products replace 36.
+    Doubling and convolution are computed as one transposed convolution of 4 taps and stride 2. Each tap is the sum of
+    the original taps that fall on the same coarse pixel, so 16 products replace 36.
     """
 
     def __init__(self, channels: int, taps: Pair) -> None:

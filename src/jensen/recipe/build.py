@@ -16,7 +16,7 @@ from jensen.recipe.settings import AbstractRecipe
 
 
 def load_dataset(recipe: AbstractRecipe) -> Dataset:
-    """The recipe's data, prepared for its likelihood.
+    """The recipe's data, with the preparation that the recipe's likelihood needs.
 
     Warns of doubtful data, and of parts of the data that the model ignores. Raises `InputError` for settings that have
     no effect.
@@ -31,7 +31,7 @@ def load_dataset(recipe: AbstractRecipe) -> Dataset:
 
 
 def build_model(recipe: AbstractRecipe, spec: DataSpec) -> AbstractLatentVariableModel:
-    """The recipe's model for data like `spec`, on the CPU; its initial weights depend only on the recipe's seed.
+    """The recipe's model for data like `spec`, on the CPU; the initial weights depend only on the recipe's seed.
 
     Raises `InputError` if the model does not fit into memory.
     """

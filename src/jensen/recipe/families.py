@@ -1,7 +1,7 @@
-"""The families of models: one table. Importing it imports no torch.
+"""The families of models: one table. Importing this module imports no torch.
 
-A family is a folder `jensen.recipe.<name>`. Its `settings` holds the recipe. Its `family` holds an `AbstractFamily`
-called `FAMILY`, which builds the model and answers the commands' questions about the family.
+A family is a folder `jensen.recipe.<name>`. In the folder, `settings` holds the recipe, and `family` holds an
+`AbstractFamily` called `FAMILY`, which builds the model and answers the commands' questions about the family.
 """
 
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ class _Wish:
 
 @dataclass(frozen=True)
 class SamplingWish(_Wish):
-    """Options of sampling; None: the recipe's value. `guide` is another model of the same data."""
+    """Options of sampling; None means the recipe's value. `guide` is another model of the same data."""
 
     sampler: str | None = None
     steps: int | None = None
@@ -43,7 +43,7 @@ class SamplingWish(_Wish):
 
 @dataclass(frozen=True)
 class ImputationWish(_Wish):
-    """Options of imputation; None: the family's default."""
+    """Options of imputation; None means the family's default."""
 
     method: str | None = None
     samples: int | None = None
@@ -91,7 +91,7 @@ class AbstractFamily(ABC, Generic[R, M]):
 
     @abstractmethod
     def build(self, recipe: R, spec: DataSpec) -> M:
-        """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+        """The model for data like `spec`; layers draw initial weights from torch's global generator."""
 
     def check_data(self, recipe: R, spec: DataSpec) -> None:
         """Warns about parts of the data that the model does not learn."""
@@ -111,7 +111,7 @@ class AbstractFamily(ABC, Generic[R, M]):
 
     @abstractmethod
     def codec(self, model: M, steps: int | None) -> "AbstractCodec":
-        """The codec of a model with `steps` steps of its chain (None: the default). `InputError` if there is none."""
+        """The codec of a model with `steps` steps of the chain (None: default); raises `InputError` without a codec."""
 
     def advice_on_wide_intervals(self, recipe: R) -> str:
         """Flags of training that narrow predictive intervals that are too wide; empty without advice."""

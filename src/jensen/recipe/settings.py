@@ -36,7 +36,7 @@ Size = Annotated[int, Field(gt=0, le=MOST)]
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """Arrays in memory. Two are equal only if they are the same object, because == of arrays gives an array."""
+    """Arrays in memory, equal only to the same object, because == of arrays gives an array."""
 
     source: "Source"
 

@@ -115,7 +115,7 @@ def _settled(training: np.ndarray) -> tuple[float, float]:
 
 @drawing
 def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
-    """Codes (count, latent dimensions) on their first two principal components, every label drawn as its symbol.
+    """Codes (count, latent dimensions) on the first two principal components, with a symbol for each label.
 
     Two dimensions are shown as they are, and one dimension as a histogram. Without symbols, labels are shades of a
     scale.
@@ -160,7 +160,7 @@ def plane(codes: Tensor) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 def label_symbols(classes: int, names: Sequence[str] | None) -> list[str] | None:
-    """One character per class: the names if all are single digits or letters, else 0-9a-zA-Z; None if too few."""
+    """One character per class: the names if all are single digits or letters, else 0-9a-zA-Z; None for more classes."""
     if names and len(set(names)) == len(names) and all(name in SYMBOLS and len(name) == 1 for name in names):
         return list(names)
     return list(SYMBOLS[:classes]) if classes <= len(SYMBOLS) else None
@@ -340,7 +340,7 @@ def _two_histograms(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None
 
 @drawing
 def save_chart(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG of at most 256 colours, whole or not at all; the file is a third of matplotlib's."""
+    """Write a figure as a PNG of 256 colours, a third of the size of matplotlib's PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 

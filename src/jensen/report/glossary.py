@@ -1,4 +1,4 @@
-"""Explanations in HTML of the lecture's formulas and the field's terms; a page explains those that it mentions."""
+"""Explanations in HTML of the lecture's formulas and the field's terms; a page explains the terms that it mentions."""
 
 FORMULAS = {
     "1.4": "p(y|x) = ∫ p(x, y, z) dz / Σ<sub>ŷ</sub> ∫ p(x, ŷ, z) dz: prediction of y from x with hidden variables z",

@@ -74,7 +74,7 @@ def _percent(estimate: Estimate) -> str:
 
 @drawing
 def calibration_chart(record: PredictionRecord) -> "Figure":
-    """Share of right predicted labels against their probability, and the number of examples at each probability."""
+    """The share of right labels against the predicted probability, and the examples at each probability."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 4.6), dpi=RESOLUTION, layout="constrained")

@@ -48,7 +48,7 @@ class Results:
     labels: Tensor | None = None
     """Labels of the evaluated examples, one for each row of the scores."""
     names: Callable[[int], str] = numbered
-    """Gives an example's name (its file or row) for its number in `evaluation.scores.index`."""
+    """The function from an index in `evaluation.scores.index` to the name of the example (a file or a row)."""
     recognition: Estimate | None = None
     """Share of samples in which a classifier trained on real data recognises the requested label."""
     yardsticks: Yardsticks | None = None

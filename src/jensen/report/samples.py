@@ -67,7 +67,7 @@ def real_grid(results: Results, album: Album) -> Grid | None:
 
 
 def agreement(results: Results) -> str:
-    """Share of samples in which a classifier recognises the requested label, in words; empty without a classifier."""
+    """The share of samples whose requested label a classifier recognises, in words; empty without a classifier."""
     found = results.recognition
     if found is None:
         return ""

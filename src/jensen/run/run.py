@@ -52,7 +52,7 @@ class Run:
         return weights_digest(self.model)
 
     def provenance(self, began: float) -> Provenance:
-        """The provenance of a result computed just now; `began` is `time.perf_counter()` at its start."""
+        """The provenance of a result just computed; `began` is `time.perf_counter()` at the beginning."""
         return provenance(self.model, self.step, began)
 
     @property

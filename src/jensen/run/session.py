@@ -166,8 +166,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     """A context, for the main thread, in which the first Ctrl-C or SIGTERM is only noted and the second interrupts.
 
     Several processes stop together: a signal to one process reaches all processes when they next ask for it. Several
-    processes ignore the second signal, because torchrun passes on the Ctrl-C that it gets, so each process gets two
-    signals; torchrun ends a process that does not stop.
+    processes ignore the second signal, because torchrun passes on its own Ctrl-C, so each process gets two signals;
+    torchrun ends a process that does not stop.
     """
     noted: list[int] = []
 

@@ -1,1 +1,1 @@
-"""Training: loop, moving average, checkpoints, log. It knows the contract in `jensen.model`, but no model family."""
+"""Training: loop, moving average, checkpoints, log. This chapter knows `jensen.model`, but no model family."""

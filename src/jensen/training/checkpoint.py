@@ -126,7 +126,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
 
 
 def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The full tensors in the main process, which writes them; an empty dict in the others."""
+    """The full tensors in the main process, which writes them; an empty dict in other processes."""
     found = {}
     # All processes must gather in the same order. Sorting makes sure: loaded moments are in another order than new ones
     for name, tensor in sorted(tensors.items()):
@@ -184,7 +184,7 @@ def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None
 
 
 def _best_known(path: Path) -> int:
-    """The best step so far in the checkpoint at `path`, needed after a rollback to it; 0 if there is none."""
+    """The best step so far, from the checkpoint at `path`, for a rollback to this checkpoint; 0 if there is none."""
     try:
         return _read_record(path).best_step
     except DamagedCheckpointError:

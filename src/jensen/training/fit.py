@@ -48,9 +48,8 @@ def fit(
 ) -> TrainingState:
     """Train until the last step, convergence (early stopping) or interruption, and save a checkpoint at the end.
 
-    If training diverges, it goes back to the last good checkpoint, provided that the settings allow going back.
-    Otherwise, or if going back fails, raises `InputError`, which names the steps, the bad value and the last good
-    checkpoint.
+    Training that diverges goes back to the last good checkpoint, if the settings allow going back. Otherwise, or if
+    going back fails, raises `InputError`, which names the steps, the bad value and the last good checkpoint.
     """
     with (
         MetricsLog(folder, state.step) as log,

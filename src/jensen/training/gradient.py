@@ -30,7 +30,7 @@ def attempt(
 
     `count` is the number of this process's rows. Processes that exchange gradients would wait forever for a process
     whose memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed`
-    says that the rehearsal took place). If memory ran out in the rehearsal, they halve the size once more as a margin,
+    says that the rehearsal took place). If memory ran out in the rehearsal, the size is halved once more as a margin,
     because running out of memory after the rehearsal ends the training.
     """
     forget, size = partial(drop_gradients, [*state.dense, *state.tables]), state.micro_batch_size
@@ -50,8 +50,9 @@ def descend(
 ) -> tuple[Loss, Tensor]:
     """(theta, lambda) = opt_step(grad Loss) (4.8); returns the loss and the gradient's norm before clipping.
 
-    If the scaled gradients overflow, the scale is halved and the gradients are computed again, until they are finite.
-    The next batch starts with half the scale of this batch's first attempt, however often the scale was halved.
+    If the loss is finite but the scaled gradients overflow, the scale is halved and the gradients are computed again,
+    until the gradients are finite or the scale is `SMALLEST_SCALE`. The next batch starts with half the scale of this
+    batch's first attempt, however often the scale was halved.
     """
     before = scale = state.scaler.get_scale() if state.scaler else 1.0
     while True:
@@ -68,8 +69,8 @@ def descend(
 def optimise(state: TrainingState, rate: float, clip_norm: float | None) -> Tensor:
     """Move the parameters along their gradients and drop the gradients; returns the norm before clipping.
 
-    The norm is infinite even if the gradients are finite but the sum of their squares overflows. If gradients are
-    scaled and the norm is not finite, no parameter moves, and the scale is halved.
+    If the gradients are finite but the sum of their squares overflows, the norm is infinite. If gradients are scaled
+    and the norm is not finite, no parameter moves, and the scale is halved.
     """
     if state.scaler:
         for optimiser in state.optimisers:

@@ -40,7 +40,7 @@ def check_values(step: int, values: Mapping[str, float]) -> None:
 
 
 def check_state(state: TrainingState) -> None:
-    """Raise `DivergenceError` if a weight or a moment of an optimiser is not finite, because it would stay so."""
+    """Raise `DivergenceError` if a weight or a moment of an optimiser is not finite, as it would never recover."""
     names = {id(parameter): name for name, parameter in state.model.named_parameters()}
     moments = {
         f"moment {moment} of {names[id(parameter)]}": value
@@ -74,8 +74,8 @@ def roll_back(folder: Path, state: TrainingState, trouble: DivergenceError) -> b
     Checkpoints after the divergence are removed. If there is no checkpoint before the divergence, nothing changes, and
     the result is False.
 
-    The process may be killed at any point of this function. The result of a training depends only on the steps that it
-    leaves out, and a resumed training finds the same steps again, whichever checkpoint it starts from.
+    The process may be killed at any point of this function. The result of a training depends only on the left-out
+    steps, and a resumed training finds the same left-out steps from every checkpoint.
     """
     saved = checkpoints(folder)[::-1]
     good = [path for path in saved if step_of(path) < trouble.first]

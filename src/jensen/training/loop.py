@@ -46,7 +46,7 @@ def steps(
     """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
 
     If there are several processes, each computes its own rows of the batch. The gradient, the record and the values
-    that the model observes are always those of the whole batch.
+    that the model observes are always about the whole batch.
     """
     accelerator = accelerator_for(settings)
     device = accelerator.device
@@ -84,7 +84,7 @@ def steps(
 
 
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
-    """The model as the loop calls it; with several processes, the gradient is that of the whole batch.
+    """The model as the loop calls it; with several processes, the gradient is of the whole batch.
 
     DistributedDataParallel averages the gradients; sharded weights (FSDP2) average them by themselves.
     """

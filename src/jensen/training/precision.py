@@ -45,7 +45,7 @@ def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
 
 
 def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
-    """Set the scaler's scale to half of `scale`, and restart its count of good steps before the scale grows.
+    """Set the scaler's scale to half of `scale`, and restart the count of good steps before the scale grows.
 
     The scaler's own check does not suffice, because it sees only this process's part of sharded gradients.
     """

@@ -5,10 +5,10 @@ With a start p_0(z), the prior or q(z|x), and r(z) = p(x, z) / p_0(z), the path 
     f_t(z) = p_0(z) r(z)^beta_t,     0 = beta_0 < beta_1 < ... < beta_T = 1,     ∫ f_0 = 1,  ∫ f_T = p(x).
 
 A chain starts with z_0 ~ p_0; z_t follows from z_{t-1} by a transition that leaves f_t invariant, here Hamiltonian
-Monte Carlo. Its weight w = Π_t r(z_{t-1})^(beta_t - beta_{t-1}) has E w = p(x) exactly (Neal 2001), even if the
-transitions mix badly, so the log of a mean of weights is a stochastic lower bound on log p(x). The same transitions,
-run backwards from an exact draw of the posterior, have E 1/w = 1 / p(x), which gives a stochastic upper bound (Grosse,
-Ancha and Roy 2016).
+Monte Carlo. The weight w = Π_t r(z_{t-1})^(beta_t - beta_{t-1}) of a chain has E w = p(x) exactly (Neal 2001), even if
+the transitions mix badly, so the log of a mean of weights is a stochastic lower bound on log p(x). The same
+transitions, run backwards from an exact draw of the posterior, have E 1/w = 1 / p(x), which gives a stochastic upper
+bound (Grosse, Ancha and Roy 2016).
 
 E w = p(x) holds only if the transitions do not depend on the chain. So the leapfrog step is adapted for each example
 and temperature on pilot chains, which have their own random numbers, and is then fixed.
@@ -60,7 +60,7 @@ class LinearTemperatures(AbstractTemperatures):
 
 @dataclass(frozen=True)
 class SigmoidalTemperatures(AbstractTemperatures):
-    """sigmoid(slope (2t/T - 1)), scaled to [0, 1]: the steps are smallest at both ends (Grosse et al. 2015)."""
+    """sigmoid(slope (2t/T - 1)), scaled to [0, 1]: temperatures are closest at both ends (Grosse et al. 2015)."""
 
     slope: float = 4.0
 
@@ -177,9 +177,9 @@ class Place:
 class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
-    `q` gives the width of the posterior in each dimension. Leapfrog steps are in units of a scale with the precision (1
-    - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t; for
-    another f_t the chains only mix more slowly.
+    `q` gives the width of the posterior in each dimension. A leapfrog step is measured in units of a scale, whose
+    precision is (1 - beta) / s_0² + beta / s_q²; s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian
+    f_t; for another f_t the scale reduces only the efficiency.
     """
 
     log_joint: LogDensity
@@ -202,8 +202,8 @@ class Path:
     ) -> tuple[Place, Tensor]:
         """One transition that leaves f_beta invariant, with leapfrog steps `step` (batch).
 
-        Returns the new state and the probability of acceptance, (chains, batch). The transition is reversible, so it
-        serves both directions. A trajectory that ends at inf or nan is rejected.
+        Returns the new state and the probability of acceptance, (chains, batch). The transition is reversible, so the
+        same transition serves both directions. A trajectory that ends at inf or nan is rejected.
         """
         u = noise.uniform(place.z, *path, CHOICE)
         scale = torch.rsqrt((1 - beta) / self.start.variance + beta / self.q.variance)

@@ -1,4 +1,4 @@
-"""Missing values, which are NaN in x: p(x_observed|z) for any likelihood, because its dimensions are independent."""
+"""Missing values, which are NaN in x: p(x_observed|z), as every likelihood here has independent dimensions given z."""
 
 from dataclasses import dataclass
 

@@ -106,7 +106,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     # -- the contract
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The objective's loss; the objective's docstring says how it weights the bound."""
+        """The objective's loss; the docstring of the objective says how the loss weights the bound."""
         return self.objective(self, batch, step, noise)
 
     @torch.no_grad()

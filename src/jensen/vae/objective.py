@@ -41,18 +41,18 @@ class AbstractVAEObjective(ABC):
 
     @abstractmethod
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
-        """The loss of a batch at training step `step`, a mean over its examples."""
+        """The loss of a batch at training step `step`, a mean over the examples."""
 
 
 @dataclass(frozen=True)
 class ElboObjective(AbstractVAEObjective):
     """The loss (4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j] over a batch of B examples, with one z each.
 
-    `warmup_steps` raises the KL's weight linearly, (step + 1) / warmup_steps, until it is 1 (Bowman et al. 2016);
-    `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
-    With free bits the loss is not a mean over examples, so the batch cannot be computed in parts. If both settings are
-    zero, the loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently. Raises
-    `InputError` for negative values, and for a part of a batch with free bits.
+    `warmup_steps` raises the weight of the KL linearly, (step + 1) / warmup_steps, until the weight is 1 (Bowman et al.
+    2016); `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016,
+    eq. 15). With free bits the loss is not a mean over examples, so the batch cannot be computed in parts. If both
+    settings are zero, the loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently.
+    Raises `InputError` for negative values, and for a part of a batch with free bits.
     """
 
     warmup_steps: int = 0

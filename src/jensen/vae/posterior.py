@@ -47,7 +47,7 @@ class AmortisedPosterior(AbstractPosterior):
 class PerDatapointPosterior(AbstractPosterior):
     """(4.5) ①: free mu_i, s_i for every training example i = 1..N, initially near N(0, initial_scale²).
 
-    The gradients of the table are sparse, so a step changes only the rows of its batch.
+    The gradients of the table are sparse, so a training step changes only the rows of the step's batch.
     """
 
     def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:
@@ -87,7 +87,7 @@ def optimise_posterior(
     """Maximise the bound (4.4) over q with theta fixed, from `start`; there is one (mu_i, s_i) per example.
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
-    all examples share. Examples do not interact, so the result for one example does not depend on the others. The
+    all examples share. Examples do not interact, so the result for one example does not depend on other examples. The
     optimiser is Adam with a learning rate that falls to zero along half a cosine, so that the noise of the gradient
     averages out. Raises `InputError` if `steps` < 1.
     """

@@ -1,9 +1,9 @@
 """p(y|x) by self-normalised importance sampling (1.4), with the same draws from q(z|x) for both integrals.
 
 p(y|x) = ∫ p(y|z) p(x, z) dz / ∫ p(x, z) dz ≈ Σ_k w_k p(y|z_k) / Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) as in (4.9). The
-bias of the ratio falls like 1/K, the Monte-Carlo error like 1/sqrt(K), where K counts equally weighted draws: for other
-weights, the effective sample size takes the place of K. `standard_error` is the Monte-Carlo error by the delta method
-(Owen 2013, section 9.2). If the effective sample size is near one, trust neither the ratio nor the standard error.
+bias of the ratio falls like 1/K, the Monte-Carlo error like 1/sqrt(K), where K is the effective sample size.
+`standard_error` is the Monte-Carlo error by the delta method (Owen 2013, section 9.2). If the effective sample size is
+near one, trust neither the ratio nor the standard error.
 """
 
 import math

@@ -78,7 +78,7 @@ class Shard:
 
 
 def allow_open(shards: int) -> None:
-    """Raise this process's limit of open files to what `shards` shards need, but not above the hard limit."""
+    """Raise this process's limit of open files to the need of `shards` shards, but not above the hard limit."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -223,7 +223,8 @@ class _Encoded:
 def numbers(column: "pyarrow.Array") -> np.ndarray:
     """A column of numbers, or of equally long lists of them, as an array (n, ...), without a copy.
 
-    Raises ValueError for lists of several lengths and for other values; its text continues the column's name.
+    Raises ValueError for lists of several lengths and for other values; the text of the error continues the column's
+    name.
     """
     from pyarrow import compute, types
 

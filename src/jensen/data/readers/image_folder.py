@@ -47,7 +47,7 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
 def labels_from_folders(
     parts: list[tuple[str, ...]],
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None, str]:
-    """Labels, their names and the supplied splits from the relative paths of images, and a note on the applied rule.
+    """Labels, names of labels and supplied splits from the relative paths of images, and a note on the applied rule.
 
     Folders train and test (or validation) at the top are splits. The next folder is the class if every image lies in
     such a folder.

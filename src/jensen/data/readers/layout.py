@@ -133,8 +133,8 @@ def _automatic(shape: tuple[int, ...], name: str) -> str:
 def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
     """The values as uint8, uint16, float32 or float64, and their levels (None for floats).
 
-    Floats of 64 bits and more become float64, the others float32. Booleans become 2 levels; other integers become the
-    smaller of uint8 and uint16 that holds them all.
+    Floats of 64 bits and more become float64, other floats become float32. Booleans become 2 levels; other integers
+    become the smaller of uint8 and uint16 that holds them all.
     """
     kind, levels = values.dtype.kind, options.levels
     if kind == "f":

@@ -321,7 +321,7 @@ def _pictures(
 def _rows_by_shard(
     source: Path, splits: dict[str | None, list[Path]], opened: dict[str | None, list[Shard]]
 ) -> list[tuple[str, int]]:
-    """The name of every shard, relative to the source, and its number of rows, in the order of the reading."""
+    """The name (relative to the source) and the number of rows of every shard, in the order of the reading."""
     counts = []
     for split, paths in splits.items():
         unpacked = is_parquet(paths[0])  # then the open files may be Arrow files in the cache of `datasets`

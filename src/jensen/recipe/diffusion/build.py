@@ -56,7 +56,7 @@ from jensen.recipe.diffusion.settings import DiffusionSettings
 
 
 def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionModel:
-    """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+    """The model for data like `spec`; layers draw initial weights from torch's global generator."""
     if spec.missing:
         raise InputError(
             f"{spec.source}: {spec.missing} values are missing, but a diffusion model needs complete data; train "
@@ -87,7 +87,7 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
 
 
 def build_generation(settings: DiffusionSettings, variance: AbstractReverseVariance) -> Generation:
-    """The recipe's sampler with its grid; `variance` is the model's, for the ancestral sampler."""
+    """The recipe's sampler and grid; `variance` is the variance of the model, which the ancestral sampler needs."""
     entry = SAMPLERS[settings.sampler]
     kind: type[AbstractSampler] = getattr(diffusion, entry.kind)
     grid: type[AbstractGrid] = getattr(diffusion, entry.grid)

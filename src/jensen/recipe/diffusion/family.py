@@ -32,7 +32,7 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
     idle_rules = RULES
 
     def preparation(self, recipe: DiffusionRecipe, levels: int | None) -> PreparationName:
-        """Integers on the grid of their levels, floats standardised."""
+        """Put integers on the grid of their levels and standardise floats."""
         return "standardise" if levels is None else "levels"
 
     def build(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionModel:
@@ -75,7 +75,7 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
 
 
 def _guided(generation: Generation, wish: SamplingWish) -> Generation:
-    """The generation, guided away from the wish's worse model if there is one."""
+    """The generation, with guidance away from the worse model in `wish` if there is one."""
     if wish.guide is None:
         return generation
     if generation.guidance == 0:

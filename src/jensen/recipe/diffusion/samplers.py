@@ -1,4 +1,4 @@
-"""The samplers of recipes and of the command line: one table. Importing it imports no torch."""
+"""The samplers of recipes and of the command line: one table. Importing this module imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True)
 class Entry:
-    """A sampler: the name of its class in `jensen.diffusion`, that of its grid of noise levels, and its arguments."""
+    """A sampler: the name of the class in `jensen.diffusion`, the name of the grid of noise levels, and arguments."""
 
     kind: str
     grid: str

@@ -35,7 +35,7 @@ from jensen.vae import (
 
 
 def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
-    """The model for data like `spec`; its layers draw their weights from torch's global generator."""
+    """The model for data like `spec`; layers draw initial weights from torch's global generator."""
     likelihood = _likelihood(settings, spec)
     encoder, decoder = _networks(settings, spec.shape, likelihood.outputs)
     posterior = _posterior(settings, encoder, spec.counts["train"])

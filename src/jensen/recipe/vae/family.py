@@ -25,7 +25,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
     anneals = True
 
     def preparation(self, recipe: VAERecipe, levels: int | None) -> PreparationName:
-        """By the likelihood: binarised for bernoulli, a density for gaussian, the grid of levels for discrete ones."""
+        """The preparation for the likelihood: binary for bernoulli, a density for gaussian, else the grid of levels."""
         likelihood = recipe.model.likelihood
         if likelihood == "bernoulli":
             return recipe.model.binarisation
@@ -68,13 +68,13 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         return MetropolisWithinGibbs(**({"sweeps": given["sweeps"]} if "sweeps" in given else {}), start=start)
 
     def codec(self, model: VAE, steps: int | None) -> VAECodec:
-        """Bits-back with z; it has no steps."""
+        """Bits-back coding with z, which has no steps."""
         if steps is not None:
             raise InputError("--steps is for diffusion models, but this is a variational autoencoder; leave it out")
         return VAECodec(model)
 
     def advice_on_wide_intervals(self, recipe: VAERecipe) -> str:
-        """Training by the ELBO makes p(y|x) too wide; training by L_K makes it less wide, the larger K."""
+        """Advice to train by L_K: the ELBO makes p(y|x) too wide, and a larger K makes p(y|x) narrower."""
         return "--objective importance-weighted --importance-samples 20" if recipe.model.objective == "elbo" else ""
 
 
