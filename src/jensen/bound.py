@@ -18,10 +18,10 @@ FEW = 3.0  # values that carry a spread: fewer are a few
 
 
 def root_mean_square(errors: Float[Tensor, " count"]) -> float:
-    """The Monte-Carlo error of one example: sqrt(mean s_i²) of the examples' standard errors s_i.
+    """The Monte-Carlo error of a typical example: sqrt(mean s_i²) over the standard errors s_i of all examples.
 
     s_i² is unbiased, s_i is not: over few draws the mean of the s_i is too low, by the factor 0.80 for 2 draws and 0.92
-    for 4 (c4 of normal samples). The result is NaN if an example has no error.
+    for 4 (c4 of normal samples). The result is NaN if an s_i is NaN, as for a single draw.
 
     >>> root_mean_square(torch.tensor([3.0, 4.0, 0.0, 0.0]))
     2.5

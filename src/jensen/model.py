@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """The value that a training step minimises, in nats per example, and by name detached terms for the log.
+    """The value that a training step minimises, in nats per example. `terms` are detached and go to the log by name.
 
     `noted` holds tensors (batch); the model's `observe` gets them when the loss of the whole batch is computed.
     """

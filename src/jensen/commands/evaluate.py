@@ -109,8 +109,8 @@ class Evaluated:
     def save(self, folder: str | Path | None = None) -> Path:
         """Write evaluation.json, scores.npz, report.html and its pictures into a folder. Returns the page's path.
 
-        The default folder is the run's own folder for the run's own test examples, else a folder below evaluations/ in
-        the run's folder.
+        By default that is the run's folder if the evaluation is of the run's own test examples; otherwise it is a
+        folder in evaluations/ in the run.
         """
         from jensen.evaluation.referee import save_verdict
         from jensen.evaluation.saved import save_evaluation

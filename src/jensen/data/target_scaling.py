@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TargetScaling(BaseModel):
     """y = shift + scale · t, by mean and standard deviation of the training examples; the model sees only t.
 
-    The value converts to JSON and back.
+    A `TargetScaling` converts to JSON and back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -180,12 +180,12 @@ class Strata:
 
 @dataclass(frozen=True, eq=False)
 class BoundEstimate:
-    """The terms of the bound of a batch by draws and strata, float64; `elbo` adds them up, `profile` sorts them.
+    """The terms of the bound for a batch, one value per draw and stratum, float64.
 
     `nats` (draws, strata, batch) are unbiased estimates of the sum of L_{t-1} in each stratum. `squared_error`, of the
     same shape, are unbiased estimates of the mean ||x_0 - x̂||² / D in each stratum. `reconstruction` and
-    `reconstruction_error` (draws, batch) are -L_0 and ||x_0 - x̂||² / D at step 1. `prior` (batch) is L_T. `log_snr` (T
-    + 1) is the chain.
+    `reconstruction_error` (draws, batch) are -L_0 and ||x_0 - x̂||² / D at step 1. `prior` (batch) is L_T. `log_snr`
+    (T + 1) holds the log-SNR at each point of the chain.
     """
 
     log_snr: Tensor

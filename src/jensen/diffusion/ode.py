@@ -170,9 +170,9 @@ class ExactTrace(AbstractTrace):
 
 @dataclass(frozen=True)
 class Hutchinson(AbstractTrace):
-    """n^T (d velocity / d x) n with random n = ±1, unbiased, for `probes` vectors n (Hutchinson 1990).
+    """An unbiased estimate of the trace: the mean of n^T (d velocity / d x) n over `probes` random vectors n of ±1.
 
-    Each vector takes one backward pass. Another `number` gives other vectors.
+    Each vector takes one backward pass. Another `number` gives independent vectors. Source: Hutchinson 1990.
     """
 
     probes: int = 1

@@ -245,9 +245,10 @@ class UniPC(AbstractSampler):
     """UniPC: each step predicts x, calls the denoiser once, and corrects x; the error has the order `order` + 1.
 
     Predictor and corrector integrate a polynomial in the log-SNR that interpolates x̂ at the last `order` points, the
-    corrector also at the new point. The paper's B(h) = exp(h) - 1 matters only for two points, with rho = 1/2; for more
-    points B cancels. The state holds the predicted x; its history holds the corrected x. At order 3 the first step has
-    no history, which limits the order of the error to 3 if x̂ varies in this step.
+    corrector also at the new point. The paper's function B of the step h in log-SNR, here exp(h) - 1, changes the
+    result only for a polynomial through two points, where the paper's coefficient rho is 1/2; for more points B
+    cancels. The state holds the predicted x; its history holds the corrected x. The first step never has a history:
+    with `order` 3, the error is then of order 3, unless x̂ is constant in this step.
     """
 
     order: int = 2

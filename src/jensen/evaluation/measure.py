@@ -48,7 +48,9 @@ def aligned(estimates: list[Estimate]) -> list[str]:
 
 
 def written(estimate: Estimate) -> str:
-    """An estimate as text, to two digits of the standard error, which is NaN for a single example.
+    """An estimate as text: the standard error to two digits, and the mean to the same place.
+
+    The standard error of a single example is NaN.
 
     >>> written(Estimate(-123.456, 0.0234, 10))
     '-123.456 ± 0.023'

@@ -45,9 +45,10 @@ def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
 
 
 def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
-    """Set the scaler's scale to half of `scale`, and restart the count of good steps before the scale grows.
+    """Set the scaler's scale to `scale` / 2, and reset its count of good steps, which makes the scale grow when full.
 
-    The scaler's own check does not suffice, because it sees only this process's part of sharded gradients.
+    The scaler itself halves only if it finds an infinite or NaN gradient, and of sharded gradients it sees only this
+    process's part.
     """
     scaler.update(max(scale / 2, SMALLEST_SCALE))
     scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})
