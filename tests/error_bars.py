@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 from linear_vae import PPCA, as_vae, random_ppca
+from made import PROVENANCE
 from mixtures import ExactDenoiser, three_clusters
 from six_levels import SixLevels
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from jensen.diffusion.ode import ExactTrace, Flow, Hutchinson, Tolerance
 from jensen.diffusion.reverse import BetaVariance
 from jensen.diffusion.schedule import LinearLogSnr, UniformLogSnr
 from jensen.features.copies import Nearest, memorisation
+from jensen.features.distance import Cell, Distance
 from jensen.features.frechet_distance import frechet
 from jensen.features.jackknife import STUDENT, Interval
 from jensen.features.precision_recall import fidelity
@@ -304,6 +306,23 @@ def of_two_sets(
     return of_intervals(found)
 
 
+def over_floor(count: int, dims: int, repeats: int = 200) -> Measured:
+    """Samples' Fréchet distance to test examples over that of training examples, all three sets `count` large.
+
+    A ratio is doubted where the floor is within three errors of 0, as the table of distances says.
+    """
+    cell = Cell(sampler=None, steps=None, guidance=None, n=count, seed=0, weights="", classifier="")
+    found = []
+    for seed in range(repeats):
+        test, train = normal(seed, count, dims), normal(seed + 5000, count, dims)
+        distances = frechet(1.5 * normal(seed + 9000, count, dims) + 0.5, test), frechet(train, test)
+        measures = {"recognised": None, "evaluations": 0.0, "seconds": 0.0, "provenance": PROVENANCE}
+        found.append(Distance(cell=cell, distance=distances[0], floor=distances[1], **measures))
+    seen = of_estimates([one.ratio for one in found])
+    doubted = sum(one.floor.mean < 3 * one.floor.standard_error for one in found) / repeats
+    return Measured(seen.repeats, seen.ratio, seen.coverage, doubted)
+
+
 def copies(name: str, share: float, samples: int, held_out: int, repeats: int = 200) -> Measured:
     """Distances to the training set where `share` of the samples are copies; the sign of memory counts as doubt."""
     found = []
@@ -374,6 +393,8 @@ CASES = [
     Case("calibration curve", "500 examples in 8 bins", calibration_bars),
     Case("calibration error by chance", "200 examples", calibration_by_chance),
     Case("Fréchet distance", "100 and 100", lambda: of_two_sets("Fréchet", 100), ratio=(0.5, 1.15), slow=True),
+    Case("distance over floor", "500 each in 16-D", lambda: over_floor(500, 16), ratio=(0.5, 1.15), slow=True),
+    Case("distance over floor", "1,000 each in 2-D", lambda: over_floor(1000, 2), 0.0, ANY, slow=True),
     Case("MMD²", "100 and 100", lambda: of_two_sets("MMD²", 100), ratio=(0.7, 1.15), slow=True),
     Case("sliced Wasserstein", "100 and 100", lambda: of_two_sets("sliced Wasserstein", 100), slow=True),
     *(

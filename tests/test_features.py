@@ -386,3 +386,13 @@ def test_the_table_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> N
     for word in ("1234567.25 ± 0.50", "617284 ± 30864", "97.0 ± 0.5", "1.235e+05", "1.23e+06", "100000"):
         assert word in text
     assert "…" not in text
+
+
+def test_a_floor_that_may_be_0_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    far, near = _distance(_cell(), 30.0), _distance(_cell(), 30.0)
+    near = near.model_copy(update={"floor": Estimate(0.2, 0.1, 30)})
+    for one, said in ((far, False), (near, True)):
+        Console(width=80).print(distances_table([one], None))
+        assert ("the ratio to it is not to be trusted" in " ".join(capsys.readouterr().out.split())) == said

@@ -45,6 +45,8 @@ def distances_table(distances: Sequence[Distance], test: Estimate | None) -> "Ta
     if first.cell.guidance:
         away = ", away from a worse model" if first.cell.guide else ""
         lines.append(f"Guidance {first.cell.guidance:g}{away}.")
+    if first.floor.mean < 3 * first.floor.standard_error:
+        lines.append("The floor is within three errors of 0, so the ratio to it is not to be trusted; raise --n.")
     lines.append(f"Times: {', '.join(sorted({_computer(one) for one in distances}))}.")
     shown.caption = Text(" ".join(lines), style="not dim not italic")
     return shown
