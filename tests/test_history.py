@@ -105,3 +105,17 @@ def test_what_is_about_other_weights_is_not_shown_as_current(
         in report
     )
     assert main(["compare", run, other, "--out", str(tmp_path / "now")]) == 0
+
+
+def test_a_comparison_of_estimates_stays_in_the_report_while_the_weights_do(tmp_path: Path) -> None:
+    run, report = str(tmp_path / "run"), tmp_path / "run" / "report.html"
+    quick = ["--further-examples", "4", "--samples", "5", "--draws", "2"]
+    jensen.train(a_recipe(20), run)
+    judge = ["--referee", "--referee-examples", "2", "--temperatures", "3", "--chains", "2"]
+    shown = []
+    for words in (["evaluate", run, *quick, *judge], ["evaluate", run, *quick], ["resume", run, "--steps", "40"]):
+        assert main(words) == 0
+        shown.append("The referee" in report.read_text())
+    assert main(["evaluate", run, *quick]) == 0
+    assert shown[:2] == [True, True]
+    assert "Referee.json is about other weights" in " ".join(report.read_text().split())

@@ -124,7 +124,8 @@ class Evaluated:
         save_evaluation(folder, self.evaluation)
         further = further_records(self.run.folder, self.run.weights) if folder == self.run.folder else Further()
         return write_report(
-            replace(self.results, folder=folder, stale=further.stale), replace(further, verdict=self.verdict)
+            replace(self.results, folder=folder, stale=further.stale),
+            replace(further, verdict=self.verdict or further.verdict),
         )
 
     @cached_property

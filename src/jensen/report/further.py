@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jensen.compression.codelength import Codelength
+from jensen.evaluation.referee import FILE as REFEREE
 from jensen.evaluation.referee import Verdict
 from jensen.features.sample_metrics import SampleMetrics
 from jensen.inference.calibration import RECORD as CALIBRATION
@@ -26,7 +27,7 @@ from jensen.report.sample_metrics import RECORD as SAMPLE_METRICS
 from jensen.report.sample_metrics import metrics_section
 from jensen.report.target_predictions import targets_section
 
-Record = TypeVar("Record", SampleMetrics, PredictionRecord, TargetRecord, Calibration, Codelength)
+Record = TypeVar("Record", Verdict, SampleMetrics, PredictionRecord, TargetRecord, Calibration, Codelength)
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,9 @@ class Further:
 
 
 def further_records(folder: Path, weights: str) -> Further:
-    """The records in a run's folder about the weights with the SHA-256 `weights`, except the verdict.
+    """The records in a run's folder about the weights with the SHA-256 `weights`.
 
-    Raises `InputError` for a damaged record. The caller adds the verdict of the evaluation at hand:
-    `dataclasses.replace(further, verdict=verdict)`.
+    Raises `InputError` for a damaged record.
     """
     run = shlex.quote(str(folder))
     stale: list[str] = []
@@ -63,7 +63,9 @@ def further_records(folder: Path, weights: str) -> Further:
 
     names = [path.name for path in sorted(folder.glob(SAMPLE_METRICS.format("*")))]
     metrics = [current(name, SampleMetrics, f"jensen features check {run}") for name in names]
+    old = shlex.quote(str(folder / REFEREE))
     return Further(
+        verdict=current(REFEREE, Verdict, f"rm {old}; jensen evaluate {run} --referee"),
         sample_metrics=tuple(one for one in metrics if one),
         predictions=current(PREDICTIONS, PredictionRecord, f"jensen predict {run} --out predictions.csv"),
         targets=current(TARGETS, TargetRecord, f"jensen predict {run} --out predictions.csv"),
