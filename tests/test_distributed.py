@@ -104,7 +104,10 @@ def test_where_one_is_killed_the_other_ends_too(tmp_path: Path) -> None:
 
 KINDS = {
     "per-datapoint": [*VAE, "--posterior", "per-datapoint", "--fit-steps", 5],
-    "convolutional": [*VAE, "--network", "convolutional", "--channels", 4, 8, "--likelihood", "gaussian"],
+    "convolutional": [
+        *("train", "vae", "--latent-dims", 3, "--network", "convolutional", "--channels", 4, 8),
+        *("--likelihood", "gaussian"),
+    ],
     "importance": [*VAE, "--objective", "doubly-reparameterised", "--micro-batch-size", 5],
     "unet": ["train", "diffusion", "--widths", 8, 8, "--bound-terms", 3, "--sampling-steps", 3],
     "transformer": [
@@ -209,11 +212,14 @@ def test_predictions_and_features_are_those_of_one_process(one: Path, tmp_path: 
         ]
         told = several.run(count, commands, tmp_path / f"said-{count}")
         assert set(told.codes) == {0}, told
-        records = [out / name for name in ("predicted.csv", "predictions.json")]
-        metrics = next(out.glob("*metrics*.json"))
-        distance = (out / "distances.json").read_text().splitlines()
-        untimed = [line for line in distance if '"seconds"' not in line]
-        found.append([*(path.read_text() for path in (*records, metrics)), untimed])
+        records = [
+            json.loads(path.read_text()) for path in (out / "predictions.json", next(out.glob("*metrics*.json")))
+        ]
+        (distance,) = json.loads((out / "distances.json").read_text())["distances"]
+        assert distance.pop("seconds") > 0
+        for record in (*records, distance):
+            assert record.pop("provenance")["processes"] == count
+        found.append([(out / "predicted.csv").read_text(), *records, distance])
     assert found[0] == found[1]
 
 

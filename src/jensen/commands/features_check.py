@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.features.sample_metrics import Check, FeatureFunction, SampleMetrics
+    from jensen.provenance import Provenance
     from jensen.run import Run
 
 
@@ -101,11 +102,12 @@ def features_check(
         require(k, samples=n, train=len(dataset.train), test=len(dataset.test))
     began = time.perf_counter()
     x = draw(run.model, n, seed, dataset.train.labels)
-    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed), began))
+    made = run.provenance(began)  # by all processes: the main one, when it works alone, counts itself only
+    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed), made))
 
 
 def _compare(
-    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int], began: float
+    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int], made: "Provenance"
 ) -> Checked:
     from dataclasses import replace
 
@@ -120,7 +122,7 @@ def _compare(
     train, test = (shown(part, preparation) for part in (dataset.train, dataset.test))
     samples = torch.from_numpy(preparation.to_raw(x))
     check = check_samples(samples, train, test, features=see, name=name, k=k, seed=seed)
-    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": run.provenance(began)}))
+    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": made}))
     pairs = None
     if run.spec.layout == "image":
         least = check.nearest.samples.argsort()[:SUSPICIOUS]
