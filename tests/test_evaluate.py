@@ -269,12 +269,21 @@ def test_a_bound_that_is_not_a_number_is_the_worst_and_is_said() -> None:
         def elbo(self, x: Tensor, **arguments: object) -> Elbo:
             return Elbo(x.sum(1).log(), {})  # NaN below zero
 
-    with pytest.warns(UserWarning, match="of 40 examples is not finite"):
-        scores = score(Broken(), bytes_of(40), STANDARD, draws=2, seed=0)
+    scores = score(Broken(), bytes_of(40), STANDARD, draws=2, seed=0)
     below = STANDARD(bytes_of(40).x).sum(1) < 0
+    assert f"{int(below.sum())} of 40 examples is not finite" in (scores.not_finite or "")
     assert torch.equal(scores.bound == -math.inf, below)
     assert not scores.bound.isnan().any()
     assert set(scores.bound.argsort()[: int(below.sum())].tolist()) == set(below.nonzero()[:, 0].tolist())
+
+
+def test_score_warns_of_bounds_that_are_not_finite(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(80, 3)).astype("float32")
+    recipe = VAERecipe(data=x, model=VAESettings(latent_dims=2, hidden=(8,)), training={"steps": 5})
+    run = jensen.train(recipe, tmp_path / "run")
+    with pytest.warns(UserWarning, match="the ELBO of 1 of 2 examples is not finite"):
+        found = jensen.score(run, np.array([[1e30, 0, 0], [0, 0, 0]], dtype="float32"))
+    assert found.bound.tolist()[0] == -math.inf
 
 
 def test_one_example_is_said_to_have_no_error() -> None:

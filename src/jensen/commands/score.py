@@ -1,5 +1,6 @@
 """`jensen score`: the bound of every example; a low bound marks an unusual example."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,7 +98,7 @@ def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | N
     """The ELBO of every example of `data`, averaged over `draws` draws.
 
     If `data` is None, the examples are the split `split` of the run's own data. If started in several processes
-    (torchrun), they share the examples.
+    (torchrun), they share the examples. Warns of bounds that are not finite.
     """
     from jensen import processes
     from jensen.evaluation.scores import score as score_examples
@@ -106,4 +107,6 @@ def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | N
         examples = run.examples(data, split)
     draws = draws or run.model.usual_draws
     scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed)
+    if scores.not_finite:
+        warnings.warn(scores.not_finite, stacklevel=2)
     return Scored(scores, examples.names, examples.labels, run.spec.label_names)

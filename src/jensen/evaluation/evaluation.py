@@ -16,7 +16,7 @@ from jensen.evaluation.claims import check_claims, contradictions
 from jensen.evaluation.engine import Column, run_estimators
 from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.profile import NoiseProfile, noise_profile
-from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, scored, spread
+from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, score, spread
 from jensen.evaluation.settings import EvaluationSettings
 from jensen.evaluation.units import measure
 from jensen.model import AbstractLatentVariableModel, Effort, Estimator
@@ -121,7 +121,7 @@ def evaluate(
     settings = settings.completed(model.usual_draws, model.usual_further_examples)
     rows = spread(len(examples), settings.examples)
     draws, seed, size = settings.draws or model.usual_draws, settings.seed, settings.batch_size
-    scores = scored(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
+    scores = score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
     few, effort = rows[spread(len(rows), settings.further_examples)], Effort(draws=draws, samples=settings.samples)
     estimators, columns = model.estimators(effort), {}
     if len(estimators) > 1:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -63,7 +62,7 @@ class Scores:
 
 
 @torch.no_grad()
-def scored(
+def score(
     model: AbstractLatentVariableModel,
     examples: Examples,
     preparation: Preparation,
@@ -93,23 +92,6 @@ def scored(
     parts = processes.gathered(mine)
     units = Units(*(torch.cat([part[UNITS + name] for part in parts]) for name in ("volume", "observed")))
     return Scores.of([elbo_of(columns) for columns in parts], units, index)
-
-
-def score(
-    model: AbstractLatentVariableModel,
-    examples: Examples,
-    preparation: Preparation,
-    *,
-    draws: int,
-    seed: int,
-    batch_size: int = 500,
-    index: Tensor | None = None,
-) -> Scores:
-    """`scored`, with a warning if some bounds are not finite."""
-    found = scored(model, examples, preparation, draws=draws, seed=seed, batch_size=batch_size, index=index)
-    if found.not_finite:
-        warnings.warn(found.not_finite, stacklevel=2)
-    return found
 
 
 def never_nan(bound: Tensor) -> Tensor:

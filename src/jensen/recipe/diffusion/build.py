@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from torch import nn
 
-from jensen import diffusion
 from jensen.data.preparation import Standardise
 from jensen.data.spec import DataSpec
 from jensen.diffusion import (
@@ -30,6 +29,8 @@ from jensen.diffusion import (
     Sigmoid,
     UniformTime,
     Velocity,
+    sampler,
+    schedule,
 )
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.model import DiffusionModel, Generation, Scoring
@@ -89,11 +90,10 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
 def build_generation(settings: DiffusionSettings, variance: AbstractReverseVariance) -> Generation:
     """The recipe's sampler and grid; `variance` is the variance of the model, which the ancestral sampler needs."""
     entry = SAMPLERS[settings.sampler]
-    kind: type[AbstractSampler] = getattr(diffusion, entry.kind)
-    grid: type[AbstractGrid] = getattr(diffusion, entry.grid)
+    kind: type[AbstractSampler] = getattr(sampler, entry.kind)
+    grid: type[AbstractGrid] = getattr(schedule, entry.grid)
     of_chain = {"variance": variance, "last": LastStep(settings.last_step)} if kind is Ancestral else {}
-    sampler = kind(**of_chain, **entry.arguments)
-    return Generation(sampler, settings.sampling_steps, grid(), settings.guidance)
+    return Generation(kind(**of_chain, **entry.arguments), settings.sampling_steps, grid(), settings.guidance)
 
 
 def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:

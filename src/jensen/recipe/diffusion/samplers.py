@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True)
 class Entry:
-    """A sampler: the name of the class in `jensen.diffusion`, the name of the grid of noise levels, and arguments."""
+    """A sampler: its class in `jensen.diffusion.sampler`, its grid in `.schedule` beside it, and its arguments."""
 
     kind: str
     grid: str
