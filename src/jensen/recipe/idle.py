@@ -49,9 +49,9 @@ def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: Da
     >>> from jensen.data.load import load_data
     >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings
     >>> from jensen.recipe.vae.idle import RULES
-    >>> refuse_idle_settings(VAERecipe(model=VAESettings(channels=(8,))), RULES, load_data("digits").spec)
+    >>> refuse_idle_settings(VAERecipe(model=VAESettings(fixed_scale=2)), RULES, load_data("digits").spec)
     Traceback (most recent call last):
-    jensen.errors.InputError: channels 8: acts with network convolutional only; leave it out
+    jensen.errors.InputError: fixed_scale 2.0: acts with variance fixed only; leave it out
     """
     _refuse(recipe.model, rules, spec)
     _refuse(recipe.training, _TRAINING, spec)
