@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -56,11 +56,19 @@ def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
 def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
     """The defaults of `train`, from the config file if one is given; so flags override the file."""
     default = kind.model_fields["recipe"].default
+    given = {word.partition("=")[0] for word in words}
     for position, word in enumerate(words):
+        path = word.removeprefix("--config=") if word.startswith("--config=") else None
         if word == "--config" and position + 1 < len(words):
-            return kind(recipe=default.from_file(Path(words[position + 1])))
-        if word.startswith("--config="):
-            return kind(recipe=default.from_file(Path(word.removeprefix("--config="))))
+            path = words[position + 1]
+        if path is not None:
+            recipe = default.from_file(Path(path))
+            other: dict[str, Any] = {}
+            if "--minutes" in given:  # a flag for the length overrides the file's length in either unit
+                other = {"steps": default.training.steps, "replans": ()}
+            elif "--steps" in given:
+                other = {"minutes": None}
+            return kind(recipe=recipe.model_copy(update={"training": recipe.training.model_copy(update=other)}))
     return kind(recipe=default)
 
 

@@ -1,5 +1,6 @@
 """`jensen train FAMILY`: train a model on data and write a run folder."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,10 +32,11 @@ class Train(Command):
 
     def execute(self) -> None:
         """Train by the recipe, then print the result and the next command."""
+        began = time.monotonic()  # before torch is imported: the minutes are those of the whole command
         from jensen.run import train
 
         name = self.config.stem if self.config else self.recipe.family
-        print("\n".join(reached(train(self.recipe, self.out or Path("runs") / name))))
+        print("\n".join(reached(train(self.recipe, self.out or Path("runs") / name, began=began))))
 
 
 def _command_of(name: str, recipe: type[AbstractRecipe]) -> type[Command]:

@@ -6,7 +6,7 @@ step, resume, and give bit for bit the same result.
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -42,7 +42,7 @@ class Step:
 
 def steps(
     state: TrainingState, examples: Examples, preparation: Preparation, settings: TrainingSettings, seed: int
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
 
     If there are several processes, each computes its own rows of the batch. The gradient, the record and the values
@@ -137,11 +137,26 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     if settings.schedule == "cosine":
-        done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress(step, settings)))
     if settings.schedule == "staircase":
         return settings.learning_rate * settings.decay ** sum(step >= milestone for milestone in settings.milestones)
     return settings.learning_rate
+
+
+def progress(step: int, settings: TrainingSettings) -> float:
+    """The share of the schedule after warm-up that is over at step `step`, from 0 to 1.
+
+    The share grows linearly with the step. Where `settings.replans` changed the number of steps, the share goes on from
+    its value, so that the learning rate does not jump.
+    """
+    since, over = settings.warmup_steps, 0.0
+    for until, steps in settings.replans:
+        if step <= until:
+            return over + (1 - over) * (step - since) / max(1, steps - since)
+        if until > since:
+            over += (1 - over) * (until - since) / max(1, steps - since)
+            since = until
+    return over + (1 - over) * (step - since) / max(1, settings.steps - since)
 
 
 def accelerator_for(settings: TrainingSettings) -> Accelerator:
