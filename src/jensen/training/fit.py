@@ -14,6 +14,7 @@ from jensen import processes
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset, Examples
 from jensen.data.grid import save_grid
+from jensen.data.pictures import pictures_of
 from jensen.data.preparation import Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
@@ -241,7 +242,7 @@ def validation_bound(
 
 
 def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int) -> None:
-    if dataset.spec.layout != "image":
+    if not dataset.spec.pictured:
         return
 
     def samples(rows: Tensor) -> Tensor:
@@ -254,4 +255,4 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
-    processes.on_main(lambda: save_grid(dataset.spec.preparation.to_picture(x), path))
+    processes.on_main(lambda: save_grid(pictures_of(x, dataset.spec), path))
