@@ -16,7 +16,7 @@ from jensen.data.readers.memory import MEMORY, Source, source_name
 from jensen.data.readers.read import DIGITS, check_options, read
 from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
 from jensen.data.spec import DataSpec
-from jensen.data.splits import check_fractions, describe_split, split_rows
+from jensen.data.splits import check_fractions, describe_split, groups_of, split_rows
 from jensen.data.stored import in_memory_or_stored, selected
 from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
@@ -48,7 +48,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
         reading = read(spec.source if source is None else source, options, refuse_at_once)
     if stream is not None:
         check_options(reading, options, refuse_at_once)
-    found = fingerprint(reading)
+    found = fingerprint(reading, spec.options)
     if found != spec.fingerprint:
         given = spec.source if source is None else source_name(source)
         what = "the data have changed since the run" if source is None else "the data differ from those of the run"
@@ -179,17 +179,19 @@ def specify(
         targets=None if reading.targets is None else TargetScaling.of(reading.targets[rows["train"]]),
         splits=describe_split(reading, options),
         skipped=reading.skipped,
-        fingerprint=fingerprint(reading),
+        fingerprint=fingerprint(reading, options),
         preparation=chosen,
-        doubts=doubts,
+        doubts=(*reading.doubts, *doubts),
     )
 
 
-def fingerprint(reading: Reading) -> str:
-    """BLAKE2b digest (16 bytes, hexadecimal) of the dtype, shape, values, labels, supplied splits and targets."""
+def fingerprint(reading: Reading, options: ReadOptions) -> str:
+    """BLAKE2b digest (16 bytes, hexadecimal) of dtype, shape, values, labels, supplied splits, targets and groups."""
     beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
         beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
+    if (groups := groups_of(reading, options)) is not None:
+        beside.append(b"groups" + groups.tobytes())
     return reading.survey.fingerprint(*beside)
 
 

@@ -14,6 +14,7 @@ from jensen import processes
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset, Examples
 from jensen.data.grid import save_grid
+from jensen.data.pictures import pictures_of
 from jensen.data.preparation import Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
@@ -65,7 +66,7 @@ def fit(
 
         def act(number: int, settings: TrainingSettings, now: float | None) -> bool:
             """What is due after step `number`; whether training is over."""
-            if pictured(dataset) and is_look(number, settings.sample_every, settings):
+            if dataset.spec.pictured and is_look(number, settings.sample_every, settings):
                 with stopwatch.timed("grid"):
                     _sample_grid(folder, state, dataset, settings.grid_samples, seed)
             if len(dataset.validation) and is_look(number, settings.validate_every, settings):
@@ -260,11 +261,6 @@ def validation_bound(
     return Estimate.of(torch.cat([part["value"] for part in processes.gathered(mine)]))
 
 
-def pictured(dataset: Dataset) -> bool:
-    """Whether training writes grids of samples."""
-    return dataset.spec.layout == "image"
-
-
 def grid_of_samples(state: TrainingState, count: int, seed: int) -> Tensor:
     """The first `count` samples, in all processes."""
 
@@ -282,4 +278,4 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, count: in
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
-    processes.on_main(lambda: save_grid(dataset.spec.preparation.to_picture(x), path))
+    processes.on_main(lambda: save_grid(pictures_of(x, dataset.spec), path))

@@ -8,7 +8,7 @@ import torch
 
 from jensen import processes
 from jensen.data.examples import Dataset
-from jensen.training.fit import grid_of_samples, pictured, validation_bound
+from jensen.training.fit import grid_of_samples, validation_bound
 from jensen.training.loop import steps
 from jensen.training.plan import Costs, Sizes
 from jensen.training.settings import TrainingSettings
@@ -20,7 +20,7 @@ LEAST, MOST = 1, 200  # timed steps
 
 def sizes_of(dataset: Dataset) -> Sizes:
     """The facts about the data that a plan depends on."""
-    return Sizes(len(dataset.train), len(dataset.validation), pictured(dataset))
+    return Sizes(len(dataset.train), len(dataset.validation), dataset.spec.pictured)
 
 
 def measured(
@@ -48,7 +48,7 @@ def measured(
         # A guess, in case that there is no time to measure: an example costs as much as in a step
         guess = replace(costs, example=step / settings.batch_size)
         costs = replace(guess, example=_slope(lambda n: _validate(state, dataset, seed, n), guess.example, over))
-    if pictured(dataset):
+    if dataset.spec.pictured:
         costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), costs.example, over))
     return costs
 

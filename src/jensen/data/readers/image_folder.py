@@ -41,6 +41,7 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
         len(found.left_out),
         (note, *_passed_over(sorted(set(others) - set(strange))), *found.notes),
         names=lambda row: str(kept[row].relative_to(folder)),
+        file=lambda row: str(kept[row].relative_to(folder)),
     )
 
 

@@ -98,8 +98,10 @@ def _check_options_of_splits(reading: Reading, options: ReadOptions, given: set[
         if f"{split}_fraction" in given:
             refuse(f"--{split}-fraction: DATA brings its own {split} examples; leave it out")
     fractions = {"validation": options.validation_fraction, "test": options.test_fraction}
-    if "split_seed" in given and not any(fraction for split, fraction in fractions.items() if split not in supplied):
-        refuse(f"--split-seed {options.split_seed}: no split is drawn from these data; leave it out")
+    drawn = any(fraction for split, fraction in fractions.items() if split not in supplied)
+    for name in ("split_seed", "group"):
+        if name in given and not drawn:
+            refuse(f"{_flag(name)} {getattr(options, name)}: no split is drawn from these data; leave it out")
 
 
 def _flag(name: str) -> str:
