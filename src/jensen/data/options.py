@@ -49,19 +49,26 @@ class ReadOptions(BaseModel):
     Default: 2 for booleans, 256 for 8 bits, 65536 for 16 bits."""
 
     array: str | None = None
-    """.npz, Parquet and Arrow: the name of the array or column of examples.
-    Default for .npz: x, data or images, or arrays of several splits such as x_train and x_test.
+    """.npz, HDF5, MATLAB, FITS, Parquet and Arrow: the name of the array or column of examples.
+    Default for named arrays: x, data or images, or arrays of several splits such as x_train and x_test.
     Default for Parquet and Arrow: the only column of images or of lists of numbers."""
 
     labels: str | None = None
-    """.npz, Parquet and Arrow: the name of the array or column of labels, or of targets if it holds floats.
-    Default for .npz: y, labels or targets. Default for Parquet and Arrow: the only column of class labels."""
+    """.npz, HDF5, MATLAB, CSV, Parquet and Arrow, and metadata of images: the name of the array or column of labels, or
+    of targets if it holds floats. Default: the only one called y, labels or targets. Default for Parquet and Arrow: the
+    only column of class labels."""
+
+    window: int | None = None
+    """WAV: the number of samples of an example. Default: each file is one example, and all have one length."""
+
+    hop: int | None = None
+    """WAV: the number of samples from the start of a window to the start of the next. Default: that of a window."""
 
     missing: bool = False
     """Arrays of floats: NaN means a missing value. A VAE can be trained on such data. Default: NaN is refused."""
 
     skip_bad: bool = False
-    """Images: leave out the files that cannot be read, and record their number."""
+    """Images, WAV, NIfTI, DICOM and FITS: leave out the files that cannot be read, and record their number."""
 
     stream: Streaming = "auto"
     """When to read each batch from disk instead of all examples into memory. auto: above 4 GiB.

@@ -14,7 +14,22 @@ from jensen.data.survey import Survey
 from jensen.errors import InputError
 
 Kind = Literal[
-    "digits", "idx", "array", "arrays", "array in memory", "arrays in memory", "images", "table", "image table"
+    "digits",
+    "idx",
+    "array",
+    "arrays",
+    "array in memory",
+    "arrays in memory",
+    "images",
+    "table",
+    "image table",
+    "wav",
+    "nifti",
+    "dicom",
+    "fits",
+    "hdf5",
+    "matlab",
+    "csv",
 ]
 """The kind of a source. `array` is a single array without a name (.npy), `arrays` are named arrays (.npz)."""
 
