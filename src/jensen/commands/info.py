@@ -74,4 +74,7 @@ def _evaluated(run: "Run") -> str:
 def _changed(settings: Any) -> str:
     """The settings that differ from their defaults."""
     changed = settings.model_dump(exclude_defaults=True)
-    return ", ".join(f"{name} {value}" for name, value in changed.items()) or "all defaults"
+    flat = {name: value for name, value in changed.items() if not isinstance(value, dict)}
+    for name, table in ((name, value) for name, value in changed.items() if isinstance(value, dict)):
+        flat |= {f"{name}.{inner}": value for inner, value in table.items()}
+    return ", ".join(f"{name} {value}" for name, value in flat.items()) or "all defaults"

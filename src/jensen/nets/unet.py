@@ -31,7 +31,8 @@ class UNet(AbstractBlockNetwork):
     which also get the features from the way down (skip connections). The levels in `attention` (0: the finest) apply
     self-attention after every block. With `octaves` the input includes the Fourier features of `with_details`, which
     low noise levels need. The initial output is zero. `shape` fixes the channels and the number of axes; `forward`
-    accepts any size along the axes. For labels see `ConditionEmbedding`. Raises `InputError` for any other shape, for
+    accepts any size along the axes. For labels and augmentations see
+    `ConditionEmbedding`. Raises `InputError` for any other shape, for
     no widths, and for attention at a level that does not exist. Source: Ho et al. 2020, appendix B; scale and shift:
     Dhariwal & Nichol 2021.
     """
@@ -46,6 +47,7 @@ class UNet(AbstractBlockNetwork):
         classes: int | None = None,
         outputs: int = 1,
         octaves: int = 0,
+        augmentations: int = 0,
     ) -> None:
         super().__init__()
         if not widths or not set(attention) <= set(range(len(widths))):
@@ -53,7 +55,7 @@ class UNet(AbstractBlockNetwork):
             raise InputError(f"attention at levels {tuple(attention)} of widths {tuple(widths)}: expected {expected}")
         self.patches = Patches(shape, patch)
         taps = (3 if self.patches.extended[0] else 1, 3 if self.patches.extended[1] else 1)
-        self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes)
+        self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes, augmentations)
         self.octaves = octaves
         self.first = at_the_edge(_convolution((1 + 2 * octaves) * self.patches.folded, widths[0], taps))
         self.down, self.middle, self.up = _layers(widths, blocks, attention, taps)
@@ -62,8 +64,10 @@ class UNet(AbstractBlockNetwork):
         self.norm = _norm(widths[0])
         self.last = at_the_edge(zeroed(_convolution(widths[0], outputs * self.patches.folded, taps)))
 
-    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
-        modulations = self._modulations(noise_level, labels)  # one matrix product for all blocks
+    def forward(
+        self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Tensor:
+        modulations = self._modulations(self.condition(noise_level, labels, augmentation))
         h = self.patches.fold(x)
         h = with_details(h, noise_level, self.octaves) if self.octaves else h
         h = self.first(h).contiguous(memory_format=torch.channels_last)
@@ -80,9 +84,9 @@ class UNet(AbstractBlockNetwork):
                 h = self.block(_joined, layer, h, skips.pop(), next(modulations))
         return self.patches.unfold(self.last(F.silu(self.norm(h))), like=x)
 
-    def _modulations(self, noise_level: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+    def _modulations(self, condition: Tensor) -> Iterator[Tensor]:
         """Scale and shift of each residual block in turn, together (batch, 2 channels, 1, 1)."""
-        modulation = self.modulation(F.silu(self.condition(noise_level, labels)))
+        modulation = self.modulation(F.silu(condition))  # one matrix product for all blocks
         return iter(modulation[:, :, None, None].split(self.modulated, dim=1))
 
 

@@ -116,7 +116,8 @@ def _place(error: ValidationError, recipe: type[AbstractRecipe]) -> str | None:
         return None
     *table, field = map(str, first["loc"])
     tables = {name: type(recipe.model_fields[name].default) for name in ("read", "model", "training")}
-    homes = [name for name, settings in tables.items() if field in settings.model_fields and [name] != table]
+    tables["training.augment"] = type(recipe.model_fields["training"].default.augment)
+    homes = [name for name, settings in tables.items() if field in settings.model_fields and name != ".".join(table)]
     if not homes:
         return None
     where = f"in the table [{'.'.join(table)}]" if table else "at the top"

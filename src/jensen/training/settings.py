@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from jensen.data.augment_options import AugmentOptions
+
 
 class TrainingSettings(BaseModel):
     """The training loop's settings."""
@@ -70,3 +72,5 @@ class TrainingSettings(BaseModel):
     sharding: Literal["none", "full", "hybrid"] = "none"
     """Distribution of weights, gradients, moments and averages over processes. none: each process holds everything.
     full: each process holds its share (FSDP2). hybrid: each process holds its share of one full copy per machine."""
+    augment: AugmentOptions = AugmentOptions()
+    """Random changes of the training examples."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from safetensors.torch import save
 
 from jensen.compression.chain import ChainCodec
+from jensen.data.augment import Augmentation
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
 from jensen.diffusion.model import DiffusionModel, Generation
@@ -36,7 +37,8 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
         return "standardise" if levels is None else "levels"
 
     def build(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionModel:
-        return build_diffusion(recipe.model, spec)
+        augmentation = Augmentation.of(recipe.training.augment, spec.shape, spec.preparation)
+        return build_diffusion(recipe.model, spec, augmentation.numbers)
 
     def check_data(self, recipe: DiffusionRecipe, spec: DataSpec) -> None:
         """Warns about continuous targets, which the model does not learn."""
