@@ -48,7 +48,8 @@ class Flip(AbstractOperation):
         return torch.ones_like(uniform)
 
     def __call__(self, raw: Tensor, parameters: Tensor) -> Tensor:
-        return torch.where(_rows(parameters[:, 0] != 0, raw), raw.flip(self.axis), raw)
+        flipped = _movable(raw).flip(self.axis).view(raw.dtype)
+        return torch.where(_rows(parameters[:, 0] != 0, raw), flipped, raw)
 
 
 @dataclass(frozen=True)
@@ -221,5 +222,9 @@ def _moved(raw: Tensor, axis: int, pixels: Tensor) -> Tensor:
     source = (side - 1) - ((side - 1) - source.abs()).abs()  # ... 2 1 [0 1 2 3] 2 1 ...
     shape = [1] * raw.ndim
     shape[0], shape[axis] = source.shape
-    plain = raw.view(torch.int16) if raw.dtype == torch.uint16 else raw  # torch does not gather uint16
-    return plain.gather(axis, source.view(shape).expand_as(raw)).view(raw.dtype)
+    return _movable(raw).gather(axis, source.view(shape).expand_as(raw)).view(raw.dtype)
+
+
+def _movable(raw: Tensor) -> Tensor:
+    """The same bits in a type that torch can flip and gather; it cannot for uint16."""
+    return raw.view(torch.int16) if raw.dtype == torch.uint16 else raw

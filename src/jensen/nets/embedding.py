@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.errors import InputError
-from jensen.nets.initial import at_the_edge, zeroed
+from jensen.nets.initial import at_the_edge
 
 # Angular frequencies. Noise levels lie within ±3, and the best denoiser varies smoothly over steps of about 0.1
 LOWEST, HIGHEST = 0.25, 16.0
@@ -32,7 +32,7 @@ class ConditionEmbedding(nn.Module):
 
     The noise level becomes `sinusoid_width` sinusoids, then passes through linear, SiLU, linear. A learned vector of
     the label is added. Labels are 0..classes; label `classes` and None both mean unconditional. A linear function of
-    the augmentation, without bias and initially zero, is added; None means zeros, an example as it is (Karras et al.
+    the augmentation, without bias, is added; None means zeros, an example as it is (Karras et al.
     2022, appendix F.2). Raises `InputError` for labels if `classes` is None, and for augmentations of another width.
     """
 
@@ -45,7 +45,9 @@ class ConditionEmbedding(nn.Module):
         self.classes = classes
         self.labels = None if classes is None else nn.Embedding(classes + 1, width)
         told = augmentations > 0
-        self.augmentation = at_the_edge(zeroed(nn.Linear(augmentations, width, bias=False))) if told else None
+        self.augmentation = at_the_edge(nn.Linear(augmentations, width, bias=False)) if told else None
+        if self.augmentation is not None:
+            nn.init.normal_(self.augmentation.weight)  # as large as the label's vector, so that it is learned as soon
         self.augmentations = augmentations
 
     def forward(self, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
