@@ -54,14 +54,27 @@ def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
 
 
 def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
-    """The defaults of `train`, from the config file if one is given; so flags override the file."""
-    default = kind.model_fields["recipe"].default
+    """The defaults of `train`, from the config file and from the run to start from; so flags override both."""
+    recipe = kind.model_fields["recipe"].default
+    config, start = _given("--config", words), _given("--from", words)
+    if config is not None:
+        recipe = recipe.from_file(Path(config))
+    if start is not None:
+        from jensen.recipe.start import Origin, inherited
+        from jensen.run.folder import read_spec, recipe_of
+
+        recipe = inherited(recipe, Origin(Path(start), recipe_of(Path(start)), read_spec(Path(start))))
+    return kind(recipe=recipe)
+
+
+def _given(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag among the words; None if it is not there."""
     for position, word in enumerate(words):
-        if word == "--config" and position + 1 < len(words):
-            return kind(recipe=default.from_file(Path(words[position + 1])))
-        if word.startswith("--config="):
-            return kind(recipe=default.from_file(Path(word.removeprefix("--config="))))
-    return kind(recipe=default)
+        if word == flag and position + 1 < len(words):
+            return words[position + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
 
 
 # ---------------------------------------------------------------------------------------------- mistakes

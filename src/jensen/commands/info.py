@@ -43,6 +43,7 @@ def info(run: "Run") -> dict[str, str]:
         "preparation": spec.preparation.kind,
         **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "model": f"{recipe.family}, {parameters:,} parameters; {_changed(recipe.model)}",
+        **({"started": recipe.start_from.sentence} if recipe.start_from else {}),
         "training": f"{_changed(recipe.training)}; seed {recipe.seed}",
         "best weights": f"step {run.step} of {recipe.training.steps}, SHA-256 {run.weights}",
     }

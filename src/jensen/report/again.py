@@ -37,6 +37,7 @@ def provenance_section(results: Results) -> Section:
     made = results.evaluation.provenance
     items = {
         "weights": f"of training step {results.weights_step:,}, SHA-256 {made.weights}",
+        **_start(results.recipe),
         "training": "; ".join(results.history) or "by one recipe from beginning to end",
         "data": f"{results.evaluation.source}, digest of all examples {results.evaluation.examples_digest}",
         "command": made.command,
@@ -45,6 +46,11 @@ def provenance_section(results: Results) -> Section:
         "machine": f"{made.device}, threads: {made.threads}, processes: {made.processes}",
     }
     return Section("Where these numbers come from", "definitions", {"items": items})
+
+
+def _start(recipe: Mapping[str, Any]) -> dict[str, str]:
+    start = recipe.get("start_from")
+    return {"started from": f"{start['path']}, weights with SHA-256 {start['weights']}"} if start else {}
 
 
 def recipe_section(results: Results) -> Section:

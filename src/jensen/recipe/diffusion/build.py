@@ -52,6 +52,7 @@ from jensen.diffusion.weighting import (
 )
 from jensen.errors import InputError
 from jensen.nets import PatchTransformer, ResidualMLP, UNet
+from jensen.recipe.diffusion.idle import RULES
 from jensen.recipe.diffusion.samplers import SAMPLERS
 from jensen.recipe.diffusion.settings import DiffusionSettings
 
@@ -114,6 +115,13 @@ def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings
     }
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
     return settings.model_copy(update=unsaid)
+
+
+def explicit(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
+    """The settings with every None and auto that has an effect replaced by the value for data like `spec`."""
+    completed = _completed(settings, spec)
+    idle = {name for rule in RULES for name in rule.names if not rule.acts(completed, spec)}
+    return completed.model_copy(update={name: getattr(settings, name) for name in idle})
 
 
 def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None, augmentations: int) -> nn.Module:
