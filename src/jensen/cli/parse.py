@@ -54,22 +54,33 @@ def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
 
 
 def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
-    """The defaults of `train`, from the config file if one is given; so flags override the file."""
-    default = kind.model_fields["recipe"].default
-    given = {word.partition("=")[0] for word in words}
+    """The defaults of `train`, from the config file and from the run to start from; so flags override both."""
+    default = recipe = kind.model_fields["recipe"].default
+    config, start = _given("--config", words), _given("--from", words)
+    if config is not None:
+        recipe = recipe.from_file(Path(config))
+        other: dict[str, Any] = {}
+        if _given("--minutes", words):  # a flag for the length overrides the file's length in either unit
+            other = {"steps": default.training.steps, "replans": ()}
+        elif _given("--steps", words):
+            other = {"minutes": None}
+        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=other)})
+    if start is not None:
+        from jensen.recipe.start import Origin, inherited
+        from jensen.run.folder import read_spec, recipe_of
+
+        recipe = inherited(recipe, Origin(Path(start), recipe_of(Path(start)), read_spec(Path(start))))
+    return kind(recipe=recipe)
+
+
+def _given(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag among the words; None if it is not there."""
     for position, word in enumerate(words):
-        path = word.removeprefix("--config=") if word.startswith("--config=") else None
-        if word == "--config" and position + 1 < len(words):
-            path = words[position + 1]
-        if path is not None:
-            recipe = default.from_file(Path(path))
-            other: dict[str, Any] = {}
-            if "--minutes" in given:  # a flag for the length overrides the file's length in either unit
-                other = {"steps": default.training.steps, "replans": ()}
-            elif "--steps" in given:
-                other = {"minutes": None}
-            return kind(recipe=recipe.model_copy(update={"training": recipe.training.model_copy(update=other)}))
-    return kind(recipe=default)
+        if word == flag and position + 1 < len(words):
+            return words[position + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
 
 
 # ---------------------------------------------------------------------------------------------- mistakes

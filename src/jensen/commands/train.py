@@ -2,8 +2,9 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import tyro
 from pydantic import create_model
 
 from jensen.commands.common import Command
@@ -23,6 +24,8 @@ class Train(Command):
     """The new folder of the run. Default: runs/NAME, where NAME is that of the config file, or of the family."""
     config: Path | None = None
     """A TOML file, or the recipe.json of a run, that sets any of the options below. Flags override the file."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """A run to start from: its best weights, its settings of the model, and its data if no other DATA are given."""
     recipe: AbstractRecipe
 
     @classmethod

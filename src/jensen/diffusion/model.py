@@ -10,7 +10,7 @@ from jensen.bound import Elbo
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.bayes import Race, predict_by_bounds
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
-from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided
+from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided, Told
 from jensen.diffusion.ode import (
     AbstractDequantisation,
     ChainDequantisation,
@@ -131,8 +131,17 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     # -- training
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The objective's loss; the objective's docstring says how it weights the bound."""
-        return self.objective(self, batch.x, self._training_labels(batch, noise), noise)
+        """The objective's loss; the objective's docstring says how it weights the bound.
+
+        The network is told the augmentation of every example. The errors of changed examples are not noted, so the
+        table of errors, which the bound uses, is about the data as they are.
+        """
+        labels = self._training_labels(batch, noise)
+        if batch.augmentation is None:
+            return self.objective(self, batch.x, labels, noise)
+        loss = self.objective(_ToldChain(self, batch.augmentation), batch.x, labels, noise)
+        errors, unchanged = loss.noted["squared_error"], (batch.augmentation == 0).all(1)
+        return replace(loss, noted={**loss.noted, "squared_error": torch.where(unchanged, errors, torch.nan)})
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
         """Record the loss and error at each noise level, for the times of later batches and the bound's variance."""
@@ -414,6 +423,17 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
             wrong = labels[(labels < 0) | (labels > classes)][0]
             raise InputError(f"label {int(wrong)}: expected 0 to {classes - 1}, or {classes} for no label; choose one")
         return labels.to(self.device)
+
+
+class _ToldChain(AbstractChain):
+    """The chain of a model whose network gets the augmentation (batch, numbers) of the examples."""
+
+    def __init__(self, model: DiffusionModel, augmentation: Tensor) -> None:
+        self._model, self.schedule = model, model.schedule
+        self.denoiser = Told(model.denoiser, augmentation)
+
+    def bound(self) -> DiffusionBound:
+        return replace(self._model.bound(), denoiser=self.denoiser)
 
 
 def _telling(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:

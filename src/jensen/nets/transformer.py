@@ -23,8 +23,8 @@ class PatchTransformer(AbstractBlockNetwork):
     token of `width` channels, to which sinusoids of the patch's place along each axis are added. The tokens pass
     through `depth` blocks. Inputs are padded to whole patches, and outputs are cropped. The initial output of the
     network and of every residual branch is zero. `shape` fixes the channels and the number of axes; `forward` accepts
-    any size along the axes. For labels see `ConditionEmbedding`. Raises `InputError` for any other shape, and for a
-    width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
+    any size along the axes. For labels and augmentations see `ConditionEmbedding`. Raises `InputError` for any other
+    shape, and for a width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class PatchTransformer(AbstractBlockNetwork):
         patch: int = 4,
         classes: int | None = None,
         outputs: int = 1,
+        augmentations: int = 0,
     ) -> None:
         super().__init__()
         if width % 4:
@@ -42,7 +43,7 @@ class PatchTransformer(AbstractBlockNetwork):
                 f"transformer of width {width}: expected a multiple of 4 (sines and cosines of two axes); change width"
             )
         self.patches = Patches(shape, patch)
-        self.condition = ConditionEmbedding(width, width, classes)
+        self.condition = ConditionEmbedding(width, width, classes, augmentations)
         self.first = at_the_edge(nn.Linear(self.patches.folded, width))
         self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -50,12 +51,15 @@ class PatchTransformer(AbstractBlockNetwork):
         modulated = (6 * depth + 2) * width  # six for every block, two for the last norm
         self.modulation = at_the_edge(zeroed(nn.Linear(width, modulated)))
 
-    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Tensor:
         patches = self.patches.fold(x)
         grid = tuple(patches.shape[2:])
         h = self.first(patches.flatten(2).transpose(1, 2))
         h = h + grid_positions(grid, h.shape[2]).to(h)
-        modulations = self.modulation(F.silu(self.condition(noise_level, labels))).unflatten(1, (-1, 1, h.shape[2]))
+        condition = self.condition(noise_level, labels, augmentation)
+        modulations = self.modulation(F.silu(condition)).unflatten(1, (-1, 1, h.shape[2]))
         *of_blocks, shift, scale = modulations.unbind(1)
         for i, block in enumerate(self.blocks):
             h = self.block(block, h, of_blocks[6 * i : 6 * i + 6])

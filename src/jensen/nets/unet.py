@@ -34,8 +34,9 @@ class UNet(AbstractBlockNetwork):
     way down (skip connections). The levels in `attention` (0: the finest) apply self-attention after every block. With
     `octaves` the input includes the Fourier features of `with_details`, which low noise levels need. The initial output
     is zero. `shape` fixes the channels and the number of axes; `forward` accepts any size along the axes. For labels
-    see `ConditionEmbedding`. Raises `InputError` for any other shape, for no widths, and for attention at a level that
-    does not exist. Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol 2021.
+    and augmentations see `ConditionEmbedding`. Raises `InputError` for any other shape, for no widths, and for
+    attention at a level that does not exist. Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol
+    2021.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class UNet(AbstractBlockNetwork):
         classes: int | None = None,
         outputs: int = 1,
         octaves: int = 0,
+        augmentations: int = 0,
     ) -> None:
         super().__init__()
         if not widths or not set(attention) <= set(range(len(widths))):
@@ -55,7 +57,7 @@ class UNet(AbstractBlockNetwork):
             raise InputError(f"attention at levels {tuple(attention)} of widths {tuple(widths)}: expected {expected}")
         self.patches = Patches(shape, patch)
         taps = taps_of(sizes_of(shape))
-        self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes)
+        self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes, augmentations)
         self.octaves, self.ones = octaves, (1,) * len(taps)
         self.first = at_the_edge(convolution((1 + 2 * octaves) * self.patches.folded, widths[0], taps))
         self.down, self.middle, self.up = _layers(widths, blocks, attention, taps)
@@ -64,8 +66,10 @@ class UNet(AbstractBlockNetwork):
         self.norm = normalisation(widths[0])
         self.last = at_the_edge(zeroed(convolution(widths[0], outputs * self.patches.folded, taps)))
 
-    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
-        modulations = self._modulations(noise_level, labels)  # one matrix product for all blocks
+    def forward(
+        self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Tensor:
+        modulations = self._modulations(self.condition(noise_level, labels, augmentation))
         h = self.patches.fold(x)
         h = with_details(h, noise_level, self.octaves) if self.octaves else h
         h = channels_last(self.first(h))
@@ -82,9 +86,9 @@ class UNet(AbstractBlockNetwork):
                 h = self.block(_joined, layer, h, skips.pop(), next(modulations))
         return self.patches.unfold(self.last(F.silu(self.norm(h))), x.shape[2:])
 
-    def _modulations(self, noise_level: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+    def _modulations(self, condition: Tensor) -> Iterator[Tensor]:
         """Scale and shift of each residual block in turn, together (batch, 2 channels, 1, ...)."""
-        modulation = self.modulation(F.silu(self.condition(noise_level, labels)))
+        modulation = self.modulation(F.silu(condition))  # one matrix product for all blocks
         return iter(modulation.unflatten(1, (-1, *self.ones)).split(self.modulated, dim=1))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jensen import processes
+from jensen.data.augment import Augmentation, flipped_axes
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.recipe.settings import AbstractRecipe
@@ -41,6 +42,33 @@ _TRAINING = (
 )
 
 
+_AUGMENT = (
+    Rule(
+        ("flip",),
+        lambda s, spec: bool(flipped_axes(s, spec.shape)),
+        "acts along an axis of several values of images, signals and volumes (C, ...), which these examples lack",
+    ),
+    Rule(
+        ("shift",),
+        lambda s, spec: any(round(s.shift * side) for side in spec.shape[1:]),
+        "moves images, signals and volumes (C, ...) by whole pixels, here by less than one; give a larger share",
+    ),
+    Rule(("crop",), lambda s, spec: len(spec.shape) == 3, "acts on images only"),
+    Rule(
+        ("jitter",),
+        lambda _, spec: len(spec.shape) == 3 and (spec.levels or 0) > 2,
+        "acts on images of integers with more than two levels only",
+    ),
+    Rule(("gain",), lambda s, spec: len(spec.shape) in (2, 4), "acts on signals (C, L) and volumes only; give jitter"),
+    Rule(
+        ("probability",),
+        lambda s, spec: Augmentation.of(s, spec.shape, spec.preparation).numbers > 0,
+        "acts on a change of training examples, but there is none; give --flip, --shift or another",
+    ),
+    Rule(("crop", "jitter", "gain"), lambda _, spec: not spec.missing, "needs complete data, but values are missing"),
+)
+
+
 def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: DataSpec) -> None:
     """Raises `InputError` for the first setting that differs from its default but has no effect.
 
@@ -55,6 +83,7 @@ def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: Da
     """
     _refuse(recipe.model, rules, spec)
     _refuse(recipe.training, _TRAINING, spec)
+    _refuse(recipe.training.augment, _AUGMENT, spec)
 
 
 def _refuse(settings: BaseModel, rules: Iterable[Rule], spec: DataSpec) -> None:

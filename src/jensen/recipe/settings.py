@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+import tyro
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -41,6 +42,22 @@ class _Held:
     source: "Source"
 
 
+class StartFrom(BaseModel):
+    """The run whose weights a training starts from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """The folder of the run."""
+    weights: str | None = None
+    """SHA-256 of the run's best weights; None: any weights."""
+
+    @property
+    def sentence(self) -> str:
+        """The start in words."""
+        return f"started from {self.path}, weights with SHA-256 {self.weights}"
+
+
 class AbstractRecipe(BaseModel, ABC):
     """Everything a run depends on: the data, the model and its training."""
 
@@ -58,6 +75,8 @@ class AbstractRecipe(BaseModel, ABC):
     """The family of models."""
     model: BaseModel
     """The model."""
+    start_from: Annotated[StartFrom | None, tyro.conf.Suppress, tyro.conf.Fixed] = None
+    """The run whose weights training starts from; None: random weights."""
     _arrays: "_Held | None" = PrivateAttr(None)
 
     @model_validator(mode="wrap")
@@ -116,7 +135,8 @@ def _place(error: ValidationError, recipe: type[AbstractRecipe]) -> str | None:
         return None
     *table, field = map(str, first["loc"])
     tables = {name: type(recipe.model_fields[name].default) for name in ("read", "model", "training")}
-    homes = [name for name, settings in tables.items() if field in settings.model_fields and [name] != table]
+    tables["training.augment"] = type(recipe.model_fields["training"].default.augment)
+    homes = [name for name, settings in tables.items() if field in settings.model_fields and name != ".".join(table)]
     if not homes:
         return None
     where = f"in the table [{'.'.join(table)}]" if table else "at the top"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -58,14 +59,14 @@ def check_new(folder: Path) -> None:
 
 
 def establish(folder: Path, recipe: AbstractRecipe, spec: DataSpec) -> None:
-    """Make the folder a run. The recipe is written last: a folder with a recipe is a complete run."""
-    check_new(folder)
+    """Make the folder, which may hold a first checkpoint, a run; the recipe, which makes it complete, comes last."""
     try:
         write_json(folder / DATA, spec)
         write_json(folder / RECIPE, recipe)
     except BaseException:
         if not (folder / RECIPE).exists():
             (folder / DATA).unlink(missing_ok=True)  # so that the same command can be run again
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         raise
 
 
@@ -144,8 +145,10 @@ def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of a recipe without the path of the data, the device and the sharding."""
-    said = recipe.model_dump_json(exclude={"data": True, "training": {"device", "sharding"}})
+    """SHA-256 of a recipe without the paths of the data and of another run, the device and the sharding."""
+    said = recipe.model_dump_json(
+        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding"}},
+    )
     return hashlib.sha256(said.encode()).hexdigest()
 
 

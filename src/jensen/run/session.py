@@ -21,6 +21,7 @@ from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.families import family_of
 from jensen.recipe.settings import AbstractRecipe
+from jensen.recipe.start import Origin, inherited, start_weights
 from jensen.records import write_record
 from jensen.run.folder import (
     CHECKPOINTS,
@@ -40,16 +41,28 @@ from jensen.run.folder import (
 )
 from jensen.run.planning import Timing
 from jensen.run.run import Run, load
-from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint, set_aside, step_of
+from jensen.training.checkpoint import (
+    checkpoints,
+    first_good,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside,
+    step_of,
+)
 from jensen.training.fit import fit
 from jensen.training.loop import accelerator_for
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 
-def train(recipe: AbstractRecipe, out: str | Path, *, began: float | None = None) -> Run:
+def train(
+    recipe: AbstractRecipe, out: str | Path, start: Run | str | Path | None = None, *, began: float | None = None
+) -> Run:
     """Train by `recipe` into the new folder `out`. Returns the run with its best weights.
 
+    `start` is another run, whose best weights this training starts from (fine-tuning). The settings of the model, and
+    the data, are then those of the other run unless the recipe gives them. The new folder holds the starting weights as
+    its first checkpoint, and recipe.json records their origin in `start_from`, which a given recipe may also contain.
     The recipe's `minutes` count from `began` on the clock `time.monotonic` (default: now). What the recipe leaves to
     the plan, such as the number of steps for `minutes`, is recorded in the run's recipe. Raises `InputError`, before
     anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a
@@ -60,14 +73,18 @@ def train(recipe: AbstractRecipe, out: str | Path, *, began: float | None = None
     folder, minutes = Path(out), recipe.training.minutes
     processes.on_main(lambda: check_new(folder))
     with processes.together():
+        recipe, origin = _with_origin(recipe, start)
         dataset = load_dataset(recipe)
     with _threads(recipe.training.threads):
-        timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec), began)
+        timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec, origin), began)
         timing.measure(recipe.training)
     recipe = recipe.model_copy(update={"training": timing.planned(recipe.training)})
-    state = _start(recipe, dataset.spec)
+    state = _start(recipe, dataset.spec, origin)
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with alone(folder, recipe.training.steps):
+        processes.on_main(lambda: check_new(folder))
+        if origin:  # before the recipe is written, so that no run ever lacks its starting weights
+            save_checkpoint(folder / CHECKPOINTS, state, recipe.training.keep_last)
         processes.on_main(lambda: establish(folder, recipe, dataset.spec))
         _continue(folder, recipe, state, dataset, timing, minutes)
         with processes.together():
@@ -120,6 +137,8 @@ def resume(
             processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
         state.earlier_recipes = tuple(earlier)
+        if recipe.start_from and not saved:
+            raise InputError(f"{folder} holds no checkpoint, not even its starting weights; restore it from a copy")
         if saved:
             with processes.together():
                 good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
@@ -138,13 +157,39 @@ def resume(
             return replace(load(folder), data=_in_memory(data))
 
 
-def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
-    """The state before the first step, on the device of training. Raises `InputError` if there is no such device."""
+def _with_origin(recipe: AbstractRecipe, start: Run | str | Path | None) -> tuple[AbstractRecipe, Run | None]:
+    """The recipe completed by the run that training starts from, and this run; None if training starts afresh."""
+    if start is None and recipe.start_from is None:
+        return recipe, None
+    if start is None:
+        assert recipe.start_from
+        start = recipe.start_from.path
+    origin = start if isinstance(start, Run) else load(start)
+    recipe = inherited(recipe, Origin(origin.folder, origin.recipe, origin.spec))
+    assert recipe.start_from
+    if recipe.start_from.weights not in (None, origin.weights):
+        raise InputError(
+            f"--from {origin.folder} has the weights {origin.weights}, but the recipe names "
+            f"{recipe.start_from.weights}; restore the run, or leave start_from.weights out"
+        )
+    known = recipe.start_from.model_copy(update={"weights": origin.weights})
+    return recipe.model_copy(update={"start_from": known}), origin
+
+
+def _start(recipe: AbstractRecipe, spec: DataSpec, origin: Run | None = None) -> TrainingState:
+    """The state before the first step, on the device of training, with the weights of `origin` if there is one.
+
+    Raises `InputError` if there is no such device, and if the weights do not fit.
+    """
     processes.agree("the data's fingerprints", spec.fingerprint)
     with processes.together():
         device = accelerator_for(recipe.training).device
         _check_shares(recipe, device)
-        model = build_model(recipe, spec).to(device)
+        model = build_model(recipe, spec)
+        if origin:
+            there = Origin(origin.folder, origin.recipe, origin.spec)
+            start_weights(model, recipe, spec, there, origin.model.state_dict())
+        model = model.to(device)
     if recipe.training.sharding != "none":
         within = processes.count() if recipe.training.sharding == "full" else processes.on_this_machine()
         processes.shard(model, device.type, within)

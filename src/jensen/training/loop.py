@@ -17,6 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from jensen import processes
+from jensen.data.augment import Augmentation
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.data.stored import Ahead, Stored
@@ -58,9 +59,8 @@ def steps(
     rows = processes.own_rows(settings.batch_size)
     size = settings.batch_size
 
-    def read(step: int) -> Batch:
-        return batch_at(step, data, preparation, size, seed, rows, device)
-
+    augmentation = Augmentation.of(settings.augment, data.x.shape[1:], preparation)
+    read = Batches(data, preparation, size, seed, augmentation if augmentation.numbers else None, rows, device)
     rehearsed = processes.count() == 1 or settings.sharding != "none"
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
@@ -93,28 +93,40 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
         return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
 
 
-def batch_at(
-    step: int,
-    examples: Examples,
-    preparation: Preparation,
-    batch_size: int,
-    seed: int,
-    rows: slice | None = None,
-    device: torch.device | None = None,
-) -> Batch:
-    """The batch of step `step`, a pure function of (seed, step); a pass over the data has every example once.
+@dataclass(frozen=True)
+class Batches:
+    """The batch of every step, a pure function of (seed, step); a pass over the data has every example once.
 
-    `rows` selects rows of the batch (default: all). `device` is the device of the labels, the targets and the result
-    (default: the device of x); x itself may be on disk.
+    `augmentation` changes the raw examples of a batch at random. `rows` selects rows of the batch (default: all).
+    `device` is the device of the labels, the targets and the result (default: the device of x); x itself may be on
+    disk.
     """
-    device = device or examples.x.device
-    rows = rows or slice(0, batch_size)
-    index = batch_index(len(examples), batch_size, seed, step)[rows].to(device)
-    x = examples.x.index_select(0, index)
-    labels = None if examples.labels is None else examples.labels.index_select(0, index)
-    targets = None if examples.targets is None else examples.targets.index_select(0, index)
-    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device), rows, batch_size)
-    return Batch(preparation(x.to(device), noise), index, labels, targets)
+
+    examples: Examples
+    preparation: Preparation
+    size: int
+    seed: int
+    augmentation: Augmentation | None = None
+    rows: slice | None = None
+    device: torch.device | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of step `step`, counted from 0."""
+        examples, device = self.examples, self.device or self.examples.x.device
+        index = batch_index(len(examples), self.size, self.seed, step)[self._rows].to(device)
+        x, augmentation = examples.x.index_select(0, index).to(device), None
+        labels = None if examples.labels is None else examples.labels.index_select(0, index)
+        targets = None if examples.targets is None else examples.targets.index_select(0, index)
+        if self.augmentation:
+            x, augmentation = self.augmentation(x, self._noise(step, 2, device))
+        return Batch(self.preparation(x, self._noise(step, 1, device)), index, labels, targets, augmentation)
+
+    def _noise(self, step: int, purpose: int, device: torch.device) -> Noise:
+        return Noise(generator(self.seed, Stream.TRAINING, step, purpose, device=device), self._rows, self.size)
+
+    @property
+    def _rows(self) -> slice:
+        return self.rows or slice(0, self.size)
 
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:

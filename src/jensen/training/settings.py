@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from jensen.data.augment_options import AugmentOptions
+
 
 class TrainingSettings(BaseModel):
     """The training loop's settings."""
@@ -79,6 +81,8 @@ class TrainingSettings(BaseModel):
     sharding: Literal["none", "full", "hybrid"] = "none"
     """Distribution of weights, gradients, moments and averages over processes. none: each process holds everything.
     full: each process holds its share (FSDP2). hybrid: each process holds its share of one full copy per machine."""
+    augment: AugmentOptions = AugmentOptions()
+    """Random changes of the training examples."""
     replans: Annotated[tuple[tuple[NonNegativeInt, PositiveInt], ...], tyro.conf.Suppress] = ()
     """Changes of `steps` that kept the training within `minutes`: (step, steps planned until that step)."""
 

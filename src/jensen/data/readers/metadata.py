@@ -48,8 +48,8 @@ class Metadata:
         lacking = [image for image, value in zip(images, given, strict=True) if value is None or value == ""]
         if lacking:
             refuse(
-                f"{lacking[0].shown}: has no {name!r} in {self._source}, as {len(lacking)} of {len(images)} images; add "
-                "it, or remove such images"
+                f"{lacking[0].shown}: has no {name!r} in {self._source}, as {len(lacking)} of {len(images)} images; "
+                "add it, or remove such images"
             )
             return None
         others = [other for other in self.columns if other != name]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from jensen.data.augment_options import AugmentOptions
 from jensen.recipe.settings import AbstractRecipe, Size
 
 Likelihood = Literal["auto", "gaussian", "bernoulli", "discretised-gaussian", "discretised-logistic", "categorical"]
@@ -77,7 +78,12 @@ class VAERecipe(AbstractRecipe):
     """The model."""
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> Self:
+    def _consistent(self) -> Self:
         if self.model.free_bits and self.training.micro_batch_size:
             raise ValueError("free_bits is about the mean of a whole batch; leave training.micro_batch_size out")
+        if self.model.posterior == "per-datapoint" and self.training.augment != AugmentOptions():
+            raise ValueError(
+                "training.augment changes an example at every visit, but posterior per-datapoint has one q for all "
+                "visits; choose posterior amortised, or leave training.augment out"
+            )
         return self
