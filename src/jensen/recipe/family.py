@@ -1,7 +1,7 @@
 """The interface of a family of models: everything besides the model that depends on the family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -10,7 +10,7 @@ from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.inference.imputer import AbstractImputer
 from jensen.model import AbstractLatentVariableModel
-from jensen.recipe.idle import Rule
+from jensen.recipe.idle import Rule, Table
 from jensen.recipe.settings import AbstractRecipe
 from jensen.report.words import Words
 
@@ -92,6 +92,10 @@ class AbstractFamily(ABC, Generic[R, M]):
     @abstractmethod
     def build(self, recipe: R, spec: DataSpec) -> M:
         """The model for data like `spec`; layers draw initial weights from torch's global generator."""
+
+    def tables(self, recipe: R, spec: DataSpec) -> Iterable[Table]:
+        """The tables of the model's settings, with the rules for settings that have no effect."""
+        return [Table(recipe.model, self.idle_rules, spec)]
 
     def check_data(self, recipe: R, spec: DataSpec) -> None:
         """Warns about parts of the data that the model does not learn."""

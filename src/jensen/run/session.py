@@ -48,7 +48,7 @@ def train(recipe: AbstractRecipe, out: str | Path) -> Run:
     together.
     """
     processes.join()
-    folder = Path(out)
+    folder, recipe = Path(out), recipe.settled()
     processes.on_main(lambda: check_new(folder))
     with processes.together():
         dataset = load_dataset(recipe)

@@ -189,7 +189,10 @@ class _Watch:
             self.checkpoint()
         else:
             state.stale_validations += 1
-            state.converged = settings.patience is not None and state.stale_validations >= settings.patience
+            last_stage = state.step > max(state.model.stages, default=0)
+            state.converged = (
+                last_stage and settings.patience is not None and state.stale_validations >= settings.patience
+            )
 
     def checkpoint(self) -> None:
         """Save a checkpoint unless this step has one; raise `DivergenceError` if a weight or a moment is not finite."""

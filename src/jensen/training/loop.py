@@ -6,7 +6,7 @@ step, resume, and give bit for bit the same result.
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -61,11 +61,15 @@ def steps(
     def read(step: int) -> Batch:
         return batch_at(step, data, preparation, size, seed, rows, device)
 
+    stages = state.model.stages
     rehearsed = processes.count() == 1 or settings.sharding != "none"
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
-        rate = learning_rate(step, settings)
+        begin, end = stage_of(step, stages, settings.steps)
+        if step == begin > 0:
+            state.start_stage()
+        rate = learning_rate(step - begin, settings, end - begin, step)
         if state.leaves_out(step + 1):
             state.step = step + 1
             yield Step(state.step, None, {}, rate, None)
@@ -78,7 +82,7 @@ def steps(
         rehearsed = True
         state.model.observe(loss.noted)
         if state.ema:
-            state.ema.update(step)
+            state.ema.update(step - begin)
         state.step = step + 1
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
 
@@ -132,15 +136,32 @@ def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, Stream.ORDER, epoch))
 
 
-def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """The learning rate of step `step` (counted from 0): linear warm-up, then the schedule."""
+def stage_of(step: int, stages: Sequence[int], steps: int) -> tuple[int, int]:
+    """The first step of the stage that contains `step`, and the first step after the stage.
+
+    >>> stage_of(7, (5, 9), 20)
+    (5, 9)
+    """
+    return max((s for s in stages if s <= step), default=0), min((s for s in stages if s > step), default=steps)
+
+
+def learning_rate(
+    step: int, settings: TrainingSettings, steps: int | None = None, of_training: int | None = None
+) -> float:
+    """The learning rate of step `step` of a stage of `steps` steps: linear warm-up, then the schedule.
+
+    Steps are counted from 0; by default the stage is the whole training. `of_training` is the number of the same step
+    in the whole training, to which the milestones of a staircase refer.
+    """
+    steps = settings.steps if steps is None else steps
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     if settings.schedule == "cosine":
-        done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+        done = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
         return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
     if settings.schedule == "staircase":
-        return settings.learning_rate * settings.decay ** sum(step >= milestone for milestone in settings.milestones)
+        number = step if of_training is None else of_training
+        return settings.learning_rate * settings.decay ** sum(number >= milestone for milestone in settings.milestones)
     return settings.learning_rate
 
 
