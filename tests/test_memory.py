@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from jensen.errors import InputError, out_of_memory
-from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, PatchTransformer, ResidualMLP, UNet
+from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels, PatchTransformer, ResidualMLP, UNet
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
@@ -218,8 +218,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transformer": lambda: PatchTransformer(IMAGES, width=32, depth=4, patch=4, classes=3),
     "residual mlp": lambda: ResidualMLP(IMAGES, width=256, depth=4, classes=3),
     "mlp": lambda: MLP(IMAGES, (512, 512, 512), (2,), "gelu"),
-    "encoder": lambda: ConvolutionalEncoder(IMAGES, (16, 32), 4),
-    "decoder": lambda: ConvolutionalDecoder(2, IMAGES, (16, 32), 2),
+    "encoder": lambda: ConvolutionalEncoder(Levels(IMAGES, (16, 32)), 4),
+    "decoder": lambda: ConvolutionalDecoder(Levels(IMAGES, (16, 32)), 2, 2),
 }
 
 

@@ -59,10 +59,10 @@ def refuse_idle_settings(recipe: AbstractRecipe, tables: Iterable[Table], spec: 
     >>> from jensen.data.load import load_data
     >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings
     >>> from jensen.recipe.vae.idle import RULES
-    >>> recipe, spec = VAERecipe(model=VAESettings(channels=(8,))), load_data("digits").spec
+    >>> recipe, spec = VAERecipe(model=VAESettings(fixed_scale=2)), load_data("digits").spec
     >>> refuse_idle_settings(recipe, [Table(recipe.model, RULES, spec)], spec)
     Traceback (most recent call last):
-    jensen.errors.InputError: channels 8: acts with network convolutional only; leave it out
+    jensen.errors.InputError: fixed_scale 2.0: acts with variance fixed only; leave it out
     """
     for table in (*tables, Table(recipe.training, _TRAINING, spec)):
         _refuse(table)

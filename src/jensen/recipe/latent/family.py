@@ -18,7 +18,7 @@ from jensen.recipe.diffusion.idle import RULES as OF_DIFFUSION
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish
 from jensen.recipe.idle import Table
-from jensen.recipe.latent.build import build_latent, latent_spec
+from jensen.recipe.latent.build import build_latent, completed_vae, latent_spec
 from jensen.recipe.latent.settings import LatentRecipe
 from jensen.recipe.latent.words import WORDS
 from jensen.recipe.vae.family import FAMILY as AUTOENCODER
@@ -37,7 +37,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """The settings of the VAE and, for data like z, those of the prior."""
         settings = recipe.model
         yield Table(settings.vae, OF_VAE, spec, "vae.")
-        yield Table(settings.prior, OF_DIFFUSION, latent_spec(spec, (settings.vae.latent_dims,)), "prior.")
+        yield Table(settings.prior, OF_DIFFUSION, latent_spec(completed_vae(settings.vae, spec), spec), "prior.")
 
     def preparation(self, recipe: LatentRecipe, levels: int | None) -> PreparationName:
         """The preparation of the VAE."""
