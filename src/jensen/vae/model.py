@@ -183,9 +183,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
         None if the prior is not exact.
         """
-        annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
         if not self.prior.exact:
             return None
+        annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
         x, exact = self.sample(n, seed=seed, first=first), self.prior_draws(n, seed=seed, first=first)
         q = self._proposal(x)
         return annealed_bracket(self.log_joint, q, x, exact, annealing, seed=seed, numbers=numbers)
