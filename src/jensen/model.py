@@ -227,6 +227,15 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     def observe(self, noted: Mapping[str, Tensor]) -> None:
         """Record `Loss.noted` of a whole batch in the model, once per training step."""
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The first steps of the later stages of training, counted from 0 and ascending; empty for a single stage.
+
+        The loss may change from stage to stage. A stage starts from the averaged weights, if there is an average; the
+        schedule of the learning rate, the average and the search for the best bound start anew.
+        """
+        return ()
+
     def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
         """The same as `loss`, for wrappers that replace `forward` (data parallel, compile)."""
         return self.loss(batch, step=step, noise=noise)

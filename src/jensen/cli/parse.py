@@ -43,13 +43,15 @@ def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
         raise InputError(f"{_sentence(event, kind)}; see jensen {name} --help")
 
     default = _defaults(kind, words) if issubclass(kind, Train) else tyro.MISSING
+    # A recipe says itself which flags have a prefix, because two tables of a recipe may have fields of one name
+    prefixes = () if issubclass(kind, Train) else (tyro.conf.OmitArgPrefixes,)
     with tyro_errors.on_parse_error(refuse):
         return tyro.cli(
             kind,
             prog=f"jensen {name}",
             args=words,
             default=default,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            config=(*prefixes, tyro.conf.FlagCreatePairsOff),
         )
 
 
@@ -113,14 +115,15 @@ def _unknown(tokens: Sequence[str], kind: type[Command]) -> str:
     return f"unrecognized options: {' '.join(tokens)}{meant}"
 
 
-def _flags(kind: type[BaseModel]) -> Iterator[str]:
+def _flags(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The flags of a command: the names of its fields; a field of settings gives the flags of its own fields."""
     for name, field in kind.model_fields.items():
         inner = field.default if isinstance(field.default, BaseModel) else None
         if inner is None:
-            yield f"--{name.replace('_', '-')}"
+            yield f"--{prefix}{name.replace('_', '-')}"
         else:
-            yield from _flags(type(inner))
+            own = any(getattr(each, "prefix_name", None) is False for each in field.metadata)
+            yield from _flags(type(inner), f"{name}." if own else prefix)
 
 
 def _failure(event: tyro_errors.InstantiationFailure) -> str:

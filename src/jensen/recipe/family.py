@@ -1,7 +1,7 @@
 """The interface of a family of models: everything besides the model that depends on the family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,7 +13,7 @@ from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.inference.imputer import AbstractImputer
 from jensen.model import AbstractLatentVariableModel
-from jensen.recipe.idle import Rule
+from jensen.recipe.idle import Rule, Table
 from jensen.recipe.settings import AbstractRecipe
 from jensen.report.words import Words
 
@@ -111,6 +111,10 @@ class AbstractFamily(ABC, Generic[R, M]):
         one element for each class of this model: the other model's class of the same name, or None.
         """
         return weights
+
+    def tables(self, recipe: R, spec: DataSpec) -> Iterable[Table]:
+        """The tables of the model's settings, with the rules for settings that have no effect."""
+        return [Table(recipe.model, self.idle_rules, spec)]
 
     def check_data(self, recipe: R, spec: DataSpec) -> None:
         """Warns about parts of the data that the model does not learn."""

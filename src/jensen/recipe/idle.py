@@ -1,6 +1,6 @@
 """Settings that have no effect, because of other settings or of the data, are refused instead of silently ignored."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,28 +69,42 @@ _AUGMENT = (
 )
 
 
-def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: DataSpec) -> None:
+@dataclass(frozen=True)
+class Table:
+    """A table of settings with its rules, the data that the settings are about, and the prefix of their names."""
+
+    settings: BaseModel
+    rules: tuple[Rule, ...]
+    spec: DataSpec
+    prefix: str = ""
+
+
+def refuse_idle_settings(recipe: AbstractRecipe, tables: Iterable[Table], spec: DataSpec) -> None:
     """Raises `InputError` for the first setting that differs from its default but has no effect.
 
-    `rules` are the rules for the family's own settings.
+    `tables` are the tables of the family's own settings.
 
     >>> from jensen.data.load import load_data
     >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings
     >>> from jensen.recipe.vae.idle import RULES
-    >>> refuse_idle_settings(VAERecipe(model=VAESettings(fixed_scale=2)), RULES, load_data("digits").spec)
+    >>> recipe, spec = VAERecipe(model=VAESettings(fixed_scale=2)), load_data("digits").spec
+    >>> refuse_idle_settings(recipe, [Table(recipe.model, RULES, spec)], spec)
     Traceback (most recent call last):
     jensen.errors.InputError: fixed_scale 2.0: acts with variance fixed only; leave it out
     """
-    _refuse(recipe.model, rules, spec)
-    _refuse(recipe.training, _TRAINING, spec)
-    _refuse(recipe.training.augment, _AUGMENT, spec)
+    for table in (
+        *tables,
+        Table(recipe.training, _TRAINING, spec),
+        Table(recipe.training.augment, _AUGMENT, spec),
+    ):
+        _refuse(table)
 
 
-def _refuse(settings: BaseModel, rules: Iterable[Rule], spec: DataSpec) -> None:
-    fields = type(settings).model_fields
-    for rule in rules:
+def _refuse(table: Table) -> None:
+    fields = type(table.settings).model_fields
+    for rule in table.rules:
         for name in rule.names:
-            value = getattr(settings, name)
-            if value != fields[name].default and not rule.acts(settings, spec):
+            value = getattr(table.settings, name)
+            if value != fields[name].default and not rule.acts(table.settings, table.spec):
                 given = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                raise InputError(f"{name} {given or 'of no layer'}: {rule.advice}; leave it out")
+                raise InputError(f"{table.prefix}{name} {given or 'of no layer'}: {rule.advice}; leave it out")

@@ -63,13 +63,13 @@ class AbstractRecipe(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Source = "digits"
+    data: tyro.conf.OmitArgPrefixes[Source] = "digits"
     """`digits`, a folder of images, or IDX, NumPy (.npy, .npz), Parquet or Arrow files."""
-    seed: NonNegativeInt = 0
+    seed: tyro.conf.OmitArgPrefixes[NonNegativeInt] = 0
     """Seed of all random draws in training."""
-    read: ReadOptions = ReadOptions()
+    read: tyro.conf.OmitArgPrefixes[ReadOptions] = ReadOptions()
     """How to read and split the data."""
-    training: TrainingSettings = TrainingSettings()
+    training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings()
     """The training loop."""
     family: str
     """The family of models."""
@@ -91,6 +91,10 @@ class AbstractRecipe(BaseModel, ABC):
         recipe = validate({**values, "data": "memory"})
         recipe._arrays = _Held(given)
         return recipe
+
+    def settled(self) -> Self:
+        """The recipe as a run records it, with every choice that depends on the number of steps made."""
+        return self
 
     @property
     def source(self) -> "Source":

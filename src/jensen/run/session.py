@@ -78,7 +78,7 @@ def train(
     with _threads(recipe.training.threads):
         timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec, origin), began)
         timing.measure(recipe.training)
-    recipe = recipe.model_copy(update={"training": timing.planned(recipe.training)})
+    recipe = recipe.model_copy(update={"training": timing.planned(recipe.training)}).settled()
     state = _start(recipe, dataset.spec, origin)
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with alone(folder, recipe.training.steps):

@@ -213,7 +213,8 @@ class _Watch:
             self.checkpoint()
         else:
             state.stale_validations += 1
-            state.converged = 0 < (settings.patience or 0) <= state.stale_validations
+            last_stage = state.step > max(state.model.stages, default=0)
+            state.converged = last_stage and 0 < (settings.patience or 0) <= state.stale_validations
 
     def checkpoint(self) -> None:
         """Save a checkpoint unless this step has one; raise `DivergenceError` if a weight or a moment is not finite."""

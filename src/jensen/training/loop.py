@@ -6,7 +6,7 @@ step, resume, and give bit for bit the same result.
 
 import math
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -61,11 +61,15 @@ def steps(
 
     augmentation = Augmentation.of(settings.augment, data.x.shape[1:], preparation)
     read = Batches(data, preparation, size, seed, augmentation if augmentation.numbers else None, rows, device)
+    stages = state.model.stages
     rehearsed = processes.count() == 1 or settings.sharding != "none"
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
-        rate = learning_rate(step, settings)
+        begin, _ = stage_of(step, stages, settings.steps)
+        if step == begin > 0:
+            state.start_stage()
+        rate = learning_rate(step, settings, stages)
         if state.leaves_out(step + 1):
             state.step = step + 1
             yield Step(state.step, None, {}, rate, None)
@@ -78,7 +82,7 @@ def steps(
         rehearsed = True
         state.model.observe(loss.noted)
         if state.ema:
-            state.ema.update(step)
+            state.ema.update(step - begin)
         state.step = step + 1
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
 
@@ -144,31 +148,44 @@ def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, Stream.ORDER, epoch))
 
 
-def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """The learning rate of step `step` (counted from 0): linear warm-up, then the schedule."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
+def stage_of(step: int, stages: Sequence[int], steps: int) -> tuple[int, int]:
+    """The first step of the stage that contains `step`, and the first step after the stage.
+
+    >>> stage_of(7, (5, 9), 20)
+    (5, 9)
+    """
+    return max((s for s in stages if s <= step), default=0), min((s for s in stages if s > step), default=steps)
+
+
+def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] = ()) -> float:
+    """The learning rate of step `step`, counted from 0: linear warm-up, then the schedule, in every stage anew.
+
+    The milestones of a staircase are steps of the whole training.
+    """
+    begin, end = stage_of(step, stages, settings.steps)
+    if step - begin < settings.warmup_steps:
+        return settings.learning_rate * (step - begin + 1) / settings.warmup_steps
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress(step, settings)))
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress(step, settings, begin, end)))
     if settings.schedule == "staircase":
         return settings.learning_rate * settings.decay ** sum(step >= milestone for milestone in settings.milestones)
     return settings.learning_rate
 
 
-def progress(step: int, settings: TrainingSettings) -> float:
-    """The share of the schedule after warm-up that is over at step `step`, from 0 to 1.
+def progress(step: int, settings: TrainingSettings, begin: int, end: int) -> float:
+    """The share, from 0 to 1, of a stage's schedule after warm-up that is over at step `step`.
 
-    The share grows linearly with the step. Where `settings.replans` changed the number of steps, the share goes on from
-    its value, so that the learning rate does not jump.
+    The share grows linearly with the step. Where `settings.replans` changed the last step of the stage, the share goes
+    on from its value, so that the learning rate does not jump.
     """
-    since, over = settings.warmup_steps, 0.0
-    for until, steps in settings.replans:
+    since, over = begin + settings.warmup_steps, 0.0
+    for until, planned in settings.replans if end == settings.steps else ():
         if step <= until:
-            return over + (1 - over) * (step - since) / max(1, steps - since)
+            return over + (1 - over) * (step - since) / max(1, planned - since)
         if until > since:
-            over += (1 - over) * (until - since) / max(1, steps - since)
+            over += (1 - over) * (until - since) / max(1, planned - since)
             since = until
-    return over + (1 - over) * (step - since) / max(1, settings.steps - since)
+    return over + (1 - over) * (step - since) / max(1, end - since)
 
 
 def accelerator_for(settings: TrainingSettings) -> Accelerator:

@@ -45,7 +45,7 @@ def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     encoder, decoder, latent_dims = vae_networks(settings, spec.shape, likelihood.outputs)
     posterior = _posterior(settings, encoder, latent_dims, spec.counts["train"])
     target = _target(settings, latent_dims, spec)
-    vae = VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps, target)
+    vae = VAE(posterior, decoder, likelihood, vae_objective(settings), settings.fit_steps, target)
     return vae.partly_observed() if spec.missing else vae
 
 
@@ -115,9 +115,10 @@ def _posterior(settings: VAESettings, encoder: nn.Module, latent_dims: int, exam
     return AmortisedPosterior(encoder, latent_dims)
 
 
-def _objective(settings: VAESettings) -> AbstractVAEObjective:
+def vae_objective(settings: VAESettings, kl_weight: float = 1.0) -> AbstractVAEObjective:
+    """The objective of the settings; `kl_weight` is the weight of the KL in objective elbo."""
     if settings.objective == "elbo":
-        return ElboObjective(settings.kl_warmup_steps, settings.free_bits)
+        return ElboObjective(settings.kl_warmup_steps, settings.free_bits, kl_weight)
     if settings.objective == "importance-weighted":
         return ImportanceWeightedObjective(settings.importance_samples)
     return DoublyReparameterisedObjective(settings.importance_samples)

@@ -74,7 +74,7 @@ class VAERecipe(AbstractRecipe):
     """A variational autoencoder, its data and its training."""
 
     family: Annotated[Literal["vae"], tyro.conf.Suppress] = "vae"
-    model: VAESettings = VAESettings()
+    model: tyro.conf.OmitArgPrefixes[VAESettings] = VAESettings()
     """The model."""
 
     @model_validator(mode="after")
