@@ -48,8 +48,8 @@ class Metadata:
         lacking = [image for image, value in zip(images, given, strict=True) if value is None or value == ""]
         if lacking:
             refuse(
-                f"{lacking[0].shown}: has no {name!r} in {self._source}, as {len(lacking)} of {len(images)} images; add "
-                "it, or remove such images"
+                f"{lacking[0].shown}: has no {name!r} in {self._source}, as {len(lacking)} of {len(images)} images; "
+                "add it, or remove such images"
             )
             return None
         others = [other for other in self.columns if other != name]
@@ -111,7 +111,10 @@ def _of_tables(tables: Sequence[Entry], images: Sequence[Entry], refuse: Refuse)
 def _csv_rows(table: Entry) -> Iterator[Row]:
     try:
         with table.open() as stream:
-            yield from csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""))
+            for number, row in enumerate(csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""))):
+                if None in row or None in row.values():
+                    raise InputError(f"{table.shown}: row {number} has more or fewer cells than the header; mend it")
+                yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{table.shown}: is not a sound CSV file ({error}); write it again") from error
 

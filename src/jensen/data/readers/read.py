@@ -23,7 +23,7 @@ from jensen.errors import InputError
 
 DIGITS = "digits"
 EXPECTED = (
-    "DATA is 'digits', an IDX file or folder, a .npy, .npz, HDF5, MATLAB or CSV file, a folder of images, of Parquet or "
+    "DATA is 'digits', an IDX file or folder, a .npy, .npz, HDF5, MATLAB or CSV file, a folder of images, of Parquet, "
     "Arrow, WAV, NIfTI, DICOM or FITS files, or a zip or tar archive of images"
 )
 
