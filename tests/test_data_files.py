@@ -22,8 +22,9 @@ from jensen.data.check import check
 from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.data.readers import library
+from jensen.data.stored import AbstractRows
 
-COUNT = 24
+COUNT = 12
 
 
 def floats(*shape: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
@@ -36,15 +37,18 @@ def integers(*shape: int, low: int = -1000, high: int = 1000, dtype: type = np.i
 
 def same(source: Path, expected: np.ndarray, **options) -> None:
     """Reading gives the expected values bit for bit, in memory and from disk, which also have one fingerprint."""
+    fingerprints = set()
     for stream in ("never", "always"):
-        values = read_all(source, stream=stream, **options).values
+        reading = read_all(source, stream=stream, **options)
+        fingerprints.add(reading.survey.fingerprint())
+        values = reading.values
+        assert isinstance(values, AbstractRows) == (stream == "always")
         assert values.shape == expected.shape
         assert values.dtype == expected.dtype
         np.testing.assert_array_equal(values[:], expected)
         rows = np.array([len(expected) - 1, 0, len(expected) // 2, 0])
         np.testing.assert_array_equal(values[rows], expected[rows])
-    one, other = (load_data(source, ReadOptions(stream=stream, **options)) for stream in ("never", "always"))
-    assert one.spec.fingerprint == other.spec.fingerprint
+    assert len(fingerprints) == 1
 
 
 # ---------------------------------------------------------------------------------------------- WAV
@@ -324,7 +328,7 @@ def test_csv_as_pandas_writes_it_with_text_and_gaps(tmp_path):
     table["name"] = [f"n{row}" for row in range(COUNT)]
     table.loc[3, "b"] = np.nan
     table.to_csv(tmp_path / "a.csv")
-    refused(tmp_path / "a.csv", "1 of its 48 values are NaN")
+    refused(tmp_path / "a.csv", "1 of its 24 values are NaN")
     reading = read_all(tmp_path / "a.csv", missing=True)
     np.testing.assert_array_equal(reading.values, table[["a", "b"]].to_numpy())
     np.testing.assert_array_equal(reading.targets[:, 0], values[:, 2])
