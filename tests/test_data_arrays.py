@@ -232,8 +232,8 @@ def floats(**at: float) -> np.ndarray:
         (byte_images(), {"levels": 17}, r"but with 17 levels the highest is 16"),
         (byte_images(), {"levels": 1}, "--levels 1: must be from 2"),
         (floats(), {"levels": 4}, "--levels 4 is for integers"),
-        (byte_images(), {"size": (4, 4)}, "--size is for a folder of images and a table of images but DATA is "),
-        (byte_images(), {"skip_bad": True}, "--skip-bad is for a folder of images"),
+        (byte_images(), {"size": (4, 4)}, "--size is for images and a table of images but DATA is "),
+        (byte_images(), {"skip_bad": True}, "--skip-bad is for images"),
     ],
 )
 @pytest.mark.parametrize("ending", ["npy", "npz"])
@@ -366,7 +366,7 @@ def test_what_is_no_data_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".hidden").touch()
     refused(tmp_path / "empty", "is an empty folder")
-    refused(written(tmp_path / "table.csv", b"a,b\n1,2\n"), "is text .CSV, JSON or the like.; load it and write its")
+    refused(written(tmp_path / "table.csv", b"a,b\nx,y\n"), "is text without a column of numbers; expected")
     refused(written(tmp_path / "nothing.bin", b""), "is an empty file; write it again")
     refused(
         written(tmp_path / "noise.bin", b"\xfe\x01\x02\xff" * 9), "of an unknown kind, beginning with bytes fe 01 02"
@@ -374,7 +374,7 @@ def test_what_is_no_data_is_refused(tmp_path):
     refused(written(tmp_path / "one.png", b"\x89PNG"), "single image; name the folder")
     (tmp_path / "texts").mkdir()
     written(tmp_path / "texts" / "a.txt", b"a")
-    refused(tmp_path / "texts", "holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only .txt; a.txt is text")
+    refused(tmp_path / "texts", "holds no images or other files that are read, only .txt; a.txt is text")
     refused("/dev/null", "neither a file nor a folder")
 
 

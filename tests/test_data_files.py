@@ -22,8 +22,9 @@ from jensen.data.check import check
 from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.data.readers import library
+from jensen.data.stored import AbstractRows
 
-COUNT = 24
+COUNT = 12
 
 
 def floats(*shape: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
@@ -36,15 +37,18 @@ def integers(*shape: int, low: int = -1000, high: int = 1000, dtype: type = np.i
 
 def same(source: Path, expected: np.ndarray, **options) -> None:
     """Reading gives the expected values bit for bit, in memory and from disk, which also have one fingerprint."""
+    fingerprints = set()
     for stream in ("never", "always"):
-        values = read_all(source, stream=stream, **options).values
+        reading = read_all(source, stream=stream, **options)
+        fingerprints.add(reading.survey.fingerprint())
+        values = reading.values
+        assert isinstance(values, AbstractRows) == (stream == "always")
         assert values.shape == expected.shape
         assert values.dtype == expected.dtype
         np.testing.assert_array_equal(values[:], expected)
         rows = np.array([len(expected) - 1, 0, len(expected) // 2, 0])
         np.testing.assert_array_equal(values[rows], expected[rows])
-    one, other = (load_data(source, ReadOptions(stream=stream, **options)) for stream in ("never", "always"))
-    assert one.spec.fingerprint == other.spec.fingerprint
+    assert len(fingerprints) == 1
 
 
 # ---------------------------------------------------------------------------------------------- WAV
@@ -202,7 +206,11 @@ def test_fits_cubes_and_folders_of_images(tmp_path, dtype):
 
 def test_the_extension_of_a_fits_file(tmp_path):
     one, other = floats(COUNT, 6, 5), floats(COUNT, 6, 5, seed=3)
-    layers = [fits.PrimaryHDU(), fits.ImageHDU(one, name="SCI"), fits.CompImageHDU(other, name="ERR", quantize_level=0)]
+    layers = [
+        fits.PrimaryHDU(),
+        fits.ImageHDU(one, name="SCI"),
+        fits.CompImageHDU(other, None, "ERR", "GZIP_1", quantize_level=0),
+    ]
     fits.HDUList(layers).writeto(tmp_path / "a.fits")
     same(tmp_path / "a.fits", one[:, None])
     same(tmp_path / "a.fits", other[:, None], array="ERR")
@@ -296,7 +304,7 @@ def test_csv_of_numbers(tmp_path, delimiter, header):
     np.testing.assert_array_equal(reading.values, values)
     assert reading.values.dtype == np.float64
     assert reading.names(4) == "row 4"
-    assert (("the first row is the header" if header else "there is no header") in reading.notes[0]) is True
+    assert reading.notes[0].startswith("the first row is the header" if header else "there is no header")
 
 
 def test_csv_of_pixels_with_labels(tmp_path):
@@ -320,7 +328,7 @@ def test_csv_as_pandas_writes_it_with_text_and_gaps(tmp_path):
     table["name"] = [f"n{row}" for row in range(COUNT)]
     table.loc[3, "b"] = np.nan
     table.to_csv(tmp_path / "a.csv")
-    refused(tmp_path / "a.csv", "1 of its 48 values are NaN")
+    refused(tmp_path / "a.csv", "1 of its 24 values are NaN")
     reading = read_all(tmp_path / "a.csv", missing=True)
     np.testing.assert_array_equal(reading.values, table[["a", "b"]].to_numpy())
     np.testing.assert_array_equal(reading.targets[:, 0], values[:, 2])
@@ -349,10 +357,20 @@ def test_csv_that_is_no_matrix_is_refused(tmp_path, text, says):
 
 
 def test_a_late_word_in_a_column_of_numbers_is_named(tmp_path):
-    rows = ["1.5,2.5"] * 140_000
-    rows[137_000] = "1.5,oops"
+    rows = ["1.5,2.5"] * 10_000
+    for late, says in (
+        ("1.5,oops", "row 9001 holds 'oops' in column '1'; expected a number"),
+        ("1.5", "row 9001 has 1 cells but the first row has 2"),
+        ('1.5,"2,5"', "row 9001 holds '2,5' in column '1'; expected a number"),
+    ):
+        rows[9_000] = late
+        (tmp_path / "a.csv").write_text("\n".join(rows))
+        refused(tmp_path / "a.csv", says)
+    rows[9_000] = '"3.5",'
     (tmp_path / "a.csv").write_text("\n".join(rows))
-    refused(tmp_path / "a.csv", "row 137001 holds 'oops' in column '1'; expected a number")
+    values = read_all(tmp_path / "a.csv", missing=True).values
+    assert (len(values), values[9_000, 0], values[-1, 1]) == (10_000, 3.5, 2.5)
+    assert np.isnan(values[9_000, 1])
 
 
 # ---------------------------------------------------------------------------------------------- what is missing

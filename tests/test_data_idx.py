@@ -162,4 +162,4 @@ def test_images_of_idx_folders_are_named_by_file_and_row(tmp_path):
 def test_a_gzipped_file_of_another_kind_is_named(tmp_path):
     for name, content, what in (("a.csv.gz", b"a,b\n1,2\n", "text"), ("a.tiff.gz", b"II*\0rest", "a TIFF image")):
         (tmp_path / name).write_bytes(gzip.compress(content))
-        refused(tmp_path / name, f"unpacked, it is {what}.*, which is not IDX")
+        refused(tmp_path / name, f"is a gzip archive of {what.removeprefix('a ')}")

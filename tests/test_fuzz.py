@@ -15,15 +15,23 @@ import os
 import resource
 import shutil
 import signal
+import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import h5py
+import nibabel
 import numpy as np
+import pydicom
 import pytest
+import scipy.io
+import scipy.io.wavfile
+import tifffile
 import torch
+from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -217,6 +225,96 @@ def test_data_files(name: str, tmp_path_factory: pytest.TempPathFactory, data: s
         dataset = load_data(source, ReadOptions(missing=True))
         assert len(dataset.train) > 0
         assert tuple(dataset.train.x.shape[1:]) == dataset.spec.shape
+    with guarded(), contextlib.redirect_stdout(io.StringIO()):
+        assert main(["data", "check", str(source)]) in (0, 2)
+
+
+def _written(write: Callable[[Path], object], name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / name)
+        return (Path(folder) / name).read_bytes()
+
+
+def _archive(kind: str) -> bytes:
+    def write(path: Path) -> None:
+        inside = path.parent / "inside"
+        inside.mkdir()
+        for number in range(10):
+            (inside / f"{number}.png").write_bytes(FILES["a.png"])
+        shutil.make_archive(str(path.parent / "x"), kind, inside)
+
+    return _written(write, {"zip": "x.zip", "tar": "x.tar", "gztar": "x.tar.gz"}[kind])
+
+
+def _hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=NUMBERS_3D, chunks=(6, 3, 4), compression="gzip")
+        file["y"] = np.array(["a", "b"] * 12, dtype=object)
+
+
+def _dicom(path: Path) -> None:
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPInstanceUID = pydicom.uid.ExplicitVRLittleEndian, "1.2"
+    meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    scan = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    scan.Rows, scan.Columns, scan.SamplesPerPixel, scan.PhotometricInterpretation = 3, 4, 1, "MONOCHROME2"
+    scan.BitsAllocated, scan.BitsStored, scan.HighBit, scan.PixelRepresentation = 16, 16, 15, 1
+    scan.RescaleSlope, scan.RescaleIntercept = 1, -1024
+    scan.PixelData = bytes(range(24))
+    scan.save_as(path, enforce_file_format=True)
+
+
+def _nifti(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.moveaxis(NUMBERS_3D, 0, -1)[..., None, :], np.eye(4)), path)
+
+
+def _csv(path: Path) -> None:
+    path.write_text("label,a,b\n" + "".join(f'{row % 2},{row / 8},"{row}"\n' for row in range(24)))
+
+
+NUMBERS_3D = np.random.default_rng(0).random((24, 3, 4), np.float32)
+FORMATS: dict[str, Callable[[], bytes]] = {
+    "a.tif": lambda: _written(lambda path: tifffile.imwrite(path, NUMBERS_3D, photometric="minisblack"), "a.tif"),
+    "a.bmp": lambda: _image("BMP"),
+    "a.gif": lambda: _image("GIF"),
+    "x.zip": lambda: _archive("zip"),
+    "x.tar": lambda: _archive("tar"),
+    "x.tar.gz": lambda: _archive("gztar"),
+    "a.wav": lambda: _written(lambda path: scipy.io.wavfile.write(path, 8000, np.arange(99, dtype=np.int16)), "a.wav"),
+    "a.nii": lambda: _written(_nifti, "a.nii"),
+    "a.nii.gz": lambda: _written(_nifti, "a.nii.gz"),
+    "a.dcm": lambda: _written(_dicom, "a.dcm"),
+    "a.fits": lambda: _written(lambda path: fits.PrimaryHDU(NUMBERS_3D).writeto(path), "a.fits"),
+    "a.h5": lambda: _written(_hdf5, "a.h5"),
+    "a.mat": lambda: _written(lambda path: scipy.io.savemat(path, {"x": NUMBERS_3D}, do_compression=True), "a.mat"),
+    "a.csv": lambda: _written(_csv, "a.csv"),
+    "metadata.csv": lambda: "".join(["file_name,label\n", *(f"{n}.png,{n % 2}\n" for n in range(10))]).encode(),
+}
+OF_FOLDERS = (".bmp", ".gif", ".wav", ".dcm")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@fuzz(3)
+@given(data=st.data())
+def test_files_of_further_formats(name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    original = FORMATS[name]()
+    content = data.draw(damaged(original), label="content")
+    folder = source = _emptied(tmp_path_factory, "formats")
+    if name == "metadata.csv":
+        for number in range(10):
+            (folder / f"{number}.png").write_bytes(FILES["a.png"])
+        (folder / name).write_bytes(content)
+    elif Path(name).suffix in OF_FOLDERS:
+        for number in range(10):
+            (folder / f"{number}{Path(name).suffix}").write_bytes(original)
+        (folder / f"z{name}").write_bytes(content)
+    else:
+        source = folder / name
+        source.write_bytes(content)
+    stream = data.draw(st.sampled_from(["auto", "always"]), label="stream")
+    with guarded():
+        dataset = load_data(source, ReadOptions(missing=True, stream=stream))
+        assert tuple(dataset.train.x[:2].shape[1:]) == dataset.spec.shape
     with guarded(), contextlib.redirect_stdout(io.StringIO()):
         assert main(["data", "check", str(source)]) in (0, 2)
 

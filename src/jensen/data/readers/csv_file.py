@@ -2,10 +2,12 @@
 
 import csv
 import re
+import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
 HEADER_OF_NUMBERS = 10  # columns from which a first row 0, 1, 2, ... is taken for a header, as pandas writes
 
+CELLS_AT_FIRST = 1 << 14  # cells by which columns are told apart
+
 Row = tuple[int, list[str]]
 """A line's number and its cells."""
 
@@ -34,10 +38,18 @@ def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = _rows(path, file)
-            table = _Table(path, *_beginning(rows), options)
-            while block := list(islice(rows, table.rows_at_once)):
-                table.add(block)
+            lines = _Lines(path, file)
+            rows = _rows(lines)
+            first = next(rows)
+            header = first[1] if _is_header(first[1]) else None
+            beginning = [*([] if header else [first]), *islice(rows, CELLS_AT_FIRST // len(first[1]) + 2)]
+            table = _Table(path, header, beginning, lines.delimiter, options)
+            at_once, quoted = CELLS_AT_ONCE // len(first[1]) + 2, False
+            while block := list(islice(lines, at_once)):
+                quoted = quoted or any('"' in line for line in block)  # a quoted cell may hold delimiters and newlines
+                if quoted or not table.add_lines(block):
+                    lines.give_back(block)
+                    table.add(list(islice(rows, at_once)))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not text in UTF-8 ({error.reason}); write it again") from error
     except csv.Error as error:
@@ -46,36 +58,43 @@ def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     return replace(reading, notes=(*table.notes(), *reading.notes))
 
 
-def _rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
-    """The rows that are not empty. Raises InputError for a row with another number of cells than the first."""
-    lines = (line for line in file if not line.startswith("#"))  # numpy.savetxt puts # before a header
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
-        raise InputError(f"{path}: holds no rows; expected numbers")
-    unquoted = re.sub(r'"[^"]*"', "", first.strip())
-    delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in unquoted), ",")
-    whole: Iterable[str] = chain([first], lines)
-    if delimiter == " ":
-        whole = (" ".join(line.split()) for line in whole)
-    reader = csv.reader(whole, delimiter=delimiter, skipinitialspace=True)
+class _Lines(Iterator[str]):
+    """The lines of a file that are neither empty nor comments, which numpy.savetxt begins with #."""
+
+    def __init__(self, path: Path, file: Iterable[str]) -> None:
+        self.path, self.number = path, 0
+        self._file, self._again = iter(file), deque[str]()
+        self.delimiter = ","
+        first = next(self, None)
+        if first is None:
+            raise InputError(f"{path}: holds no rows; expected numbers")
+        unquoted = re.sub(r'"[^"]*"', "", first.strip())
+        self.delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in unquoted), ",")
+        self.give_back([first])
+
+    def __next__(self) -> str:
+        while True:
+            line = self._again.popleft() if self._again else next(self._file)
+            self.number += 1
+            if line.strip() and not line.startswith("#"):
+                return " ".join(line.split()) + "\n" if self.delimiter == " " else line
+
+    def give_back(self, lines: Sequence[str]) -> None:
+        """Makes `lines`, which were the last, the next lines."""
+        self._again.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+
+def _rows(lines: _Lines) -> Iterator[Row]:
+    """The cells of each row. Raises InputError for a row with another number of cells than the first."""
     width = 0
-    for row in reader:
-        if not row:
-            continue
+    for row in csv.reader(lines, delimiter=lines.delimiter, skipinitialspace=True):
         width = width or len(row)
         if len(row) != width:
             raise InputError(
-                f"{path}: row {reader.line_num} has {len(row)} cells but the first row has {width}; mend it"
+                f"{lines.path}: row {lines.number} has {len(row)} cells but the first row has {width}; mend it"
             )
-        yield reader.line_num, row
-
-
-def _beginning(rows: Iterator[Row]) -> tuple[list[str] | None, list[Row]]:
-    """The header, if there is one, and the first rows of numbers."""
-    first = next(rows)
-    header = first[1] if _is_header(first[1]) else None
-    count = max(2, CELLS_AT_ONCE // len(first[1]))
-    return header, [*([] if header else [first]), *islice(rows, count)]
+        yield lines.number, row
 
 
 def _is_header(cells: list[str]) -> bool:
@@ -98,13 +117,14 @@ def _is_number(cell: str) -> bool:
 class _Table:
     """The columns of examples and of labels, block by block."""
 
-    def __init__(self, path: Path, header: list[str] | None, first: list[Row], options: ReadOptions) -> None:
+    def __init__(
+        self, path: Path, header: list[str] | None, first: list[Row], delimiter: str, options: ReadOptions
+    ) -> None:
         if not first:
             raise InputError(f"{path}: holds a header and no rows; expected numbers")
-        self._path, self._header = path, header
+        self._path, self._header, self._delimiter = path, header, delimiter
         width = len(first[0][1])
         self._names = [name.strip() for name in header or map(str, range(width))]
-        self.rows_at_once = max(2, CELLS_AT_ONCE // width)
         self._y = self._column_of_labels(options)
         cells = list(zip(*(row for _, row in first), strict=True))
         numeric = [column for column in range(width) if column != self._y and _numeric(cells[column])]
@@ -127,6 +147,22 @@ class _Table:
             if "" in self._labels[-len(block) :]:
                 raise InputError(f"{self._path}: column {self._names[self._y]!r} has empty cells; leave such rows out")
         self._parts.append(self._numbers(cells, block))
+
+    def add_lines(self, lines: Sequence[str]) -> bool:
+        """Adds the next rows quickly, without quoted or missing cells; False, and nothing is added, if that fails."""
+        if any(line.count(self._delimiter) != len(self._names) - 1 for line in lines):
+            return False
+        for dtype in (np.int64, np.float64):
+            with suppress(ValueError, OverflowError, DeprecationWarning), warnings.catch_warnings(action="error"):
+                x = np.loadtxt(lines, dtype, None, self._delimiter, usecols=self._x, ndmin=2)
+                if self._y is not None:
+                    y = [line.split(self._delimiter, self._y + 1)[self._y].strip() for line in lines]
+                    if "" in y:
+                        return False
+                    self._labels += y
+                self._parts.append(x)
+                return True
+        return False
 
     def values(self) -> np.ndarray:
         """All numbers (N, D): integers if all are whole and lie in 0..65535, else float64."""

@@ -168,17 +168,20 @@ def _part(file: OpenFile, place: int, size: int) -> bytes:
 
 def _visible(entries: list[Entry]) -> list[Entry]:
     """The entries in the order of their names, without hidden files, and without a folder that holds all of them."""
-    shown = [
-        entry
-        for entry in entries
-        if entry.parts and not any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in entry.parts)
+    named = [
+        replace(entry, parts=tuple(part for part in entry.parts if part not in (".", "..", "/"))) for entry in entries
     ]
+    shown = [entry for entry in named if entry.parts and not any(map(_hidden, entry.parts))]
     shown.sort(key=lambda entry: entry.parts)
     while shown and all(len(entry.parts) > 1 and entry.parts[0] == shown[0].parts[0] for entry in shown):
         if shown[0].parts[0].lower() in SPLIT_NAMES:
             break
         shown = [replace(entry, parts=entry.parts[1:]) for entry in shown]
     return shown
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"
 
 
 def _one_line(error: Exception) -> str:

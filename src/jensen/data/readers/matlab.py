@@ -34,6 +34,9 @@ def read_matlab(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
                 labels = labels.ravel() if labels.ndim == 2 and 1 in labels.shape else labels
                 values, note = _examples_first(values, len(labels), name)
                 notes += note
+                if labels.dtype.kind == "f" and (labels >= 0).all() and (labels % 1 == 0).all():
+                    labels = labels.astype(np.int64)
+                    notes.append(f"{beside!r} are whole numbers, which MATLAB holds as floats: they are labels")
             parts.append(Part(f"{path}: {name}", values, labels, split_of(name)))
     except InputError:
         raise

@@ -111,7 +111,10 @@ def _of_tables(tables: Sequence[Entry], images: Sequence[Entry], refuse: Refuse)
 def _csv_rows(table: Entry) -> Iterator[Row]:
     try:
         with table.open() as stream:
-            yield from csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""))
+            for number, row in enumerate(csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline="")), 2):
+                if None in row or None in row.values():
+                    raise InputError(f"{table.shown}: row {number} has more or fewer cells than the header; mend it")
+                yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{table.shown}: is not a sound CSV file ({error}); write it again") from error
 
