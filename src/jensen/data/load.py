@@ -15,6 +15,7 @@ from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streamin
 from jensen.data.readers.memory import MEMORY, Source, source_name
 from jensen.data.readers.read import DIGITS, check_options, read
 from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
+from jensen.data.smooth import smooth_vectors
 from jensen.data.spec import DataSpec
 from jensen.data.splits import check_fractions, describe_split, groups_of, split_rows
 from jensen.data.stored import in_memory_or_stored, selected
@@ -161,6 +162,7 @@ def specify(
 ) -> DataSpec:
     """The specification of a reading and its splits."""
     chosen, doubts = choose_preparation(preparation, reading, rows["train"])
+    smooth = smooth_vectors(reading, rows["train"]) if options.layout == "auto" else ()
     return DataSpec(
         source=recorded_source(source),
         kind=reading.kind,
@@ -181,7 +183,7 @@ def specify(
         skipped=reading.skipped,
         fingerprint=fingerprint(reading, options),
         preparation=chosen,
-        doubts=(*reading.doubts, *doubts),
+        doubts=(*reading.doubts, *smooth, *doubts),
     )
 
 

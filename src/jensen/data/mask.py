@@ -84,8 +84,8 @@ def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
         middle = len(across) // 2
         across[slice(middle, None) if second else slice(middle)] = False
     elif name == "centre" and not detail and spec.pictured:
-        box = np.ix_(*(np.arange(side // 4, side // 4 + side // 2) for side in _places(spec)))
-        observed[:, *box] = False
+        inner = [(np.arange(side) - side // 4) // (side // 2 or 1) == 0 for side in _places(spec)]
+        observed[:, np.logical_and.reduce(np.meshgrid(*inner, indexing="ij"))] = False
     elif name in ("half", "centre"):
         raise InputError(
             f"--mask {mask}: not a pattern for examples of shape {spec.shape} read as {spec.layout}; {EXPECTED}"
