@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from jensen.data.load import refuse_empty_examples, specify
+from jensen.data.near import near_duplicates
 from jensen.data.options import DEFAULTS, PreparationName, ReadOptions
 from jensen.data.preparation import Standardise
 from jensen.data.readers.memory import Source, source_name
@@ -74,6 +75,8 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
         rows = split_rows(reading, options)
         spec = None if unread else specify(source, options, reading, rows, preparation)
         doubts = (*unseen_labels(reading, rows), *repeated_examples(reading, rows))
+        if not unread:
+            doubts += near_duplicates(reading, rows, options)
     except InputError as error:
         problems.append(str(error))
     name = source_name(source)

@@ -18,6 +18,7 @@ from jensen.data.readers.image import widened
 from jensen.data.readers.memory import MEMORY, Source, source_name
 from jensen.data.readers.read import DIGITS, IMAGE_KINDS, check_options, read
 from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
+from jensen.data.smooth import smooth_vectors
 from jensen.data.spec import DataSpec
 from jensen.data.splits import check_fractions, describe_split, groups_of, split_rows
 from jensen.data.stored import converted, in_memory_or_stored, selected
@@ -177,6 +178,7 @@ def specify(
 ) -> DataSpec:
     """The specification of a reading and its splits."""
     chosen, doubts = choose_preparation(preparation, reading, rows["train"])
+    smooth = smooth_vectors(reading, rows["train"]) if options.layout == "auto" else ()
     return DataSpec(
         source=recorded_source(source),
         kind=reading.kind,
@@ -197,7 +199,7 @@ def specify(
         skipped=reading.skipped,
         fingerprint=fingerprint(reading, options),
         preparation=chosen,
-        doubts=(*reading.doubts, *doubts),
+        doubts=(*reading.doubts, *smooth, *doubts),
     )
 
 

@@ -118,6 +118,20 @@ def distinct(
     return ordered, bulk, np.diff(ordered, axis=0) > threshold
 
 
+def sample_moments(
+    x: Float[np.ndarray, "rows columns"],
+) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " columns"]]:
+    """The mean, the scale and whether it varies, of every column of a sample in memory, ignoring NaN.
+
+    As in `Columns`, the scale of a column that never varies is 1; a column of only NaN has the mean 0.
+    """
+    count = np.maximum((~np.isnan(x)).sum(axis=0), 1)
+    mean = np.nansum(x, axis=0) / count
+    deviation = np.sqrt(np.nansum((x - mean) ** 2, axis=0) / count)
+    varies = deviation > np.maximum(FLOAT32 * 1e-3 * np.abs(mean), TINY)
+    return mean, np.where(varies, deviation, 1.0), varies
+
+
 def quantile(ordered: Shaped[np.ndarray, " rows columns"], share: float) -> Shaped[np.ndarray, " columns"]:
     """The `share` quantile of every column of `ordered`, whose columns are in ascending order with NaN last."""
     count = (~np.isnan(ordered)).sum(axis=0)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import AnyPreparation, DataType
-from jensen.data.readers.reading import SPLITS, Kind, Layout
+from jensen.data.readers.reading import PICTURED, SPLITS, Kind, Layout
 from jensen.data.target_scaling import TargetScaling
 
 
@@ -72,7 +72,7 @@ class DataSpec(BaseModel):
     @property
     def pictured(self) -> bool:
         """Whether examples can be shown as pictures; see `jensen.data.pictures`."""
-        return self.layout in ("signal", "image", "volume")
+        return self.layout in PICTURED
 
     def label_name(self, label: int) -> str:
         """The name of a label, which is the integer of the label if labels have no names."""

@@ -21,9 +21,6 @@ LONG = 8
 RATHER_LONG = 4
 """From this ratio of two axes on, a grey image is doubtful."""
 
-DIMENSIONS: dict[Layout, int] = {"signal": 1, "image": 2, "volume": 3}
-"""The number of axes after the channels."""
-
 Rearrange = Callable[[np.ndarray], np.ndarray]
 
 

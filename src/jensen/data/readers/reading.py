@@ -36,6 +36,9 @@ Kind = Literal[
 Layout = Literal["vector", "signal", "image", "volume", "array"]
 """Examples (D,), (C, L), (C, H, W), (C, D, H, W), and arrays whose axes have no known meaning."""
 
+PICTURED: tuple[Layout, ...] = ("signal", "image", "volume")
+"""The layouts with channels first, whose examples can be shown as pictures; see `jensen.data.pictures`."""
+
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 """Words in the names of folders and arrays, and the split that each word means."""
