@@ -18,20 +18,27 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     supplied = reading.supplied if reading.supplied is not None else np.zeros(len(reading.values), np.int8)
     rows = {name: np.flatnonzero(supplied == code) for code, name in enumerate(SPLITS)}
     pool = rows["train"]
-    held_out = {name: 0 if len(rows[name]) else _held_out(name, len(pool), options) for name in SPLITS[1:]}
-    if len(pool) - sum(held_out.values()) < 1 or len(reading.values) < 2:
+    pieces = np.arange(reading.pieces)
+    wholes = pool[:: reading.pieces]  # the first tile of each image; without tiles every example
+    held_out = {name: 0 if len(rows[name]) else _held_out(name, len(wholes), options) for name in SPLITS[1:]}
+    if len(wholes) - sum(held_out.values()) < 1 or len(reading.values) < 2:
         raise InputError(
-            f"{_examples(len(pool))} cannot be split into training, validation and test examples; give more data, "
+            f"{_examples(len(wholes))} cannot be split into training, validation and test examples; give more data, "
             "or change --validation-fraction and --test-fraction"
         )
-    order = torch.randperm(len(pool), generator=generator(options.split_seed, Stream.SPLIT)).numpy()
+    order = torch.randperm(len(wholes), generator=generator(options.split_seed, Stream.SPLIT)).numpy()
     start = 0
     for name, count in held_out.items():
         if count:
-            rows[name] = np.sort(pool[order[start : start + count]])
+            rows[name] = _with_pieces(wholes[order[start : start + count]], pieces)
         start += count
-    rows["train"] = np.sort(pool[order[start:]])
+    rows["train"] = _with_pieces(wholes[order[start:]], pieces)
     return rows
+
+
+def _with_pieces(wholes: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """All pieces of the wholes, in ascending order."""
+    return np.sort((wholes[:, None] + pieces).ravel())
 
 
 def describe_split(reading: Reading, options: ReadOptions) -> str:

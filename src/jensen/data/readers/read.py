@@ -12,6 +12,7 @@ from jensen.data.readers.kinds import ENOUGH, identify
 from jensen.data.readers.memory import MEMORY, Source, read_arrays
 from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
+from jensen.data.readers.tiles import tiled
 from jensen.errors import InputError
 
 DIGITS = "digits"
@@ -38,6 +39,7 @@ _ARRAYS: tuple[Kind, ...] = ("array", "array in memory", "arrays", "arrays in me
 
 _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "size": _IMAGES,
+    "tile": ("idx", *_ARRAYS, *_IMAGES),
     "colour": _IMAGES,
     "skip_bad": _IMAGES,
     "layout": ("idx", *_ARRAYS),
@@ -52,6 +54,10 @@ _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
 
 def read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     """All examples of `source`. Raises InputError for a problem, or calls `refuse` if reading can continue."""
+    return tiled(_read(source, options, refuse), options, refuse)
+
+
+def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     if not isinstance(source, str | Path):
         return read_arrays(source, options, refuse)
     if source == DIGITS:

@@ -94,6 +94,8 @@ class Reading:
     notes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
     names: RowName = row_name
+    pieces: int = 1
+    """The number of consecutive examples that are parts of one image and stay in one split."""
     precision: Literal["float16", "float32", "float64"] = "float32"
     """The precision of floats in the source; 16-bit floats are read as float32."""
 
