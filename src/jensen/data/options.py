@@ -33,6 +33,10 @@ class ReadOptions(BaseModel):
     """Images: height and width in pixels. Default: all images must have the same size.
     Each image is resized (antialiased, aspect ratio kept) until it covers this size, then cropped around its centre."""
 
+    tile: int | None = None
+    """Images: cut each image, after `size`, into squares of this side, which become the examples.
+    All tiles of an image stay in one split. Pixels at the edges that fill no tile are left out."""
+
     colour: Literal["as-is", "grey", "rgb", "rgba"] = "as-is"
     """Images: the channels to read. as-is: the channels of the files, which must be the same in all files.
     grey, rgb: transparency becomes white."""

@@ -24,20 +24,24 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     supplied = reading.supplied if reading.supplied is not None else np.zeros(len(reading.values), np.int8)
     rows = {name: np.flatnonzero(supplied == code) for code, name in enumerate(SPLITS)}
     pool = rows["train"]
-    held_out = {name: 0 if len(rows[name]) else _held_out(name, len(pool), options) for name in SPLITS[1:]}
-    if len(pool) - sum(held_out.values()) < 1 or len(reading.values) < 2:
+    pieces = np.arange(reading.pieces)
+    wholes = pool[:: reading.pieces]  # the first tile of each image; without tiles every example
+    held_out = {name: 0 if len(rows[name]) else _held_out(name, len(wholes), options) for name in SPLITS[1:]}
+    if len(wholes) - sum(held_out.values()) < 1 or len(reading.values) < 2:
         raise InputError(
-            f"{_examples(len(pool))} cannot be split into training, validation and test examples; give more data, "
+            f"{_examples(len(wholes))} cannot be split into training, validation and test examples; give more data, "
             "or change --validation-fraction and --test-fraction"
         )
     groups = groups_of(reading, options)
     source = generator(options.split_seed, Stream.SPLIT)
     if groups is None:
-        drawn = _drawn(pool[torch.randperm(len(pool), generator=source).numpy()], held_out)
+        shuffled = wholes[torch.randperm(len(wholes), generator=source).numpy()]
+        drawn = {name: _with_pieces(found, pieces) for name, found in _drawn(shuffled, held_out).items()}
     else:
         members = _members(pool, groups)
-        shuffled = [members[group] for group in torch.randperm(len(members), generator=source).tolist()]
-        drawn = _drawn_groups(shuffled, held_out, options)
+        counts = {name: count * reading.pieces for name, count in held_out.items()}
+        of_groups = [members[group] for group in torch.randperm(len(members), generator=source).tolist()]
+        drawn = _drawn_groups(of_groups, counts, options)
     return rows | {name: np.sort(found) for name, found in drawn.items()}
 
 
@@ -67,6 +71,11 @@ def groups_of(reading: Reading, options: ReadOptions) -> np.ndarray | None:
     if len(names) < 2:
         raise InputError(f"--group {wish}: all examples are in one group, {(str(names[0]) or '.')!r}; leave it out")
     return groups.astype(np.int64)
+
+
+def _with_pieces(wholes: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """All pieces of the wholes, in ascending order."""
+    return np.sort((wholes[:, None] + pieces).ravel())
 
 
 def describe_split(reading: Reading, options: ReadOptions) -> str:

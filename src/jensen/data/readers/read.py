@@ -19,6 +19,7 @@ from jensen.data.readers.kinds import ENOUGH, TEXT, identify
 from jensen.data.readers.memory import MEMORY, Source, read_arrays
 from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
+from jensen.data.readers.tiles import tiled
 from jensen.errors import InputError
 
 DIGITS = "digits"
@@ -54,6 +55,7 @@ _ARRAYS: tuple[Kind, ...] = ("array", "arrays", *_IN_MEMORY, "table", "hdf5", "m
 
 _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "size": IMAGE_KINDS,
+    "tile": ("idx", *_ARRAYS, *IMAGE_KINDS),
     "colour": IMAGE_KINDS,
     "skip_bad": (*IMAGE_KINDS, *_FILES),
     "layout": ("idx", *_ARRAYS, *_FILES),
@@ -70,6 +72,10 @@ _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
 
 def read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     """All examples of `source`. Raises InputError for a problem, or calls `refuse` if reading can continue."""
+    return tiled(_read(source, options, refuse), options, refuse)
+
+
+def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     if not isinstance(source, str | Path):
         return read_arrays(source, options, refuse)
     if source == DIGITS:

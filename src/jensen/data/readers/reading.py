@@ -128,6 +128,8 @@ class Reading:
     """Readers of the arrays or columns beside examples and labels, by name; see `ReadOptions.group`."""
     doubts: tuple[str, ...] = ()
     """Rules of reading that may have been wrong, one line each; training warns about them."""
+    pieces: int = 1
+    """The number of consecutive examples that are parts of one image and stay in one split."""
     precision: Literal["float16", "float32", "float64"] = "float32"
     """The precision of floats in the source; 16-bit floats are read as float32."""
 
