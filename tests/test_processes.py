@@ -31,7 +31,12 @@ DIFFUSION = [
     *("--flip", "horizontal", "--shift", 0.2),  # whose draws must agree
     *("--times", "loss-aware", "--micro-batch-size", 8),  # whose parts, and buffers that remember losses, must agree
 ]
-FAMILIES = {"vae": VAE, "diffusion": DIFFUSION}
+LATENT = [
+    *("train", "latent", "--vae.hidden", 16, "--vae.latent-dims", 3, "--prior.width", 16, "--prior.depth", 1),
+    *("--prior.bound-terms", 3, "--prior.sampling-steps", 3),
+    *("--vae-steps", 7, "--prior-steps", 6),  # three stages, none of which ends at a checkpoint
+]
+FAMILIES = {"vae": VAE, "diffusion": DIFFUSION, "latent": LATENT}
 
 
 def commands(folder: Path, out: Path) -> list[several.Words]:
@@ -46,7 +51,7 @@ def commands(folder: Path, out: Path) -> list[several.Words]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both families, trained by one process: `vae`, `diffusion`; by two: `vae-none`, `vae-full` and so on."""
+    """Every family, trained by one process: `vae`, `diffusion`, `latent`; by two: `vae-none`, `vae-full` and so on."""
     folder = tmp_path_factory.mktemp("runs")
     for name, words in FAMILIES.items():
         assert main([str(word) for word in [*words, *TRAINING, "--out", folder / name]]) == 0
@@ -58,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = several.run(2, by_two, folder / "said")
     assert told.codes == [0, 0], told
     assert told.out[1] == ""
-    assert told.out[0].count("best weights") == 4
+    assert told.out[0].count("best weights") == 6
     return folder
 
 

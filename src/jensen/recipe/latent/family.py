@@ -51,13 +51,8 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
-        """Refuses what the VAE refuses, and sharded weights, of which each stage trains only a part."""
+        """Refuses what the VAE refuses."""
         AUTOENCODER.check_processes(VAERecipe(model=recipe.model.vae), count, device)
-        if count > 1 and recipe.training.sharding != "none":
-            raise InputError(
-                f"sharding {recipe.training.sharding} with a latent model: each stage trains only some of the weights; "
-                "choose sharding none"
-            )
 
     def sampling(self, model: VAE, recipe: LatentRecipe, wish: SamplingWish) -> Sampling[VAE]:
         """Any sampler, number of steps and guidance of the prior."""
