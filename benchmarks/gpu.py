@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 PYTHON = sys.executable
+LONGEST = 20_000  # characters of a command's output in the log
 JENSEN = (PYTHON, "-m", "jensen")
 # torch's deterministic algorithms cannot be chosen by the environment
 DETERMINISTIC = (
@@ -81,9 +82,12 @@ class Checks:
         outcome = Outcome(chain, what, bool(good), round(time.monotonic() - began, 1), last[:300])
         with self.lock:
             self.outcomes.append(outcome)
+            print(
+                f"{'good  ' if good else 'FAILED'} {outcome.seconds:6.1f} s  {chain}: {what}: {last[:200]}", flush=True
+            )
             with (self.out / "check.log").open("a") as log:
                 log.write(f"\n===== {chain}: {what}: {'good' if good else 'FAILED'}, {outcome.seconds} s\n")
-                log.write(text[-6000:])
+                log.write(text[-LONGEST:])
             rows = [asdict(each) for each in self.outcomes]
             (self.out / "check.json").write_text(json.dumps(rows, indent=1))
 
@@ -182,13 +186,15 @@ def of_a_family(checks: Checks, family: str, precision: str, starter: Sequence[s
 
     deterministic = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if words else {}
     checks.run(chain, "train", [*start, *out("whole")], **deterministic)
+    beside = ThreadPoolExecutor(1)
+    asked = None if words else beside.submit(verbs, checks, chain, family, folder / "whole", folder)
     checks.run(chain, "train again", [*start, *out("again")], **deterministic)
     checks.same(chain, "the same seed again", folder / "whole", folder / "again")
     checks.killed(chain, [*start, *out("parts")], folder / "parts", **deterministic)
     checks.run(chain, "resume", [*starter, "resume", str(folder / "parts")], **deterministic)
     checks.same(chain, "killed and resumed", folder / "whole", folder / "parts")
-    if not words:
-        verbs(checks, chain, family, folder / "whole", folder)
+    if asked:
+        asked.result()
 
 
 def verbs(checks: Checks, chain: str, family: str, run: Path, folder: Path) -> None:
@@ -270,7 +276,8 @@ def of_processes(checks: Checks) -> None:
 
 def of_tests(checks: Checks, tests: Sequence[str], workers: int) -> None:
     """The project's tests; `auto` devices are the GPU."""
-    command = [PYTHON, "-m", "pytest", "-q", "-n", str(workers), "-p", "no:cacheprovider", "--no-header", "--tb=short"]
+    limit = str(int(min(checks.each, checks.deadline - time.monotonic()) - 8))  # interrupted, it shows what has failed
+    command = ["timeout", "-s", "INT", limit, PYTHON, "-m", "pytest", "-q", "-n", str(workers), "--tb=short"]
     checks.run("tests", "pytest", [*command, "-rf", "--color=no", *tests], OMP_NUM_THREADS="1")
 
 
@@ -313,7 +320,7 @@ def chains(options: argparse.Namespace, checks: Checks) -> Iterator[tuple[str, t
 
 
 def check(options: argparse.Namespace) -> int:
-    """Run all chains, then print the table."""
+    """Run all chains."""
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         deadline = time.monotonic() + options.limit
@@ -334,9 +341,6 @@ def check(options: argparse.Namespace) -> int:
                 if options.only and not any(word in words for word in options.only):
                     continue
                 pool.submit(follow, name, arguments)
-    for outcome in sorted(checks.outcomes, key=lambda each: each.chain):
-        word = "good  " if outcome.good else "FAILED"
-        print(f"{word} {outcome.seconds:6.1f} s  {outcome.chain}: {outcome.what}: {outcome.said}")
     return 0 if all(outcome.good for outcome in checks.outcomes) else 1
 
 

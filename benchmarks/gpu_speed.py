@@ -44,6 +44,11 @@ class Contestant:
     parameters: int = 0
     trouble: str = ""
 
+    @property
+    def slow(self) -> bool:
+        """Whether the first step takes long: torch.compile."""
+        return "compiled" in self.name or "graphs" in self.name
+
     def record(self) -> dict[str, Any]:
         """For speed.json."""
         shown = {name: getattr(self, name) for name in ("name", "rates", "set_up", "peak", "parameters", "trouble")}
@@ -59,6 +64,12 @@ class Context:
     data: Path | None
     device: str
     batch: int
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The pictures for jensen."""
+        return {"x": self.x.permute(0, 2, 3, 1).numpy(), "y": self.labels.numpy()}
 
 
 def wait(device: str) -> None:
@@ -88,9 +99,9 @@ def jensen(
         training = DiffusionTraining(
             steps=10_000_000, batch_size=context.batch, precision=precision, device=context.device, optimiser=optimiser
         )
-        data = {"x": context.x.permute(0, 2, 3, 1).numpy(), "y": context.labels.numpy()}
-        recipe = DiffusionRecipe(data=data, training=training, model=DiffusionSettings(**model))
-        dataset = load_dataset(recipe)
+        recipe = DiffusionRecipe(data=context.source, training=training, model=DiffusionSettings(**model))
+        dataset = context.cache.setdefault("dataset", None) or load_dataset(recipe)
+        context.cache["dataset"] = dataset
         built = build_model(recipe, dataset.spec).to(context.device)
         state = TrainingState.start(built, training)
         make.parameters = sum(p.numel() for p in built.parameters())
@@ -226,6 +237,21 @@ def noise() -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, 10, (EXAMPLES,), generator=source)
 
 
+def announce(one: Contestant, context: Context, warmup: int) -> None:
+    """`enter`, with a line."""
+    enter(one, context, warmup)
+    said = f"ready after {one.set_up:.1f} s, peak {one.peak / 2**20:.0f} MiB {one.trouble[-80:]}"
+    print(f"{one.name}: {said}", flush=True)
+
+
+def save(options: argparse.Namespace, entrants: list[Contestant]) -> None:
+    """Write speed.json."""
+    name = torch.cuda.get_device_name() if options.device == "cuda" else options.device
+    record = {"torch": torch.__version__, "device": name, "batch": options.batch}
+    record["contestants"] = [one.record() for one in entrants]
+    (options.out / "speed.json").write_text(json.dumps(record, indent=1))
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `gpu.py speed`."""
     parser.add_argument("--out", type=Path, required=True)
@@ -237,6 +263,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds for everything")
     parser.add_argument("--data", type=Path, help="a folder with train.parquet, for the script's own loading")
     parser.add_argument("--only", nargs="*", help="contestants whose name contains one of the words")
+    parser.add_argument("--after", type=Path, help="enter, then wait for this file, so that the machine is quiet")
     parser.add_argument("--warm", action="store_true", help="only fill torch.compile's cache")
 
 
@@ -254,27 +281,31 @@ def speed(options: argparse.Namespace) -> int:
     def left() -> float:
         return options.limit - (time.monotonic() - began)
 
-    for one in entrants:
-        if left() < 0.4 * options.limit:
-            one.trouble = "no time left to enter"
-            continue
-        enter(one, context, options.warmup)
-        print(
-            f"{one.name}: ready after {one.set_up:.1f} s, peak {one.peak / 2**20:.0f} MiB {one.trouble[-80:]}",
-            flush=True,
-        )
+    def quiet() -> bool:
+        return options.after is None or options.after.exists()
+
+    def race(rounds: int) -> None:
+        racing = [one for one in entrants if one.step is not None]
+        print(f"racing after {options.limit - left():.0f} s", flush=True)
+        for round_ in range(rounds):
+            for place in range(len(racing)):
+                if left() > options.seconds + 3:
+                    turn(racing[(place + round_) % len(racing)], context, options.seconds)
+            save(options, entrants)
+
+    waiting = sorted(entrants, key=lambda one: one.slow)
+    while waiting and not (waiting[0].slow and options.after and quiet()):
+        announce(waiting.pop(0), context, options.warmup)
     if options.warm:
         return 0
+    while not quiet() and left() > 0.4 * options.limit:
+        time.sleep(0.1)
+    if waiting:  # the machine is quiet already: measure first what is ready
+        race(2)
+        while waiting and left() > 0.25 * options.limit:
+            announce(waiting.pop(0), context, options.warmup)
+    race(options.rounds)
     racing = [one for one in entrants if one.step is not None]
-    for round_ in range(options.rounds):
-        for place in range(len(racing)):
-            if left() < options.seconds + 5:
-                break
-            turn(racing[(place + round_) % len(racing)], context, options.seconds)
-        record = {"torch": torch.__version__, "batch": options.batch, "contestants": [one.record() for one in entrants]}
-        if options.device == "cuda":
-            record["device"] = torch.cuda.get_device_name()
-        (options.out / "speed.json").write_text(json.dumps(record, indent=1))
     print(f"\n{'contestant':52} {'images/s':>9} {'(lowest to highest)':>20} {'parameters':>12} {'MiB':>7}")
     for one in entrants:
         if one.rates:
