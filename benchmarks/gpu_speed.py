@@ -44,11 +44,6 @@ class Contestant:
     parameters: int = 0
     trouble: str = ""
 
-    @property
-    def slow(self) -> bool:
-        """Whether the first step takes long: torch.compile."""
-        return "compiled" in self.name or "graphs" in self.name
-
     def record(self) -> dict[str, Any]:
         """For speed.json."""
         shown = {name: getattr(self, name) for name in ("name", "rates", "set_up", "peak", "parameters", "trouble")}
@@ -263,6 +258,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds for everything")
     parser.add_argument("--data", type=Path, help="a folder with train.parquet, for the script's own loading")
     parser.add_argument("--only", nargs="*", help="contestants whose name contains one of the words")
+    parser.add_argument("--without", nargs="*", default=(), help="leave out contestants with one of the words")
     parser.add_argument("--after", type=Path, help="enter, then wait for this file, so that the machine is quiet")
     parser.add_argument("--warm", action="store_true", help="only fill torch.compile's cache")
 
@@ -275,14 +271,12 @@ def speed(options: argparse.Namespace) -> int:
     entrants = [
         one
         for one in contestants(options.data is not None)
-        if not options.only or any(word in one.name for word in options.only)
+        if (not options.only or any(word in one.name for word in options.only))
+        and not any(word in one.name for word in options.without)
     ]
 
     def left() -> float:
         return options.limit - (time.monotonic() - began)
-
-    def quiet() -> bool:
-        return options.after is None or options.after.exists()
 
     def race(rounds: int) -> None:
         racing = [one for one in entrants if one.step is not None]
@@ -293,17 +287,13 @@ def speed(options: argparse.Namespace) -> int:
                     turn(racing[(place + round_) % len(racing)], context, options.seconds)
             save(options, entrants)
 
-    waiting = sorted(entrants, key=lambda one: one.slow)
-    while waiting and not (waiting[0].slow and options.after and quiet()):
-        announce(waiting.pop(0), context, options.warmup)
+    for one in entrants:
+        if left() > 0.25 * options.limit:
+            announce(one, context, options.warmup)
     if options.warm:
         return 0
-    while not quiet() and left() > 0.4 * options.limit:
+    while options.after and not options.after.exists() and left() > 0.25 * options.limit:
         time.sleep(0.1)
-    if waiting:  # the machine is quiet already: measure first what is ready
-        race(2)
-        while waiting and left() > 0.25 * options.limit:
-            announce(waiting.pop(0), context, options.warmup)
     race(options.rounds)
     racing = [one for one in entrants if one.step is not None]
     print(f"\n{'contestant':52} {'images/s':>9} {'(lowest to highest)':>20} {'parameters':>12} {'MiB':>7}")
