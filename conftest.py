@@ -17,6 +17,7 @@ install_import_hook(
         "jensen.features",
         "jensen.gaussian",
         "jensen.inference",
+        "jensen.latent",
         "jensen.likelihood",
         "jensen.mixture",
         "jensen.model",

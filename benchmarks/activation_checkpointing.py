@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, PatchTransformer, ResidualMLP, UNet
+from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels, PatchTransformer, ResidualMLP, UNet
 from jensen.training.memory import recompute_activations
 
 SHAPE, BATCH, REPETITIONS = (3, 32, 32), 32, 5
@@ -22,8 +22,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transformer, 4 x 128": lambda: PatchTransformer(SHAPE, width=128, depth=4, patch=4),
     "residual MLP, 4 x 512": lambda: ResidualMLP(SHAPE, width=512, depth=4),
     "MLP, 3 x 512, GELU": lambda: MLP(SHAPE, (512, 512, 512), (32,), "gelu"),
-    "convolutional encoder": lambda: ConvolutionalEncoder(SHAPE, (32, 64), 32),
-    "convolutional decoder": lambda: ConvolutionalDecoder(16, SHAPE, (32, 64), 2),
+    "convolutional encoder": lambda: ConvolutionalEncoder(Levels(SHAPE, (32, 64), patch=2), 32),
+    "convolutional decoder": lambda: ConvolutionalDecoder(Levels(SHAPE, (32, 64), patch=2), 16, 2),
 }
 
 

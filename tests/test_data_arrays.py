@@ -70,7 +70,28 @@ def test_fortran_order_and_memory_maps(tmp_path):
         ((5, 6, 3), "image", "auto", (3, 5, 6)),
         ((5, 6, 1), "image", "auto", (1, 5, 6)),
         ((4, 5, 6), "image", "auto", (4, 5, 6)),
-        ((2, 5, 6), "array", "auto", (2, 5, 6)),
+        ((2, 5, 6), "image", "auto", (2, 5, 6)),
+        ((6, 6, 2), "image", "auto", (2, 6, 6)),
+        ((8, 8, 8), "volume", "auto", (1, 8, 8, 8)),
+        ((4, 8, 8), "image", "auto", (4, 8, 8)),
+        ((5, 8, 8), "volume", "auto", (1, 5, 8, 8)),
+        ((1, 8, 8, 8), "volume", "auto", (1, 8, 8, 8)),
+        ((8, 8, 9, 3), "volume", "auto", (3, 8, 8, 9)),
+        ((2, 6, 6, 6), "volume", "auto", (2, 6, 6, 6)),
+        ((2, 16), "signal", "auto", (2, 16)),
+        ((16, 2), "signal", "auto", (2, 16)),
+        ((2, 15), "image", "auto", (1, 2, 15)),
+        ((9,), "signal", "signal", (1, 9)),
+        ((5, 4), "signal", "signal", (4, 5)),
+        ((5, 4), "signal", "cl", (5, 4)),
+        ((4, 5), "signal", "lc", (5, 4)),
+        ((6, 6, 9), "image", "hwc", (9, 6, 6)),
+        ((9, 6, 6), "image", "chw", (9, 6, 6)),
+        ((3, 6, 6), "volume", "volume", (1, 3, 6, 6)),
+        ((2, 6, 6, 3), "volume", "volume", (2, 6, 6, 3)),
+        ((6, 6, 6, 3), "volume", "volume", (3, 6, 6, 6)),
+        ((6, 2, 3, 5), "volume", "cdhw", (6, 2, 3, 5)),
+        ((6, 2, 3, 7), "volume", "dhwc", (7, 6, 2, 3)),
         ((2, 3, 4, 5), "array", "auto", (2, 3, 4, 5)),
         ((3, 5, 3), "image", "chw", (3, 5, 3)),
         ((3, 5, 4), "image", "hwc", (4, 3, 5)),
@@ -79,13 +100,13 @@ def test_fortran_order_and_memory_maps(tmp_path):
         ((5, 4), "image", "hw", (1, 5, 4)),
     ],
 )
-def test_which_arrays_are_images(tmp_path, shape, layout, option, read_shape):
+def test_the_axes_of_arrays(tmp_path, shape, layout, option, read_shape):
     values = byte_images(shape=shape)
     reading = read_all(saved(tmp_path / "x.npy", x=values), layout=option)
     assert (reading.layout, reading.values.shape[1:]) == (layout, read_shape)
     back = np.moveaxis(reading.values, 1, -1) if read_shape == (*shape[-1:], *shape[:-1]) else reading.values
     np.testing.assert_array_equal(back.reshape(values.shape), values)
-    assert str(shape) in reading.notes[0]
+    assert str(shape) in (*reading.doubts, *reading.notes)[0]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +225,10 @@ def floats(**at: float) -> np.ndarray:
         (np.array([[{"a": 1}], [None]], dtype=object), {}, "pickled Python objects"),
         (byte_images(shape=(3, 5, 4)), {}, "give --layout chw or --layout hwc"),
         (byte_images(shape=(5, 5)), {"layout": "chw"}, "expected"),
-        (byte_images(shape=(5, 5, 5)), {"layout": "chw"}, "has 5 channels"),
+        (byte_images(shape=(5, 5)), {"layout": "volume"}, r"expected \(N, D, H, W\), \(N, C, D, H, W\) or"),
+        (byte_images(shape=(5, 5, 5)), {"layout": "signal"}, r"expected \(N, L\), \(N, C, L\) or \(N, L, C\)"),
+        (byte_images(shape=(5, 5, 5)), {"layout": "dhwc"}, r"expected \(N, D, H, W, C\)"),
+        (byte_images(shape=(3, 5, 5, 4)), {}, "give --layout cdhw or --layout dhwc"),
         (byte_images(), {"levels": 17}, r"but with 17 levels the highest is 16"),
         (byte_images(), {"levels": 1}, "--levels 1: must be from 2"),
         (floats(), {"levels": 4}, "--levels 4 is for integers"),

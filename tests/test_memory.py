@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from jensen.errors import InputError, out_of_memory
-from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, PatchTransformer, ResidualMLP, UNet
+from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels, PatchTransformer, ResidualMLP, UNet
 from jensen.randomness import Noise, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.gradient import drop_gradients, gradient
-from jensen.training.loop import batch_at
+from jensen.training.loop import Batches
 from jensen.training.memory import in_fitting_parts, piecewise, recompute_activations
 from jensen.training.precision import Precision
 from jensen.training.state import TrainingState
@@ -151,7 +151,7 @@ def test_a_step_begun_again_is_the_same_bit_for_bit(recipe: VAERecipe | Diffusio
     """The failed attempts used no noise up and left no gradient; they fail after a part of the batch."""
     dataset = load_dataset(recipe)
     model = build_model(recipe, dataset.spec)
-    batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
+    batch = Batches(dataset.train, dataset.spec.preparation, 24, seed=1)(0)
     noise, calls = Noise(generator(4), slice(0, 24), 24), list[int]()
 
     class Short(Precision):
@@ -204,7 +204,7 @@ def test_free_bits_refuse_a_part_of_a_batch() -> None:
     recipe = VAERecipe(model=VAESettings(latent_dims=3, hidden=(16,), free_bits=0.1))
     dataset = load_dataset(recipe)
     state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
-    batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
+    batch = Batches(dataset.train, dataset.spec.preparation, 24, seed=1)(0)
     gradient(state.model, batch, 3, Noise(generator(4)), Precision(), None)
     with pytest.raises(InputError, match="24 examples, and only 12 fit into memory"):
         gradient(state.model, batch, 3, Noise(generator(4)), Precision(), 12)
@@ -218,8 +218,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transformer": lambda: PatchTransformer(IMAGES, width=32, depth=4, patch=4, classes=3),
     "residual mlp": lambda: ResidualMLP(IMAGES, width=256, depth=4, classes=3),
     "mlp": lambda: MLP(IMAGES, (512, 512, 512), (2,), "gelu"),
-    "encoder": lambda: ConvolutionalEncoder(IMAGES, (16, 32), 4),
-    "decoder": lambda: ConvolutionalDecoder(2, IMAGES, (16, 32), 2),
+    "encoder": lambda: ConvolutionalEncoder(Levels(IMAGES, (16, 32)), 4),
+    "decoder": lambda: ConvolutionalDecoder(Levels(IMAGES, (16, 32)), 2, 2),
 }
 
 

@@ -1,12 +1,26 @@
 """Networks: shapes in and out, of any size."""
 
+import math
+
 import pytest
 import torch
+from networks import awake
 
 from jensen.errors import InputError
-from jensen.nets import ACTIVATIONS, MLP, ConvolutionalDecoder, ConvolutionalEncoder
+from jensen.nets import ACTIVATIONS, MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
 
-SIZES = [(1, 28, 28), (3, 17, 23), (1, 1, 9), (2, 7, 1), (3, 32, 32), (1, 1, 1)]
+SIZES = [
+    (1, 28, 28),
+    (3, 17, 23),
+    (1, 1, 9),
+    (2, 7, 1),
+    (3, 32, 32),
+    (1, 1, 1),
+    (2, 19),
+    (3, 1),
+    (1, 5, 6, 7),
+    (2, 1, 9, 3),
+]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -41,33 +55,42 @@ def test_an_unknown_activation_is_refused():
         MLP((3,), (5,), (2,), "sigmoid")
 
 
+@pytest.mark.parametrize("spatial", [False, True])
+@pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("widths", [(4,), (4, 6), (4, 6, 8)])
-def test_convolutional_networks_take_and_give_any_size(shape, widths):
-    encoder, decoder = ConvolutionalEncoder(shape, widths, 5), ConvolutionalDecoder(5, shape, widths, 2)
-    h = encoder(torch.randn(3, *shape))
-    x = decoder(h)
-    assert h.shape == (3, 5)
-    assert x.shape == (3, 2, *shape)
+def test_encoder_and_decoder_take_and_give_any_size(shape, patch, spatial):
+    levels = Levels(shape, (4, 6, 8), patch=patch)
+    encoder, decoder = (
+        awake(ConvolutionalEncoder(levels, 6, spatial)),
+        awake(ConvolutionalDecoder(levels, 3, 2, spatial)),
+    )
+    coarse = tuple(-(-size // (4 * patch)) for size in shape[1:])
+    assert decoder.latent_shape == ((3, *coarse) if spatial else (3,))
+    h = encoder(torch.randn(2, *shape).double())
+    assert h.shape == (2, 2 * math.prod(decoder.latent_shape))
+    x = decoder(h.chunk(2, dim=1)[0])
+    assert x.shape == (2, 2, *shape)
     x.square().sum().backward()
     for network in (encoder, decoder):
-        assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())  # nothing is cut off
-    assert encoder(torch.randn(3, *shape).contiguous(memory_format=torch.channels_last)).shape == (3, 5)
+        assert all(parameter.grad.any() for parameter in network.parameters())  # nothing is cut off
 
 
-def test_every_pixel_reaches_the_code_and_is_reached_by_it():
-    shape = (2, 9, 13)
-    encoder, decoder = ConvolutionalEncoder(shape, (4, 6), 5), ConvolutionalDecoder(5, shape, (4, 6), 1)
-    x = torch.randn(1, *shape, requires_grad=True)
+@pytest.mark.parametrize("shape", [(2, 9, 13), (2, 21), (1, 5, 6, 7)])
+def test_every_pixel_reaches_the_code_and_is_reached_by_it(shape):
+    levels = Levels(shape, (4, 6), patch=2)
+    encoder, decoder = awake(ConvolutionalEncoder(levels, 5)), awake(ConvolutionalDecoder(levels, 5, 1))
+    x = torch.randn(1, *shape, requires_grad=True, dtype=torch.float64)
     assert (torch.autograd.grad(encoder(x).square().sum(), x)[0] != 0).all()
-    z = torch.randn(1, 5)
-    change = decoder(z) - decoder(z + 1)
-    assert (change != 0).all()
+    z = torch.randn(1, 5, dtype=torch.float64)
+    assert (decoder(z) - decoder(z + 1) != 0).all()
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (784,), (1, 3, 28, 28)])
-def test_shapes_that_are_no_images_are_refused(shape):
-    with pytest.raises(InputError, match="give \\(channels, height, width\\)"):
-        ConvolutionalEncoder(shape, (4,), 5)
-    with pytest.raises(InputError, match="give \\(channels, height, width\\)"):
-        ConvolutionalDecoder(5, shape, (4,), 1)
+@pytest.mark.parametrize("shape", [(784,), (1, 3, 28, 28, 2)])
+def test_shapes_of_no_grid_are_refused(shape):
+    with pytest.raises(InputError, match=r"expected \(C, L\), \(C, H, W\) or \(C, D, H, W\); use an MLP"):
+        Levels(shape, (4,))
+
+
+def test_no_widths_are_refused():
+    with pytest.raises(InputError, match="without widths: expected one for each level"):
+        Levels((1, 8, 8), ())

@@ -25,7 +25,7 @@ from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from jensen.training.fit import fit, validation_bound
 from jensen.training.gradient import gradient, optimise
-from jensen.training.loop import batch_at, steps
+from jensen.training.loop import Batches, steps
 from jensen.training.precision import SMALLEST_SCALE, Precision, dtype_of
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
@@ -143,7 +143,7 @@ def _loss(name: str, scale: float = 1.0, kind: torch.dtype | None = None) -> tup
         for parameter in model.parameters():
             parameter += 0.02 * torch.randn(parameter.shape, generator=draw)
             parameter *= scale
-    batch = batch_at(0, dataset.train, dataset.spec.preparation, 64, seed=1)
+    batch = Batches(dataset.train, dataset.spec.preparation, 64, seed=1)(0)
     loss = gradient(model, batch, 0, Noise(generator(4)), Precision(kind or torch.float32), None)
     if kind is not torch.float16:  # whose gradients need the scaler
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
@@ -182,7 +182,7 @@ def _scaled(name: str, scale: float) -> tuple[TrainingState, Tensor, list[Tensor
     state = TrainingState.start(build_model(recipe, dataset.spec), recipe.training)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     before = [parameter.detach().clone() for parameter in state.dense]
-    batch = batch_at(0, dataset.train, dataset.spec.preparation, 64, seed=1)
+    batch = Batches(dataset.train, dataset.spec.preparation, 64, seed=1)(0)
     gradient(state.model, batch, 0, Noise(generator(4)), Precision(scaler=state.scaler), None)
     return state, optimise(state, 1e-3, 1e9), before
 

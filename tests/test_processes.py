@@ -28,6 +28,7 @@ TRAINING = [
 VAE = ["train", "vae", "--hidden", 16, "--latent-dims", 3, "--fit-steps", 20]
 DIFFUSION = [
     *("train", "diffusion", "--network", "mlp", "--width", 16, "--depth", 1, "--bound-terms", 3, "--sampling-steps", 3),
+    *("--flip", "horizontal", "--shift", 0.2),  # whose draws must agree
     *("--times", "loss-aware", "--micro-batch-size", 8),  # whose parts, and buffers that remember losses, must agree
 ]
 FAMILIES = {"vae": VAE, "diffusion": DIFFUSION}

@@ -26,7 +26,7 @@ LABELLED = {"x": byte_images(40), "y": np.arange(40) % 3}
         ({"network": "convolutional", "hidden": (9,)}, "hidden 9"),
         ({"network": "convolutional", "hidden": ()}, "hidden of no layer"),
         ({"network": "convolutional", "activation": "gelu"}, "activation gelu"),
-        ({"channels": (8,)}, "channels 8"),
+        ({"hidden": (9,), "channels": (8,)}, "channels 8"),
         ({"binarisation": "static"}, "binarisation static"),
         ({"likelihood": "bernoulli", "variance": "fixed"}, "variance fixed"),
         ({"likelihood": "categorical", "variance": "shared"}, "variance shared"),
@@ -44,7 +44,7 @@ def test_settings_of_a_vae_that_cannot_act_are_refused(settings: dict[str, objec
     "settings",
     [
         {"network": "convolutional", "activation": "gelu", "predict": "label"},
-        {"network": "convolutional", "channels": (8,)},
+        {"channels": (8,), "blocks": 2, "patch": 1, "latent_channels": 2},
         {"likelihood": "bernoulli", "binarisation": "static"},
         {"variance": "fixed", "fixed_scale": 0.5},
         {"objective": "importance-weighted", "importance_samples": 9},

@@ -13,6 +13,7 @@ from torch import nn
 
 import jensen
 from jensen.bound import root_mean_square
+from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
 from jensen.evaluation.scores import score
 from jensen.randomness import Noise, generator
@@ -26,7 +27,7 @@ from jensen.training.ema import ExponentialMovingAverage
 from jensen.training.fit import fit
 from jensen.training.gradient import gradient
 from jensen.training.log import read_lines
-from jensen.training.loop import batch_at, batch_index, learning_rate
+from jensen.training.loop import Batches, batch_index, learning_rate
 from jensen.training.precision import Precision
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
@@ -88,9 +89,9 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
 
 def test_noise_of_a_batch_depends_on_seed_and_step_alone() -> None:
     dataset = load_dataset(_recipe())
-    first = batch_at(4, dataset.train, dataset.spec.preparation, 8, seed=1)
-    again = batch_at(4, dataset.train, dataset.spec.preparation, 8, seed=1)
-    other = batch_at(5, dataset.train, dataset.spec.preparation, 8, seed=1)
+    first = Batches(dataset.train, dataset.spec.preparation, 8, seed=1)(4)
+    again = Batches(dataset.train, dataset.spec.preparation, 8, seed=1)(4)
+    other = Batches(dataset.train, dataset.spec.preparation, 8, seed=1)(5)
     assert torch.equal(first.x, again.x)
     assert torch.equal(first.index, again.index)
     assert not torch.equal(first.x, other.x)
@@ -115,7 +116,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: VAESettings | Dif
     recipe = VAERecipe(model=model) if isinstance(model, VAESettings) else DiffusionRecipe(model=model)
     dataset = load_dataset(recipe)
     built = build_model(recipe, dataset.spec).double()
-    batch = batch_at(0, dataset.train, dataset.spec.preparation, 24, seed=1)
+    batch = Batches(dataset.train, dataset.spec.preparation, 24, seed=1)(0)
     batch = replace(batch, x=batch.x.double())
     found = []
     for size in (None, at_once):
@@ -181,7 +182,8 @@ def test_moving_average_is_the_weighted_sum_of_the_past() -> None:
 def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
     tmp_path: Path, model: VAESettings, stops: tuple[int, ...], optimiser: str
 ) -> None:
-    recipe = _recipe(model, optimiser=optimiser)
+    changes = {} if model is PER_DATAPOINT else {"flip": "all", "shift": 0.2, "crop": 0.2, "jitter": 0.2}
+    recipe = _recipe(model, optimiser=optimiser, augment=AugmentOptions(**changes))
     _fit(tmp_path / "whole", recipe)
     for stop in (*stops, None):
         _fit(tmp_path / "parts", recipe, stop)

@@ -14,7 +14,7 @@ from torch import nn
 
 from jensen.errors import InputError
 from jensen.nets import UNet
-from jensen.nets.unet import Doubling, ResidualBlock
+from jensen.nets.layers import Doubling, ResidualBlock
 
 SHAPES = [(1, 28, 28), (3, 17, 23), (1, 8, 8), (2, 1, 13), (2, 13, 1), (1, 1, 1), (1, 5, 2), (2, 19), (1, 1)]
 
@@ -46,7 +46,7 @@ def test_what_holds_of_every_network(shape):
 
 @pytest.mark.parametrize("taps", [(3, 3), (1, 3), (3, 1), (1, 1)])
 def test_doubling_is_nearest_neighbour_and_a_convolution(taps):
-    doubling = awake(Doubling(4, taps))
+    doubling = awake(Doubling(4, 4, taps))
     h = torch.randn(2, 4, 5, 7, dtype=torch.float64)
     full = [n * (2 if t == 3 else 1) for n, t in zip(h.shape[2:], taps, strict=True)]
     naive = doubling.convolution(F.interpolate(h, size=full))

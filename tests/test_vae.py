@@ -166,8 +166,8 @@ def test_unusable_objectives_are_refused():
     for make in (ImportanceWeightedObjective, DoublyReparameterisedObjective):
         with pytest.raises(InputError, match="expected K >= 1"):
             make(0)
-    for options in ({"warmup_steps": -1}, {"free_bits": -0.1}, {"free_bits": math.nan}):
-        with pytest.raises(InputError, match="expected both >= 0"):
+    for options in ({"warmup_steps": -1}, {"free_bits": -0.1}, {"free_bits": math.nan}, {"kl_weight": -1.0}):
+        with pytest.raises(InputError, match="expected all >= 0"):
             ElboObjective(**options)
 
 

@@ -17,6 +17,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     mixture          exact small models, by which everything is tested
     vae           4  the variational autoencoder
     diffusion     5  the diffusion model
+    latent           a diffusion model as the prior of a VAE, with one bound
     compression      the bound as a codelength
     nets             networks that know no probability
     data             formats in, tensors and a DataSpec out
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
     from jensen.recipe.family import ImputationWish
+    from jensen.recipe.latent.settings import LatentRecipe
     from jensen.recipe.vae.settings import VAERecipe
     from jensen.run import Run, load, resume, train
 
@@ -67,6 +69,7 @@ __all__ = [
     "EvaluationSettings",
     "ImputationWish",
     "InputError",
+    "LatentRecipe",
     "RefereeSettings",
     "Run",
     "VAERecipe",
@@ -96,6 +99,7 @@ _HOMES = {
     "EvaluationSettings": "jensen.evaluation.settings",
     "ImputationWish": "jensen.recipe.family",
     "InputError": "jensen.errors",
+    "LatentRecipe": "jensen.recipe.latent.settings",
     "RefereeSettings": "jensen.evaluation.settings",
     "VAERecipe": "jensen.recipe.vae.settings",
     "check": "jensen.data.check",

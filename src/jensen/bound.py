@@ -95,9 +95,10 @@ class Profile:
 class Elbo:
     """The evidence lower bound (4.4) in nats per example, never negated and never reweighted; higher is better.
 
-    `reconstruction` is E_q log p(x|z); `rates` are the KL terms by name, each >= 0, which are subtracted (4.6), (5.11).
-    All tensors have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q, None for
-    a single draw. For a model with noise levels, `profile` has the terms of the bound by noise level.
+    `reconstruction` is E_q log p(x|z); `rates` are the subtracted terms by name: the KL terms, each >= 0 (4.6), (5.11),
+    and for a prior that is a model itself the terms of E_q [log q(z|x) - bound of log p(z)], of any sign. All tensors
+    have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q, None for a single
+    draw. For a model with noise levels, `profile` has the terms of the bound by noise level.
 
     >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
     tensor([-100.])
@@ -120,12 +121,15 @@ class Elbo:
 
     @classmethod
     def from_draws(
-        cls, reconstruction: Float[Tensor, " draws batch"], rates: Mapping[str, Float[Tensor, " batch"]]
+        cls, reconstruction: Float[Tensor, " draws batch"], rates: Mapping[str, Float[Tensor, "*draws batch"]]
     ) -> Self:
-        """The average over draws of z; the rates are exact, so the standard error is that of the reconstruction."""
-        draws = reconstruction.shape[0]
-        error = reconstruction.std(0) / math.sqrt(draws) if draws > 1 else None
-        return cls(reconstruction.mean(0), rates, error)
+        """The average over draws of z. A rate (batch) is exact, a rate (draws, batch) is one value per draw.
+
+        The standard error is that of the mean of the reconstruction minus the rates, draw by draw.
+        """
+        draws, drawn = reconstruction.shape[0], {name: rate for name, rate in rates.items() if rate.ndim > 1}
+        error = (reconstruction - sum(drawn.values())).std(0) / math.sqrt(draws) if draws > 1 else None
+        return cls(reconstruction.mean(0), {k: v.mean(0) if k in drawn else v for k, v in rates.items()}, error)
 
 
 @dataclass(frozen=True, eq=False)

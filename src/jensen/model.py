@@ -23,17 +23,20 @@ class Batch:
     """Training examples x (batch, *shape) after the run's preparation, with indices, labels and targets.
 
     `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
-    which are continuous, are None if the data have none.
+    which are continuous, are None if the data have none. `augmentation` (batch, numbers) describes the random change of
+    each example (`jensen.data.augment`): zero for an unchanged example, None if training changes no example.
     """
 
     x: Tensor
     index: Tensor
     labels: Tensor | None = None
     targets: Tensor | None = None
+    augmentation: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Self:
         """The batch of the examples in these rows."""
-        beside = [None if values is None else values[rows] for values in (self.labels, self.targets)]
+        others = (self.labels, self.targets, self.augmentation)
+        beside = [None if values is None else values[rows] for values in others]
         return type(self)(self.x[rows], self.index[rows], *beside)
 
 
@@ -223,6 +226,15 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
         """Record `Loss.noted` of a whole batch in the model, once per training step."""
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The first steps of the later stages of training, counted from 0 and ascending; empty for a single stage.
+
+        The loss may change from stage to stage. A stage starts from the averaged weights, if there is an average; the
+        schedule of the learning rate, the average and the search for the best bound start anew.
+        """
+        return ()
 
     def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
         """The same as `loss`, for wrappers that replace `forward` (data parallel, compile)."""

@@ -204,6 +204,11 @@ def on_main(action: Callable[[], Value]) -> Value | None:
             _alone.reset(token)
 
 
+def from_main(value: float) -> float:
+    """The `value` of the main process, in all processes; so that a clock makes them decide alike."""
+    return value if count() == 1 else float(_exchanged(repr(value).encode())[MAIN].decode())
+
+
 def says_another_ended(error: BaseException) -> bool:
     """Whether `error` is the error of PyTorch for waiting for a process that has ended."""
     if count() == 1:

@@ -33,6 +33,12 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None) 
             progress.update(done)
 
 
+def say(line: str) -> None:
+    """Print a line on standard error; of several processes, only the main one prints."""
+    if is_main():
+        print(line, file=sys.stderr, flush=True)
+
+
 class Progress:
     """A display of progress: the caller reports by `update(done, text)` how much is done, with an optional text.
 
@@ -72,9 +78,12 @@ class Progress:
         elif self._line:
             self._print_line()
 
-    def update(self, done: int, text: str = "") -> None:
-        """Report that `done` items of the total are done; `text` is shown beside the numbers until the next update."""
-        self._done, self._text = done, text
+    def update(self, done: int, text: str = "", total: int | None = None) -> None:
+        """Report that `done` items of the total are done; `text` is shown beside the numbers until the next update.
+
+        `total` replaces the total, if it has changed.
+        """
+        self._done, self._text, self._total = done, text, total or self._total
         now = self._clock()
         if now < self._next_report:
             return
@@ -107,7 +116,7 @@ class Progress:
             self._bar.add_task(self._description, total=self._total, state="")
             self._bar.start()
         task = self._bar.task_ids[0]
-        self._bar.update(task, completed=self._done, state=self._state(), refresh=True)
+        self._bar.update(task, total=self._total, completed=self._done, state=self._state(), refresh=True)
 
 
 def _clock_time(seconds: float) -> str:

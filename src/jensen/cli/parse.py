@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -43,25 +43,46 @@ def parse(name: str, kind: type[Command], words: Sequence[str]) -> Command:
         raise InputError(f"{_sentence(event, kind)}; see jensen {name} --help")
 
     default = _defaults(kind, words) if issubclass(kind, Train) else tyro.MISSING
+    # A recipe says itself which flags have a prefix, because two tables of a recipe may have fields of one name
+    prefixes = () if issubclass(kind, Train) else (tyro.conf.OmitArgPrefixes,)
     with tyro_errors.on_parse_error(refuse):
         return tyro.cli(
             kind,
             prog=f"jensen {name}",
             args=words,
             default=default,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            config=(*prefixes, tyro.conf.FlagCreatePairsOff),
         )
 
 
 def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
-    """The defaults of `train`, from the config file if one is given; so flags override the file."""
-    default = kind.model_fields["recipe"].default
+    """The defaults of `train`, from the config file and from the run to start from; so flags override both."""
+    default = recipe = kind.model_fields["recipe"].default
+    config, start = _given("--config", words), _given("--from", words)
+    if config is not None:
+        recipe = recipe.from_file(Path(config))
+        other: dict[str, Any] = {}
+        if _given("--minutes", words):  # a flag for the length overrides the file's length in either unit
+            other = {"steps": default.training.steps, "replans": ()}
+        elif _given("--steps", words):
+            other = {"minutes": None}
+        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=other)})
+    if start is not None:
+        from jensen.recipe.start import Origin, inherited
+        from jensen.run.folder import read_spec, recipe_of
+
+        recipe = inherited(recipe, Origin(Path(start), recipe_of(Path(start)), read_spec(Path(start))))
+    return kind(recipe=recipe)
+
+
+def _given(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag among the words; None if it is not there."""
     for position, word in enumerate(words):
-        if word == "--config" and position + 1 < len(words):
-            return kind(recipe=default.from_file(Path(words[position + 1])))
-        if word.startswith("--config="):
-            return kind(recipe=default.from_file(Path(word.removeprefix("--config="))))
-    return kind(recipe=default)
+        if word == flag and position + 1 < len(words):
+            return words[position + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
 
 
 # ---------------------------------------------------------------------------------------------- mistakes
@@ -94,14 +115,15 @@ def _unknown(tokens: Sequence[str], kind: type[Command]) -> str:
     return f"unrecognized options: {' '.join(tokens)}{meant}"
 
 
-def _flags(kind: type[BaseModel]) -> Iterator[str]:
+def _flags(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The flags of a command: the names of its fields; a field of settings gives the flags of its own fields."""
     for name, field in kind.model_fields.items():
         inner = field.default if isinstance(field.default, BaseModel) else None
         if inner is None:
-            yield f"--{name.replace('_', '-')}"
+            yield f"--{prefix}{name.replace('_', '-')}"
         else:
-            yield from _flags(type(inner))
+            own = any(getattr(each, "prefix_name", None) is False for each in field.metadata)
+            yield from _flags(type(inner), f"{name}." if own else prefix)
 
 
 def _failure(event: tyro_errors.InstantiationFailure) -> str:

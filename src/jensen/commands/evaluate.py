@@ -144,7 +144,7 @@ class Evaluated:
         scores, seed = evaluation.scores, evaluation.settings.seed
         assert scores is not None  # both `evaluate` and `load_evaluation` set them
         changes = read_history(run.folder)
-        selection = run.family.words.selection(run.spec.layout == "image", compared=compared)
+        selection = run.family.words.selection(run.spec.pictured, compared=compared)
         labels = self.examples.labels
         return Results(
             title=title,

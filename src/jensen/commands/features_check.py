@@ -113,6 +113,7 @@ def _compare(
 
     import torch
 
+    from jensen.data.pictures import pictures_of
     from jensen.features.fit import shown
     from jensen.features.sample_metrics import check_samples
     from jensen.randomness import Noise, generator
@@ -124,10 +125,11 @@ def _compare(
     check = check_samples(samples, train, test, features=see, name=name, k=k, seed=seed)
     check = replace(check, metrics=check.metrics.model_copy(update={"provenance": made}))
     pairs = None
-    if run.spec.layout == "image":
+    if run.spec.pictured:
         least = check.nearest.samples.argsort()[:SUSPICIOUS]
         copied = train[check.nearest.row[least]]
-        pairs = preparation.to_picture(x[least]), preparation.to_picture(preparation(copied, Noise(generator(0))))
+        both = x[least], preparation(copied, Noise(generator(0)))
+        pairs = pictures_of(both[0], run.spec), pictures_of(both[1], run.spec)
     return Checked(run, check, pairs)
 
 

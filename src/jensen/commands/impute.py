@@ -150,7 +150,7 @@ class Imputed:
         return dict(self.found.diagnostics)
 
     def save(self, folder: str | Path) -> None:
-        """Write imputations.npz and, for images, imputations.png into a folder."""
+        """Write imputations.npz and, for examples that can be shown, imputations.png into a folder."""
         import numpy as np
 
         from jensen.records import write_arrays
@@ -167,7 +167,7 @@ class Imputed:
             "name": np.array(list(self.names)),
         }
         write_arrays(folder / "imputations.npz", arrays, compressed=True)
-        if self.run.spec.layout == "image":
+        if self.run.spec.pictured:
             self._save_picture(folder / "imputations.png")
 
     def _save_picture(self, path: Path) -> None:
@@ -175,6 +175,7 @@ class Imputed:
         import numpy as np
 
         from jensen.data.grid import save_grid
+        from jensen.data.pictures import as_pictures
 
         pictures = self.run.spec.preparation.to_picture
         x, draws = self.x[:SHOWN].cpu().nan_to_num(), self.found.draws[:, :SHOWN].cpu()
@@ -183,7 +184,8 @@ class Imputed:
         seen = np.where(self.observed[:SHOWN].numpy(), original, hole)
         whole = [original] if bool(self.known.all()) else []
         columns = [*whole, seen, *map(pictures, draws), pictures(draws.mean(0))]
-        save_grid(np.stack(columns, 1).reshape(-1, *self.run.spec.shape), path, columns=len(columns))
+        shown = np.stack(columns, 1).reshape(-1, *self.run.spec.shape)
+        save_grid(as_pictures(shown, self.run.spec.layout), path, columns=len(columns))
 
     # -- calibration, for known values
 

@@ -35,13 +35,19 @@ def save_pictures(
     """Write x (n, *shape), in the form of the run's preparation, as a grid (.png) or as PNGs numbered from `first`.
 
     PNGs are written into the folder `out`; `folders` names the sub-folder of each picture. Raises `InputError` for
-    examples that are not images.
+    examples that cannot be shown, and for a folder of signals or volumes.
     """
     from jensen.data.grid import save_grid, save_image
+    from jensen.data.pictures import pictures_of
 
-    if spec.layout != "image":
+    if not spec.pictured:
         raise InputError(f"--out {out}: examples of shape {spec.shape} are not images; give an .npz")
-    pictures = spec.preparation.to_picture(x)
+    if out.suffix != ".png" and spec.layout != "image":
+        raise InputError(
+            f"--out {out}: image files cannot hold a {spec.layout} of shape {spec.shape}; give an .npz, or a .png for "
+            "an overview"
+        )
+    pictures = pictures_of(x, spec)
     if out.suffix == ".png":
         save_grid(pictures, out, columns)
         return

@@ -20,6 +20,8 @@ class Resume(Command):
     """The new path of the run's own data, if they have moved. The data are checked, and the path is recorded."""
     steps: PositiveInt | None = None
     """Total number of training steps, recorded in history.json. Default: unchanged."""
+    minutes: float | None = Field(None, gt=0, le=1e6)
+    """Time for further training, instead of `steps`; the resulting total is recorded in history.json."""
     learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate for the remaining steps, recorded in history.json. Default: unchanged."""
     stream: Streaming | None = None
@@ -29,5 +31,12 @@ class Resume(Command):
         """Continue the run, then print the result and the next command."""
         from jensen.run import resume
 
-        run = resume(self.run, self.stream, self.data, steps=self.steps, learning_rate=self.learning_rate)
+        run = resume(
+            self.run,
+            self.stream,
+            self.data,
+            steps=self.steps,
+            minutes=self.minutes,
+            learning_rate=self.learning_rate,
+        )
         print("\n".join(reached(run)))

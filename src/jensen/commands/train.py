@@ -1,8 +1,10 @@
 """`jensen train FAMILY`: train a model on data and write a run folder."""
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import tyro
 from pydantic import create_model
 
 from jensen.commands.common import Command
@@ -22,6 +24,8 @@ class Train(Command):
     """The new folder of the run. Default: runs/NAME, where NAME is that of the config file, or of the family."""
     config: Path | None = None
     """A TOML file, or the recipe.json of a run, that sets any of the options below. Flags override the file."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """A run to start from: its best weights, its settings of the model, and its data if no other DATA are given."""
     recipe: AbstractRecipe
 
     @classmethod
@@ -31,10 +35,11 @@ class Train(Command):
 
     def execute(self) -> None:
         """Train by the recipe, then print the result and the next command."""
+        began = time.monotonic()  # before torch is imported: the minutes are those of the whole command
         from jensen.run import train
 
         name = self.config.stem if self.config else self.recipe.family
-        print("\n".join(reached(train(self.recipe, self.out or Path("runs") / name))))
+        print("\n".join(reached(train(self.recipe, self.out or Path("runs") / name, began=began))))
 
 
 def _command_of(name: str, recipe: type[AbstractRecipe]) -> type[Command]:

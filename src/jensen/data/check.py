@@ -84,7 +84,7 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
         spec=spec,
         facts=_facts_of_reading(reading) | (_facts_of_spec(spec) if spec else {}),
         label_counts=_label_counts(reading),
-        notes=(*reading.notes, *(spec.doubts + _remarks(spec) if spec else ()), *doubts),
+        notes=(*reading.notes, *(spec.doubts + _remarks(spec) if spec else reading.doubts), *doubts),
         problems=tuple(problems),
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +13,14 @@ import torch
 from jensen.data.choose import choose_preparation, refuse_outside_unit
 from jensen.data.examples import Dataset, Examples, Names
 from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streaming
+from jensen.data.readers.encoded import NARROWER
+from jensen.data.readers.image import widened
 from jensen.data.readers.memory import MEMORY, Source, source_name
-from jensen.data.readers.read import DIGITS, check_options, read
+from jensen.data.readers.read import DIGITS, IMAGE_KINDS, check_options, read
 from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
 from jensen.data.spec import DataSpec
-from jensen.data.splits import check_fractions, describe_split, split_rows
-from jensen.data.stored import in_memory_or_stored, selected
+from jensen.data.splits import check_fractions, describe_split, groups_of, split_rows
+from jensen.data.stored import converted, in_memory_or_stored, selected
 from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
 
@@ -48,7 +51,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
         reading = read(spec.source if source is None else source, options, refuse_at_once)
     if stream is not None:
         check_options(reading, options, refuse_at_once)
-    found = fingerprint(reading)
+    found = fingerprint(reading, spec.options)
     if found != spec.fingerprint:
         given = spec.source if source is None else source_name(source)
         what = "the data have changed since the run" if source is None else "the data differ from those of the run"
@@ -108,6 +111,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
         reading = read(source, options, refuse_at_once)
     except InputError as error:
         raise InputError(_advice_of_run(str(error))) from None
+    reading = _with_channels(reading, spec)
     if not missing:
         refuse_empty_examples(source, reading, options, refuse_at_once)
     for what, given, expected in (
@@ -136,6 +140,18 @@ def _advice_of_run(problem: str) -> str:
     'a.png: is grey; convert it, or train with --colour rgb'
     """
     return problem.replace("; give --", "; convert it, or train with --").replace(" give --", " train with --")
+
+
+def _with_channels(reading: Reading, spec: DataSpec) -> Reading:
+    """Images with the channels of the run's images, to which they can be widened without loss.
+
+    Images of several modes are read with the channels of all of them, so that other images may have fewer.
+    """
+    both_images = reading.kind in IMAGE_KINDS and spec.kind in IMAGE_KINDS and reading.values.dtype == np.uint8
+    channels = spec.shape[0]
+    if not both_images or reading.values.shape[1] not in NARROWER.get(channels, ()):
+        return reading
+    return replace(reading, values=converted(reading.values, partial(widened, channels=channels)))
 
 
 def refuse_empty_examples(source: Source, reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
@@ -179,17 +195,19 @@ def specify(
         targets=None if reading.targets is None else TargetScaling.of(reading.targets[rows["train"]]),
         splits=describe_split(reading, options),
         skipped=reading.skipped,
-        fingerprint=fingerprint(reading),
+        fingerprint=fingerprint(reading, options),
         preparation=chosen,
-        doubts=doubts,
+        doubts=(*reading.doubts, *doubts),
     )
 
 
-def fingerprint(reading: Reading) -> str:
-    """BLAKE2b digest (16 bytes, hexadecimal) of the dtype, shape, values, labels, supplied splits and targets."""
+def fingerprint(reading: Reading, options: ReadOptions) -> str:
+    """BLAKE2b digest (16 bytes, hexadecimal) of dtype, shape, values, labels, supplied splits, targets and groups."""
     beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
         beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
+    if (groups := groups_of(reading, options)) is not None:
+        beside.append(b"groups" + groups.tobytes())
     return reading.survey.fingerprint(*beside)
 
 

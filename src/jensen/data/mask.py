@@ -4,11 +4,11 @@ A mask may hide a whole example; the imputation is then a draw from p(x).
 
 | MASK         | observed                                                                                         |
 |--------------|--------------------------------------------------------------------------------------------------|
-| `half:left`  | all but the left half; also right, and of images top and bottom                                  |
-| `centre`     | images: all but a box of half their height and width in the middle                               |
+| `half:left`  | all but the left half; also right, of images and volumes top and bottom, of volumes front, back  |
+| `centre`     | images, signals, volumes: all but a part in the middle, half as long as each side                |
 | `random:0.5` | each pixel (all its channels) or number with probability 1 - 0.5, independently for each example |
 | a PNG        | images: the black pixels; white ones are missing, as in programs for inpainting                  |
-| .npy, .npz   | entries that are True or 1; of the shape of one example, or of all; images: (height, width) too  |
+| .npy, .npz   | entries that are True or 1; of the shape of one example, or of all; channels may be left out     |
 """
 
 from collections.abc import Sequence
@@ -74,16 +74,18 @@ def read_mask(
 def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
     observed = np.ones(spec.shape, bool)
     sides = {"left": (-1, False), "right": (-1, True)}
-    if spec.layout == "image":
+    if len(_places(spec)) > 1:
         sides |= {"top": (-2, False), "bottom": (-2, True)}
+    if len(_places(spec)) > 2:
+        sides |= {"front": (-3, False), "back": (-3, True)}
     if name == "half" and detail in sides:
         axis, second = sides[detail]
         across = np.moveaxis(observed, axis, 0)  # a view
         middle = len(across) // 2
         across[slice(middle, None) if second else slice(middle)] = False
-    elif name == "centre" and not detail and spec.layout == "image":
-        height, width = spec.shape[-2:]
-        observed[..., height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2] = False
+    elif name == "centre" and not detail and spec.pictured:
+        box = tuple(slice(side // 4, side // 4 + side // 2) for side in _places(spec))
+        observed[(slice(None), *box)] = False
     elif name in ("half", "centre"):
         raise InputError(
             f"--mask {mask}: not a pattern for examples of shape {spec.shape} read as {spec.layout}; {EXPECTED}"
@@ -91,6 +93,11 @@ def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
     else:
         raise InputError(f"--mask {mask}: neither a pattern nor a file of a known kind; {EXPECTED}")
     return observed
+
+
+def _places(spec: DataSpec) -> tuple[int, ...]:
+    """The lengths of the axes after the channels; none if an example has no axis of channels."""
+    return spec.shape[1:] if spec.pictured else ()
 
 
 def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: int) -> np.ndarray:
@@ -102,7 +109,7 @@ def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: i
         raise InputError(
             f"--mask {mask}: expected the probability of a missing value between 0 and 1, as in random:0.5"
         )
-    shape = (1, *spec.shape[1:]) if spec.layout == "image" else spec.shape
+    shape = (1, *_places(spec)) if spec.pictured else spec.shape
     u = uniform_per_example(derived_seed(seed, Stream.IMPUTATION, HIDING), rows, shape).numpy()
     return np.broadcast_to(u >= missing, (len(rows), *spec.shape)).copy()
 
@@ -125,7 +132,7 @@ def _fitted(name: str, values: np.ndarray, spec: DataSpec, total: int) -> np.nda
     if values.dtype.kind not in "biu" or values.size == 0 or not ((values == 0) | (values == 1)).all():
         raise InputError(f"{name}: holds {values.dtype}; expected booleans, True where observed: convert it")
     values = values.astype(bool)
-    plain = {spec.shape, spec.shape[-2:]} if spec.layout == "image" else {spec.shape}
+    plain = {spec.shape, _places(spec)} if spec.pictured else {spec.shape}
     if values.shape in plain:
         return np.broadcast_to(values, (1, *spec.shape))
     if values.shape[1:] in plain and len(values) == total:

@@ -14,6 +14,9 @@ PreparationWish = PreparationName | str | Callable[[int | None], PreparationName
 Split = Literal["train", "validation", "test"]
 """A split of a run's own data."""
 
+LayoutWish = Literal["auto", "vector", "signal", "cl", "lc", "hw", "chw", "hwc", "volume", "cdhw", "dhwc", "array"]
+"""The meaning of the axes of arrays; c, l, d, h, w are channels, length, depth, height and width."""
+
 Streaming = Literal["auto", "always", "never"]
 """When to leave the examples on disk; see `ReadOptions.stream`."""
 
@@ -34,28 +37,38 @@ class ReadOptions(BaseModel):
     """Images: the channels to read. as-is: the channels of the files, which must be the same in all files.
     grey, rgb: transparency becomes white."""
 
-    layout: Literal["auto", "vector", "hw", "hwc", "chw", "array"] = "auto"
-    """Arrays and IDX: the meaning of the axes after the first. auto: (N, D) are vectors, (N, H, W) are grey images.
-    If three axes follow, auto takes the first or last of the three as channels if its length is 1, 3 or 4."""
+    layout: LayoutWish = "auto"
+    """Arrays and IDX: the meaning of the axes after the first, channels of any number first or last.
+    signal, cl, lc: signals; hw, chw, hwc: images; volume, cdhw, dhwc: volumes. signal also takes (N, L), volume also
+    (N, D, H, W); both take the shorter of the first and the last axis as channels. auto: (N, D) are vectors, (N, H, W)
+    grey images, or signals if one axis is at least 8 times longer. Of more axes, the first or the last are channels if
+    their number is 1, 3 or 4, or less than half of each other axis. Otherwise three axes are a volume."""
 
     levels: int | None = None
     """Arrays and IDX of integers: the number of levels; values are 0 to levels - 1.
     Default: 2 for booleans, 256 for 8 bits, 65536 for 16 bits."""
 
     array: str | None = None
-    """.npz, Parquet and Arrow: the name of the array or column of examples.
-    Default for .npz: x, data or images, or arrays of several splits such as x_train and x_test.
+    """.npz, HDF5, MATLAB, FITS, Parquet and Arrow: the name of the array or column of examples.
+    Default for named arrays: x, data or images, or arrays of several splits such as x_train and x_test.
     Default for Parquet and Arrow: the only column of images or of lists of numbers."""
 
     labels: str | None = None
-    """.npz, Parquet and Arrow: the name of the array or column of labels, or of targets if it holds floats.
-    Default for .npz: y, labels or targets. Default for Parquet and Arrow: the only column of class labels."""
+    """.npz, HDF5, MATLAB, CSV, Parquet and Arrow, and metadata of images: the name of the array or column of labels, or
+    of targets if it holds floats. Default: the only one called y, labels or targets. Default for Parquet and Arrow: the
+    only column of class labels."""
+
+    window: int | None = None
+    """WAV: the number of samples of an example. Default: each file is one example, and all have one length."""
+
+    hop: int | None = None
+    """WAV: the number of samples from the start of a window to the start of the next. Default: that of a window."""
 
     missing: bool = False
     """Arrays of floats: NaN means a missing value. A VAE can be trained on such data. Default: NaN is refused."""
 
     skip_bad: bool = False
-    """Images: leave out the files that cannot be read, and record their number."""
+    """Images, WAV, NIfTI, DICOM and FITS: leave out the files that cannot be read, and record their number."""
 
     stream: Streaming = "auto"
     """When to read each batch from disk instead of all examples into memory. auto: above 4 GiB.
@@ -68,7 +81,12 @@ class ReadOptions(BaseModel):
     """The share of the examples for testing, unless DATA has a test split of its own."""
 
     split_seed: int = 0
-    """The seed of the split. The split depends only on this seed and on the number of examples."""
+    """The seed of the split. The split depends only on this seed, the number of examples and the groups."""
+
+    group: str | None = None
+    """Keep all examples of a group in one split; the fractions are then met as nearly as groups allow.
+    folder, file: examples from folders of one name, or from one file, are a group.
+    .npz, Parquet and Arrow: the name of an array or column with the group of each example."""
 
     def streams(self, size: int) -> bool:
         """Whether examples of `size` bytes stay on disk."""

@@ -24,7 +24,7 @@ class DataSpec(BaseModel):
     options: ReadOptions
 
     layout: Layout
-    """The kind of example: an image (C, H, W), a vector (D,), or an array of another shape."""
+    """The kind of example: a vector (D,), signal (C, L), image (C, H, W), volume (C, D, H, W), or any other array."""
 
     shape: tuple[int, ...] = Field(min_length=1)
     """The shape of one example."""
@@ -68,6 +68,11 @@ class DataSpec(BaseModel):
 
     doubts: tuple[str, ...] = ()
     """Doubts about the data, one line each; training warns about them."""
+
+    @property
+    def pictured(self) -> bool:
+        """Whether examples can be shown as pictures; see `jensen.data.pictures`."""
+        return self.layout in ("signal", "image", "volume")
 
     def label_name(self, label: int) -> str:
         """The name of a label, which is the integer of the label if labels have no names."""

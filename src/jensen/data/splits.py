@@ -1,12 +1,18 @@
 """Training, validation and test examples: disjoint, complete, and a pure function of a seed and the row indices."""
 
+from pathlib import PurePath
+
 import numpy as np
 import torch
 
 from jensen.data.options import ReadOptions
+from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import SPLITS, Reading
 from jensen.errors import InputError
 from jensen.randomness import Stream, generator
+
+FILES = ("folder", "file")
+"""The groups of examples that are in files of their own."""
 
 
 def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
@@ -24,14 +30,43 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
             f"{_examples(len(pool))} cannot be split into training, validation and test examples; give more data, "
             "or change --validation-fraction and --test-fraction"
         )
-    order = torch.randperm(len(pool), generator=generator(options.split_seed, Stream.SPLIT)).numpy()
-    start = 0
-    for name, count in held_out.items():
-        if count:
-            rows[name] = np.sort(pool[order[start : start + count]])
-        start += count
-    rows["train"] = np.sort(pool[order[start:]])
-    return rows
+    groups = groups_of(reading, options)
+    source = generator(options.split_seed, Stream.SPLIT)
+    if groups is None:
+        drawn = _drawn(pool[torch.randperm(len(pool), generator=source).numpy()], held_out)
+    else:
+        members = _members(pool, groups)
+        shuffled = [members[group] for group in torch.randperm(len(members), generator=source).tolist()]
+        drawn = _drawn_groups(shuffled, held_out, options)
+    return rows | {name: np.sort(found) for name, found in drawn.items()}
+
+
+def groups_of(reading: Reading, options: ReadOptions) -> np.ndarray | None:
+    """The number of the group of each example, (N,) int64, groups in the order of their names; None without --group.
+
+    Raises InputError if the data have no such groups.
+    """
+    wish = options.group
+    if wish is None:
+        return None
+    ways = [*reading.keys, *(() if reading.file is None else FILES)]
+    if wish not in ways:
+        advice = f"--group may be {listed(ways)}" if ways else "leave it out"
+        raise InputError(f"--group {wish}: these data have no groups of this name; {advice}")
+    if wish in reading.keys:
+        keys = reading.keys[wish]()
+        if keys.shape not in ((len(reading.values),), (len(reading.values), 1)):
+            raise InputError(
+                f"--group {wish}: has shape {keys.shape}; expected the group of each example, ({len(reading.values)},)"
+            )
+    else:
+        assert reading.file is not None
+        paths = [PurePath(reading.file(row)) for row in range(len(reading.values))]
+        keys = np.array([path.parent.name if wish == "folder" else str(path) for path in paths])
+    names, groups = np.unique(keys.reshape(-1), return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"--group {wish}: all examples are in one group, {(str(names[0]) or '.')!r}; leave it out")
+    return groups.astype(np.int64)
 
 
 def describe_split(reading: Reading, options: ReadOptions) -> str:
@@ -44,6 +79,8 @@ def describe_split(reading: Reading, options: ReadOptions) -> str:
             f"{fraction:g} of the {'training ' if supplied else ''}examples, drawn with split seed {options.split_seed}"
         )
         ways.append(f"{name}: {'as supplied' if name in supplied else drawn}")
+    if options.group is not None:
+        ways.append(f"groups by {options.group} are drawn whole")
     return "; ".join(ways)
 
 
@@ -57,6 +94,53 @@ def check_fractions(options: ReadOptions) -> None:
         )
     if options.split_seed < 0:
         raise InputError(f"--split-seed {options.split_seed}: must be 0 or more")
+
+
+def _drawn(rows: np.ndarray, held_out: dict[str, int]) -> dict[str, np.ndarray]:
+    """The first of `rows` for each split with a count above 0, and the rest for training."""
+    found, start = {}, 0
+    for name, count in held_out.items():
+        if count:
+            found[name] = rows[start : start + count]
+        start += count
+    return found | {"train": rows[start:]}
+
+
+def _members(pool: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of `pool` by group; groups in ascending order."""
+    ordered = pool[np.argsort(groups[pool], kind="stable")]
+    return np.split(ordered, np.flatnonzero(np.diff(groups[ordered])) + 1)
+
+
+def _drawn_groups(groups: list[np.ndarray], held_out: dict[str, int], options: ReadOptions) -> dict[str, np.ndarray]:
+    """Whole groups for each split with a count above 0, and the other groups for training; `groups` are their rows.
+
+    In the given order, a group joins a split if the number of examples then comes nearer to the count. If every group
+    is too large, the split gets the smallest group.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    waiting = groups
+    for name, count in held_out.items():
+        if not count:
+            continue
+        taken: list[np.ndarray] = []
+        left: list[np.ndarray] = []
+        size = 0
+        for group in waiting:
+            joins = abs(size + len(group) - count) < abs(size - count)
+            (taken if joins else left).append(group)
+            size += len(group) * joins
+        if not taken and left:
+            taken = [left.pop(int(np.argmin([len(group) for group in left])))]
+        found[name], waiting = taken, left
+    found["train"] = waiting
+    if not all(found.values()):
+        many = f"{len(groups)} group{'s' if len(groups) > 1 else ''} of training examples"
+        raise InputError(
+            f"--group {options.group}: {many} cannot be split into {len(found)} parts; give smaller groups, or "
+            "--validation-fraction 0 or --test-fraction 0"
+        )
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _fraction(name: str, options: ReadOptions) -> float:

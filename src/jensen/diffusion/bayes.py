@@ -10,7 +10,8 @@ Moore 1994 (races); Satterthwaite 1946, equation 17.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -78,6 +79,13 @@ def _variance_of_mean(values: Float[Tensor, " draws terms batch classes"]) -> tu
     return variance, degrees.clamp(min=1)
 
 
+Terms = Callable[[Tensor, Tensor, int, int], Tensor]
+"""Terms of the bounds on log p(x|y), (draws, terms, rows), of examples `rows` with labels (rows), for draws start..end.
+
+The arguments are the rows of x, the labels, `start` and `end`. All classes must get the same noise.
+"""
+
+
 @torch.no_grad()
 def predict_by_bounds(
     bound: DiffusionBound,
@@ -95,26 +103,72 @@ def predict_by_bounds(
     it does not cover the gaps between the bounds and log p(x|y). `evaluations` counts calls of the network.
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
+
+    def terms(rows: Tensor, labels: Tensor, start: int, end: int) -> Tensor:
+        found = estimate_bound(
+            bound,
+            x[rows.to(x.device)],
+            strata,
+            draws=end - start,
+            seed=derived_seed(seed, Stream.EVALUATION, start),
+            index=index[rows],
+            labels=labels.to(x.device),
+        )
+        return found.label_terms
+
+    return run_race(terms, strata.count + 1, len(x), log_prior, race)
+
+
+@torch.no_grad()
+def predict_by_mean_bounds(
+    bound: DiffusionBound,
+    strata: Strata,
+    x: Tensor,
+    log_prior: Float[Tensor, " classes"],
+    race: Race,
+    *,
+    seed: int = 0,
+    index: Tensor | None = None,
+) -> Prediction:
+    """p(y|.) ∝ p(y) exp E bound(x|y), where draw d of the bounds is about x[d]: x (draws, batch, *shape).
+
+    The terms of one draw share x[d], so each draw counts as one term in the standard error. `race.draws` must be the
+    number of draws of x.
+    """
+    index = torch.arange(x.shape[1]) if index is None else index.cpu()
+
+    def terms(rows: Tensor, labels: Tensor, start: int, end: int) -> Tensor:
+        found = [
+            estimate_bound(
+                bound,
+                x[draw][rows.to(x.device)],
+                strata,
+                seed=derived_seed(seed, Stream.EVALUATION, draw),
+                index=index[rows],
+                labels=labels.to(x.device),
+            )
+            for draw in range(start, end)
+        ]
+        return torch.cat([each.label_terms.sum(1, keepdim=True) for each in found])
+
+    found = run_race(terms, 1, x.shape[1], log_prior, race)
+    return replace(found, evaluations=found.evaluations * (strata.count + 1))
+
+
+def run_race(
+    terms: Terms, terms_per_draw: int, batch: int, log_prior: Float[Tensor, " classes"], race: Race
+) -> Prediction:
+    """p(y|x) ∝ p(y) exp E Σ terms for `batch` examples, by a race among the classes with positive prior."""
     log_prior = log_prior.double().cpu()
-    values = torch.full((race.draws, strata.count + 1, len(x), len(log_prior)), math.nan, dtype=torch.float64)
-    alive = log_prior.isfinite().expand(len(x), -1).clone()
+    values = torch.full((race.draws, terms_per_draw, batch, len(log_prior)), math.nan, dtype=torch.float64)
+    alive = log_prior.isfinite().expand(batch, -1).clone()
     done = 0
     for end in race.rounds():
         open_ = alive & (alive.sum(1, keepdim=True) > 1) if done else alive
         rows, labels = open_.nonzero(as_tuple=True)
         if not len(rows):
             break
-        found = estimate_bound(
-            bound,
-            x[rows.to(x.device)],
-            strata,
-            draws=end - done,
-            seed=derived_seed(seed, Stream.EVALUATION, done),
-            index=index[rows],
-            labels=labels.to(x.device),
-        )
-        terms = torch.cat([found.reconstruction.unsqueeze(1), -found.nats], 1)  # L_T is the same for every class
-        values[done:end, :, rows, labels] = terms.cpu()
+        values[done:end, :, rows, labels] = terms(rows, labels, done, end).cpu()
         done = end
         if race.error:
             score = (log_prior + values[:end].mean(0).sum(0)).masked_fill(~open_, -math.inf)

@@ -204,6 +204,11 @@ class BoundEstimate:
         rates = {"prior": self.prior, "denoising": denoising.mean(0)}
         return Elbo(self.reconstruction.mean(0), rates, error, self.profile())
 
+    @property
+    def label_terms(self) -> Tensor:
+        """The terms that depend on labels, (draws, strata + 1, batch), signed; L_T is the same for every label."""
+        return torch.cat([self.reconstruction.unsqueeze(1), -self.nats], 1)
+
     def profile(self) -> Profile:
         """The terms of each example, from the data to the noise: L_0, the strata, L_T."""
         nats = torch.cat([-self.reconstruction.mean(0, keepdim=True), self.nats.mean(0), self.prior.unsqueeze(0)])

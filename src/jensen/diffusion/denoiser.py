@@ -165,7 +165,9 @@ class Denoiser(AbstractDenoiser):
     `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels. Labels are None
     without `classes`, else integers 0..classes, where the label `classes` means no label. A network with twice the
     output channels learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the `variance_mix`
-    of the prediction. Raises `InputError` for labels without classes, and for another output shape.
+    of the prediction. In training, the network also gets the `augmentation` of each example (batch, numbers) if there
+    is one; without it, the prediction is for unchanged examples. Raises `InputError` for labels without classes, and
+    for another output shape.
     """
 
     def __init__(
@@ -174,13 +176,17 @@ class Denoiser(AbstractDenoiser):
         super().__init__()
         self.network, self.parameterisation, self.classes = network, parameterisation, classes
 
-    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
+    def forward(
+        self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Denoised:
         if self.classes is None and labels is not None:
             raise InputError("got labels, but the denoiser was made without classes; leave the labels out")
         if self.classes is not None and labels is None:
             labels = torch.full((len(x_t),), self.classes, device=x_t.device)
         noise_level = (-log_snr / 8).to(x_t).expand(len(x_t))
-        output = self.network(self.parameterisation.network_input(x_t, log_snr), noise_level, labels).to(x_t.dtype)
+        told = () if augmentation is None else (augmentation,)  # so that a network without augmentation has 3 inputs
+        output = self.network(self.parameterisation.network_input(x_t, log_snr), noise_level, labels, *told)
+        output = output.to(x_t.dtype)
         if output.shape == x_t.shape:
             return self.parameterisation.predict(x_t, log_snr, output)
         if output.shape != (len(x_t), 2 * x_t.shape[1], *x_t.shape[2:]):
@@ -190,6 +196,17 @@ class Denoiser(AbstractDenoiser):
             )
         mean_output, mix = output.chunk(2, dim=1)
         return replace(self.parameterisation.predict(x_t, log_snr, mean_output), variance_mix=(mix + 1) / 2)
+
+
+class Told(AbstractDenoiser):
+    """A denoiser whose network gets the augmentation (batch, numbers) of the examples; only training uses it."""
+
+    def __init__(self, denoiser: AbstractDenoiser, augmentation: Tensor) -> None:
+        super().__init__()
+        self.denoiser, self.augmentation, self.classes = denoiser, augmentation, denoiser.classes
+
+    def forward(self, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None) -> Denoised:
+        return self.denoiser(x_t, log_snr, labels, self.augmentation)
 
 
 class Guided(AbstractDenoiser):

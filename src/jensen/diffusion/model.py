@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from jensen.bound import Elbo
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
-from jensen.diffusion.bayes import Race, predict_by_bounds
+from jensen.diffusion.bayes import Race, predict_by_bounds, predict_by_mean_bounds
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
-from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided
+from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided, Told
 from jensen.diffusion.ode import (
     AbstractDequantisation,
     ChainDequantisation,
@@ -131,15 +131,25 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     # -- training
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The objective's loss; the objective's docstring says how it weights the bound."""
-        return self.objective(self, batch.x, self._training_labels(batch, noise), noise)
+        """The objective's loss; the objective's docstring says how it weights the bound.
+
+        The network is told the augmentation of every example. The errors of changed examples are not noted, so the
+        table of errors, which the bound uses, is about the data as they are.
+        """
+        labels = self.training_labels(batch, noise)
+        if batch.augmentation is None:
+            return self.objective(self, batch.x, labels, noise)
+        loss = self.objective(_ToldChain(self, batch.augmentation), batch.x, labels, noise)
+        errors, unchanged = loss.noted["squared_error"], (batch.augmentation == 0).all(1)
+        return replace(loss, noted={**loss.noted, "squared_error": torch.where(unchanged, errors, torch.nan)})
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
         """Record the loss and error at each noise level, for the times of later batches and the bound's variance."""
         self.objective.times.observe(noted["times"], noted["losses"])
         self.errors.observe(noted["log_snr"], noted["squared_error"])
 
-    def _training_labels(self, batch: Batch, noise: Noise) -> Tensor | None:
+    def training_labels(self, batch: Batch, noise: Noise) -> Tensor | None:
+        """The batch's labels, some of them dropped at random; None for a model without labels."""
         if self.classes is None:
             return None
         if batch.labels is None:
@@ -265,17 +275,32 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         labels.
         """
         self._refuse_others(x)
+        race = self.scoring.race if draws is None else replace(self.scoring.race, draws=draws)
+        bound, log_prior = self.bound(), self._label_log_prior()
+        strata = _telling(bound, self._nats(bound), race.terms)
+        return predict_by_bounds(bound, strata, x, log_prior, race, seed=seed, index=index)
+
+    @torch.no_grad()
+    def predict_mean(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Prediction:
+        """p(y|.) ∝ p(y) exp E bound(x|y) over draws x (draws, batch, *shape), such as draws of q(z|x) for a prior on z.
+
+        Raises `InputError` as `predict` does.
+        """
+        self._refuse_others(x.flatten(0, 1))
+        race, bound = replace(self.scoring.race, draws=len(x)), self.bound()
+        strata = _telling(bound, self._nats(bound), race.terms)
+        return predict_by_mean_bounds(bound, strata, x, self._label_log_prior(), race, seed=seed, index=index)
+
+    def _label_log_prior(self) -> Tensor:
         if self.classes is None:
             raise InputError("the model was trained without labels, so it has no p(y|x); train one on labelled data")
-        counts, bound = self.scoring.label_counts, self.bound()
+        counts = self.scoring.label_counts
         if counts is None or len(counts) != self.classes or sum(counts) == 0:
             raise InputError(
                 f"label counts {counts} for {self.classes} classes: expected the number of training examples of each"
             )
         prior = torch.tensor(counts, dtype=torch.float64)
-        race = self.scoring.race if draws is None else replace(self.scoring.race, draws=draws)
-        strata = _telling(bound, self._nats(bound), race.terms)
-        return predict_by_bounds(bound, strata, x, (prior / prior.sum()).log(), race, seed=seed, index=index)
+        return (prior / prior.sum()).log()
 
     # -- samples
 
@@ -414,6 +439,17 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
             wrong = labels[(labels < 0) | (labels > classes)][0]
             raise InputError(f"label {int(wrong)}: expected 0 to {classes - 1}, or {classes} for no label; choose one")
         return labels.to(self.device)
+
+
+class _ToldChain(AbstractChain):
+    """The chain of a model whose network gets the augmentation (batch, numbers) of the examples."""
+
+    def __init__(self, model: DiffusionModel, augmentation: Tensor) -> None:
+        self._model, self.schedule = model, model.schedule
+        self.denoiser = Told(model.denoiser, augmentation)
+
+    def bound(self) -> DiffusionBound:
+        return replace(self._model.bound(), denoiser=self.denoiser)
 
 
 def _telling(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:

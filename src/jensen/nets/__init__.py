@@ -1,6 +1,6 @@
 """Networks: plain modules without any notion of probability."""
 
-from jensen.nets.convolution import ConvolutionalDecoder, ConvolutionalEncoder
+from jensen.nets.convolution import ConvolutionalDecoder, ConvolutionalEncoder, Levels
 from jensen.nets.mlp import ACTIVATIONS, MLP
 from jensen.nets.residual_mlp import ResidualMLP
 from jensen.nets.transformer import PatchTransformer
@@ -11,6 +11,7 @@ __all__ = [
     "MLP",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
+    "Levels",
     "PatchTransformer",
     "ResidualMLP",
     "UNet",

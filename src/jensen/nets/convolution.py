@@ -1,70 +1,130 @@
-"""Convolutional encoder and decoder for images (C, H, W) of any size, odd and non-square included."""
+"""The convolutional encoder and decoder: residual networks for signals, images and volumes of any size.
 
-from collections.abc import Sequence
-from itertools import pairwise
+Both have one level for each width. The first level works on patches, and each further level on half the resolution of
+the previous level, rounded up.
+"""
+
+import math
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jensen.errors import InputError
 from jensen.nets.blocks import AbstractBlockNetwork
+from jensen.nets.initial import at_the_edge
+from jensen.nets.layers import (
+    Axes,
+    Doubling,
+    ResidualBlock,
+    channels_last,
+    convolution,
+    halved,
+    halving,
+    normalisation,
+    taps_of,
+)
+from jensen.nets.patches import Patches
 
 
-def _halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
-    """Height and width after 0, 1, ..., `times` stride-2 convolutions; a convolution halves both, rounding up."""
-    if len(shape) != 3:
-        raise InputError(f"convolutional network for x of shape {tuple(shape)}: give (channels, height, width)")
-    sizes = [(shape[1], shape[2])]
-    for _ in range(times):
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-    return sizes
+@dataclass(frozen=True)
+class Levels:
+    """The levels of an encoder for data of `shape` (C, L), (C, H, W) or (C, D, H, W), and of its mirror, the decoder.
+
+    Each width has `blocks` residual blocks. Before the first level, patches of `patch` pixels a side become channels.
+    Raises `InputError` for any other shape, and for no widths.
+    """
+
+    shape: tuple[int, ...]
+    widths: tuple[int, ...]
+    blocks: int = 1
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.widths:
+            raise InputError("convolutional network without widths: expected one for each level; give at least one")
+        Patches(self.shape, self.patch)
+
+    @property
+    def grids(self) -> list[Axes]:
+        """The sizes of each level, finest first. Signals have height 1."""
+        grids = [Patches(self.shape, self.patch).grid]
+        for _ in self.widths[1:]:
+            grids.append(halved(grids[-1]))
+        return grids
+
+    @property
+    def coarsest(self) -> Axes:
+        """The sizes of the last level: (L), (H, W) or (D, H, W)."""
+        return self.grids[-1][1:] if len(self.shape) == 2 else self.grids[-1]
+
+    @property
+    def taps(self) -> Axes:
+        """Taps of every kernel along each axis."""
+        return taps_of(self.grids[0])
 
 
 class ConvolutionalEncoder(AbstractBlockNetwork):
-    """(batch, C, H, W) -> (batch, outputs): a stride-2 3x3 convolution and SiLU for every width, then a linear layer.
+    """x (batch, C, *sizes) -> (batch, outputs): the levels, then a linear layer on all positions of the last level.
 
-    Raises `InputError` if `shape` is not (C, H, W).
+    A `spatial` encoder has `outputs` channels at every position of the last level instead of the linear layer, and
+    returns them as (batch, outputs * positions), one channel after the other: the outputs `chunk(2, dim=1)` of a
+    spatial encoder are its first and its last channels.
     """
 
-    def __init__(self, shape: Sequence[int], widths: Sequence[int], outputs: int) -> None:
+    def __init__(self, levels: Levels, outputs: int, spatial: bool = False) -> None:
         super().__init__()
-        height, width = _halvings(shape, len(widths))[-1]
-        channels = [shape[0], *widths]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
-        self.last = nn.Linear(channels[-1] * height * width, outputs)
+        self.patches, taps, widths = Patches(levels.shape, levels.patch), levels.taps, levels.widths
+        self.first = at_the_edge(convolution(self.patches.folded, widths[0], taps))
+        self.layers = nn.ModuleList()
+        for width, coarser in zip(widths, [*widths[1:], 0], strict=True):
+            self.layers.extend(ResidualBlock(width, width, taps, modulated=False) for _ in range(levels.blocks))
+            if coarser:
+                self.layers.append(halving(width, coarser, taps))
+        self.norm = normalisation(widths[-1])
+        inputs = widths[-1] * math.prod(levels.coarsest)
+        last = convolution(widths[-1], outputs, (1,) * len(taps)) if spatial else nn.Linear(inputs, outputs)
+        self.last = at_the_edge(last)
 
     def forward(self, x: Tensor) -> Tensor:
+        h = channels_last(self.first(self.patches.fold(x)))
         for layer in self.layers:
-            x = self.block(_halved, layer, x)
-        return self.last(x.flatten(1))
+            h = self.block(layer, h)
+        h = F.silu(self.norm(h))
+        return self.last(h.flatten(1) if isinstance(self.last, nn.Linear) else h).flatten(1)
 
 
 class ConvolutionalDecoder(AbstractBlockNetwork):
-    """(batch, latent) -> (batch, outputs, C, H, W): a linear layer; for every width SiLU, upsampling, 3x3 convolution.
+    """z (batch, latent) -> (batch, outputs, C, *sizes): a linear layer to all positions, then the levels in reverse.
 
-    The decoder mirrors `ConvolutionalEncoder`: nearest-neighbour upsampling passes through the same sizes in reverse,
-    so the output has exactly the given H and W. Raises `InputError` if `shape` is not (C, H, W).
+    A `spatial` decoder takes z of `latent` channels at every position of the coarsest level, (batch, latent *
+    positions), one channel after the other, and has a convolution in place of the linear layer. `latent_shape` is
+    (latent, *coarsest level) for a spatial decoder, else (latent).
     """
 
-    def __init__(self, latent: int, shape: Sequence[int], widths: Sequence[int], outputs: int) -> None:
+    def __init__(self, levels: Levels, latent: int, outputs: int, spatial: bool = False) -> None:
         super().__init__()
-        self.sizes = _halvings(shape, len(widths))[::-1]
-        self.output = (outputs, *shape)
-        channels = [*widths[::-1], outputs * shape[0]]
-        self.start = (channels[0], *self.sizes[0])
-        self.first = nn.Linear(latent, channels[0] * self.sizes[0][0] * self.sizes[0][1])
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
+        self.patches, taps, widths = Patches(levels.shape, levels.patch), levels.taps, levels.widths
+        self.output, self.grids = (outputs, *levels.shape), levels.grids
+        self.latent_shape = (latent, *levels.coarsest) if spatial else (latent,)
+        start = widths[-1] * math.prod(levels.coarsest)
+        self.first = at_the_edge(convolution(latent, widths[-1], taps) if spatial else nn.Linear(latent, start))
+        self.layers = nn.ModuleList()
+        for width, finer in zip(widths[::-1], [*widths[-2::-1], 0], strict=True):
+            self.layers.extend(ResidualBlock(width, width, taps, modulated=False) for _ in range(levels.blocks))
+            if finer:
+                self.layers.append(Doubling(width, finer, taps))
+        self.norm = normalisation(widths[0])
+        self.last = at_the_edge(convolution(widths[0], outputs * self.patches.folded, taps))
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.first(z).unflatten(1, self.start)
-        for layer, size in zip(self.layers, self.sizes[1:], strict=True):
-            h = self.block(_enlarged, layer, h, size)
-        return h.reshape(len(z), *self.output)
-
-
-def _halved(layer: nn.Module, x: Tensor) -> Tensor:
-    return F.silu(layer(x))
-
-
-def _enlarged(layer: nn.Module, h: Tensor, size: tuple[int, int]) -> Tensor:
-    return layer(F.interpolate(F.silu(h), size=size))
+        *finer, coarsest = self.grids
+        if isinstance(self.first, nn.Linear):
+            h = self.first(z).unflatten(1, (-1, *coarsest))
+        else:
+            h = self.first(z.unflatten(1, (self.latent_shape[0], *coarsest)))
+        h = channels_last(h)
+        for layer in self.layers:
+            h = self.block(layer, h, finer.pop()) if isinstance(layer, Doubling) else self.block(layer, h)
+        h = self.last(F.silu(self.norm(h)))
+        return self.patches.unfold(h, self.output[2:]).reshape(len(z), *self.output)

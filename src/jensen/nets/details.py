@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 def with_details(
-    x: Float[Tensor, " batch channels height width"], noise_level: Float[Tensor, " batch"], octaves: int
-) -> Float[Tensor, " batch more height width"]:
+    x: Float[Tensor, " batch channels *sizes"], noise_level: Float[Tensor, " batch"], octaves: int
+) -> Float[Tensor, " batch more *sizes"]:
     """x, then sin(f x) and cos(f x) for f = 2, 4 .. 2^octaves, as (1 + 2 octaves) times as many channels.
 
     Each wave is multiplied by exp(-½ f² sigma² / (1 + sigma²)), where log sigma = 4 `noise_level`. This factor is the
@@ -17,6 +17,7 @@ def with_details(
     """
     frequencies = 2.0 ** torch.arange(1, octaves + 1, device=x.device, dtype=x.dtype)
     variance = torch.sigmoid(8 * noise_level)  # sigma² / (1 + sigma²), as log sigma² = 8 noise_level
-    fade = torch.exp(-0.5 * frequencies.square() * variance[:, None])[:, :, None, None, None]
-    angles = frequencies[:, None, None, None] * x[:, None]
+    ones = (1,) * (x.ndim - 1)
+    fade = torch.exp(-0.5 * frequencies.square() * variance[:, None]).unflatten(1, (octaves, *ones))
+    angles = frequencies.view(octaves, *ones) * x[:, None]
     return torch.cat([x[:, None], fade * angles.sin(), fade * angles.cos()], dim=1).flatten(1, 2)

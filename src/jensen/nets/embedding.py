@@ -1,4 +1,4 @@
-"""The conditions of a network, noise level and label, embedded as one vector per example."""
+"""The conditions of a network (noise level, label, augmentation), embedded as one vector per example."""
 
 import math
 
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.errors import InputError
+from jensen.nets.initial import at_the_edge
 
 # Angular frequencies. Noise levels lie within ±3, and the best denoiser varies smoothly over steps of about 0.1
 LOWEST, HIGHEST = 0.25, 16.0
@@ -27,26 +28,40 @@ def geometric_frequencies(width: int, lowest: float, highest: float) -> Float[Te
 
 
 class ConditionEmbedding(nn.Module):
-    """Maps noise levels (batch) and labels (batch) or None to vectors (batch, width).
+    """Maps noise levels (batch), labels (batch) or None, and augmentations (batch, `augmentations`) to (batch, width).
 
     The noise level becomes `sinusoid_width` sinusoids, then passes through linear, SiLU, linear. A learned vector of
-    the label is added. Labels are 0..classes; label `classes` and None both mean unconditional. Raises `InputError` for
-    labels if `classes` is None.
+    the label is added. Labels are 0..classes; label `classes` and None both mean unconditional. A linear function of
+    the augmentation, without bias, is added; None means zeros, an example as it is (Karras et al.
+    2022, appendix F.2). Raises `InputError` for labels if `classes` is None, and for augmentations of another width.
     """
 
     frequencies: Tensor
 
-    def __init__(self, sinusoid_width: int, width: int, classes: int | None = None) -> None:
+    def __init__(self, sinusoid_width: int, width: int, classes: int | None = None, augmentations: int = 0) -> None:
         super().__init__()
         self.register_buffer("frequencies", geometric_frequencies(sinusoid_width, LOWEST, HIGHEST), persistent=False)
         self.first, self.second = nn.Linear(sinusoid_width, width), nn.Linear(width, width)
         self.classes = classes
         self.labels = None if classes is None else nn.Embedding(classes + 1, width)
+        told = augmentations > 0
+        self.augmentation = at_the_edge(nn.Linear(augmentations, width, bias=False)) if told else None
+        if self.augmentation is not None:
+            nn.init.normal_(self.augmentation.weight)  # as large as the label's vector, so that it is learned as soon
+        self.augmentations = augmentations
 
-    def forward(self, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
         embedding = self.second(F.silu(self.first(sinusoids(noise_level, self.frequencies))))
         if self.labels is None:
             if labels is not None:
                 raise InputError("got labels, but the network was made without classes; leave the labels out")
+        else:
+            embedding = embedding + (self.labels.weight[-1] if labels is None else self.labels(labels))
+        if augmentation is None:
             return embedding
-        return embedding + (self.labels.weight[-1] if labels is None else self.labels(labels))
+        if self.augmentation is None or augmentation.shape[1] != self.augmentations:
+            raise InputError(
+                f"got augmentations of {augmentation.shape[1]} numbers, but the network was made for "
+                f"{self.augmentations}; leave them out, or make the network for them"
+            )
+        return embedding + self.augmentation(augmentation)

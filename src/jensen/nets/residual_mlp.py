@@ -16,24 +16,33 @@ class ResidualMLP(AbstractBlockNetwork):
     """x (batch, *shape), noise levels (batch), labels (batch) or None -> (batch, outputs * shape[0], *shape[1:]).
 
     x is flattened, then passes through `depth` residual blocks of `width` channels. The initial output of the network
-    and of every residual branch is zero. For labels see `ConditionEmbedding`.
+    and of every residual branch is zero. For labels and augmentations see `ConditionEmbedding`.
     """
 
     def __init__(
-        self, shape: Sequence[int], width: int = 128, depth: int = 3, classes: int | None = None, outputs: int = 1
+        self,
+        shape: Sequence[int],
+        width: int = 128,
+        depth: int = 3,
+        classes: int | None = None,
+        outputs: int = 1,
+        augmentations: int = 0,
     ) -> None:
         super().__init__()
         self.outputs = (outputs * shape[0], *shape[1:])
-        self.condition = ConditionEmbedding(width, width, classes)
+        self.condition = ConditionEmbedding(width, width, classes, augmentations)
         self.first = at_the_edge(nn.Linear(math.prod(shape), width))
         self.last = at_the_edge(zeroed(nn.Linear(width, math.prod(self.outputs))))
         self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.modulation = at_the_edge(nn.Linear(width, 2 * depth * width))  # one matrix product for all blocks
 
-    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Tensor:
         h = self.first(x.flatten(1))
-        modulations = self.modulation(F.silu(self.condition(noise_level, labels))).chunk(len(self.blocks), dim=1)
+        condition = self.condition(noise_level, labels, augmentation)
+        modulations = self.modulation(F.silu(condition)).chunk(len(self.blocks), dim=1)
         for block, modulation in zip(self.blocks, modulations, strict=True):
             h = self.block(block, h, modulation)
         return self.last(self.norm(h)).unflatten(1, self.outputs)

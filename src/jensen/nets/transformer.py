@@ -1,4 +1,4 @@
-"""The transformer on patches, conditioned on the noise level by adaptive norms, for signals and images of any size."""
+"""The transformer on patches, conditioned on the noise level by adaptive norms, for data of any size."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,19 @@ from jensen.nets.attention import SelfAttention
 from jensen.nets.blocks import AbstractBlockNetwork
 from jensen.nets.embedding import ConditionEmbedding, geometric_frequencies, sinusoids
 from jensen.nets.initial import at_the_edge, zeroed
+from jensen.nets.layers import HEAD_WIDTH, Axes
 from jensen.nets.patches import Patches
-
-HEAD_WIDTH = 32
 
 
 class PatchTransformer(AbstractBlockNetwork):
-    """x (batch, C, L) or (batch, C, H, W), noise levels (batch), labels (batch) or None -> (batch, outputs * C, ...).
+    """x (batch, C, *sizes), noise levels (batch), labels (batch) or None -> (batch, outputs * C, *sizes).
 
-    Each patch of `patch` pixels a side becomes a token of `width` channels, to which sinusoids of the patch's row and
-    column are added. The tokens pass through `depth` blocks. Inputs are padded to whole patches, and outputs are
-    cropped. The initial output of the network and of every residual branch is zero. `shape` fixes the channels and the
-    number of axes; `forward` accepts any size along the axes. For labels see `ConditionEmbedding`. Raises `InputError`
-    for any other shape, and for a width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
+    The data are signals (C, L), images (C, H, W) or volumes (C, D, H, W). Each patch of `patch` pixels a side becomes a
+    token of `width` channels, to which sinusoids of the patch's place along each axis are added. The tokens pass
+    through `depth` blocks. Inputs are padded to whole patches, and outputs are cropped. The initial output of the
+    network and of every residual branch is zero. `shape` fixes the channels and the number of axes; `forward` accepts
+    any size along the axes. For labels and augmentations see `ConditionEmbedding`. Raises `InputError` for any other
+    shape, and for a width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class PatchTransformer(AbstractBlockNetwork):
         patch: int = 4,
         classes: int | None = None,
         outputs: int = 1,
+        augmentations: int = 0,
     ) -> None:
         super().__init__()
         if width % 4:
@@ -42,7 +43,7 @@ class PatchTransformer(AbstractBlockNetwork):
                 f"transformer of width {width}: expected a multiple of 4 (sines and cosines of two axes); change width"
             )
         self.patches = Patches(shape, patch)
-        self.condition = ConditionEmbedding(width, width, classes)
+        self.condition = ConditionEmbedding(width, width, classes, augmentations)
         self.first = at_the_edge(nn.Linear(self.patches.folded, width))
         self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -50,17 +51,20 @@ class PatchTransformer(AbstractBlockNetwork):
         modulated = (6 * depth + 2) * width  # six for every block, two for the last norm
         self.modulation = at_the_edge(zeroed(nn.Linear(width, modulated)))
 
-    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
+    ) -> Tensor:
         patches = self.patches.fold(x)
-        grid = (patches.shape[2], patches.shape[3])
+        grid = tuple(patches.shape[2:])
         h = self.first(patches.flatten(2).transpose(1, 2))
         h = h + grid_positions(grid, h.shape[2]).to(h)
-        modulations = self.modulation(F.silu(self.condition(noise_level, labels))).unflatten(1, (-1, 1, h.shape[2]))
+        condition = self.condition(noise_level, labels, augmentation)
+        modulations = self.modulation(F.silu(condition)).unflatten(1, (-1, 1, h.shape[2]))
         *of_blocks, shift, scale = modulations.unbind(1)
         for i, block in enumerate(self.blocks):
             h = self.block(block, h, of_blocks[6 * i : 6 * i + 6])
         h = self.last(torch.addcmul(shift, self.norm(h), 1 + scale))
-        return self.patches.unfold(h.transpose(1, 2).unflatten(2, grid), like=x)
+        return self.patches.unfold(h.transpose(1, 2).unflatten(2, grid), x.shape[2:])
 
 
 class TransformerBlock(nn.Module):
@@ -82,8 +86,13 @@ class TransformerBlock(nn.Module):
         return torch.addcmul(h, mlp_gate, self.second(hidden))
 
 
-def grid_positions(grid: tuple[int, int], width: int) -> Float[Tensor, " tokens width"]:
-    """Sinusoids of the row (first half of `width`) and of the column (second half), for tokens in row order."""
-    frequencies = geometric_frequencies(width // 2, 0.01, 1.0)
-    rows, columns = (sinusoids(torch.arange(n, dtype=torch.float32), frequencies) for n in grid)
-    return torch.cat([rows.repeat_interleave(grid[1], 0), columns.repeat(grid[0], 1)], dim=1)
+def grid_positions(grid: Axes, width: int) -> Float[Tensor, " tokens width"]:
+    """Sinusoids of the place along each axis, for tokens in row order; the axes share `width` equally.
+
+    Three axes get even shares, the last axis the largest.
+    """
+    share = 2 * (width // (2 * len(grid)))
+    shares = [*[share] * (len(grid) - 1), width - share * (len(grid) - 1)]
+    places = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij")
+    parts = zip(places, shares, strict=True)
+    return torch.cat([sinusoids(at.flatten(), geometric_frequencies(part, 0.01, 1.0)) for at, part in parts], dim=1)

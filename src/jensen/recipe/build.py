@@ -23,7 +23,7 @@ def load_dataset(recipe: AbstractRecipe) -> Dataset:
     """
     family = family_of(recipe)
     dataset = load_data(recipe.source, recipe.read, lambda levels: family.preparation(recipe, levels))
-    refuse_idle_settings(recipe, family.idle_rules, dataset.spec)
+    refuse_idle_settings(recipe, family.tables(recipe, dataset.spec), dataset.spec)
     for doubt in dataset.spec.doubts:
         warnings.warn(f"{recipe.data}: {doubt}", stacklevel=2)
     family.check_data(recipe, dataset.spec)

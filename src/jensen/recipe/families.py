@@ -12,13 +12,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from jensen.errors import InputError
 from jensen.recipe.diffusion.settings import DiffusionRecipe
+from jensen.recipe.latent.settings import LatentRecipe
 from jensen.recipe.settings import AbstractRecipe, explain
 from jensen.recipe.vae.settings import VAERecipe
 
 if TYPE_CHECKING:
     from jensen.recipe.family import AbstractFamily
 
-Recipe = VAERecipe | DiffusionRecipe
+Recipe = VAERecipe | DiffusionRecipe | LatentRecipe
 
 RECIPES: dict[str, type[AbstractRecipe]] = {kind.model_fields["family"].default: kind for kind in get_args(Recipe)}
 """The recipe of each family, by the family's name."""

@@ -1,16 +1,19 @@
 """The interface of a family of models: everything besides the model that depends on the family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+from torch import Tensor
 
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.inference.imputer import AbstractImputer
 from jensen.model import AbstractLatentVariableModel
-from jensen.recipe.idle import Rule
+from jensen.recipe.idle import Rule, Table
 from jensen.recipe.settings import AbstractRecipe
 from jensen.report.words import Words
 
@@ -77,6 +80,8 @@ class AbstractFamily(ABC, Generic[R, M]):
     """How to train a model of labels, as in "with --predict label"; empty for a family that predicts none."""
     idle_rules: tuple[Rule, ...] = ()
     """Rules for settings of the model that have no effect."""
+    of_examples: tuple[str, ...] = ()
+    """Patterns of the names of weights that are about the training examples, so that other data need fresh ones."""
     anneals: bool = False
     """Whether log p(x) of its models can be estimated by annealed importance sampling."""
 
@@ -92,6 +97,24 @@ class AbstractFamily(ABC, Generic[R, M]):
     @abstractmethod
     def build(self, recipe: R, spec: DataSpec) -> M:
         """The model for data like `spec`; layers draw initial weights from torch's global generator."""
+
+    def explicit(self, recipe: R, spec: DataSpec) -> BaseModel:
+        """The model's settings, in which choices that depend on data like `spec` are replaced by the chosen values."""
+        return recipe.model
+
+    def adapted(
+        self, weights: dict[str, Tensor], own: Mapping[str, Tensor], recipes: tuple[R, R], classes: Sequence[int | None]
+    ) -> dict[str, Tensor]:
+        """The weights of another model of the family for a model with other classes and other augmentations.
+
+        `own` are this model's initial weights. `recipes` are those of the other model and of this one. `classes` has
+        one element for each class of this model: the other model's class of the same name, or None.
+        """
+        return weights
+
+    def tables(self, recipe: R, spec: DataSpec) -> Iterable[Table]:
+        """The tables of the model's settings, with the rules for settings that have no effect."""
+        return [Table(recipe.model, self.idle_rules, spec)]
 
     def check_data(self, recipe: R, spec: DataSpec) -> None:
         """Warns about parts of the data that the model does not learn."""

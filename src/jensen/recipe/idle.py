@@ -1,12 +1,13 @@
 """Settings that have no effect, because of other settings or of the data, are refused instead of silently ignored."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from jensen import processes
+from jensen.data.augment import Augmentation, flipped_axes
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.recipe.settings import AbstractRecipe
@@ -41,27 +42,69 @@ _TRAINING = (
 )
 
 
-def refuse_idle_settings(recipe: AbstractRecipe, rules: Sequence[Rule], spec: DataSpec) -> None:
+_AUGMENT = (
+    Rule(
+        ("flip",),
+        lambda s, spec: bool(flipped_axes(s, spec.shape)),
+        "acts along an axis of several values of images, signals and volumes (C, ...), which these examples lack",
+    ),
+    Rule(
+        ("shift",),
+        lambda s, spec: any(round(s.shift * side) for side in spec.shape[1:]),
+        "moves images, signals and volumes (C, ...) by whole pixels, here by less than one; give a larger share",
+    ),
+    Rule(("crop",), lambda s, spec: len(spec.shape) == 3, "acts on images only"),
+    Rule(
+        ("jitter",),
+        lambda _, spec: len(spec.shape) == 3 and (spec.levels or 0) > 2,
+        "acts on images of integers with more than two levels only",
+    ),
+    Rule(("gain",), lambda s, spec: len(spec.shape) in (2, 4), "acts on signals (C, L) and volumes only; give jitter"),
+    Rule(
+        ("probability",),
+        lambda s, spec: Augmentation.of(s, spec.shape, spec.preparation).numbers > 0,
+        "acts on a change of training examples, but there is none; give --flip, --shift or another",
+    ),
+    Rule(("crop", "jitter", "gain"), lambda _, spec: not spec.missing, "needs complete data, but values are missing"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of settings with its rules, the data that the settings are about, and the prefix of their names."""
+
+    settings: BaseModel
+    rules: tuple[Rule, ...]
+    spec: DataSpec
+    prefix: str = ""
+
+
+def refuse_idle_settings(recipe: AbstractRecipe, tables: Iterable[Table], spec: DataSpec) -> None:
     """Raises `InputError` for the first setting that differs from its default but has no effect.
 
-    `rules` are the rules for the family's own settings.
+    `tables` are the tables of the family's own settings.
 
     >>> from jensen.data.load import load_data
     >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings
     >>> from jensen.recipe.vae.idle import RULES
-    >>> refuse_idle_settings(VAERecipe(model=VAESettings(channels=(8,))), RULES, load_data("digits").spec)
+    >>> recipe, spec = VAERecipe(model=VAESettings(fixed_scale=2)), load_data("digits").spec
+    >>> refuse_idle_settings(recipe, [Table(recipe.model, RULES, spec)], spec)
     Traceback (most recent call last):
-    jensen.errors.InputError: channels 8: acts with network convolutional only; leave it out
+    jensen.errors.InputError: fixed_scale 2.0: acts with variance fixed only; leave it out
     """
-    _refuse(recipe.model, rules, spec)
-    _refuse(recipe.training, _TRAINING, spec)
+    for table in (
+        *tables,
+        Table(recipe.training, _TRAINING, spec),
+        Table(recipe.training.augment, _AUGMENT, spec),
+    ):
+        _refuse(table)
 
 
-def _refuse(settings: BaseModel, rules: Iterable[Rule], spec: DataSpec) -> None:
-    fields = type(settings).model_fields
-    for rule in rules:
+def _refuse(table: Table) -> None:
+    fields = type(table.settings).model_fields
+    for rule in table.rules:
         for name in rule.names:
-            value = getattr(settings, name)
-            if value != fields[name].default and not rule.acts(settings, spec):
+            value = getattr(table.settings, name)
+            if value != fields[name].default and not rule.acts(table.settings, table.spec):
                 given = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                raise InputError(f"{name} {given or 'of no layer'}: {rule.advice}; leave it out")
+                raise InputError(f"{table.prefix}{name} {given or 'of no layer'}: {rule.advice}; leave it out")

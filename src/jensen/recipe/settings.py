@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+import tyro
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -41,23 +42,41 @@ class _Held:
     source: "Source"
 
 
+class StartFrom(BaseModel):
+    """The run whose weights a training starts from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """The folder of the run."""
+    weights: str | None = None
+    """SHA-256 of the run's best weights; None: any weights."""
+
+    @property
+    def sentence(self) -> str:
+        """The start in words."""
+        return f"started from {self.path}, weights with SHA-256 {self.weights}"
+
+
 class AbstractRecipe(BaseModel, ABC):
     """Everything a run depends on: the data, the model and its training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Source = "digits"
+    data: tyro.conf.OmitArgPrefixes[Source] = "digits"
     """`digits`, a folder of images, or IDX, NumPy (.npy, .npz), Parquet or Arrow files."""
-    seed: NonNegativeInt = 0
+    seed: tyro.conf.OmitArgPrefixes[NonNegativeInt] = 0
     """Seed of all random draws in training."""
-    read: ReadOptions = ReadOptions()
+    read: tyro.conf.OmitArgPrefixes[ReadOptions] = ReadOptions()
     """How to read and split the data."""
-    training: TrainingSettings = TrainingSettings()
+    training: tyro.conf.OmitArgPrefixes[TrainingSettings] = TrainingSettings()
     """The training loop."""
     family: str
     """The family of models."""
     model: BaseModel
     """The model."""
+    start_from: Annotated[StartFrom | None, tyro.conf.Suppress, tyro.conf.Fixed] = None
+    """The run whose weights training starts from; None: random weights."""
     _arrays: "_Held | None" = PrivateAttr(None)
 
     @model_validator(mode="wrap")
@@ -72,6 +91,10 @@ class AbstractRecipe(BaseModel, ABC):
         recipe = validate({**values, "data": "memory"})
         recipe._arrays = _Held(given)
         return recipe
+
+    def settled(self) -> Self:
+        """The recipe as a run records it, with every choice that depends on the number of steps made."""
+        return self
 
     @property
     def source(self) -> "Source":
@@ -116,7 +139,8 @@ def _place(error: ValidationError, recipe: type[AbstractRecipe]) -> str | None:
         return None
     *table, field = map(str, first["loc"])
     tables = {name: type(recipe.model_fields[name].default) for name in ("read", "model", "training")}
-    homes = [name for name, settings in tables.items() if field in settings.model_fields and [name] != table]
+    tables["training.augment"] = type(recipe.model_fields["training"].default.augment)
+    homes = [name for name, settings in tables.items() if field in settings.model_fields and name != ".".join(table)]
     if not homes:
         return None
     where = f"in the table [{'.'.join(table)}]" if table else "at the top"

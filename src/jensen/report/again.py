@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jensen.data.spec import DataSpec
@@ -37,6 +37,7 @@ def provenance_section(results: Results) -> Section:
     made = results.evaluation.provenance
     items = {
         "weights": f"of training step {results.weights_step:,}, SHA-256 {made.weights}",
+        **_start(results.recipe),
         "training": "; ".join(results.history) or "by one recipe from beginning to end",
         "data": f"{results.evaluation.source}, digest of all examples {results.evaluation.examples_digest}",
         "command": made.command,
@@ -45,6 +46,11 @@ def provenance_section(results: Results) -> Section:
         "machine": f"{made.device}, threads: {made.threads}, processes: {made.processes}",
     }
     return Section("Where these numbers come from", "definitions", {"items": items})
+
+
+def _start(recipe: Mapping[str, Any]) -> dict[str, str]:
+    start = recipe.get("start_from")
+    return {"started from": f"{start['path']}, weights with SHA-256 {start['weights']}"} if start else {}
 
 
 def recipe_section(results: Results) -> Section:
@@ -69,7 +75,7 @@ def _flags(settings: Mapping[str, float]) -> str:
 
 
 def toml(recipe: Mapping[str, Any]) -> str:
-    """A recipe of plain values and one level of tables as TOML, without the fields that are None.
+    """A recipe of plain values and tables as TOML, without the fields that are None.
 
     >>> print(toml({"data": "digits", "seed": 0, "model": {"hidden": [200, 200], "clip": None}}))
     data = "digits"
@@ -78,13 +84,15 @@ def toml(recipe: Mapping[str, Any]) -> str:
     [model]
     hidden = [200, 200]
     """
-    top = [f"{name} = {_literal(value)}" for name, value in recipe.items() if not isinstance(value, Mapping | None)]
-    tables = [
-        "\n".join(["", f"[{name}]", *(f"{key} = {_literal(item)}" for key, item in value.items() if item is not None)])
-        for name, value in recipe.items()
-        if isinstance(value, Mapping)
-    ]
-    return "\n".join([*top, *tables])
+    return "\n".join(_lines(recipe, ""))
+
+
+def _lines(values: Mapping[str, Any], table: str) -> Iterator[str]:
+    """The plain values, then the tables; `table` is the name of the table that holds the values."""
+    yield from (f"{name} = {_literal(v)}" for name, v in values.items() if not isinstance(v, Mapping | None))
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ("", f"[{table}{name}]", *_lines(value, f"{table}{name}."))
 
 
 def _literal(value: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from jensen.bound import Estimate
+from jensen.data.pictures import pictures_of
 from jensen.data.spec import DataSpec
 from jensen.evaluation.evaluation import Evaluation
 from jensen.evaluation.exhibits import Exhibits
@@ -84,8 +85,8 @@ class Results:
 
     @property
     def image(self) -> bool:
-        """Whether the data are images."""
-        return self.spec.layout == "image"
+        """Whether the examples can be shown as pictures."""
+        return self.spec.pictured
 
     def name(self, row: int) -> str:
         """The name of the example in this row of the scores."""
@@ -101,5 +102,5 @@ class Results:
         return names[label] if label < len(names) else str(label)
 
     def pictures(self, x: Tensor) -> np.ndarray:
-        """x as uint8 images."""
-        return self.spec.preparation.to_picture(x)
+        """x as pictures (count, C, H, W)."""
+        return pictures_of(x, self.spec)

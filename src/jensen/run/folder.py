@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from jensen.training.checkpoint import checkpoints, is_finished, step_of
 
 FORMAT = 1
 RECIPE, DATA, CHECKPOINTS, LOCK = "recipe.json", "data.json", "checkpoints", ".lock"
-HISTORY = "history.json"
+HISTORY, PLAN = "history.json", "plan.json"
 
 
 @contextmanager
@@ -58,14 +59,14 @@ def check_new(folder: Path) -> None:
 
 
 def establish(folder: Path, recipe: AbstractRecipe, spec: DataSpec) -> None:
-    """Make the folder a run. The recipe is written last: a folder with a recipe is a complete run."""
-    check_new(folder)
+    """Make the folder, which may hold a first checkpoint, a run; the recipe, which makes it complete, comes last."""
     try:
         write_json(folder / DATA, spec)
         write_json(folder / RECIPE, recipe)
     except BaseException:
         if not (folder / RECIPE).exists():
             (folder / DATA).unlink(missing_ok=True)  # so that the same command can be run again
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         raise
 
 
@@ -83,12 +84,15 @@ class Change(Value):
     """ISO 8601, UTC."""
     jensen: str
     """The version of jensen that made the change."""
+    replanned: bool = False
+    """Whether the training changed its own number of steps to end in time; `resume` makes all other changes."""
 
     @property
     def sentence(self) -> str:
         """The change in words."""
         changed = ", ".join(f"{name} from {self.before[name]:g} to {self.after[name]:g}" for name in self.after)
-        return f"after step {self.step:,}: {changed} ({self.date}, jensen {self.jensen})"
+        reason = ", to end in time" if self.replanned else ""
+        return f"after step {self.step:,}: {changed}{reason} ({self.date}, jensen {self.jensen})"
 
 
 class History(Value):
@@ -115,16 +119,22 @@ def changed_recipe(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]
     changed = {**recipe.training.model_dump(), **changes}
     values = {**recipe.model_dump(mode="json"), "training": changed}
     new = read_recipe(values, f"jensen resume {folder}")
-    before = {name: float(getattr(recipe.training, name)) for name in changes}
-    change = Change(
+    return new, change_of(recipe, new, tuple(changes), done)
+
+
+def change_of(
+    recipe: AbstractRecipe, new: AbstractRecipe, names: tuple[str, ...], step: int, *, replanned: bool = False
+) -> Change:
+    """The record of a change of the training settings `names` after step `step`."""
+    return Change(
         recipe=recipe_digest(recipe),
-        step=done,
-        before=before,
-        after={name: float(value) for name, value in changes.items()},
+        step=step,
+        before={name: float(getattr(recipe.training, name)) for name in names},
+        after={name: float(getattr(new.training, name)) for name in names},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         jensen=jensen_version(),
+        replanned=replanned,
     )
-    return new, change
 
 
 def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
@@ -135,8 +145,10 @@ def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of a recipe without the path of the data, the device and the sharding."""
-    said = recipe.model_dump_json(exclude={"data": True, "training": {"device", "sharding"}})
+    """SHA-256 of a recipe without the paths of the data and of another run, the device and the sharding."""
+    said = recipe.model_dump_json(
+        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding"}},
+    )
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -1,9 +1,11 @@
 """Train a run, and resume an interrupted one."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -19,10 +21,14 @@ from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.families import family_of
 from jensen.recipe.settings import AbstractRecipe
+from jensen.recipe.start import Origin, inherited, start_weights
+from jensen.records import write_record
 from jensen.run.folder import (
     CHECKPOINTS,
     DATA,
+    PLAN,
     alone,
+    change_of,
     changed_recipe,
     check_new,
     establish,
@@ -33,32 +39,58 @@ from jensen.run.folder import (
     record_change,
     write_json,
 )
+from jensen.run.planning import Timing
 from jensen.run.run import Run, load
-from jensen.training.checkpoint import checkpoints, first_good, load_checkpoint, set_aside
+from jensen.training.checkpoint import (
+    checkpoints,
+    first_good,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside,
+    step_of,
+)
 from jensen.training.fit import fit
 from jensen.training.loop import accelerator_for
+from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 
-def train(recipe: AbstractRecipe, out: str | Path) -> Run:
+def train(
+    recipe: AbstractRecipe, out: str | Path, start: Run | str | Path | None = None, *, began: float | None = None
+) -> Run:
     """Train by `recipe` into the new folder `out`. Returns the run with its best weights.
 
-    Raises `InputError`, before anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM
-    finish the step, write a checkpoint and raise KeyboardInterrupt. Under torchrun, all processes train this one run
-    together.
+    `start` is another run, whose best weights this training starts from (fine-tuning). The settings of the model, and
+    the data, are then those of the other run unless the recipe gives them. The new folder holds the starting weights as
+    its first checkpoint, and recipe.json records their origin in `start_from`, which a given recipe may also contain.
+    The recipe's `minutes` count from `began` on the clock `time.monotonic` (default: now). What the recipe leaves to
+    the plan, such as the number of steps for `minutes`, is recorded in the run's recipe. Raises `InputError`, before
+    anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a
+    checkpoint and raise KeyboardInterrupt. Under torchrun, all processes train this one run together.
     """
     processes.join()
-    folder = Path(out)
+    began = time.monotonic() if began is None else began
+    folder, minutes = Path(out), recipe.training.minutes
     processes.on_main(lambda: check_new(folder))
     with processes.together():
+        recipe, origin = _with_origin(recipe, start)
         dataset = load_dataset(recipe)
-    state = _start(recipe, dataset.spec)
+    with _threads(recipe.training.threads):
+        timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec, origin), began)
+        timing.measure(recipe.training)
+    recipe = recipe.model_copy(update={"training": timing.planned(recipe.training)}).settled()
+    state = _start(recipe, dataset.spec, origin)
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with alone(folder, recipe.training.steps):
+        processes.on_main(lambda: check_new(folder))
+        if origin:  # before the recipe is written, so that no run ever lacks its starting weights
+            save_checkpoint(folder / CHECKPOINTS, state, recipe.training.keep_last)
         processes.on_main(lambda: establish(folder, recipe, dataset.spec))
-        _continue(folder, recipe, state, dataset)
+        _continue(folder, recipe, state, dataset, timing, minutes)
         with processes.together():
-            return replace(load(folder), data=_in_memory(recipe.source))
+            run = replace(load(folder), data=_in_memory(recipe.source))
+    timing.warn_of_overrun(minutes)
+    return run
 
 
 def resume(
@@ -67,35 +99,46 @@ def resume(
     data: Source | None = None,
     *,
     steps: int | None = None,
+    minutes: float | None = None,
     learning_rate: float | None = None,
 ) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped. Returns the run.
 
     On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
     data on disk; the choice does not change results. `data` gives the run's own data if they have moved, see
-    `Run.with_data`. `steps` and `learning_rate` change the recipe for the remaining training; history.json records the
-    change. Damaged checkpoints are set aside with a warning. Raises `InputError` while another process trains the run,
-    and for an edited recipe.json.
+    `Run.with_data`. `steps`, or the steps that fit into further `minutes`, and `learning_rate` change the recipe for
+    the remaining training; history.json records the change. Damaged checkpoints are set aside with a warning. Raises
+    `InputError` while another process trains the run, and for an edited recipe.json.
     """
     processes.join()
-    folder = Path(folder)
+    began, folder = time.monotonic(), Path(folder)
     with processes.together():
         recipe, spec = recipe_of(folder), read_spec(folder)
-    changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
-    with alone(folder, steps or recipe.training.steps):
+        if steps and minutes:
+            raise InputError(f"--steps {steps} and --minutes {minutes:g}: each sets the length; give one")
+    with alone(folder, steps or recipe.training.steps + bool(minutes)):
+        with processes.together():
+            dataset = load_again(spec, stream, data)
+        timing = Timing(recipe, dataset, partial(_start, recipe, spec), began)
+        saved = checkpoints(folder / CHECKPOINTS)
+        done = step_of(saved[-1]) if saved else 0
+        if minutes:
+            with _threads(recipe.training.threads):
+                timing.measure(recipe.training.model_copy(update={"minutes": minutes}))
+            steps = timing.steps(recipe.training, done, minutes)
+        changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
         earlier = [change.recipe for change in read_history(folder)]
         change = None
         if changes:
             earlier.append(recipe_digest(recipe))
             with processes.together():
                 recipe, change = changed_recipe(folder, recipe, changes)
-        with processes.together():
-            dataset = load_again(spec, stream, data)
         if isinstance(data, str | Path):
             processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
         state.earlier_recipes = tuple(earlier)
-        saved = checkpoints(folder / CHECKPOINTS)
+        if recipe.start_from and not saved:
+            raise InputError(f"{folder} holds no checkpoint, not even its starting weights; restore it from a copy")
         if saved:
             with processes.together():
                 good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
@@ -106,18 +149,47 @@ def resume(
         if changes:  # also continue a training that had converged
             state.converged, state.stale_validations = False, 0
         if not (state.converged or state.step >= recipe.training.steps):
-            _continue(folder, recipe, state, dataset)
+            if not minutes:
+                with _threads(recipe.training.threads):
+                    timing.measure(recipe.training.model_copy(update={"steps": recipe.training.steps - state.step}))
+            _continue(folder, recipe, state, dataset, timing, minutes)
         with processes.together():
             return replace(load(folder), data=_in_memory(data))
 
 
-def _start(recipe: AbstractRecipe, spec: DataSpec) -> TrainingState:
-    """The state before the first step, on the device of training. Raises `InputError` if there is no such device."""
+def _with_origin(recipe: AbstractRecipe, start: Run | str | Path | None) -> tuple[AbstractRecipe, Run | None]:
+    """The recipe completed by the run that training starts from, and this run; None if training starts afresh."""
+    if start is None and recipe.start_from is None:
+        return recipe, None
+    if start is None:
+        assert recipe.start_from
+        start = recipe.start_from.path
+    origin = start if isinstance(start, Run) else load(start)
+    recipe = inherited(recipe, Origin(origin.folder, origin.recipe, origin.spec))
+    assert recipe.start_from
+    if recipe.start_from.weights not in (None, origin.weights):
+        raise InputError(
+            f"--from {origin.folder} has the weights {origin.weights}, but the recipe names "
+            f"{recipe.start_from.weights}; restore the run, or leave start_from.weights out"
+        )
+    known = recipe.start_from.model_copy(update={"weights": origin.weights})
+    return recipe.model_copy(update={"start_from": known}), origin
+
+
+def _start(recipe: AbstractRecipe, spec: DataSpec, origin: Run | None = None) -> TrainingState:
+    """The state before the first step, on the device of training, with the weights of `origin` if there is one.
+
+    Raises `InputError` if there is no such device, and if the weights do not fit.
+    """
     processes.agree("the data's fingerprints", spec.fingerprint)
     with processes.together():
         device = accelerator_for(recipe.training).device
         _check_shares(recipe, device)
-        model = build_model(recipe, spec).to(device)
+        model = build_model(recipe, spec)
+        if origin:
+            there = Origin(origin.folder, origin.recipe, origin.spec)
+            start_weights(model, recipe, spec, there, origin.model.state_dict())
+        model = model.to(device)
     if recipe.training.sharding != "none":
         within = processes.count() if recipe.training.sharding == "full" else processes.on_this_machine()
         processes.shard(model, device.type, within)
@@ -143,11 +215,28 @@ def _in_memory(data: Source | None) -> Source | None:
     return None if isinstance(data, str | Path) else data
 
 
-def _continue(folder: Path, recipe: AbstractRecipe, state: TrainingState, dataset: Dataset) -> None:
+def _continue(
+    folder: Path, recipe: AbstractRecipe, state: TrainingState, dataset: Dataset, timing: Timing, minutes: float | None
+) -> None:
+    plan = timing.plan(recipe.training, state.step, minutes)
+    if plan:
+        processes.on_main(lambda: write_record(folder / PLAN, plan))
+    timing.announce(state, recipe.training, plan)
+    budget = timing.budget(minutes, partial(_replan, folder, recipe, state)) if minutes else None
     with _interruptible() as interrupted, _threads(recipe.training.threads):
-        fit(folder, state, dataset, recipe.training, recipe.seed, interrupted)
+        fit(folder, state, dataset, recipe.training, recipe.seed, interrupted, budget)
         if interrupted():
             raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
+
+
+def _replan(folder: Path, recipe: AbstractRecipe, state: TrainingState, settings: TrainingSettings, step: int) -> None:
+    """Record that training goes on by `settings` after step `step`, in history.json and in recipe.json."""
+    before = settings.model_copy(update={"steps": settings.replans[-1][1], "replans": settings.replans[:-1]})
+    old, new = (recipe.model_copy(update={"training": training}) for training in (before, settings))
+    change = change_of(old, new, ("steps",), step, replanned=True)
+    processes.on_main(lambda: record_change(folder, new, change))
+    state.earlier_recipes = (*state.earlier_recipes, state.recipe)
+    state.recipe = recipe_digest(new)
 
 
 @contextmanager

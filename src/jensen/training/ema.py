@@ -40,6 +40,12 @@ class ExponentialMovingAverage:
             self._exchange()
 
     @torch.no_grad()
+    def adopt(self) -> None:
+        """Give the model the averaged weights for good."""
+        for parameter, shadow in zip(self._parameters, self._shadow, strict=True):
+            stored(parameter).copy_(stored(shadow))
+
+    @torch.no_grad()
     def _exchange(self) -> None:
         for parameter, shadow in zip(self._parameters, self._shadow, strict=True):
             here, there = stored(parameter), stored(shadow)

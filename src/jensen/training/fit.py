@@ -14,11 +14,13 @@ from jensen import processes
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset, Examples
 from jensen.data.grid import save_grid
+from jensen.data.pictures import pictures_of
 from jensen.data.preparation import Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress
 from jensen.randomness import Noise, Stream, derived_seed, generator
+from jensen.training.budget import Budget, Pilot, Stopwatch
 from jensen.training.checkpoint import checkpoints, save_checkpoint
 from jensen.training.health import (
     HISTORY,
@@ -31,11 +33,11 @@ from jensen.training.health import (
 from jensen.training.log import MetricsLog
 from jensen.training.loop import Step, steps
 from jensen.training.memory import piecewise
+from jensen.training.plan import is_look
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 VALIDATION_BATCH = 500
-GRID = 64  # samples in a periodic grid
 
 
 def fit(
@@ -45,8 +47,11 @@ def fit(
     settings: TrainingSettings,
     seed: int,
     interrupted: Callable[[], bool] = lambda: False,
+    budget: Budget | None = None,
 ) -> TrainingState:
     """Train until the last step, convergence (early stopping) or interruption, and save a checkpoint at the end.
+
+    A `budget` changes the number of steps on the way, so that training ends in time, and records every change.
 
     Training that diverges goes back to the last good checkpoint, if the settings allow going back. Otherwise, or if
     going back fails, raises `InputError`, which names the steps, the bad value and the last good checkpoint.
@@ -55,31 +60,50 @@ def fit(
         MetricsLog(folder, state.step) as log,
         Progress("training", settings.steps, start=state.step) as progress,
     ):
-        watch = _Watch(state, log, settings, folder / "checkpoints")
-        validating = settings.validate_every if len(dataset.validation) else 0
-        for record in steps(state, dataset.train, dataset.spec.preparation, settings, seed):
-            try:
-                progress.update(record.number, watch.take(record))
-                if _due(record.number, settings.sample_every, settings.steps):
-                    _sample_grid(folder, state, dataset, seed)
-                if validating and _due(record.number, validating, settings.steps):
+        stopwatch = Stopwatch(state.step)
+        watch = _Watch(state, log, settings, folder / "checkpoints", stopwatch)
+        pilot = Pilot(budget, stopwatch) if budget else None
+
+        def act(number: int, settings: TrainingSettings, now: float | None) -> bool:
+            """What is due after step `number`; whether training is over."""
+            if dataset.spec.pictured and is_look(number, settings.sample_every, settings):
+                with stopwatch.timed("grid"):
+                    _sample_grid(folder, state, dataset, settings.grid_samples, seed)
+            if len(dataset.validation) and is_look(number, settings.validate_every, settings):
+                with stopwatch.timed("validation"):
                     watch.validate(dataset.validation, dataset.spec.preparation, seed)
-                over = interrupted() or state.converged or record.number == settings.steps
-                if over or record.number % settings.checkpoint_every == 0:
-                    watch.checkpoint()
-            except DivergenceError as trouble:
-                watch.overcome(trouble)  # changes `state`; `steps` continues from it
-                continue
-            if over:
-                break
+            over = interrupted() or state.converged or number == settings.steps
+            old = now is not None and stopwatch.save_now(now)
+            if over or old or number % settings.checkpoint_every == 0:
+                watch.checkpoint()
+            return over
+
+        over = False
+        while not over and state.step < settings.steps:
+            training = steps(state, dataset.train, dataset.spec.preparation, settings, seed)
+            for record in training:
+                now = stopwatch.look(record.number)
+                steered = pilot.steered(settings, record.number, now) if pilot and now is not None else None
+                if steered:
+                    settings = watch.settings = steered
+                try:
+                    progress.update(record.number, watch.take(record), settings.steps)
+                    over = act(record.number, settings, now)
+                except DivergenceError as trouble:
+                    watch.overcome(trouble)  # changes `state`; `steps` continues from it
+                if over or steered:
+                    break
+            training.close()
     return state
 
 
 class _Watch:
     """Bookkeeping of one training session: measured values, checks that they are finite, checkpoints."""
 
-    def __init__(self, state: TrainingState, log: MetricsLog, settings: TrainingSettings, folder: Path) -> None:
-        self._state, self._log, self._settings, self._folder = state, log, settings, folder
+    def __init__(
+        self, state: TrainingState, log: MetricsLog, settings: TrainingSettings, folder: Path, stopwatch: Stopwatch
+    ) -> None:
+        self._state, self._log, self.settings, self._folder, self._stopwatch = state, log, settings, folder, stopwatch
         self._unread: list[Step] = []
         self._text = ""
         self._at_once = state.micro_batch_size
@@ -97,7 +121,7 @@ class _Watch:
         """
         self._unread.append(record)
         self._say_what_changed(record)
-        if record.number % self._settings.log_every == 0 or record.number == self._settings.steps:
+        if record.number % self.settings.log_every == 0 or record.number == self.settings.steps:
             self._read()
             self._close_window(record.number)
         return self._text
@@ -112,7 +136,7 @@ class _Watch:
             self._at_once = size
             self._log.write(record.number, {"micro_batch_size": size})
             warnings.warn(
-                f"step {record.number}: memory ran out; batches of {self._settings.batch_size} go through the network "
+                f"step {record.number}: memory ran out; batches of {self.settings.batch_size} go through the network "
                 f"{size} examples at a time from now on",
                 stacklevel=2,
             )
@@ -136,7 +160,7 @@ class _Watch:
             return
         columns = {name: [row[name] for row in rows if name in row] for row in rows for name in row}
         means = {name: sum(column) / len(column) for name, column in columns.items()}
-        check_loss(self._window_start(step) + 1, step, means["loss"], state.losses, self._settings.explosion)
+        check_loss(self._window_start(step) + 1, step, means["loss"], state.losses, self.settings.explosion)
         state.losses = [*state.losses, means["loss"]][-HISTORY:]
         self._log.write(step, means | {"examples_per_second": self._speed(step)})
         self._text = f"loss {means['loss']:.4g}"
@@ -144,7 +168,7 @@ class _Watch:
 
     def overcome(self, trouble: DivergenceError) -> None:
         """Go back to before the divergence and leave out the diverged steps; `InputError` if that cannot be done."""
-        state, settings = self._state, self._settings
+        state, settings = self._state, self.settings
         done = len(state.left_out)
         if settings.on_divergence == "stop":
             self._refuse(trouble, "or set training.on_divergence to rollback, which leaves such batches out")
@@ -170,14 +194,14 @@ class _Watch:
 
     def _window_start(self, step: int) -> int:
         """The number of steps before the window that contains step number `step`."""
-        return (step - 1) // self._settings.log_every * self._settings.log_every
+        return (step - 1) // self.settings.log_every * self.settings.log_every
 
     def _speed(self, step: int) -> float:
-        return (step - self._began_at) * self._settings.batch_size / max(time.monotonic() - self._began, 1e-9)
+        return (step - self._began_at) * self.settings.batch_size / max(time.monotonic() - self._began, 1e-9)
 
     def validate(self, examples: Examples, preparation: Preparation, seed: int) -> None:
         """Compute the validation bound; save a checkpoint if it is the best, set `converged` if `patience` is over."""
-        state, settings = self._state, self._settings
+        state, settings = self._state, self.settings
         self._read()
         with averaged(state):
             bound = validation_bound(state.model, examples[: settings.validation_examples], preparation, seed)
@@ -189,7 +213,8 @@ class _Watch:
             self.checkpoint()
         else:
             state.stale_validations += 1
-            state.converged = settings.patience is not None and state.stale_validations >= settings.patience
+            last_stage = state.step > max(state.model.stages, default=0)
+            state.converged = last_stage and 0 < (settings.patience or 0) <= state.stale_validations
 
     def checkpoint(self) -> None:
         """Save a checkpoint unless this step has one; raise `DivergenceError` if a weight or a moment is not finite."""
@@ -200,12 +225,9 @@ class _Watch:
         processes.on_main(self._log.flush)
         step = self._state.step
         judged = self._window_start(step) if self._state.window else step
-        save_checkpoint(self._folder, self._state, self._settings.keep_last, judged)
+        with self._stopwatch.timed("checkpoint"):
+            save_checkpoint(self._folder, self._state, self.settings.keep_last, judged)
         self._saved_at = self._state.step
-
-
-def _due(step: int, every: int, last: int) -> bool:
-    return step % every == 0 or step == last
 
 
 @contextmanager
@@ -240,18 +262,21 @@ def validation_bound(
     return Estimate.of(torch.cat([part["value"] for part in processes.gathered(mine)]))
 
 
-def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int) -> None:
-    if dataset.spec.layout != "image":
-        return
+def grid_of_samples(state: TrainingState, count: int, seed: int) -> Tensor:
+    """The first `count` samples, in all processes."""
 
     def samples(rows: Tensor) -> Tensor:
         return state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()
 
-    parts = torch.arange(GRID).split(-(-GRID // processes.count()))
+    parts = torch.arange(count).split(-(-count // processes.count()))
     with averaged(state), processes.together():
         mine = [{"x": piecewise(samples, rows)} for rows in processes.share(parts)]
-    x = torch.cat([part["x"] for part in processes.gathered(mine)])
+    return torch.cat([part["x"] for part in processes.gathered(mine)])
+
+
+def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, count: int, seed: int) -> None:
+    x = grid_of_samples(state, count, seed)
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
-    processes.on_main(lambda: save_grid(dataset.spec.preparation.to_picture(x), path))
+    processes.on_main(lambda: save_grid(pictures_of(x, dataset.spec), path))

@@ -6,7 +6,7 @@ step, resume, and give bit for bit the same result.
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -17,6 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from jensen import processes
+from jensen.data.augment import Augmentation
 from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.data.stored import Ahead, Stored
@@ -42,7 +43,7 @@ class Step:
 
 def steps(
     state: TrainingState, examples: Examples, preparation: Preparation, settings: TrainingSettings, seed: int
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
 
     If there are several processes, each computes its own rows of the batch. The gradient, the record and the values
@@ -58,14 +59,17 @@ def steps(
     rows = processes.own_rows(settings.batch_size)
     size = settings.batch_size
 
-    def read(step: int) -> Batch:
-        return batch_at(step, data, preparation, size, seed, rows, device)
-
+    augmentation = Augmentation.of(settings.augment, data.x.shape[1:], preparation)
+    read = Batches(data, preparation, size, seed, augmentation if augmentation.numbers else None, rows, device)
+    stages = state.model.stages
     rehearsed = processes.count() == 1 or settings.sharding != "none"
     batch_of = Ahead(read, settings.steps) if isinstance(data.x, Stored) else read
     while state.step < settings.steps:
         step = state.step
-        rate = learning_rate(step, settings)
+        begin, _ = stage_of(step, stages, settings.steps)
+        if step == begin > 0:
+            state.start_stage()
+        rate = learning_rate(step, settings, stages)
         if state.leaves_out(step + 1):
             state.step = step + 1
             yield Step(state.step, None, {}, rate, None)
@@ -78,7 +82,7 @@ def steps(
         rehearsed = True
         state.model.observe(loss.noted)
         if state.ema:
-            state.ema.update(step)
+            state.ema.update(step - begin)
         state.step = step + 1
         yield Step(state.step, loss.value, dict(loss.terms), rate, norm)
 
@@ -93,28 +97,40 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
         return accelerator.prepare_model(model, evaluation_mode=settings.sharding != "none")
 
 
-def batch_at(
-    step: int,
-    examples: Examples,
-    preparation: Preparation,
-    batch_size: int,
-    seed: int,
-    rows: slice | None = None,
-    device: torch.device | None = None,
-) -> Batch:
-    """The batch of step `step`, a pure function of (seed, step); a pass over the data has every example once.
+@dataclass(frozen=True)
+class Batches:
+    """The batch of every step, a pure function of (seed, step); a pass over the data has every example once.
 
-    `rows` selects rows of the batch (default: all). `device` is the device of the labels, the targets and the result
-    (default: the device of x); x itself may be on disk.
+    `augmentation` changes the raw examples of a batch at random. `rows` selects rows of the batch (default: all).
+    `device` is the device of the labels, the targets and the result (default: the device of x); x itself may be on
+    disk.
     """
-    device = device or examples.x.device
-    rows = rows or slice(0, batch_size)
-    index = batch_index(len(examples), batch_size, seed, step)[rows].to(device)
-    x = examples.x.index_select(0, index)
-    labels = None if examples.labels is None else examples.labels.index_select(0, index)
-    targets = None if examples.targets is None else examples.targets.index_select(0, index)
-    noise = Noise(generator(seed, Stream.TRAINING, step, 1, device=device), rows, batch_size)
-    return Batch(preparation(x.to(device), noise), index, labels, targets)
+
+    examples: Examples
+    preparation: Preparation
+    size: int
+    seed: int
+    augmentation: Augmentation | None = None
+    rows: slice | None = None
+    device: torch.device | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of step `step`, counted from 0."""
+        examples, device = self.examples, self.device or self.examples.x.device
+        index = batch_index(len(examples), self.size, self.seed, step)[self._rows].to(device)
+        x, augmentation = examples.x.index_select(0, index).to(device), None
+        labels = None if examples.labels is None else examples.labels.index_select(0, index)
+        targets = None if examples.targets is None else examples.targets.index_select(0, index)
+        if self.augmentation:
+            x, augmentation = self.augmentation(x, self._noise(step, 2, device))
+        return Batch(self.preparation(x, self._noise(step, 1, device)), index, labels, targets, augmentation)
+
+    def _noise(self, step: int, purpose: int, device: torch.device) -> Noise:
+        return Noise(generator(self.seed, Stream.TRAINING, step, purpose, device=device), self._rows, self.size)
+
+    @property
+    def _rows(self) -> slice:
+        return self.rows or slice(0, self.size)
 
 
 def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:
@@ -132,16 +148,44 @@ def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, Stream.ORDER, epoch))
 
 
-def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """The learning rate of step `step` (counted from 0): linear warm-up, then the schedule."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
+def stage_of(step: int, stages: Sequence[int], steps: int) -> tuple[int, int]:
+    """The first step of the stage that contains `step`, and the first step after the stage.
+
+    >>> stage_of(7, (5, 9), 20)
+    (5, 9)
+    """
+    return max((s for s in stages if s <= step), default=0), min((s for s in stages if s > step), default=steps)
+
+
+def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] = ()) -> float:
+    """The learning rate of step `step`, counted from 0: linear warm-up, then the schedule, in every stage anew.
+
+    The milestones of a staircase are steps of the whole training.
+    """
+    begin, end = stage_of(step, stages, settings.steps)
+    if step - begin < settings.warmup_steps:
+        return settings.learning_rate * (step - begin + 1) / settings.warmup_steps
     if settings.schedule == "cosine":
-        done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress(step, settings, begin, end)))
     if settings.schedule == "staircase":
         return settings.learning_rate * settings.decay ** sum(step >= milestone for milestone in settings.milestones)
     return settings.learning_rate
+
+
+def progress(step: int, settings: TrainingSettings, begin: int, end: int) -> float:
+    """The share, from 0 to 1, of a stage's schedule after warm-up that is over at step `step`.
+
+    The share grows linearly with the step. Where `settings.replans` changed the last step of the stage, the share goes
+    on from its value, so that the learning rate does not jump.
+    """
+    since, over = begin + settings.warmup_steps, 0.0
+    for until, planned in settings.replans if end == settings.steps else ():
+        if step <= until:
+            return over + (1 - over) * (step - since) / max(1, planned - since)
+        if until > since:
+            over += (1 - over) * (until - since) / max(1, planned - since)
+            since = until
+    return over + (1 - over) * (step - since) / max(1, end - since)
 
 
 def accelerator_for(settings: TrainingSettings) -> Accelerator:

@@ -1,8 +1,11 @@
 """Training settings: plain, validated values. Imports no torch, so that the command line's help appears at once."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from jensen.data.augment_options import AugmentOptions
 
 
 class TrainingSettings(BaseModel):
@@ -12,6 +15,8 @@ class TrainingSettings(BaseModel):
 
     steps: PositiveInt = 5000
     """Maximum number of optimisation steps; early stopping may end training sooner."""
+    minutes: float | None = Field(None, gt=0, le=1e6)
+    """Time for the whole training, instead of steps. The steps that fit are measured, and recorded in recipe.json."""
     batch_size: int = Field(128, ge=1, le=1 << 24)
     """Examples per step, over all processes together."""
     micro_batch_size: PositiveInt | None = None
@@ -43,14 +48,20 @@ class TrainingSettings(BaseModel):
     """Steps between two validation bounds."""
     validation_examples: PositiveInt = 2000
     """Maximum number of validation examples for the bound."""
-    patience: PositiveInt | None = None
-    """Stop when the validation bound has not improved in this many validations in a row. None: never."""
+    patience: NonNegativeInt | None = None
+    """Stop when the validation bound has not improved in this many validations in a row. 0: never.
+    None: by data. Training of the default length stops early if it is many passes over few examples."""
     checkpoint_every: PositiveInt = 1000
     """Steps between two checkpoints."""
     keep_last: PositiveInt = 2
     """Number of last checkpoints to keep, besides the best one."""
     sample_every: PositiveInt = 1000
     """Steps between two grids of samples."""
+    grid_samples: PositiveInt = 64
+    """Number of samples in a grid."""
+    first_look: NonNegativeInt | None = None
+    """Step of a first validation and a first grid. Others follow at twice the step, four times, and so on,
+    until `validate_every` and `sample_every`. 0: none. None: after half a minute, if they would come much later."""
     log_every: PositiveInt = 50
     """Steps between two lines of metrics.jsonl, and between two checks that losses are finite."""
     on_divergence: Literal["stop", "rollback"] = "stop"
@@ -70,3 +81,16 @@ class TrainingSettings(BaseModel):
     sharding: Literal["none", "full", "hybrid"] = "none"
     """Distribution of weights, gradients, moments and averages over processes. none: each process holds everything.
     full: each process holds its share (FSDP2). hybrid: each process holds its share of one full copy per machine."""
+    augment: AugmentOptions = AugmentOptions()
+    """Random changes of the training examples."""
+    replans: Annotated[tuple[tuple[NonNegativeInt, PositiveInt], ...], tyro.conf.Suppress] = ()
+    """Changes of `steps` that kept the training within `minutes`: (step, steps planned until that step)."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.minutes is not None:
+            if self.steps != type(self).model_fields["steps"].default:
+                raise ValueError(f"minutes {self.minutes:g} and steps {self.steps}: each sets the length; give one")
+            if self.schedule == "staircase":
+                raise ValueError("minutes with schedule staircase: its milestones are steps; give steps, or cosine")
+        return self

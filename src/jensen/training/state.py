@@ -90,6 +90,12 @@ class TrainingState:
             tables=sparse,
         )
 
+    def start_stage(self) -> None:
+        """Begin a stage of training: take the averaged weights, and forget the losses and the best bound before it."""
+        if self.ema:
+            self.ema.adopt()
+        self.losses, self.best_bound, self.stale_validations = [], -math.inf, 0
+
     def leaves_out(self, number: int) -> bool:
         """Whether training skips step `number`, counted from 1."""
         return any(steps.first <= number <= steps.last for steps in self.left_out)

@@ -1,6 +1,6 @@
 """The variational autoencoder (section 4 of the lecture).
 
-In reading order: posterior, missing, target, objective, predict, annealing, annealed, model.
+In reading order: posterior, prior, missing, target, objective, predict, annealing, annealed, model.
 """
 
 from jensen.vae.missing import PartlyObserved
@@ -12,11 +12,13 @@ from jensen.vae.objective import (
     ImportanceWeightedObjective,
 )
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, PerDatapointPosterior, optimise_posterior
+from jensen.vae.prior import AbstractPrior, StandardNormal
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 __all__ = [
     "VAE",
     "AbstractPosterior",
+    "AbstractPrior",
     "AbstractTarget",
     "AbstractVAEObjective",
     "AmortisedPosterior",
@@ -27,5 +29,6 @@ __all__ = [
     "LabelTarget",
     "PartlyObserved",
     "PerDatapointPosterior",
+    "StandardNormal",
     "optimise_posterior",
 ]

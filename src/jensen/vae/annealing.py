@@ -78,7 +78,7 @@ class AbstractStart(ABC):
 
 
 class FromPrior(AbstractStart):
-    """p_0 = p(z) (4.1): f_t = p(z) p(x|z)^beta_t."""
+    """p_0 = N(0, I) (4.1); if this is the prior, f_t = p(z) p(x|z)^beta_t."""
 
     def __call__(self, q: Gaussian) -> Gaussian:
         return Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.mean))

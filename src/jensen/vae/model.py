@@ -1,7 +1,7 @@
 """The variational autoencoder (section 4): prior, decoder, posterior, and bounds on log p(x)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -28,6 +28,7 @@ from jensen.vae.missing import PartlyObserved
 from jensen.vae.objective import AbstractJoint, AbstractVAEObjective, ElboObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
 from jensen.vae.predict import predict_labels, predict_targets
+from jensen.vae.prior import AbstractPrior, StandardNormal
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 Target = TypeVar("Target", bound=AbstractTarget)
@@ -37,8 +38,10 @@ ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 24}  # values of x decoded together; the
 
 
 class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or sharding cannot change its class
-    """p(z) = N(0, I) (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
+    """p(z) = prior (4.1), p(x|z) = likelihood(decoder(z)) (4.2), q = posterior (4.5), trained by `objective`.
 
+    The default prior is N(0, I). If the prior is not exact, only the ELBO is available; L_K, annealed importance
+    sampling and an optimised q raise `InputError`. With labels, the prior is p(z|y), and the model draws x given y.
     `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has a q only
     for training examples; for every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
     the model is p(x, y, z) = p(z) p(x|z) p(y|z); the loss bounds log p(x, y), while `elbo` bounds log p(x).
@@ -52,9 +55,16 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         objective: AbstractVAEObjective | None = None,
         fit_steps: int = 300,
         target: AbstractTarget | None = None,
+        prior: AbstractPrior | None = None,
     ) -> None:
         super().__init__()
         self.target = target
+        self.prior = StandardNormal(posterior.latent_dims) if prior is None else prior
+        self.usual_draws, self.usual_further_examples, self.usual_referee_examples = (
+            self.prior.usual_draws,
+            self.prior.usual_further_examples,
+            self.prior.usual_referee_examples,
+        )
         self.posterior, self.decoder, self.likelihood = posterior, decoder, likelihood
         self.objective = objective or ElboObjective()
         self.shape, self.latent_dims, self.fit_steps = likelihood.shape, posterior.latent_dims, fit_steps
@@ -67,8 +77,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), shape (draws, batch), for z (draws, batch, latent_dims)."""
-        prior = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)  # (4.1)
-        return self.decode(z).log_prob(x) + prior.log_prob(z)
+        return self.decode(z).log_prob(x) + self.prior.log_prob(z)
 
     def log_target(self, batch: Batch, z: Tensor) -> Tensor | float:
         """log p(y|z) of the batch's y, shape (draws, batch), for z (draws, batch, latent_dims); 0 without a target."""
@@ -86,10 +95,28 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
-        likelihood = PartlyObserved(self.likelihood)
-        return VAE(self.posterior, self.decoder, likelihood, self.objective, self.fit_steps, self.target).train(
-            self.training
-        )
+        return self._changed(likelihood=PartlyObserved(self.likelihood))
+
+    def with_prior(self, prior: AbstractPrior, objective: AbstractVAEObjective | None = None) -> "VAE":
+        """The same encoder, decoder and target, with shared weights, and another prior: another model of x."""
+        return self._changed(prior=prior, objective=objective or self.objective)
+
+    def _changed(
+        self,
+        *,
+        likelihood: AbstractLikelihood | None = None,
+        prior: AbstractPrior | None = None,
+        objective: AbstractVAEObjective | None = None,
+    ) -> "VAE":
+        return VAE(
+            self.posterior,
+            self.decoder,
+            likelihood or self.likelihood,
+            objective or self.objective,
+            self.fit_steps,
+            self.target,
+            prior or self.prior,
+        ).train(self.training)
 
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
@@ -109,16 +136,25 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         """The objective's loss; the docstring of the objective says how the loss weights the bound."""
         return self.objective(self, batch, step, noise)
 
+    def observe(self, noted: Mapping[str, Tensor]) -> None:
+        """Record in the prior the values that the prior noted."""
+        self.prior.observe(noted)
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The first steps of the later stages of the objective."""
+        return self.objective.stages
+
     @torch.no_grad()
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
-        """The ELBO (4.6): E_q log p(x|z), averaged over `draws` draws, minus the KL in closed form."""
+        """The ELBO (4.6): E_q log p(x|z), averaged over `draws` draws, minus the prior's `rates`, such as the KL."""
         return self.elbo_of(self.infer(x), x, draws=draws, seed=seed, index=index)
 
     @torch.no_grad()
     def elbo_of(self, q: Gaussian, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         """The bound (4.6) with a given q."""
-        eps = self._noise(x, draws, seed, _numbers(x, index))
-        return Elbo.from_draws(self.decode(q.mean + q.scale * eps).log_prob(x), {"rate": q.kl_to_standard()})
+        z = q.mean + q.scale * self._noise(x, draws, seed, _numbers(x, index))
+        return Elbo.from_draws(self.decode(z).log_prob(x), self.prior.rates(q, z, seed=seed, index=index))
 
     def importance_weighted_bound(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
@@ -142,8 +178,13 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         how, numbers = annealing or Annealing(), _numbers(x, index)
         return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
 
-    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket:
-        """Two bounds on log p(x) of samples, by annealing to the posterior and backwards from the z of each sample."""
+    def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
+        """Two bounds on log p(x) of samples, by annealing to the posterior and backwards from the z of each sample.
+
+        None if the prior is not exact.
+        """
+        if not self.prior.exact:
+            return None
         annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
         x, exact = self.sample(n, seed=seed, first=first), self.prior_draws(n, seed=seed, first=first)
         q = self._proposal(x)
@@ -154,7 +195,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
         Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces log
         p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, because the two use different q; so no
-        claim is checked.
+        claim is checked. If the prior is not exact, the ELBO is the only bound. The ELBO under the `variants` of the
+        prior is about other models, so it is not compared by claims.
         """
         draws, networks = effort.draws or self.usual_draws, self._networks
         importance = f"L_{effort.samples}"
@@ -169,6 +211,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
             q = self._proposal(x)
             return self.importance_weighted_bound_of(q, x, samples=effort.samples, seed=seed, index=index)
 
+        if not self.prior.exact:
+            return [Estimator("ELBO", encoder, networks), *self._variant_estimators(draws)]
         above = "optimised ELBO", importance, "AIS"
         gaps = {"optimised ELBO": "amortisation gap", importance: "inference gap, at least"}
         gap = {importance: "approximation gap, at least"}
@@ -194,11 +238,23 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
             found.append(estimator("AIS from q", from_q, equal=("AIS",)))
         return found
 
+    def _variant_estimators(self, draws: int) -> list[Estimator]:
+        def estimator(name: str, prior: AbstractPrior) -> Estimator:
+            other = self.with_prior(prior)
+
+            def bound(x: Tensor, seed: int, index: Tensor) -> Elbo:
+                return other.elbo(x, draws=min(draws, prior.usual_draws), seed=seed, index=index)
+
+            return Estimator(name, bound, other._networks)
+
+        return [estimator(name, prior) for name, prior in self.prior.variants.items()]
+
     @property
     def _networks(self) -> tuple[nn.Module, ...]:
         """The networks that an estimate of log p(x) evaluates."""
         posterior = self.posterior
-        return (self.decoder, posterior.encoder) if isinstance(posterior, AmortisedPosterior) else (self.decoder,)
+        encoders = (posterior.encoder,) if isinstance(posterior, AmortisedPosterior) else ()
+        return (self.decoder, *encoders, *self.prior.networks)
 
     @torch.no_grad()
     def _proposal(self, x: Tensor) -> Gaussian:
@@ -209,8 +265,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @property
     def predicted_classes(self) -> int | None:
-        """The number of labels of the target; None without a target of labels."""
-        return self.target.classes if isinstance(self.target, LabelTarget) else None
+        """The number of labels of the target, or else of the prior; None without labels."""
+        return self.target.classes if isinstance(self.target, LabelTarget) else self.prior.classes
 
     @torch.no_grad()
     def joint_elbo(self, batch: Batch, *, draws: int = 1, seed: int = 0) -> Elbo:
@@ -223,11 +279,19 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         z = q.mean + q.scale * self._noise(x, draws, seed, batch.index.tolist())
         if self.target is None:
             raise InputError(_untrained("any y"))
-        return Elbo.from_draws(self.decode(z).log_prob(x) + self.log_target(batch, z), {"rate": q.kl_to_standard()})
+        rates = self.prior.rates(q, z, seed=seed, index=batch.index)
+        return Elbo.from_draws(self.decode(z).log_prob(x) + self.log_target(batch, z), rates)
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|x) over labels (1.4), by `draws` (default 1,000) weighted draws from q(z|x); see `jensen.vae.predict`."""
+        """p(y|x) over labels (1.4), by `draws` (default 1,000) weighted draws from q(z|x); see `jensen.vae.predict`.
+
+        A model without a target but with labels in the prior predicts by p(z|y), see `AbstractPrior.predict`.
+        """
+        if self.target is None and self.prior.classes is not None:
+            q = self.infer(x)
+            z = q.mean + q.scale * self._noise(x, draws or self.prior.label_draws, seed, _numbers(x, index))
+            return self.prior.predict(z, seed=seed, index=index)
         target = self._target(LabelTarget)
         groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
         return Prediction.concatenate([predict_labels(target, group) for group in groups])
@@ -276,21 +340,29 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """The decoder."""
-        return (self.decoder,)
+        """The decoder and the networks of the prior."""
+        return (self.decoder, *self.prior.networks)
+
+    @property
+    def classes(self) -> int | None:
+        """The number of labels of the prior; None without."""
+        return self.prior.classes
+
+    @property
+    def known_labels(self) -> tuple[int, ...]:
+        """The labels of the training examples, if the prior has labels."""
+        return self.prior.known_labels
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """Ancestral samples: z ~ p(z), x ~ p(x|z). Raises `InputError` for labels."""
-        _refuse(labels)
+        """Ancestral samples: z ~ p(z) or p(z|label), x ~ p(x|z). Raises `InputError` for labels without classes."""
         u = uniform_per_example(seed, range(first, first + n), self.shape, 1).to(self.device)
-        return self._decode_prior(n, seed, first).quantile(u)
+        return self._decode_prior(n, seed, first, labels).quantile(u)
 
     @torch.no_grad()
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """z ~ p(z), then E[x|z]. Raises `InputError` for labels."""
-        _refuse(labels)
-        return self._decode_prior(n, seed, first).mean
+        """z ~ p(z) or p(z|label), then E[x|z]. Raises `InputError` for labels without classes."""
+        return self._decode_prior(n, seed, first, labels).mean
 
     @torch.no_grad()
     def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
@@ -310,7 +382,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
             "active units": float((mean.var(0, correction=0) > 0.01).sum()),
             "latent dimensions": float(self.latent_dims),
         }
-        return found | self.likelihood.diagnostics(self._decoder_output(mean))
+        return found | self.likelihood.diagnostics(self._decoder_output(mean)) | self.prior.diagnostics(mean)
 
     def _decoder_output(self, z: Tensor) -> Tensor:
         """The decoder's output (*batch, outputs, *shape), in the precision of z even under autocast."""
@@ -324,13 +396,12 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         stream = derived_seed(seed, Stream.EVALUATION)
         return normal_per_example(stream, numbers, (draws, self.latent_dims), *path).transpose(0, 1).to(x)
 
-    def _decode_prior(self, n: int, seed: int, first: int) -> Observation:
-        return self.decode(self.prior_draws(n, seed=seed, first=first))
+    def _decode_prior(self, n: int, seed: int, first: int, labels: Tensor | None) -> Observation:
+        return self.decode(self.prior_draws(n, seed=seed, first=first, labels=labels))
 
-    def prior_draws(self, n: int, *, seed: int = 0, first: int = 0) -> Tensor:
+    def prior_draws(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """The z that `sample` decodes into the samples first..first+n-1, (n, latent_dims)."""
-        z = normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
-        return z.to(next(self.parameters()))
+        return self.prior.sample(n, seed=seed, first=first, labels=labels).to(next(self.parameters()))
 
 
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
@@ -350,8 +421,3 @@ def _importance_bound(draws: Iterator[tuple[Tensor, Tensor]], samples: int) -> I
 def _untrained(of: str) -> str:
     kind = "target" if of == "continuous targets" else "label"
     return f"the model was trained without {of}, so it cannot predict them; try: jensen train vae --predict {kind}"
-
-
-def _refuse(labels: Tensor | None) -> None:
-    if labels is not None:
-        raise InputError("got labels, but a variational autoencoder samples without labels; leave the labels out")

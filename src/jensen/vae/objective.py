@@ -8,17 +8,19 @@ from torch import Tensor
 
 from jensen.bound import log_mean_exp
 from jensen.errors import InputError
-from jensen.gaussian import standard_normal_kl
+from jensen.gaussian import Gaussian
 from jensen.likelihood import Observation
 from jensen.model import Batch, Loss
 from jensen.randomness import Noise
 from jensen.vae.posterior import AbstractPosterior
+from jensen.vae.prior import AbstractPrior
 
 
 class AbstractJoint(ABC):
     """The parts of a model that an objective uses: p(x, y, z) and q(z)."""
 
     posterior: AbstractPosterior
+    prior: AbstractPrior
 
     @abstractmethod
     def decode(self, z: Tensor) -> Observation:
@@ -32,12 +34,21 @@ class AbstractJoint(ABC):
     def log_target(self, batch: Batch, z: Tensor) -> Tensor | float:
         """log p(y|z), (*draws, batch); 0 without a target."""
 
+    @abstractmethod
+    def with_prior(self, prior: AbstractPrior) -> "AbstractJoint":
+        """The same p(x, y|z) and q(z), with shared weights, and another prior."""
+
 
 class AbstractVAEObjective(ABC):
     """A loss for a VAE in nats per example, from a bound on log p(x, y) with a target, on log p(x) without one.
 
     With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
     """
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The first steps of the later stages; empty for a single stage."""
+        return ()
 
     @abstractmethod
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
@@ -48,21 +59,24 @@ class AbstractVAEObjective(ABC):
 class ElboObjective(AbstractVAEObjective):
     """The loss (4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j] over a batch of B examples, with one z each.
 
-    `warmup_steps` raises the weight of the KL linearly, (step + 1) / warmup_steps, until the weight is 1 (Bowman et al.
-    2016); `free_bits` replaces each latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016,
-    eq. 15). With free bits the loss is not a mean over examples, so the batch cannot be computed in parts. If both
-    settings are zero, the loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently.
-    Raises `InputError` for negative values, and for a part of a batch with free bits.
+    `kl_weight` is the weight of the KL (the beta of Higgins et al. 2017). `warmup_steps` raises the weight linearly,
+    kl_weight (step + 1) / warmup_steps, until the weight is `kl_weight` (Bowman et al. 2016); `free_bits` replaces each
+    latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15). With free bits the loss is
+    not a mean over examples, so the batch cannot be computed in parts. With a weight of 1 and both other settings zero,
+    the loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently. The KL of a prior that
+    does not factorise is estimated by log q(z|x) - log p(z). Raises `InputError` for negative values, for a part of a
+    batch with free bits, and for free bits with such a prior.
     """
 
     warmup_steps: int = 0
     free_bits: float = 0.0
+    kl_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.warmup_steps < 0 or not 0 <= self.free_bits < math.inf:
+        if self.warmup_steps < 0 or not (0 <= self.free_bits < math.inf and 0 <= self.kl_weight < math.inf):
             raise InputError(
-                f"ELBO objective with warmup_steps = {self.warmup_steps}, free_bits = {self.free_bits}: "
-                "expected both >= 0; give 0 to switch one off"
+                f"ELBO objective with warmup_steps = {self.warmup_steps}, free_bits = {self.free_bits}, kl_weight = "
+                f"{self.kl_weight}: expected all >= 0; the usual ones are 0, 0 and 1"
             )
 
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
@@ -75,15 +89,25 @@ class ElboObjective(AbstractVAEObjective):
         z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
         reconstruction = vae.decode(z).log_prob(batch.x).mean()
         target = vae.log_target(batch, z)
-        kl_per_dimension = standard_normal_kl(q.mean, q.scale).mean(0)  # (4.6)
-        rate = kl_per_dimension.sum()
-        penalty = kl_per_dimension.clamp(min=self.free_bits).sum() if self.free_bits else rate
-        weight = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        rate, penalty = self._rate(vae.prior, q, z)
+        weight = self.kl_weight * (min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0)
         terms = {"reconstruction": reconstruction.detach(), "rate": rate.detach()}
         if not isinstance(target, float):
             target = target.mean()
             terms["target"] = target.detach()
         return Loss(weight * penalty - reconstruction - target, terms)  # (4.8)
+
+    def _rate(self, prior: AbstractPrior, q: Gaussian, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean KL over the batch, and the same with free bits."""
+        kl = prior.kl_by_dimension(q)
+        if kl is None:
+            if self.free_bits:
+                raise InputError(f"free_bits with the prior {type(prior).__name__}: it has no KL by dimension; give 0")
+            rate = (q.log_prob(z) - prior.log_prob(z)).mean()
+            return rate, rate
+        by_dimension = kl.mean(0)
+        rate = by_dimension.sum()
+        return rate, by_dimension.clamp(min=self.free_bits).sum() if self.free_bits else rate
 
 
 @dataclass(frozen=True)

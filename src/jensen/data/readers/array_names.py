@@ -22,7 +22,8 @@ def choose_arrays(names: list[str], options: ReadOptions, source: str) -> list[t
         if name is not None and name not in names:
             raise InputError(f"{source}: has no array {name!r}; --{option} may be {listed(names)}")
     data = [options.array] if options.array is not None else _arrays_of_examples(names, options, source)
-    return [(name, options.labels or _labels_of(name, names, source)) for name in data]
+    unlabelled = [name for name in names if name != options.group]
+    return [(name, options.labels or _labels_of(name, unlabelled, source)) for name in data]
 
 
 def split_of(name: str) -> str | None:
@@ -39,6 +40,7 @@ def listed(names: Iterable[str]) -> str:
 
 def _arrays_of_examples(names: list[str], options: ReadOptions, source: str) -> list[str]:
     """The arrays of training, validation and test examples if there are any, else the only array of examples."""
+    names = [name for name in names if name != options.group]
     roles = {name: _role(name) for name in names}
     splits = [name for name in names if roles[name][1] == "data" and roles[name][0] is not None]
     if options.labels is None and any(roles[name][0] == "train" for name in splits):

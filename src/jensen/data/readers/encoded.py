@@ -3,17 +3,17 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from jensen.data.options import ReadOptions
-from jensen.data.readers.image import decode
+from jensen.data.readers.image import decode, widened
 from jensen.data.readers.reading import Refuse
 from jensen.data.stored import AbstractRows, Values
 from jensen.data.survey import Survey, survey
@@ -21,6 +21,8 @@ from jensen.errors import InputError
 from jensen.progress import track
 
 AT_ONCE = 64
+NARROWER = {3: (1,), 4: (1, 3)}
+"""For a number of channels, the numbers of channels from which images are widened without loss."""
 GREATEST_SIZE = 16384
 
 
@@ -37,23 +39,11 @@ class AbstractPictures(ABC):
 
     @abstractmethod
     def open(self, number: int) -> IO[bytes]:
-        """The encoded image."""
+        """The file of the encoded image."""
 
-
-class PictureFiles(AbstractPictures):
-    """Images in files, one image per file."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def name(self, number: int) -> str:
-        return str(self._paths[number])
-
-    def open(self, number: int) -> IO[bytes]:
-        return self._paths[number].open("rb")
+    def page(self, number: int) -> int | None:
+        """The page of the image in its file; None if the file must have one page."""
+        return None
 
 
 class PictureRows(AbstractRows):
@@ -80,6 +70,8 @@ class PictureRows(AbstractRows):
         pixels = _decoded(self._pictures, number, self._options)
         if isinstance(pixels, InputError):
             raise pixels
+        if pixels.shape[0] in NARROWER.get(self.shape[1], ()):
+            pixels = widened(pixels, self.shape[1])
         if (pixels.shape, pixels.dtype) != (self.shape[1:], self.dtype):
             raise InputError(f"{self._pictures.name(number)}: has changed since it was first read; restore it")
         return pixels
@@ -101,9 +93,9 @@ class Gathered:
     notes: tuple[str, ...]
 
     @property
-    def levels(self) -> int:
-        """The number of levels of a pixel."""
-        return 256 if self.values.dtype == np.uint8 else 65536
+    def levels(self) -> int | None:
+        """The number of levels of a pixel; None for floats."""
+        return {"uint8": 256, "uint16": 65536}.get(self.values.dtype.name)
 
 
 def gather(
@@ -132,6 +124,7 @@ class _Gathering:
         self._pictures, self._options, self._refuse = pictures, options, refuse
         self.kept: list[int] = []
         self.left_out: list[str] = []
+        self._colours: Counter[str] = Counter()
         self._waiting: list[np.ndarray] = []
 
     def take(self, number: int, decoded: np.ndarray | InputError) -> None:
@@ -141,10 +134,15 @@ class _Gathering:
             return
         if not self.kept:
             self._begin(decoded)
+        colours = _colours(decoded.shape, decoded.dtype)
+        same_size = decoded.shape[1:] == self._shape[1:]
+        if same_size and decoded.dtype == self._dtype == np.uint8 and self._options.colour == "as-is":
+            decoded = self._agreed(decoded)
         if problem := self._difference(number, decoded):
             self._refuse(problem)
             return
         self.kept.append(number)
+        self._colours[colours] += 1
         self._waiting.append(decoded)
         if len(self._waiting) == AT_ONCE:
             self._put_down()
@@ -164,8 +162,15 @@ class _Gathering:
             values = PictureRows(self._pictures, kept, self._options, self._shape, self._dtype)
         else:
             values = self._values[: len(kept)]
-        found = self._survey if len(kept) == len(self._pictures) else survey(values)
+        found = self._survey if len(kept) == len(self._pictures) and len(self._colours) == 1 else survey(values)
         notes = [f"left out: {problem}" for problem in self.left_out if self._options.skip_bad]
+        if len(self._colours) > 1:
+            counted = ", ".join(f"{count} {colours}" for colours, count in self._colours.most_common())
+            notes.append(f"all images are read as {_colours(self._shape, self._dtype)}, which loses nothing: {counted}")
+        if bad := found.infinite + found.missing:
+            first = min(filter(None, (found.first_infinite, found.first_missing)))
+            name = self._pictures.name(self.kept[first[0]])
+            self._refuse(f"{name}: is the first of the images with NaN or infinite values, {bad} in all; replace them")
         return Gathered(values, found, kept, tuple(self.left_out), tuple(notes))
 
     def _begin(self, first: np.ndarray) -> None:
@@ -174,6 +179,19 @@ class _Gathering:
         streams = self._options.streams(len(self._pictures) * first.nbytes)
         self._values = None if streams else np.empty(shape, first.dtype)
         self._survey = Survey(shape, first.dtype)
+
+    def _agreed(self, decoded: np.ndarray) -> np.ndarray:
+        """An image of 8 bits with the channels of the earlier images; earlier images are widened if they have fewer."""
+        given, channels = len(decoded), self._shape[0]
+        if given <= channels:
+            return widened(decoded, channels)
+        self._put_down()
+        self._shape = (given, *self._shape[1:])
+        if self._values is not None:
+            earlier, self._values = self._values, np.empty((len(self._values), *self._shape), self._dtype)
+            self._values[: len(self.kept)] = widened(earlier[: len(self.kept)], given)
+        self._survey = Survey((len(self._pictures), *self._shape), self._dtype)  # of no use any more
+        return decoded
 
     def _difference(self, number: int, decoded: np.ndarray) -> str | None:
         """The difference between an image and the first image, with advice; None if they agree."""
@@ -186,7 +204,7 @@ class _Gathering:
                 f"{name}: is {_size(decoded.shape)} but {first} is {_size(shape)} (height x width); "
                 f"give --size {shape[1]} {shape[2]}, or another size for all"
             )
-        advice = "convert it" if np.uint16 in (decoded.dtype, dtype) else "give --colour grey, rgb or rgba"
+        advice = "give --colour grey, rgb or rgba" if decoded.dtype == dtype else "convert it"
         return f"{name}: is {_colours(decoded.shape, decoded.dtype)} but {first} is {_colours(shape, dtype)}; {advice}"
 
     def _put_down(self) -> None:
@@ -214,7 +232,7 @@ def _decoded(pictures: AbstractPictures, number: int, options: ReadOptions) -> n
     name = pictures.name(number)
     try:
         with pictures.open(number) as stream:
-            return decode(stream, name, options)
+            return decode(stream, name, options, pictures.page(number))
     except InputError as error:
         return error
     except OSError as error:
@@ -236,4 +254,5 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _colours(shape: tuple[int, ...], dtype: np.dtype) -> str:
-    return f"{8 * dtype.itemsize}-bit {({1: 'grey', 3: 'RGB', 4: 'RGBA'})[shape[0]]}"
+    depth = "float" if dtype.kind == "f" else f"{8 * dtype.itemsize}-bit"
+    return f"{depth} {({1: 'grey', 3: 'RGB', 4: 'RGBA'})[shape[0]]}"

@@ -1,34 +1,59 @@
-"""Folders of PNG, JPEG and WebP images: class folders become labels, and examples are in the order of file names."""
+"""Images in a folder, a zip or tar archives: class folders or metadata give labels; the order is that of the names."""
 
 import mimetypes
-from pathlib import Path
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import IO
 
 import numpy as np
 
 from jensen.data.options import ReadOptions
-from jensen.data.readers.encoded import PictureFiles, gather
-from jensen.data.readers.kinds import identify_file
+from jensen.data.readers.encoded import AbstractPictures, gather
+from jensen.data.readers.entries import AT_ONCE, Entry
+from jensen.data.readers.image import IN_WORDS, SUFFIXES, frames
+from jensen.data.readers.kinds import ENOUGH, identify
+from jensen.data.readers.layout import Part, labels_or_targets
+from jensen.data.readers.metadata import read_metadata
 from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
 from jensen.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MANY_PAGED = (".tif", ".tiff", ".gif")
 
 
-def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The images among `paths`, which all lie below `folder`, in the order of their paths relative to it.
+def read_images(source: str, entries: Sequence[Entry], options: ReadOptions, refuse: Refuse) -> Reading:
+    """The images among `entries`, in their order; every page of a TIFF is an example.
 
     An unusable image is refused or, with `skip_bad`, left out and counted. Files of other kinds (notes, tables) are
     ignored, and a note names them.
     """
-    images = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    images = [entry for entry in entries if entry.suffix in SUFFIXES]
     if not images:
-        raise _no_images(folder, paths)
-    others = [path for path in paths if path.suffix.lower() not in SUFFIXES]
-    strange = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
-    strangers = [f"{path}: is {_format(path)}, not PNG, JPEG or WebP" for path in strange]
-    found = gather(PictureFiles(images), options, refuse, str(folder), strangers)
-    kept = [images[number] for number in found.kept]
-    labels, names, supplied, note = labels_from_folders([path.relative_to(folder).parts for path in kept])
+        raise _no_images(source, entries)
+    others = [entry for entry in entries if entry.suffix not in SUFFIXES]
+    strange = [entry for entry in others if (mimetypes.guess_type(entry.name)[0] or "").startswith("image/")]
+    strangers = [f"{entry.shown}: is {_format(entry)}, not {IN_WORDS}" for entry in strange]
+    pages = Pages(images)
+    found = gather(pages, options, refuse, source, strangers)
+    kept = [pages.entry(number) for number in found.kept]
+    labels, names, supplied, note = labels_from_folders([entry.parts for entry in kept])
+    targets = None
+    metadata = read_metadata(entries, images, refuse)
+    if metadata is None and options.labels is not None:
+        refuse(f"--labels is for images with a metadata.csv or .jsonl, and {source} has none; leave it out")
+    notes: tuple[str, ...] = ()
+    if metadata is not None:
+        column = metadata.column(kept, options, refuse)
+        if column is None:
+            notes = (metadata.no_column(),)
+        else:
+            note, notes = note.split("; ")[0], (column[1],)
+            try:
+                labels, names, targets = labels_or_targets([Part(source, found.values, column[0])])
+            except InputError as error:
+                refuse(str(error))
+    described = metadata.names if metadata else set()
+    passed_over = _passed_over([entry for entry in others if entry not in strange and entry.name not in described])
     return Reading(
         "images",
         "image",
@@ -39,9 +64,77 @@ def read_images(folder: Path, paths: list[Path], options: ReadOptions, refuse: R
         names,
         supplied,
         len(found.left_out),
-        (note, *_passed_over(sorted(set(others) - set(strange))), *found.notes),
-        names=lambda row: str(kept[row].relative_to(folder)),
+        (note, *notes, *pages.notes(), *passed_over, *found.notes),
+        targets,
+        names=lambda row: pages.row(int(found.kept[row])),
+        file=lambda row: kept[row].name,
     )
+
+
+class Pages(AbstractPictures):
+    """The images in files: the pages of TIFF files, and one image of every other file."""
+
+    def __init__(self, files: Sequence[Entry]) -> None:
+        self._files = files
+        counts = np.ones(len(files), np.int64)
+        paged = [number for number, entry in enumerate(files) if entry.suffix in MANY_PAGED]
+        self._moving: list[Entry] = []
+        with ThreadPoolExecutor(AT_ONCE, "jensen-pages") as threads:
+            for number, (count, moves) in zip(paged, threads.map(self._frames, paged), strict=True):
+                counts[number] = count
+                if moves:
+                    self._moving.append(files[number])
+        self._counts, self._starts = counts, np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def entry(self, number: int) -> Entry:
+        """The file of image `number`."""
+        return self._files[self._place(number)[0]]
+
+    def row(self, number: int) -> str:
+        """The name of image `number` relative to the folder or archive."""
+        return self._named(number, self.entry(number).name)
+
+    def name(self, number: int) -> str:
+        return self._named(number, self.entry(number).shown)
+
+    def open(self, number: int) -> IO[bytes]:
+        return self.entry(number).open()
+
+    def page(self, number: int) -> int | None:
+        file, page = self._place(number)
+        return page if self._counts[file] > 1 else None
+
+    def notes(self) -> tuple[str, ...]:
+        """One line about files of several pages, and one about animated files."""
+        several = np.flatnonzero(self._counts > 1)
+        found = []
+        if len(several):
+            found.append(
+                f"every page of a TIFF file is an example: {len(several)} files have several, such as "
+                f"{self._files[several[0]].name} with {self._counts[several[0]]}"
+            )
+        if self._moving:
+            found.append(
+                f"{len(self._moving)} GIF files are animated, such as {self._moving[0].name}; the first frame of each "
+                "is the example"
+            )
+        return tuple(found)
+
+    def _frames(self, number: int) -> tuple[int, bool]:
+        with suppress(InputError, OSError), self._files[number].open() as stream:
+            return frames(stream)
+        return 1, False  # decoding reports the problem
+
+    def _place(self, number: int) -> tuple[int, int]:
+        file = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return file, number - int(self._starts[file])
+
+    def _named(self, number: int, name: str) -> str:
+        page = self.page(number)
+        return name if page is None else f"{name} page {page}"
 
 
 def labels_from_folders(
@@ -49,14 +142,17 @@ def labels_from_folders(
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None, str]:
     """Labels, names of labels and supplied splits from the relative paths of images, and a note on the applied rule.
 
-    Folders train and test (or validation) at the top are splits. The next folder is the class if every image lies in
-    such a folder.
+    Folders train, validation and test at the top are splits. The next folder is the class if every image lies in such a
+    folder.
     """
     tops = {path[0].lower() for path in parts if len(path) > 1}
     supplied, note = None, "no supplied splits"
-    if all(len(path) > 1 for path in parts) and "train" in tops and len(tops) > 1 and tops <= set(SPLIT_NAMES):
+    if all(len(path) > 1 for path in parts) and tops <= set(SPLIT_NAMES):
         codes = [SPLITS.index(SPLIT_NAMES[path[0].lower()]) for path in parts]
-        supplied, note = np.array(codes, np.int8), f"splits are the folders {', '.join(sorted(tops))}"
+        if "train" in tops and len(tops) > 1:
+            supplied, note = np.array(codes, np.int8), f"splits are the folders {', '.join(sorted(tops))}"
+        else:
+            note = f"splits are drawn from the folder {' and '.join(sorted(tops))}, which is no class"
         parts = [path[1:] for path in parts]
     nested = sum(len(path) > 1 for path in parts)
     if nested < len(parts):
@@ -66,19 +162,26 @@ def labels_from_folders(
     return ranks.astype(np.int64), tuple(str(name) for name in names), supplied, f"{note}; labels are the class folders"
 
 
-def _format(path: Path) -> str:
-    kind = identify_file(path)
+def _format(entry: Entry) -> str:
+    kind = _identified(entry)
     return kind[0] if kind else "an image in another format"
 
 
-def _no_images(folder: Path, paths: list[Path]) -> InputError:
-    """The error for a folder without any supported file; it names the kind of the first file."""
-    kind = identify_file(paths[0])
-    endings = ", ".join(sorted({path.suffix or path.name for path in paths})[:5])
-    advice = f"{paths[0].relative_to(folder)} is {kind[0]}: {kind[1]}" if kind else "name another folder"
-    return InputError(f"{folder}: holds no PNG, JPEG, WebP, IDX, Parquet or Arrow files, only {endings}; {advice}")
+def _identified(entry: Entry) -> tuple[str, str] | None:
+    with entry.open() as stream:
+        return identify(stream.read(ENOUGH))
 
 
-def _passed_over(paths: list[Path]) -> tuple[str, ...]:
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return (f"ignored, not images: {paths[0].name}{more}",) if paths else ()
+def _no_images(source: str, entries: Sequence[Entry]) -> InputError:
+    """The error for a folder or archive without any supported file; it names the kind of the first file."""
+    endings = ", ".join(sorted({entry.suffix or entry.parts[-1] for entry in entries})[:5])
+    if not entries:
+        return InputError(f"{source}: holds no files; name other data")
+    kind = _identified(entries[0])
+    advice = f"{entries[0].name} is {kind[0]}: {kind[1]}" if kind else "name other data"
+    return InputError(f"{source}: holds no images or other files that are read, only {endings}; {advice}")
+
+
+def _passed_over(entries: Sequence[Entry]) -> tuple[str, ...]:
+    more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return (f"ignored, not images: {entries[0].parts[-1]}{more}",) if entries else ()

@@ -1,6 +1,5 @@
-"""From arrays of any dtype and rank to examples: the standard dtypes, and the recognition of images."""
+"""From arrays of any dtype and rank to examples: the standard dtypes, the labels and the targets."""
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +9,13 @@ from typing import Literal
 import numpy as np
 
 from jensen.data.options import ReadOptions
-from jensen.data.readers.reading import SPLITS, Kind, Layout, Reading, Refuse
+from jensen.data.readers.axes import arrange
+from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
 from jensen.data.stored import Values, converted, joined
 from jensen.data.survey import Survey, extremes, survey
 from jensen.data.target_scaling import standard_targets
 from jensen.errors import InputError
 
-CHANNELS = (1, 3, 4)
 CONTINUOUS = "y are floats, read as continuous targets; labels would be integers or strings"
 _KINDS = {"U": "text", "f": "floats"}
 
@@ -49,18 +48,19 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     except InputError as error:
         refuse(str(error))
     try:
-        arranged, layout, note = arrange(values, first.name, options)
+        arranged, layout, note, doubtful = arrange(values, first.name, options.layout)
     except InputError:
         _refuse_unusable(survey(values), values, levels, first.name, options, refuse)
         raise
     found = survey(arranged)
     _refuse_unusable(found, values, levels, first.name, options, refuse)
     supplied = supplied_splits([(part.split, len(part.values)) for part in parts])
-    notes = (note,) if targets is None else (note, CONTINUOUS)
+    notes = (*(() if doubtful else (note,)), *(() if targets is None else (CONTINUOUS,)))
     reading = Reading(
         kind, layout, arranged, found, levels, labels, label_names, supplied, notes=notes, targets=targets
     )
-    return replace(reading, precision=_precision(first.values.dtype))
+    doubts = (note,) if doubtful else ()
+    return replace(reading, precision=_precision(first.values.dtype), doubts=doubts)
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:
@@ -71,63 +71,11 @@ def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | Non
     return np.repeat(np.array(codes, np.int8), [count for _, count in parts])
 
 
-def arrange(values: Values, name: str, options: ReadOptions) -> tuple[Values, Layout, str]:
-    """Images as (N, C, H, W), vectors as (N, D), other arrays unchanged; and a note on the applied rule."""
-    shape = values.shape[1:]
-    rank = {"vector": (1, None), "array": (1, None), "hw": (2, 2), "hwc": (3, 3), "chw": (3, 3), "auto": (1, None)}
-    lowest, highest = rank[options.layout]
-    if len(shape) < lowest or (highest is not None and len(shape) > highest):
-        wanted = "(N, ...), examples first" if lowest == 1 else f"(N, {', '.join(options.layout.upper())})"
-        advice = "reshape it to (N, 1) if each number is an example" if not shape else "give another --layout"
-        raise InputError(f"{name} has shape {values.shape}; expected {wanted}: {advice}")
-    choice = _automatic(shape, name) if options.layout == "auto" else options.layout
-    if choice == "vector":
-        return converted(values, _flat), "vector", f"examples of shape {shape} are read as vectors"
-    if choice == "array":
-        return values, "array", f"examples of shape {shape} are read as arrays, neither vectors nor images"
-    arranged = converted(values, {"hw": _grey, "hwc": _channels_first, "chw": lambda block: block}[choice])
-    if arranged.shape[1] not in CHANNELS:
-        raise InputError(
-            f"{name} read as --layout {choice} has {arranged.shape[1]} channels; an image has 1, 3 or 4: "
-            "give another --layout"
-        )
-    meaning = {"hw": "height, width", "hwc": "height, width, channels", "chw": "channels, height, width"}[choice]
-    return arranged, "image", f"examples of shape {shape} are read as images: {meaning}"
-
-
 def _precision(given: np.dtype) -> Literal["float16", "float32", "float64"]:
     """The precision of floats; "float32" for other dtypes, which have none."""
     if given.kind != "f":
         return "float32"
     return {2: "float16", 4: "float32"}.get(given.itemsize, "float64")  # type: ignore[return-value]
-
-
-def _flat(block: np.ndarray) -> np.ndarray:
-    return block.reshape(len(block), math.prod(block.shape[1:]))
-
-
-def _grey(block: np.ndarray) -> np.ndarray:
-    return block[:, None]
-
-
-def _channels_first(block: np.ndarray) -> np.ndarray:
-    return np.moveaxis(block, -1, 1)
-
-
-def _automatic(shape: tuple[int, ...], name: str) -> str:
-    if len(shape) == 1:
-        return "vector"
-    if len(shape) == 2:
-        return "hw"
-    if len(shape) != 3:
-        return "array"
-    first, last = shape[0] in CHANNELS, shape[-1] in CHANNELS
-    if first and last:
-        raise InputError(
-            f"{name} holds examples of shape {shape}, where the first or the last axis may be channels; "
-            "give --layout chw or --layout hwc"
-        )
-    return "chw" if first else "hwc" if last else "array"
 
 
 def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:

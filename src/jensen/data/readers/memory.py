@@ -1,7 +1,8 @@
 """Arrays in memory: read by the same rules as .npy and .npz files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
     ]
     reading = assemble("arrays in memory", parts, options, refuse)
     counts = [(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)]
-    return replace(reading, names=numbered_rows(counts))
+    used = {name for pair in chosen for name in pair} if len(chosen) == 1 else source.keys()
+    keys = {name: partial(_array, f"{MEMORY}: {name}", source[name]) for name in source if name not in used}
+    return replace(reading, names=numbered_rows(counts), keys=keys)
 
 
 def _array(name: str, given: Any) -> np.ndarray:
@@ -61,6 +64,8 @@ def _array(name: str, given: Any) -> np.ndarray:
         raise InputError(f"{name}: is a masked array; fill it, with NaN where values are missing (missing=True)")
     elif isinstance(given, np.ndarray):
         array = np.asarray(given)
+    elif isinstance(given, list | tuple) and given and all(isinstance(one, np.ndarray | Tensor) for one in given):
+        raise InputError(f"{name}: is a {type(given).__name__} of {_described(given)}")
     else:
         raise InputError(
             f"{name}: is of type {type(given).__name__}; expected a path, a NumPy array, a tensor or a dict of arrays: "
@@ -68,6 +73,17 @@ def _array(name: str, given: Any) -> np.ndarray:
         )
     refuse_unusable_array(name, array.shape, array.dtype, "Python objects")
     return array
+
+
+def _described(given: Sequence[Array]) -> str:
+    """The arrays of a list, in words, and what to do with them."""
+    shapes = list(dict.fromkeys(tuple(one.shape) for one in given))
+    if len(shapes) == 1:
+        return f"{len(given)} arrays of shape {shapes[0]}; expected one array: join them with numpy.stack"
+    return (
+        f"{len(given)} arrays of {len(shapes)} shapes, such as {shapes[0]} and {shapes[1]}; expected one array: cut or "
+        "pad them to one shape, then join them with numpy.stack"
+    )
 
 
 def _from_tensor(name: str, tensor: Tensor) -> np.ndarray:

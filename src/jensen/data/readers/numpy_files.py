@@ -3,7 +3,9 @@
 import math
 import struct
 import zipfile
+import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -65,7 +67,9 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         for name, beside in chosen
     ]
     reading = assemble("arrays", parts, options, refuse)
-    return replace(reading, names=numbered_rows([(name, len(values[name])) for name, _ in chosen]))
+    used = {name for pair in chosen for name in pair} if len(chosen) == 1 else members
+    keys = {name: partial(_read_named, path, info) for name, info in members.items() if name not in used}
+    return replace(reading, names=numbered_rows([(name, len(values[name])) for name, _ in chosen]), keys=keys)
 
 
 def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options: ReadOptions) -> Values:
@@ -88,6 +92,14 @@ def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options
         *_, name_length, extra_length = struct.unpack(LOCAL_HEADER, file.read(struct.calcsize(LOCAL_HEADER)))
     before = info.header_offset + struct.calcsize(LOCAL_HEADER) + name_length + extra_length
     return FileRows(OpenFile(path), before + length, shape, dtype)
+
+
+def _read_named(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_member(archive, info, path)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path}: is not a sound .npz file ({_one_line(error)}); write it with numpy.savez") from error
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:

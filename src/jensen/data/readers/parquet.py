@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from jensen.data.readers.columns import (
 )
 from jensen.data.readers.encoded import gather
 from jensen.data.readers.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
-from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse, numbered_rows
+from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse, numbered_rows, part_name
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
         raise InputError(f"{shards[0]}: has columns of one name, {listed(twice)}; rename them")
     x = _column_of_examples(schema, options, source)
     y = _column_of_labels(schema, features, x, options, source)
-    wanted = [x] if y is None else [x, y]
+    others = [name for name in schema.names if name not in (x, y)]
+    wanted = [x, *([] if y is None else [y]), *(name for name in others if name == options.group)]
     splits = _splits(source, shards)
     streams = options.streams(sum(map(_bytes, shards)))
     allow_open(len(shards))
@@ -68,16 +70,20 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     else:
         parts = [_numbers(source, split, files, x, y) for split, files in opened.items()]
         reading = assemble("table", parts, options, refuse)
-    others = [name for name in schema.names if name not in wanted]
-    note = f"x is column {x!r}, y is {f'column {y!r}' if y else 'none'}; left out: {listed(others)}"
+    left_out = [name for name in schema.names if name not in wanted]
+    note = f"x is column {x!r}, y is {f'column {y!r}' if y else 'none'}; left out: {listed(left_out)}"
     unpacked = [str(files[0].path.parent) for files in opened.values() if files[0].path not in shards]
     where = [f"Parquet is unpacked in {', '.join(unpacked)}, which may be removed after use"] if unpacked else []
-    rows = numbered_rows(_rows_by_shard(source, splits, opened))
+    counts = _rows_by_shard(source, splits, opened)
+    rows, file = numbered_rows(counts), part_name(counts)
+    opened_shards = [shard for files in opened.values() for shard in files]
     return replace(
         reading,
         notes=(note, *where, *reading.notes),
         label_names=_class_names(reading, features.get(y or "")),
         names=rows if kept is None else lambda row: rows(int(kept[row])),
+        file=None if len(counts) == 1 else file if kept is None else lambda row: file(int(kept[row])),
+        keys={name: partial(_key, opened_shards, name, kept) for name in others},
     )
 
 
@@ -201,7 +207,7 @@ def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: 
             advice = f"--array may be {listed(usable)}" if usable else "put the numbers of an example into one list"
             raise InputError(f"{source}: has no column {options.array!r} of images or lists of numbers; {advice}")
         return options.array
-    usable = [name for name in usable if name != options.labels]
+    usable = [name for name in usable if name not in (options.labels, options.group)]
     if not usable:
         raise InputError(
             f"{source}: has no column of images or lists of numbers, only {listed(schema.names)}; "
@@ -218,7 +224,7 @@ def _column_of_labels(
     schema: "pyarrow.Schema", features: dict[str, Any], x: str, options: ReadOptions, source: Path
 ) -> str | None:
     """The column named by --labels. Default: the only column of class labels, or the one with a name for labels."""
-    others = [name for name in schema.names if name != x]
+    others = [name for name in schema.names if name not in (x, options.group)]
     if options.labels is not None:
         if options.labels not in others:
             advice = f"--labels may be {listed(others)}" if others else "leave --labels out"
@@ -270,6 +276,13 @@ def _beside(shards: Sequence[Shard], name: str | None) -> np.ndarray | None:
             except ValueError as error:
                 raise InputError(f"{shard.path}: column {name!r} {error}") from error
     return np.concatenate(parts)
+
+
+def _key(shards: Sequence[Shard], name: str, kept: np.ndarray | None) -> np.ndarray:
+    """The column of groups, for the rows that were kept."""
+    column = _beside(shards, name)
+    assert column is not None
+    return column if kept is None else column[kept]
 
 
 def _class_names(reading: Reading, feature: Any) -> tuple[str, ...] | None:

@@ -1,14 +1,21 @@
-"""The choice of the reader for DATA: by the first bytes of a file, by the file names in a folder."""
+"""The choice of the reader for DATA: by the first bytes and the name of a file, by the file names in a folder."""
 
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jensen.data.options import DEFAULTS, ReadOptions
-from jensen.data.readers import parquet
+from jensen.data.readers import csv_file, dicom, fits, hdf5, matlab, nifti, parquet, wav
 from jensen.data.readers.columns import FILE_MAGIC
 from jensen.data.readers.digits import read_digits
+from jensen.data.readers.entries import PACKED, entries_of_folder, entries_of_tars, entries_of_zip
 from jensen.data.readers.idx import is_idx_name, is_idx_start, read_idx_file, read_idx_folder
-from jensen.data.readers.image_folder import SUFFIXES, read_images
-from jensen.data.readers.kinds import ENOUGH, identify
+from jensen.data.readers.image import SUFFIXES, frames
+from jensen.data.readers.image_folder import read_images
+from jensen.data.readers.kinds import ENOUGH, TEXT, identify
 from jensen.data.readers.memory import MEMORY, Source, read_arrays
 from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
@@ -16,8 +23,8 @@ from jensen.errors import InputError
 
 DIGITS = "digits"
 EXPECTED = (
-    "DATA is 'digits', an IDX file or folder (.gz or not), a .npy or .npz array, "
-    "a .parquet or .arrow file or a folder of them, or a folder of PNG, JPEG or WebP images"
+    "DATA is 'digits', an IDX file or folder, a .npy, .npz, HDF5, MATLAB or CSV file, a folder of images, of Parquet, "
+    "Arrow, WAV, NIfTI, DICOM or FITS files, or a zip or tar archive of images"
 )
 
 _WORDS: dict[Kind, str] = {
@@ -27,25 +34,36 @@ _WORDS: dict[Kind, str] = {
     "arrays": "named arrays (.npz)",
     "array in memory": "a single array in memory",
     "arrays in memory": "a dict of arrays",
-    "images": "a folder of images",
+    "images": "images",
     "table": "a table of numbers",
     "image table": "a table of images",
+    "wav": "WAV",
+    "nifti": "NIfTI",
+    "dicom": "DICOM",
+    "fits": "FITS",
+    "hdf5": "HDF5",
+    "matlab": "MATLAB",
+    "csv": "CSV",
 }
 
-_IMAGES: tuple[Kind, ...] = ("images", "image table")
-_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "table", "image table")
-_ARRAYS: tuple[Kind, ...] = ("array", "array in memory", "arrays", "arrays in memory", "table")
+IMAGE_KINDS: tuple[Kind, ...] = ("images", "image table")
+_FILES: tuple[Kind, ...] = ("wav", "nifti", "dicom", "fits")
+_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "table", "image table", "hdf5", "matlab")
+_IN_MEMORY: tuple[Kind, ...] = ("array in memory", "arrays in memory")
+_ARRAYS: tuple[Kind, ...] = ("array", "arrays", *_IN_MEMORY, "table", "hdf5", "matlab", "csv")
 
 _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
-    "size": _IMAGES,
-    "colour": _IMAGES,
-    "skip_bad": _IMAGES,
-    "layout": ("idx", *_ARRAYS),
-    "levels": ("idx", *_ARRAYS),
-    "array": _NAMED,
-    "labels": _NAMED,
-    "missing": _ARRAYS,
-    "stream": ("idx", "array", "arrays", "table", *_IMAGES),
+    "size": IMAGE_KINDS,
+    "colour": IMAGE_KINDS,
+    "skip_bad": (*IMAGE_KINDS, *_FILES),
+    "layout": ("idx", *_ARRAYS, *_FILES),
+    "levels": ("idx", *_ARRAYS, *_FILES),
+    "array": (*_NAMED, "fits"),
+    "labels": (*_NAMED, "csv", "images"),
+    "window": ("wav",),
+    "hop": ("wav",),
+    "missing": (*_ARRAYS, *_FILES),
+    "stream": ("idx", "array", "arrays", "table", "hdf5", *IMAGE_KINDS, *_FILES),
 }
 """The kinds of source on which each option of reading has an effect; options of splitting are not included."""
 
@@ -82,9 +100,8 @@ def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> Non
     for name, kinds in _HEEDED_BY.items():
         if name in given and reading.kind not in kinds:
             *first, last = (_WORDS[kind] for kind in kinds)
-            refuse(
-                f"{_flag(name)} is for {', '.join(first)} and {last} but DATA is {_WORDS[reading.kind]}; leave it out"
-            )
+            known = f"{', '.join(first)} and {last}" if first else last
+            refuse(f"{_flag(name)} is for {known} but DATA is {_WORDS[reading.kind]}; leave it out")
     if reading.levels is not None and options.missing and reading.kind in _HEEDED_BY["missing"]:
         refuse("--missing is for floats, where NaN are missing, but the data are integers; convert them to float32")
     _check_options_of_splits(reading, options, given, refuse)
@@ -98,8 +115,10 @@ def _check_options_of_splits(reading: Reading, options: ReadOptions, given: set[
         if f"{split}_fraction" in given:
             refuse(f"--{split}-fraction: DATA brings its own {split} examples; leave it out")
     fractions = {"validation": options.validation_fraction, "test": options.test_fraction}
-    if "split_seed" in given and not any(fraction for split, fraction in fractions.items() if split not in supplied):
-        refuse(f"--split-seed {options.split_seed}: no split is drawn from these data; leave it out")
+    drawn = any(fraction for split, fraction in fractions.items() if split not in supplied)
+    for name in ("split_seed", "group"):
+        if name in given and not drawn:
+            refuse(f"{_flag(name)} {getattr(options, name)}: no split is drawn from these data; leave it out")
 
 
 def _flag(name: str) -> str:
@@ -126,32 +145,160 @@ def _read_folder(folder: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     paths = visible_files(folder)
     if not paths:
         raise InputError(f"{folder}: is an empty folder; {EXPECTED}")
-    tables = [path for path in paths if path.suffix in parquet.SUFFIXES]
-    if tables and any(path.suffix.lower() in SUFFIXES for path in paths):
-        raise InputError(f"{folder}: holds both images and {tables[0].suffix} files; name a folder with one of them")
-    if tables:
-        return parquet.read_table(folder, tables, options, refuse)
     named_idx = [path for path in paths if path.parent == folder and is_idx_name(path)]
-    return read_idx_folder(named_idx, options, refuse) if named_idx else read_images(folder, paths, options, refuse)
+    found = {form.words: [path for path in paths if form.has_name_of(path)] for form in FORMATS if form.of_folders}
+    found = {words: chosen for words, chosen in found.items() if chosen}
+    if len(found) > 1:
+        (one, first), (other, second), *_ = found.items()
+        raise InputError(
+            f"{folder}: holds both {one} ({first[0].name}) and {other} ({second[0].name}); name a folder with one of "
+            "them"
+        )
+    if named_idx and not found.keys() - {IMAGES}:
+        return read_idx_folder(named_idx, options, refuse)
+    if not found:
+        return _read_unnamed(folder, paths, options, refuse)
+    (words, chosen), *_ = found.items()
+    form = next(form for form in FORMATS if form.words == words)
+    reading = form.read(folder, paths if words == IMAGES else chosen, options, refuse)
+    others = sorted(set(paths) - set(chosen))
+    if words in (IMAGES, TABLES) or not others:
+        return reading
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return replace(reading, notes=(*reading.notes, f"ignored, not {words}: {others[0].name}{more}"))
+
+
+def _read_unnamed(folder: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
+    """The files of a folder whose names have no known ending: DICOM, which often has none, or else an error."""
+    with_dicom = [path for path in paths if not path.suffix and _start(path)[128:132] == b"DICM"]
+    if with_dicom:
+        return dicom.read_dicom(folder, with_dicom, options, refuse)
+    single = [path for path in paths if path.name.lower().endswith(SINGLE)]
+    if single:
+        raise InputError(
+            f"{folder}: holds {single[0].relative_to(folder)}, and files of this kind are read one at a time; name the "
+            "file itself"
+        )
+    return read_images(str(folder), entries_of_folder(folder, paths), options, refuse)  # raises InputError
 
 
 def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
-    with path.open("rb") as stream:
-        start = stream.read(ENOUGH)
-    if start.startswith((b"PAR1", FILE_MAGIC)) or path.suffix in parquet.SUFFIXES:
-        return parquet.read_table(path, [path], options, refuse)
-    if start.startswith(b"\x93NUMPY"):
-        return read_npy_file(path, options, refuse)
-    if start.startswith(b"PK"):
-        return read_npz_file(path, options, refuse)
+    start = _start(path)
+    for form in (
+        *(form for form in FORMATS if form.begins(start)),
+        *(form for form in FORMATS if form.has_name_of(path)),
+    ):
+        return form.read(path, [path], options, refuse)
     kind = identify(start)
+    unpacked = _unpacked_start(path, start)
+    if unpacked is not None and unpacked[257:262] == b"ustar":
+        return _read_tars(path, [path], options, refuse)
+    inside = identify(unpacked) if unpacked else None
+    if inside is not None and not is_idx_name(path):
+        raise InputError(f"{path}: is {kind[0] if kind else 'an archive'} of {inside[0].removeprefix('a ')}; unpack it")
     if is_idx_name(path) or is_idx_start(start) or (kind is None and start.startswith(b"\0\0")):
         return read_idx_file(path, options, refuse)
-    if path.suffix.lower() in SUFFIXES:
-        raise InputError(f"{path}: is a single image; name the folder that holds the images")
     if path.suffix.lower() in (".npy", ".npz"):
         begins = f"is {kind[0]}" if kind else f"does not begin like a {path.suffix.lower()} file"
         raise InputError(f"{path}: {begins}; write it again with numpy")
+    if kind is not None and kind[0] == TEXT:
+        return csv_file.read_csv(path, options, refuse)
     if kind is None:
         raise InputError(f"{path}: is a file of an unknown kind, beginning with bytes {start[:6].hex(' ')}; {EXPECTED}")
     raise InputError(f"{path}: is {kind[0]}; {kind[1]} ({EXPECTED})")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(ENOUGH)
+
+
+def _unpacked_start(path: Path, start: bytes) -> bytes | None:
+    """The first bytes of the content of a compressed file; None for other or damaged files."""
+    opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
+    if opener is None:
+        return None
+    try:
+        with opener(path) as stream:
+            return stream.read(ENOUGH)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return None
+
+
+# ---------------------------------------------------------------------------------------------- the table
+
+
+def _read_image_files(source: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
+    if source.is_dir():
+        return read_images(str(source), entries_of_folder(source, paths), options, refuse)
+    with source.open("rb") as stream:
+        pages, _ = frames(stream)
+    if pages == 1:
+        raise InputError(f"{source}: is a single image; name the folder that holds the images")
+    return read_images(str(source), entries_of_folder(source.parent, paths), options, refuse)
+
+
+def _read_zip(source: Path, options: ReadOptions, refuse: Refuse) -> Reading:
+    """An .npz, or a zip archive of images. Raises InputError for other zip archives."""
+    entries = entries_of_zip(source) if zipfile.is_zipfile(source) else []
+    images = any(entry.suffix in SUFFIXES for entry in entries)
+    if images and not any(entry.suffix == ".npy" for entry in entries):
+        return read_images(str(source), entries, options, refuse)
+    return read_npz_file(source, options, refuse)
+
+
+def _read_tars(source: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
+    return read_images(str(source), entries_of_tars(source, paths, options), options, refuse)
+
+
+def _alone(read: Callable[[Path, ReadOptions, Refuse], Reading]) -> "Read":
+    """The reader of a format whose files are read one at a time."""
+    return lambda source, paths, options, refuse: read(source, options, refuse)
+
+
+Read = Callable[[Path, list[Path], ReadOptions, Refuse], Reading]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: the names by which its files are recognised in a folder, their first bytes, and its reader."""
+
+    words: str
+    suffixes: tuple[str, ...]
+    magic: tuple[tuple[int, bytes], ...]
+    """Positions, and the bytes there, of which one is enough."""
+    read: Read
+    """The reader of the source, a file or a folder, and of the files in it that have such a name."""
+    of_folders: bool = True
+
+    def has_name_of(self, path: Path) -> bool:
+        """Whether the name of a file has one of the endings."""
+        return path.name.lower().endswith(self.suffixes)
+
+    def begins(self, start: bytes) -> bool:
+        """Whether a file with the first bytes `start` has this format."""
+        return any(start[place : place + len(magic)] == magic for place, magic in self.magic)
+
+
+IMAGES, TABLES = "images", "Parquet or Arrow files"
+SINGLE = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".csv", ".tsv", ".zip")
+
+_TIFF = tuple((0, start) for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+_HDF5 = ((0, hdf5.MAGIC), (512, hdf5.MAGIC))
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+FORMATS: tuple[Format, ...] = (
+    Format(IMAGES, SUFFIXES, _TIFF, _read_image_files),
+    Format(TABLES, parquet.SUFFIXES, ((0, b"PAR1"), (0, FILE_MAGIC)), parquet.read_table),
+    Format("WAV files", wav.SUFFIXES, ((8, b"WAVE"), (0, b"RF64")), wav.read_wav),
+    Format("NIfTI files", nifti.SUFFIXES, ((344, b"n+1\0"), (4, b"n+2\0")), nifti.read_nifti),
+    Format("DICOM files", dicom.SUFFIXES, ((128, b"DICM"),), dicom.read_dicom),
+    Format("FITS files", fits.SUFFIXES, ((0, b"SIMPLE  ="),), fits.read_fits),
+    Format("tar archives", _TARS, ((257, b"ustar"),), _read_tars),
+    Format("zip archives", (".zip",), ((0, b"PK\3\4"), (0, b"PK\5\6")), _alone(_read_zip), of_folders=False),
+    Format("MATLAB files", (".mat",), ((0, b"MATLAB"),), _alone(matlab.read_matlab), of_folders=False),
+    Format("HDF5 files", (".h5", ".hdf5"), _HDF5, _alone(hdf5.read_hdf5), of_folders=False),
+    Format("NumPy arrays", (), ((0, b"\x93NUMPY"),), _alone(read_npy_file), of_folders=False),
+    Format("CSV files", (".csv", ".tsv"), (), _alone(csv_file.read_csv), of_folders=False),
+)
+"""Every format but IDX and digits. The first bytes of a file decide, then its name."""

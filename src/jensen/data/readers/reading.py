@@ -2,8 +2,8 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal, NoReturn
 
@@ -14,11 +14,27 @@ from jensen.data.survey import Survey
 from jensen.errors import InputError
 
 Kind = Literal[
-    "digits", "idx", "array", "arrays", "array in memory", "arrays in memory", "images", "table", "image table"
+    "digits",
+    "idx",
+    "array",
+    "arrays",
+    "array in memory",
+    "arrays in memory",
+    "images",
+    "table",
+    "image table",
+    "wav",
+    "nifti",
+    "dicom",
+    "fits",
+    "hdf5",
+    "matlab",
+    "csv",
 ]
 """The kind of a source. `array` is a single array without a name (.npy), `arrays` are named arrays (.npz)."""
 
-Layout = Literal["image", "vector", "array"]
+Layout = Literal["vector", "signal", "image", "volume", "array"]
+"""Examples (D,), (C, L), (C, H, W), (C, D, H, W), and arrays whose axes have no known meaning."""
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -64,13 +80,22 @@ def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
     """
     if len(parts) == 1:
         return row_name
-    starts = list(accumulate((count for _, count in parts), initial=0))
+    starts, part = _starts(parts), part_name(parts)
+    return lambda row: f"{part(row)} {row_name(row - starts[bisect_right(starts, row) - 1])}"
 
-    def name(row: int) -> str:
-        part = bisect_right(starts, row) - 1
-        return f"{parts[part][0]} {row_name(row - starts[part])}"
 
-    return name
+def part_name(parts: Sequence[tuple[str, int]]) -> RowName:
+    """The function from a row to the name of its part; each part has a name and a number of rows.
+
+    >>> part_name([("x_train", 100), ("x_test", 20)])(103)
+    'x_test'
+    """
+    starts = _starts(parts)
+    return lambda row: parts[bisect_right(starts, row) - 1][0]
+
+
+def _starts(parts: Sequence[tuple[str, int]]) -> list[int]:
+    return list(accumulate((count for _, count in parts), initial=0))
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,12 @@ class Reading:
     notes: tuple[str, ...] = ()
     targets: np.ndarray | None = None
     names: RowName = row_name
+    file: RowName | None = None
+    """The function from a row to the path of its file, relative to DATA; None if no row has a file of its own."""
+    keys: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    """Readers of the arrays or columns beside examples and labels, by name; see `ReadOptions.group`."""
+    doubts: tuple[str, ...] = ()
+    """Rules of reading that may have been wrong, one line each; training warns about them."""
     precision: Literal["float16", "float32", "float64"] = "float32"
     """The precision of floats in the source; 16-bit floats are read as float32."""
 

@@ -52,12 +52,16 @@ from jensen.diffusion.weighting import (
 )
 from jensen.errors import InputError
 from jensen.nets import PatchTransformer, ResidualMLP, UNet
+from jensen.recipe.diffusion.idle import RULES
 from jensen.recipe.diffusion.samplers import SAMPLERS
 from jensen.recipe.diffusion.settings import DiffusionSettings
 
 
-def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionModel:
-    """The model for data like `spec`; layers draw initial weights from torch's global generator."""
+def build_diffusion(settings: DiffusionSettings, spec: DataSpec, augmentations: int = 0) -> DiffusionModel:
+    """The model for data like `spec`; layers draw initial weights from torch's global generator.
+
+    `augmentations` is the number of parameters that describe the augmentation of a training example.
+    """
     if spec.missing:
         raise InputError(
             f"{spec.source}: {spec.missing} values are missing, but a diffusion model needs complete data; train "
@@ -65,7 +69,8 @@ def build_diffusion(settings: DiffusionSettings, spec: DataSpec) -> DiffusionMod
         )
     classes = spec.classes if settings.conditional else None
     settings = _completed(settings, spec)
-    denoiser = Denoiser(_network(settings, spec.shape, classes), _parameterisation(settings), classes)
+    network = _network(settings, spec.shape, classes, augmentations)
+    denoiser = Denoiser(network, _parameterisation(settings), classes)
     variance = _variance(settings)
     scoring = Scoring(
         settings.chain_steps,
@@ -112,21 +117,29 @@ def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings
     return settings.model_copy(update=unsaid)
 
 
-def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None) -> nn.Module:
+def explicit(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
+    """The settings with every None and auto that has an effect replaced by the value for data like `spec`."""
+    completed = _completed(settings, spec)
+    idle = {name for rule in RULES for name in rule.names if not rule.acts(completed, spec)}
+    return completed.model_copy(update={name: getattr(settings, name) for name in idle})
+
+
+def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None, augmentations: int) -> nn.Module:
     assert settings.patch is not None
     assert settings.octaves is not None
     outputs = 2 if settings.variance == "learned" else 1
     if settings.network == "mlp":
-        return ResidualMLP(shape, settings.width, settings.depth, classes, outputs)
+        return ResidualMLP(shape, settings.width, settings.depth, classes, outputs, augmentations)
     if len(shape) < 2:
         raise InputError(
             f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give arrays (N, "
             "channels, length) and --layout array"
         )
     if settings.network == "transformer":
-        return PatchTransformer(shape, settings.width, settings.depth, settings.patch, classes, outputs)
-    size = settings.widths, settings.blocks, settings.attention, settings.patch
-    return UNet(shape, *size, classes, outputs, settings.octaves)
+        size = settings.width, settings.depth, settings.patch
+        return PatchTransformer(shape, *size, classes, outputs, augmentations)
+    levels = settings.widths, settings.blocks, settings.attention, settings.patch
+    return UNet(shape, *levels, classes, outputs, settings.octaves, augmentations)
 
 
 def _schedule(settings: DiffusionSettings, levels: int | None) -> AbstractSchedule:

@@ -3,24 +3,30 @@
 import copy
 import hashlib
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from jensen.compression.chain import ChainCodec
+from jensen.data.augment import Augmentation
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
 from jensen.diffusion.model import DiffusionModel, Generation
 from jensen.errors import InputError
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
 from jensen.inference.imputer import AbstractImputer
-from jensen.recipe.diffusion.build import build_diffusion, build_generation
+from jensen.recipe.diffusion.build import build_diffusion, build_generation, explicit
 from jensen.recipe.diffusion.idle import RULES
-from jensen.recipe.diffusion.settings import DiffusionRecipe
+from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.diffusion.words import WORDS
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded
+from jensen.recipe.start import matched_rows
 
 METHODS = {"particles": ("particles", "steps"), "replacement": ("resamplings", "steps")}
+CONDITION = "denoiser.network.condition"  # the `ConditionEmbedding` of every network
 CODED_STEPS = 100  # default number of steps of the chain that compresses; each costs one network call per example
 
 
@@ -30,13 +36,42 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
     words = WORDS
     conditional_advice = "without --no-conditional"
     idle_rules = RULES
+    of_examples = ("errors.*", "objective.*")
 
     def preparation(self, recipe: DiffusionRecipe, levels: int | None) -> PreparationName:
         """Put integers on the grid of their levels and standardise floats."""
         return "standardise" if levels is None else "levels"
 
+    def explicit(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionSettings:
+        return explicit(recipe.model, spec)
+
+    def adapted(
+        self,
+        weights: dict[str, Tensor],
+        own: Mapping[str, Tensor],
+        recipes: tuple[DiffusionRecipe, DiffusionRecipe],
+        classes: Sequence[int | None],
+    ) -> dict[str, Tensor]:
+        """The prediction without a label stays the same, and a new class begins with it."""
+        labels, bias = f"{CONDITION}.labels.weight", f"{CONDITION}.second.bias"
+        none = weights.pop(labels, None)
+        if labels in own:
+            nothing = torch.zeros_like(own[labels][0]) if none is None else none[-1]
+            fresh = nothing.repeat(len(classes), 1)
+            known = fresh if none is None else matched_rows(none, classes, fresh)
+            weights[labels] = torch.cat([known, nothing[None]])
+        elif none is not None:
+            weights[bias] = weights[bias] + none[-1]
+        told = f"{CONDITION}.augmentation.weight"
+        if told not in own:
+            weights.pop(told, None)
+        elif told not in weights or recipes[0].training.augment != recipes[1].training.augment:
+            weights[told] = torch.zeros_like(own[told])
+        return weights
+
     def build(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionModel:
-        return build_diffusion(recipe.model, spec)
+        augmentation = Augmentation.of(recipe.training.augment, spec.shape, spec.preparation)
+        return build_diffusion(recipe.model, spec, augmentation.numbers)
 
     def check_data(self, recipe: DiffusionRecipe, spec: DataSpec) -> None:
         """Warns about continuous targets, which the model does not learn."""

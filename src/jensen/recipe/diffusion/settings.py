@@ -104,7 +104,7 @@ class DiffusionRecipe(AbstractRecipe):
     """A diffusion model, its data and its training."""
 
     family: Annotated[Literal["diffusion"], tyro.conf.Suppress] = "diffusion"
-    model: DiffusionSettings = DiffusionSettings()
+    model: tyro.conf.OmitArgPrefixes[DiffusionSettings] = DiffusionSettings()
     """The model."""
-    training: DiffusionTraining = DiffusionTraining()
+    training: tyro.conf.OmitArgPrefixes[DiffusionTraining] = DiffusionTraining()
     """The training loop."""

@@ -1,5 +1,8 @@
 """A VAE from its settings."""
 
+import math
+from typing import Any
+
 from torch import nn
 
 from jensen.data.spec import DataSpec
@@ -17,7 +20,8 @@ from jensen.likelihood import (
     GaussianLikelihood,
     LearnedScale,
 )
-from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder
+from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
+from jensen.recipe.vae.idle import network_by_data
 from jensen.recipe.vae.settings import VAESettings
 from jensen.vae import (
     VAE,
@@ -36,29 +40,53 @@ from jensen.vae import (
 
 def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     """The model for data like `spec`; layers draw initial weights from torch's global generator."""
+    settings = completed(settings, spec)
     likelihood = _likelihood(settings, spec)
-    encoder, decoder = _networks(settings, spec.shape, likelihood.outputs)
-    posterior = _posterior(settings, encoder, spec.counts["train"])
-    vae = VAE(posterior, decoder, likelihood, _objective(settings), settings.fit_steps, _target(settings, spec))
+    encoder, decoder, latent_dims = vae_networks(settings, spec.shape, likelihood.outputs)
+    posterior = _posterior(settings, encoder, latent_dims, spec.counts["train"])
+    target = _target(settings, latent_dims, spec)
+    vae = VAE(posterior, decoder, likelihood, vae_objective(settings), settings.fit_steps, target)
     return vae.partly_observed() if spec.missing else vae
 
 
-def _networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module]:
-    latent = settings.latent_dims
+def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
+    """The settings with every None and auto of the networks replaced by a value that suits the data."""
+    by_data: dict[str, Any] = {
+        "network": network_by_data(settings, spec),
+        "latent_dims": 16,
+        "hidden": (200, 200),
+        "channels": (32, 64),
+        "patch": 2,
+    }
+    if settings.latent_channels is not None:
+        del by_data["latent_dims"]
+    unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
+    return settings.model_copy(update=unsaid)
+
+
+def vae_networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module, int]:
+    """Encoder, decoder and the size of z for examples of `shape`, from `completed` settings.
+
+    The encoder has twice as many outputs as z has dimensions, and the decoder maps z to (batch, outputs, *shape). A
+    convolutional decoder has `latent_shape`. Raises `InputError` for a network that does not suit the shape.
+    """
     if settings.network == "mlp":
-        return (
-            MLP(shape, settings.hidden, (2 * latent,), settings.activation),
-            MLP((latent,), settings.hidden[::-1], (outputs, *shape), settings.activation),
-        )
-    if len(shape) != 3:
-        raise InputError(f"network convolutional for examples of shape {shape}: expected images (C, H, W); choose mlp")
-    return (
-        ConvolutionalEncoder(shape, settings.channels, 2 * latent),
-        ConvolutionalDecoder(latent, shape, settings.channels, outputs),
-    )
+        latent = settings.latent_dims
+        assert latent is not None  # `jensen.recipe.vae.idle` refuses latent_channels
+        assert settings.hidden is not None
+        encoder = MLP(shape, settings.hidden, (2 * latent,), settings.activation)
+        decoder = MLP((latent,), settings.hidden[::-1], (outputs, *shape), settings.activation)
+        return encoder, decoder, latent
+    assert settings.channels is not None
+    assert settings.patch is not None
+    levels, spatial = Levels(shape, settings.channels, settings.blocks, settings.patch), settings.latent_dims is None
+    size = settings.latent_channels if settings.latent_dims is None else settings.latent_dims
+    assert size is not None
+    convolutional = ConvolutionalDecoder(levels, size, outputs, spatial)
+    return ConvolutionalEncoder(levels, 2 * size, spatial), convolutional, math.prod(convolutional.latent_shape)
 
 
-def _target(settings: VAESettings, spec: DataSpec) -> AbstractTarget | None:
+def _target(settings: VAESettings, latent_dims: int, spec: DataSpec) -> AbstractTarget | None:
     if settings.predict == "none":
         return None
     if settings.predict == "label":
@@ -66,7 +94,7 @@ def _target(settings: VAESettings, spec: DataSpec) -> AbstractTarget | None:
             other = ", but targets, which are floats; predict target, or make them integers"
             has = other if spec.targets else "; give labelled data, or predict none"
             raise InputError(f"predict label: {spec.source} has no labels{has}")
-        return LabelTarget(_from_latent(settings, (spec.classes,)), spec.classes)
+        return LabelTarget(_from_latent(settings, latent_dims, (spec.classes,)), spec.classes)
     if spec.targets is None:
         other = ", but labels; predict label, or make them floats"
         has = "; give a y of floats, or predict none" if spec.classes is None else other
@@ -74,22 +102,23 @@ def _target(settings: VAESettings, spec: DataSpec) -> AbstractTarget | None:
     floor, shape = spec.targets.resolution / 12**0.5, (spec.targets.dimensions,)
     scale = LearnedScale(floor) if settings.variance == "learned" else FreeScale(shape, floor)
     likelihood = GaussianLikelihood(shape, scale)
-    return ContinuousTarget(_from_latent(settings, (likelihood.outputs, *shape)), likelihood)
+    return ContinuousTarget(_from_latent(settings, latent_dims, (likelihood.outputs, *shape)), likelihood)
 
 
-def _from_latent(settings: VAESettings, outputs: tuple[int, ...]) -> MLP:
-    return MLP((settings.latent_dims,), settings.predict_hidden, outputs, settings.activation)
+def _from_latent(settings: VAESettings, latent_dims: int, outputs: tuple[int, ...]) -> MLP:
+    return MLP((latent_dims,), settings.predict_hidden, outputs, settings.activation)
 
 
-def _posterior(settings: VAESettings, encoder: nn.Module, examples: int) -> AbstractPosterior:
+def _posterior(settings: VAESettings, encoder: nn.Module, latent_dims: int, examples: int) -> AbstractPosterior:
     if settings.posterior == "per-datapoint":
-        return PerDatapointPosterior(examples, settings.latent_dims)
-    return AmortisedPosterior(encoder, settings.latent_dims)
+        return PerDatapointPosterior(examples, latent_dims)
+    return AmortisedPosterior(encoder, latent_dims)
 
 
-def _objective(settings: VAESettings) -> AbstractVAEObjective:
+def vae_objective(settings: VAESettings, kl_weight: float = 1.0) -> AbstractVAEObjective:
+    """The objective of the settings; `kl_weight` is the weight of the KL in objective elbo."""
     if settings.objective == "elbo":
-        return ElboObjective(settings.kl_warmup_steps, settings.free_bits)
+        return ElboObjective(settings.kl_warmup_steps, settings.free_bits, kl_weight)
     if settings.objective == "importance-weighted":
         return ImportanceWeightedObjective(settings.importance_samples)
     return DoublyReparameterisedObjective(settings.importance_samples)

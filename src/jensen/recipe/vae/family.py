@@ -1,5 +1,9 @@
 """The family of variational autoencoders, as commands use it."""
 
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
 from jensen.compression.latent import VAECodec
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
@@ -7,6 +11,7 @@ from jensen.errors import InputError
 from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
 from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded, refuse
+from jensen.recipe.start import matched_rows
 from jensen.recipe.vae.build import build_vae
 from jensen.recipe.vae.idle import RULES
 from jensen.recipe.vae.settings import VAERecipe
@@ -22,6 +27,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
     words = WORDS
     conditional_advice = "with --predict label"
     idle_rules = RULES
+    of_examples = ("posterior.table.*",)
     anneals = True
 
     def preparation(self, recipe: VAERecipe, levels: int | None) -> PreparationName:
@@ -38,6 +44,26 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
                 f"likelihood {likelihood} is for integers, but the data are floats; choose likelihood gaussian"
             )
         return "standardise"
+
+    def adapted(
+        self,
+        weights: dict[str, Tensor],
+        own: Mapping[str, Tensor],
+        recipes: tuple[VAERecipe, VAERecipe],
+        classes: Sequence[int | None],
+    ) -> dict[str, Tensor]:
+        """The last layer of p(y|z) keeps the rows of known classes; a p(y|z) of another kind of y begins afresh."""
+        before, after = (recipe.model.predict for recipe in recipes)
+        rest = {name: tensor for name, tensor in weights.items() if not name.startswith("target.")}
+        fresh = {name: tensor for name, tensor in own.items() if name.startswith("target.")}
+        if before != after:
+            return rest | fresh
+        if after == "label":
+            last = f"target.network.layers.{len(recipes[1].model.predict_hidden)}"
+            return weights | {
+                name: matched_rows(weights[name], classes, own[name]) for name in (f"{last}.weight", f"{last}.bias")
+            }
+        return weights
 
     def build(self, recipe: VAERecipe, spec: DataSpec) -> VAE:
         return build_vae(recipe.model, spec)

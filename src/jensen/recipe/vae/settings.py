@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from jensen.data.augment_options import AugmentOptions
 from jensen.recipe.settings import AbstractRecipe, Size
 
 Likelihood = Literal["auto", "gaussian", "bernoulli", "discretised-gaussian", "discretised-logistic", "categorical"]
@@ -15,16 +16,24 @@ class VAESettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    latent_dims: Size = 16
-    """Number of dimensions of the latent variable z."""
-    network: Literal["mlp", "convolutional"] = "mlp"
-    """Network of the encoder and the decoder; convolutional is for images."""
-    hidden: tuple[Size, ...] = (200, 200)
-    """Widths of the encoder's hidden layers (mlp), data side first; the decoder mirrors them. Empty: none."""
+    latent_dims: Size | None = None
+    """Number of dimensions of the latent variable z. None: by the data's size and number of examples."""
+    latent_channels: Size | None = None
+    """Channels of a spatial z, which has a place for each position of the coarsest level (network convolutional)."""
+    network: Literal["auto", "mlp", "convolutional"] = "auto"
+    """Network of the encoder and the decoder. convolutional: images, signals and volumes. auto: mlp for vectors or if
+    `hidden` is given, else convolutional."""
+    hidden: tuple[Size, ...] | None = None
+    """Widths of the encoder's hidden layers (mlp), data side first; the decoder mirrors them. Empty: no hidden layer.
+    None: 200 200."""
     activation: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """Activation function of the MLP."""
-    channels: tuple[Size, ...] = (32, 64)
-    """Channels of the convolutional layers; each layer halves the image's height and width."""
+    channels: tuple[Size, ...] | None = Field(None, min_length=1)
+    """Channels of the convolutional levels, finest level first; each level halves the resolution. None: by the data."""
+    blocks: int = Field(1, ge=1, le=1000)
+    """Number of residual blocks per level (convolutional)."""
+    patch: Size | None = None
+    """Patch side in pixels, folded into channels (convolutional). None: by the data."""
     likelihood: Likelihood = "auto"
     """Distribution p(x|z). auto: discretised-logistic for integers, gaussian for floats. bernoulli: x is binarised."""
     binarisation: Literal["threshold", "static", "dynamic"] = "dynamic"
@@ -56,6 +65,8 @@ class VAESettings(BaseModel):
     def _consistent(self) -> Self:
         if self.objective != "elbo" and (self.kl_warmup_steps or self.free_bits):
             raise ValueError("kl_warmup_steps and free_bits belong to objective elbo; leave them at 0")
+        if self.latent_dims is not None and self.latent_channels is not None:
+            raise ValueError("latent_dims is the size of a flat z, latent_channels of a spatial z; give one of them")
         return self
 
 
@@ -63,11 +74,16 @@ class VAERecipe(AbstractRecipe):
     """A variational autoencoder, its data and its training."""
 
     family: Annotated[Literal["vae"], tyro.conf.Suppress] = "vae"
-    model: VAESettings = VAESettings()
+    model: tyro.conf.OmitArgPrefixes[VAESettings] = VAESettings()
     """The model."""
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> Self:
+    def _consistent(self) -> Self:
         if self.model.free_bits and self.training.micro_batch_size:
             raise ValueError("free_bits is about the mean of a whole batch; leave training.micro_batch_size out")
+        if self.model.posterior == "per-datapoint" and self.training.augment != AugmentOptions():
+            raise ValueError(
+                "training.augment changes an example at every visit, but posterior per-datapoint has one q for all "
+                "visits; choose posterior amortised, or leave training.augment out"
+            )
         return self

@@ -1,0 +1,142 @@
+"""The meaning of the axes of an example: vectors, signals, images and volumes, with channels first or last."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from jensen.data.readers.reading import Layout
+from jensen.data.stored import Values, converted
+from jensen.errors import InputError
+
+CHANNELS = (1, 3, 4)
+"""Usual numbers of channels: an axis of such a length at the beginning or the end holds the channels."""
+
+THIN = 2
+"""Another first or last axis holds the channels if every other axis is more than this many times longer."""
+
+LONG = 8
+"""Two axes are a signal, not a grey image, if one axis is at least this many times longer than the other."""
+
+RATHER_LONG = 4
+"""From this ratio of two axes on, a grey image is doubtful."""
+
+DIMENSIONS: dict[Layout, int] = {"signal": 1, "image": 2, "volume": 3}
+"""The number of axes after the channels."""
+
+Rearrange = Callable[[np.ndarray], np.ndarray]
+
+
+def _unchanged(block: np.ndarray) -> np.ndarray:
+    return block
+
+
+def _one_channel(block: np.ndarray) -> np.ndarray:
+    return block[:, None]
+
+
+def _channels_first(block: np.ndarray) -> np.ndarray:
+    return np.moveaxis(block, -1, 1)
+
+
+def _flat(block: np.ndarray) -> np.ndarray:
+    return block.reshape(len(block), math.prod(block.shape[1:]))
+
+
+_WORDS = {"c": "channels", "l": "length", "d": "depth", "h": "height", "w": "width"}
+
+_ORDERS: dict[str, tuple[Layout, Rearrange]] = {
+    "l": ("signal", _one_channel),
+    "cl": ("signal", _unchanged),
+    "lc": ("signal", _channels_first),
+    "hw": ("image", _one_channel),
+    "chw": ("image", _unchanged),
+    "hwc": ("image", _channels_first),
+    "dhw": ("volume", _one_channel),
+    "cdhw": ("volume", _unchanged),
+    "dhwc": ("volume", _channels_first),
+}
+"""What each order of axes means, and the step to (N, C, ...)."""
+
+_RANKS = {"signal": (1, 2), "volume": (3, 4)} | {order: (len(order), len(order)) for order in _ORDERS}
+"""The least and the greatest number of axes after the first, by --layout; all others accept any number from 1."""
+
+
+def arrange(values: Values, name: str, wish: str) -> tuple[Values, Layout, str, bool]:
+    """Vectors as (N, D), signals as (N, C, L), images as (N, C, H, W), volumes as (N, C, D, H, W), and a note.
+
+    `wish` is `ReadOptions.layout`. The note names the rule; the last value says whether the rule may have been wrong.
+    Raises InputError, which begins with `name`, if the number of axes differs from that of `wish`, or if `auto` leaves
+    the axis of the channels open.
+    """
+    shape = values.shape[1:]
+    _refuse_rank(values.shape, name, wish)
+    order, others = _automatic(shape, name) if wish == "auto" else (_order(shape, wish), ())
+    told = f"examples of shape {shape} are read as"
+    otherwise = f". For other axes give {' or '.join(f'--layout {other}' for other in others)}" if others else ""
+    if order == "vector":
+        return converted(values, _flat), "vector", f"{told} vectors", False
+    if order == "array":
+        return values, "array", f"{told} arrays, neither vectors nor images{otherwise}", bool(others)
+    layout, rearrange = _ORDERS[order]
+    arranged = converted(values, rearrange)
+    channels, *sides = arranged.shape[1:]
+    axes = ", ".join(_WORDS[letter] for letter in order)
+    many = f"{channels} channel{'s' if channels > 1 else ''} of {' x '.join(map(str, sides))}"
+    networks = f"for networks of {len(sides)} dimension{'s' if len(sides) > 1 else ''}, or mlp"
+    return arranged, layout, f"{told} {layout}s: {axes}, so {many}, {networks}{otherwise}", bool(others)
+
+
+def _refuse_rank(shape: tuple[int, ...], name: str, wish: str) -> None:
+    """Raises InputError if examples of `shape`, which includes N, cannot have the axes of `wish`."""
+    lowest, highest = _RANKS.get(wish, (1, None))
+    if lowest <= len(shape) - 1 <= (highest or len(shape)):
+        return
+    wanted = {"signal": "(N, L), (N, C, L) or (N, L, C)", "volume": "(N, D, H, W), (N, C, D, H, W) or (N, D, H, W, C)"}
+    expected = f"(N, {', '.join(wish.upper())})" if wish in _ORDERS else wanted.get(wish, "(N, ...), examples first")
+    advice = "reshape it to (N, 1) if each number is an example" if len(shape) == 1 else "give another --layout"
+    raise InputError(f"{name} has shape {shape}; expected {expected}: {advice}")
+
+
+def _order(shape: tuple[int, ...], wish: str) -> str:
+    """The order of the axes for a given --layout; of signals and volumes, the shorter end holds the channels."""
+    plain = {"signal": "l", "volume": "dhw"}.get(wish)
+    if plain is None or len(shape) == len(plain):
+        return plain or wish
+    return f"c{plain}" if shape[0] <= shape[-1] else f"{plain}c"
+
+
+def _automatic(shape: tuple[int, ...], name: str) -> tuple[str, tuple[str, ...]]:
+    """The order of the axes by their lengths, and other values of --layout if the lengths leave a doubt."""
+    if len(shape) == 1:
+        return "vector", ()
+    if len(shape) == 2:
+        return _of_two_axes(*shape)
+    if len(shape) > 4:
+        return "array", ()
+    plain = "hw" if len(shape) == 3 else "dhw"
+    first, last = shape[0] in CHANNELS, shape[-1] in CHANNELS
+    if first and last:
+        volume = " or --layout volume" if plain == "hw" and min(shape) > 1 else ""
+        raise InputError(
+            f"{name} holds examples of shape {shape}, where the first or the last axis may be channels; "
+            f"give --layout c{plain} or --layout {plain}c{volume}"
+        )
+    if first or last:
+        return (f"c{plain}" if first else f"{plain}c"), ()
+    volume = "volume" if plain == "hw" else "array"
+    found = {f"c{plain}": _is_thin(shape[0], shape[1:]), f"{plain}c": _is_thin(shape[-1], shape[:-1])}
+    order = next((order for order, thin in found.items() if thin), volume)
+    others = tuple(other for other in (*found, volume) if other != order)
+    return ("dhw" if order == "volume" else order), others
+
+
+def _of_two_axes(first: int, last: int) -> tuple[str, tuple[str, ...]]:
+    short, long = sorted((first, last))
+    if long >= LONG * short:
+        return ("cl" if first < last else "lc"), (() if short == 1 else ("hw",))
+    return "hw", (("signal",) if long >= RATHER_LONG * short else ())
+
+
+def _is_thin(length: int, others: tuple[int, ...]) -> bool:
+    return all(other > THIN * length for other in others)

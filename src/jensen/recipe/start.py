@@ -1,0 +1,99 @@
+"""Fine-tuning: a new training that starts from the weights of another run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from jensen.data.spec import DataSpec
+from jensen.errors import InputError
+from jensen.model import AbstractLatentVariableModel
+from jensen.recipe.families import family_of
+from jensen.recipe.settings import AbstractRecipe, StartFrom, explain
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run whose weights a training starts from."""
+
+    path: Path
+    recipe: AbstractRecipe
+    spec: DataSpec
+
+
+def inherited(recipe: AbstractRecipe, origin: Origin) -> AbstractRecipe:
+    """The recipe with `start_from`, and with the origin's settings wherever the recipe does not give its own.
+
+    The settings of the model that the recipe does not give are those of the origin, including choices that depended on
+    the origin's data (such as `patch`). So are the data, with the options of reading, if the recipe gives no data.
+    Raises `InputError` for an origin of another family and for settings that contradict each other.
+    """
+    if recipe.family != origin.recipe.family:
+        raise InputError(
+            f"--from {origin.path} is a run of family {origin.recipe.family}, not {recipe.family}; use it by: "
+            f"jensen train {origin.recipe.family} --from {origin.path}"
+        )
+    given = {name: getattr(recipe.model, name) for name in recipe.model.model_fields_set}
+    model = family_of(recipe).explicit(origin.recipe, origin.spec).model_dump() | given
+    path = str(origin.path.resolve())
+    known = recipe.start_from if recipe.start_from and recipe.start_from.path == path else StartFrom(path=path)
+    values = recipe.model_dump() | {"data": recipe.source, "model": model, "start_from": known.model_dump()}
+    if "data" not in recipe.model_fields_set:
+        values |= {"data": origin.spec.source, "read": origin.spec.options.model_dump()}
+    try:
+        return type(recipe).model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"--from {origin.path}: {explain(error)}") from error
+
+
+def start_weights(
+    model: AbstractLatentVariableModel,
+    recipe: AbstractRecipe,
+    spec: DataSpec,
+    origin: Origin,
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Load the `weights` of the origin into the model of `recipe` for data like `spec`.
+
+    Weights about classes are matched by the names of the classes. Raises `InputError` for a weight of another shape;
+    the message names the weight and the settings that differ.
+    """
+    family, own = family_of(recipe), model.state_dict()
+    found = family.adapted(dict(weights), own, (origin.recipe, recipe), same_classes(origin.spec, spec))
+    found |= {name: own[name] for name in own if any(fnmatch(name, pattern) for pattern in family.of_examples)}
+    for name in sorted(own.keys() | found.keys()):
+        new, old = (f"shape {tuple(of[name].shape)}" if name in of else "no place" for of in (own, found))
+        if new != old:
+            raise InputError(
+                f"--from {origin.path}: the weight {name} has {old} there and {new} here; "
+                f"{_difference(recipe, spec, origin)}; make them equal, or train without --from"
+            )
+    model.load_state_dict({name: found[name] for name in own})
+
+
+def same_classes(origin: DataSpec, spec: DataSpec) -> tuple[int | None, ...]:
+    """For each class of `spec`, the class of `origin` with the same name, or None; empty without labels."""
+    known = {origin.label_name(label): label for label in range(origin.classes or 0)}
+    return tuple(known.get(spec.label_name(label)) for label in range(spec.classes or 0))
+
+
+def _difference(recipe: AbstractRecipe, spec: DataSpec, origin: Origin) -> str:
+    """The settings and facts of the data that differ from those of the origin, in words."""
+    family = family_of(recipe)
+    here, there = (family.explicit(r, s).model_dump() for r, s in ((recipe, spec), (origin.recipe, origin.spec)))
+    here["examples of shape"], there["examples of shape"] = spec.shape, origin.spec.shape
+    here["levels"], there["levels"] = spec.levels, origin.spec.levels
+    differing = [f"{name} is {there[name]} there and {here[name]} here" for name in here if here[name] != there[name]]
+    return "; ".join(differing) or "the data differ"
+
+
+def matched_rows(old: Tensor, classes: Sequence[int | None], fresh: Tensor) -> Tensor:
+    """Row k of `old` for a class that is class k of the origin, else the class's own row of `fresh` (classes, ...)."""
+    rows = fresh.clone()
+    for place, label in enumerate(classes):
+        if label is not None:
+            rows[place] = old[label]
+    return rows

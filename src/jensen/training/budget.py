@@ -1,0 +1,115 @@
+"""A training that ends in time: how long its parts really take, and a new number of steps where the plan was wrong."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from jensen import processes
+from jensen.training.plan import Costs, Sizes, seconds, steps_within
+from jensen.training.settings import TrainingSettings
+
+LOOK_SECONDS = 1.0  # between two looks at the clock
+TOLERANCE = 0.02  # share of the whole time by which a plan may be wrong
+SOONER = 0.35  # share of the remaining time until the next comparison of plan and clock
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints; the first comes after half of it
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time of a training, the moment of its end, and how a new number of steps is recorded."""
+
+    seconds: float
+    end: float
+    """On the clock `time.monotonic`."""
+    costs: Costs
+    sizes: Sizes
+    record: Callable[[TrainingSettings, int], None]
+    """Called with the new settings and the step that was trained last, before any step with the new settings."""
+
+
+@dataclass
+class Stopwatch:
+    """The time of one session of training: when to save, and what steps, validations and grids take.
+
+    It looks at the clock every second or so, in all processes at the same steps and at the clock of the main process.
+    So decisions by time are the same in all processes.
+    """
+
+    step: int
+    clock: Callable[[], float] = time.monotonic
+    aside: float = 0.0  # seconds spent on other work than steps
+    took: dict[str, float] = field(default_factory=dict)  # seconds of the last work of each kind
+
+    def __post_init__(self) -> None:
+        self.began = self.saved = processes.from_main(self.clock())
+        self._look = self.step + 1
+        self._wait = CHECKPOINT_SECONDS / 2
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """A context for work that is not a step."""
+        began, before = self.clock(), self.aside
+        yield
+        self.took[name] = self.clock() - began
+        self.aside = before + self.took[name]  # which contains the work inside this work
+
+    def look(self, step: int) -> float | None:
+        """The time, or None where it is too early to look again."""
+        if step < self._look:
+            return None
+        now = processes.from_main(self.clock())
+        pace = max(now - self.began, 1e-6) / (step - self.step)
+        self._look = step + max(1, int(LOOK_SECONDS / pace))
+        return now
+
+    def save_now(self, now: float) -> bool:
+        """Whether the last checkpoint is so old that a new one is due."""
+        wait = max(self._wait, 20 * self.took.get("checkpoint", 0.0))
+        due = bool(processes.from_main(now - self.saved >= wait))
+        if due:
+            self.saved, self._wait = now, CHECKPOINT_SECONDS
+        return due
+
+
+class Pilot:
+    """Compares plan and clock a few times in a training, and changes the number of steps where they differ."""
+
+    def __init__(self, budget: Budget, watch: Stopwatch) -> None:
+        self._budget, self._watch = budget, watch
+        self._since(watch.step, watch.began)
+
+    def _since(self, step: int, now: float) -> None:
+        self._step, self._time, self._aside = step, now, self._watch.aside
+        self._next = now + SOONER * (self._budget.end - now)
+
+    def steered(self, settings: TrainingSettings, step: int, now: float) -> TrainingSettings | None:
+        """The settings with another number of steps after step `step`, or None if the plan is good."""
+        budget = self._budget
+        left = budget.end - now
+        if now < self._next or left < TOLERANCE * budget.seconds:
+            return None
+        if step <= self._step:  # training went back to an earlier step
+            self._since(step, now)
+            return None
+        pace = (now - self._time - (self._watch.aside - self._aside)) / (step - self._step)
+        costs = self._costs(settings, max(pace, 1e-9))
+        self._since(step, now)
+        wrong = abs(seconds(costs, settings, budget.sizes, step, settings.steps) - left)
+        fitting = steps_within(costs, settings, budget.sizes, step, left)
+        steps = int(processes.from_main(fitting if wrong > TOLERANCE * budget.seconds else settings.steps))
+        if steps == settings.steps:
+            return None
+        new = settings.model_copy(update={"steps": steps, "replans": (*settings.replans, (step, settings.steps))})
+        budget.record(new, step)
+        return new
+
+    def _costs(self, settings: TrainingSettings, pace: float) -> Costs:
+        """The costs as they were when last measured, in this training or before it."""
+        took, sizes = self._watch.took, self._budget.sizes
+        costs = replace(self._budget.costs, step=pace)
+        if "validation" in took:
+            costs = replace(costs, example=took["validation"] / sizes.validated(settings))
+        if "grid" in took:
+            costs = replace(costs, sample=took["grid"] / sizes.sampled(settings))
+        return costs
