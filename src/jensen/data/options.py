@@ -39,7 +39,7 @@ class ReadOptions(BaseModel):
     If three axes follow, auto takes the first or last of the three as channels if its length is 1, 3 or 4."""
 
     levels: int | None = None
-    """Arrays and IDX of integers: the number of levels; values are 0 to levels - 1.
+    """Integers: the number of levels; values are 0 to levels - 1.
     Default: 2 for booleans, 256 for 8 bits, 65536 for 16 bits."""
 
     array: str | None = None
