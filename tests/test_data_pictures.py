@@ -251,6 +251,15 @@ def test_zip_archives_that_are_damaged_encrypted_or_bombs(tmp_path):
     refused(tmp_path / "bomb.zip", "a.bmp: would take 262,144.0 GiB unpacked")
 
 
+def test_packed_archives_larger_than_memory_are_refused(tmp_path, monkeypatch):
+    folder_of(tmp_path / "a", GREY)
+    archives = [shutil.make_archive(str(tmp_path / "x"), kind, tmp_path / "a") for kind in ("zip", "gztar", "tar")]
+    monkeypatch.setattr("os.sysconf", lambda name: 1)
+    refused(archives[0], "x.zip: 000.png: would take 0.0 GiB unpacked")
+    refused(archives[1], "x.tar.gz: would take 0.0 GiB unpacked")
+    assert len(read_all(archives[2]).values) == COUNT
+
+
 def webdataset(path: Path, images: np.ndarray, first: int = 0) -> None:
     with tarfile.open(path, "w") as archive:
         for number, image in enumerate(images, first):
