@@ -179,6 +179,20 @@ def test_dicom_images_and_frames_with_and_without_endings(tmp_path):
     assert read_all(tmp_path / "movie.dcm").names(5) == "movie.dcm frame 5"
 
 
+def test_packed_dicom_and_files_without_an_image(tmp_path):
+    images = integers(COUNT, 6, 4, low=0, dtype=np.uint16)
+    for number, image in enumerate(images):
+        scan(tmp_path / f"{number:02d}.dcm", image)
+        dataset = pydicom.dcmread(tmp_path / f"{number:02d}.dcm")
+        dataset.compress(pydicom.uid.RLELossless)
+        dataset.save_as(tmp_path / f"{number:02d}.dcm")
+    same(tmp_path, images[:, None])
+    del dataset.PixelData
+    dataset.save_as(tmp_path / "report.dcm")
+    refused(tmp_path, "report.dcm: holds no image; leave it out; mend or remove it, or give --skip-bad")
+    assert read_all(tmp_path, skip_bad=True).skipped == 1
+
+
 def test_dicom_values_are_rescaled_and_colour_keeps_its_channels(tmp_path):
     for number, image in enumerate(integers(COUNT, 6, 4)):
         scan(tmp_path / f"{number:02d}.dcm", image, RescaleSlope=2, RescaleIntercept=-1024)

@@ -49,7 +49,7 @@ class ReadOptions(BaseModel):
     their number is 1, 3 or 4, or less than half of each other axis. Otherwise three axes are a volume."""
 
     levels: int | None = None
-    """Arrays and IDX of integers: the number of levels; values are 0 to levels - 1.
+    """Integers: the number of levels; values are 0 to levels - 1.
     Default: 2 for booleans, 256 for 8 bits, 65536 for 16 bits."""
 
     array: str | None = None

@@ -91,11 +91,8 @@ class Gathered:
     """The numbers of the images that are kept."""
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def levels(self) -> int | None:
-        """The number of levels of a pixel; None for floats."""
-        return {"uint8": 256, "uint16": 65536}.get(self.values.dtype.name)
+    levels: int | None
+    """The number of levels of a pixel; None for floats."""
 
 
 def gather(
@@ -171,7 +168,19 @@ class _Gathering:
             first = min(filter(None, (found.first_infinite, found.first_missing)))
             name = self._pictures.name(self.kept[first[0]])
             self._refuse(f"{name}: is the first of the images with NaN or infinite values, {bad} in all; replace them")
-        return Gathered(values, found, kept, tuple(self.left_out), tuple(notes))
+        return Gathered(values, found, kept, tuple(self.left_out), tuple(notes), self._levels(found))
+
+    def _levels(self, found: Survey) -> int | None:
+        """The levels of the option, or else those of the dtype. Refuses pixels at or above the levels."""
+        if self._dtype.kind == "f":
+            return None
+        levels = self._options.levels or 1 << (8 * self._dtype.itemsize)
+        if found.maximum >= levels or not 2 <= levels <= 1 << (8 * self._dtype.itemsize):
+            self._refuse(
+                f"--levels {levels}: pixels of {8 * self._dtype.itemsize} bits go up to {found.maximum:.0f}; give a "
+                f"number of levels from {found.maximum + 1:.0f} to {1 << (8 * self._dtype.itemsize)}"
+            )
+        return levels
 
     def _begin(self, first: np.ndarray) -> None:
         self._shape, self._dtype = first.shape, first.dtype

@@ -74,13 +74,13 @@ def _values(path: Path, dataset: Any, name: str, options: ReadOptions) -> Values
 
 
 def _labels(path: Path, dataset: Any, name: str) -> np.ndarray:
-    if dataset.dtype.kind in "OS":
+    refuse_bomb(f"{path}: {name}", dataset.nbytes)
+    if dataset.dtype.kind in "OS" and not dataset.external and not dataset.is_virtual:
         words = dataset.asstr()[:]
         if not all(isinstance(word, str) for word in words.ravel()):
             raise InputError(f"{path}: {name}: holds objects; expected integers, floats or text")
         return words.astype(str)
     _check(path, dataset, name)
-    refuse_bomb(f"{path}: {name}", dataset.nbytes)
     return dataset[:]
 
 

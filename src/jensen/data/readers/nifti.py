@@ -23,7 +23,8 @@ def read_nifti(source: Path, paths: list[Path], options: ReadOptions, refuse: Re
 
 def _load(path: Path) -> Content:
     nibabel = library("nibabel", path, "a NIfTI file", PYTHON)
-    image = nibabel.load(path)
+    with nibabel.imageglobals.LoggingOutputSuppressor():  # it logs odd headers
+        image = nibabel.load(path)
     shape = image.shape
     if not 2 <= len(shape) <= 4 or min(shape) < 1:
         raise InputError(f"{path}: has shape {shape}; expected a volume (X, Y, Z) or volumes (X, Y, Z, time)")
