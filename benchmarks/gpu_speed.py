@@ -7,7 +7,7 @@ A turn is one to two seconds of steps of one contestant, after which the next on
 as its user would: `jensen.training.loop.steps`, and `peers.DocumentedLoop`. "same": the same layers and widths on both
 sides (`unet_throughput.peer_of`). "usual": jensen's default for CIFAR-10, and the networks of diffusers' training
 script and of google/ddpm-cifar10-32. The pictures are noise, which costs the same as others; --data names a folder with
-train.parquet for one contestant that reads pictures as diffusers' script does. speed.json is written after every round;
+train.parquet for one contestant that reads pictures as diffusers' script does. speed.json is written after every turn;
 the table has medians over the rounds, lowest and highest.
 """
 
@@ -285,7 +285,7 @@ def speed(options: argparse.Namespace) -> int:
             for place in range(len(racing)):
                 if left() > options.seconds + 3:
                     turn(racing[(place + round_) % len(racing)], context, options.seconds)
-            save(options, entrants)
+                    save(options, entrants)
 
     for one in entrants:
         if left() > 0.25 * options.limit:
