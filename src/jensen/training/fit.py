@@ -13,7 +13,7 @@ from torch import Tensor
 from jensen import processes
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset, Examples
-from jensen.data.grid import save_grid
+from jensen.data.grid import save_grids
 from jensen.data.preparation import Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
@@ -245,7 +245,9 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int
         return
 
     def samples(rows: Tensor) -> Tensor:
-        return state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()
+        """Draws (rows, 1, *shape), or draws and their means (rows, 2, *shape) if the draws are noisy."""
+        ways = [state.model.sample, *([state.model.sample_mean] if state.model.noisy_samples else [])]
+        return torch.stack([draw(len(rows), seed=seed, first=int(rows[0])).cpu() for draw in ways], dim=1)
 
     parts = torch.arange(GRID).split(-(-GRID // processes.count()))
     with averaged(state), processes.together():
@@ -254,4 +256,5 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, seed: int
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
-    processes.on_main(lambda: save_grid(dataset.spec.preparation.to_picture(x), path))
+    pictures = [dataset.spec.preparation.to_picture(one) for one in x.unbind(1)]
+    processes.on_main(lambda: save_grids(pictures, path))
