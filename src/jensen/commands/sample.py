@@ -82,9 +82,9 @@ class Sample(Command):
 class Samples:
     """Samples first..first+n-1 of a run's model; `prepared` (n, *shape) are the model's own values, on the CPU.
 
-    `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data. `prepared_means`
-    and `means` are E[x | latent] of the same samples, or None. `labels` (n),
-    int64, are the requested labels, or None if the model has no labels.
+    `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data.
+    `prepared_means` and `means` are E[x | latent] of the same samples, or None. `labels` (n), int64, are the requested
+    labels, or None if the model has no labels.
     """
 
     prepared: "Tensor"
