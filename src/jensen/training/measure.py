@@ -15,7 +15,7 @@ from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 ENOUGH = 1.0  # seconds of timed steps that give the speed of a step
-LEAST, MOST = 1, 200  # timed steps
+LEAST, MOST = 4, 200  # timed steps, for a training of given steps
 
 
 def sizes_of(dataset: Dataset) -> Sizes:
@@ -29,8 +29,8 @@ def measured(
     """The costs of a training from steps, validations and samples of a state made by `start`.
 
     Measuring takes about `share` of the time of the training, which is `settings.minutes` or `settings.steps`. The
-    result is None for a training of so few steps that two steps take longer than that. The costs are equal in all
-    processes.
+    result is None for a training of fewer than a hundred steps, of which five would be too many. The costs are equal
+    in all processes.
     """
     most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
     if most < LEAST:
@@ -82,7 +82,8 @@ def _slope(work: Callable[[int], None], otherwise: float, over: float) -> float:
     before, last = 0, 0.0
     for count in (1, 4, 16, 64):
         began = _now()
-        if began + 4 * last > over:
+        # One call alone says little: its overhead may be as large as the work for many examples
+        if began + (last if before < 4 else 4 * last) > over:
             break
         work(count)
         took = _now() - began
