@@ -1,6 +1,5 @@
 """A training that ends in time: how long its parts really take, and a new number of steps where the plan was wrong."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +75,7 @@ class Stopwatch:
 class Pilot:
     """Compares plan and clock a few times in a training, and changes the number of steps where they differ."""
 
-    def __init__(self, budget: Budget, watch: Stopwatch) -> None:
+    def __init__(self, budget: Budget, watch: Stopwatch, steps: int) -> None:
         self._budget, self._watch = budget, watch
         # Seconds of an example and of a sample, in steps
         self._relative = {
@@ -84,13 +83,13 @@ class Pilot:
             "grid": budget.costs.sample / budget.costs.step,
         }
         self._seen: dict[str, float] = {}
-        self._begin(watch.step, watch.began, None)
+        self._begin(watch.step, watch.began, steps)
 
-    def _begin(self, step: int, now: float, end: int | None) -> None:
+    def _begin(self, step: int, now: float, end: int) -> None:
         """Begin a stretch of steps over which the speed is measured; `end` is the last step of the training."""
         self._step, self._time, self._aside = step, now, self._watch.aside
         self._next_time = now + SOONER * (self._budget.end - now)
-        self._next_step = math.inf if end is None else step + SOONER * (end - step)
+        self._next_step = step + SOONER * (end - step)
 
     def steered(self, settings: TrainingSettings, step: int, now: float) -> TrainingSettings | None:
         """The settings with another number of steps after step `step`, or None if the plan is good."""

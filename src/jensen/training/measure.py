@@ -35,21 +35,21 @@ def measured(
     most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
     if most < LEAST:
         return None
-    began = _now()
     state = start()
-    built = _now() - began
+    built = 0.0
+    if settings.minutes:  # a second time, because the first one may import libraries
+        began = _now()
+        state = start()
+        built = _now() - began
     limit = share * 60 * settings.minutes if settings.minutes else None
     step = _step_seconds(state, dataset, settings, seed, most, ENOUGH if limit is None else min(ENOUGH, limit / 3))
     if limit is None:
         limit = share * settings.steps * step
     costs = Costs(step, end=built)
-    over = began + built + limit
     if len(dataset.validation):
-        # A guess, in case that there is no time to measure: an example costs as much as in a step
-        guess = replace(costs, example=step / settings.batch_size)
-        costs = replace(guess, example=_slope(lambda n: _validate(state, dataset, seed, n), guess.example, over))
+        costs = replace(costs, example=_slope(lambda n: _validate(state, dataset, seed, n), limit / 2))
     if pictured(dataset):
-        costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), costs.example, over))
+        costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), limit / 2))
     return costs
 
 
@@ -76,14 +76,14 @@ def _step_seconds(
     return (now - began) / (state.step - 1)
 
 
-def _slope(work: Callable[[int], None], otherwise: float, over: float) -> float:
-    """The seconds that one more example costs in `work(count)`; `otherwise` if the time `over` has come already."""
-    seconds = otherwise
+def _slope(work: Callable[[int], None], limit: float) -> float:
+    """The seconds that one more example costs in `work(count)`; measured in about `limit` seconds."""
+    seconds, over = 0.0, _now() + limit
     before, last = 0, 0.0
     for count in (1, 4, 16, 64):
         began = _now()
         # One call alone says little: its overhead may be as large as the work for many examples
-        if began + (last if before < 4 else 4 * last) > over:
+        if before and began + (last if before < 4 else 4 * last) > over:
             break
         work(count)
         took = _now() - began
