@@ -62,7 +62,7 @@ def fit(
     ):
         stopwatch = Stopwatch(state.step)
         watch = _Watch(state, log, settings, folder / "checkpoints", stopwatch)
-        pilot = Pilot(budget, stopwatch) if budget else None
+        pilot = Pilot(budget, stopwatch, settings.steps) if budget else None
 
         def act(number: int, settings: TrainingSettings, now: float | None) -> bool:
             """What is due after step `number`; whether training is over."""

@@ -15,7 +15,7 @@ from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 ENOUGH = 1.0  # seconds of timed steps that give the speed of a step
-LEAST, MOST = 1, 200  # timed steps
+LEAST, MOST = 4, 200  # timed steps, for a training of given steps
 
 
 def sizes_of(dataset: Dataset) -> Sizes:
@@ -29,27 +29,27 @@ def measured(
     """The costs of a training from steps, validations and samples of a state made by `start`.
 
     Measuring takes about `share` of the time of the training, which is `settings.minutes` or `settings.steps`. The
-    result is None for a training of so few steps that two steps take longer than that. The costs are equal in all
-    processes.
+    result is None for a training of fewer than a hundred steps, of which five would be too many. The costs are equal
+    in all processes.
     """
     most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
     if most < LEAST:
         return None
-    began = _now()
     state = start()
-    built = _now() - began
+    built = 0.0
+    if settings.minutes:  # a second time, because the first one may import libraries
+        began = _now()
+        state = start()
+        built = _now() - began
     limit = share * 60 * settings.minutes if settings.minutes else None
     step = _step_seconds(state, dataset, settings, seed, most, ENOUGH if limit is None else min(ENOUGH, limit / 3))
     if limit is None:
         limit = share * settings.steps * step
     costs = Costs(step, end=built)
-    over = began + built + limit
     if len(dataset.validation):
-        # A guess, in case that there is no time to measure: an example costs as much as in a step
-        guess = replace(costs, example=step / settings.batch_size)
-        costs = replace(guess, example=_slope(lambda n: _validate(state, dataset, seed, n), guess.example, over))
+        costs = replace(costs, example=_slope(lambda n: _validate(state, dataset, seed, n), limit / 2))
     if dataset.spec.pictured:
-        costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), costs.example, over))
+        costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), limit / 2))
     return costs
 
 
@@ -76,13 +76,14 @@ def _step_seconds(
     return (now - began) / (state.step - 1)
 
 
-def _slope(work: Callable[[int], None], otherwise: float, over: float) -> float:
-    """The seconds that one more example costs in `work(count)`; `otherwise` if the time `over` has come already."""
-    seconds = otherwise
+def _slope(work: Callable[[int], None], limit: float) -> float:
+    """The seconds that one more example costs in `work(count)`; measured in about `limit` seconds."""
+    seconds, over = 0.0, _now() + limit
     before, last = 0, 0.0
     for count in (1, 4, 16, 64):
         began = _now()
-        if began + 4 * last > over:
+        # One call alone says little: its overhead may be as large as the work for many examples
+        if before and began + (last if before < 4 else 4 * last) > over:
             break
         work(count)
         took = _now() - began
