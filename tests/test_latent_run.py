@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 import jensen
 from jensen.cli import main
 from jensen.commands import commands
+from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionSettings, DiffusionTraining
 from jensen.recipe.families import read_recipe
 from jensen.recipe.latent.settings import LatentRecipe, LatentSettings
-from jensen.recipe.vae.settings import VAESettings
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints
 from jensen.training.log import read_lines
 from jensen.training.loop import learning_rate, stage_of
@@ -62,7 +63,7 @@ def test_each_stage_has_its_own_schedule_and_search_for_the_best(run: jensen.Run
     assert [stage_of(step, (7, 13), 20) for step in (6, 7, 12, 13, 19)] == [
         *[(0, 7), (7, 13), (7, 13), (13, 20), (13, 20)]
     ]
-    assert learning_rate(7 - 7, TRAINING, 6) == learning_rate(0, TRAINING, 20) == TRAINING.learning_rate / 2
+    assert learning_rate(7, TRAINING, (7, 13)) == learning_rate(0, TRAINING) == TRAINING.learning_rate / 2
     validated = [line for line in read_lines(run.folder / "metrics.jsonl") if "validation_bound" in line]
     last = {line["step"]: line["validation_bound"] for line in validated if line["step"] > 13}
     assert run.step == max(last, key=last.__getitem__)
@@ -169,3 +170,37 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"cannot impute.*use a vae or a diffusion run"):
         jensen.impute(run, mask="right-half")
     assert jensen.reconstruct(run).prepared.shape[1:] == (1, 5, 4)
+
+
+# ---------------------------------------------------------------------------------------------- over another run
+
+
+def test_a_latent_model_starts_from_a_vae(tmp_path: Path) -> None:
+    """The VAE is the first stage: its weights and settings stay, and only the prior is trained."""
+    settings = FLAT.model_copy(update={"predict": "label"})
+    vae = jensen.train(VAERecipe(data=LABELLED, model=settings, training=TRAINING), tmp_path / "vae")
+    recipe = LatentRecipe(data=LABELLED, model=LatentSettings(prior=PRIOR), training=TRAINING)
+    over = jensen.train(recipe, tmp_path / "over", start=vae)
+    assert over.recipe.model.vae_steps == 0
+    assert (over.recipe.model.vae.hidden, over.recipe.model.prior.depth) == ((16,), 1)
+    assert over.recipe.start_from.weights == vae.weights
+    own = over.model.state_dict()
+    for name, tensor in vae.model.state_dict().items():
+        assert name.startswith("target.") or torch.equal(own[name], tensor), name
+    again = jensen.train(LatentRecipe(data=LABELLED, training=TRAINING), tmp_path / "again", start=over)
+    assert again.recipe.model.prior.depth == 1
+    assert again.recipe.model.vae_steps == 8
+    with pytest.raises(InputError, match="is a run of family latent, not vae"):
+        jensen.train(VAERecipe(data=LABELLED), tmp_path / "refused", start=over)
+    with pytest.raises(InputError, match="would stay untrained; give --from RUN"):
+        jensen.train(tiny(vae_steps=0), tmp_path / "refused")
+    other = FLAT.model_copy(update={"latent_dims": 5})
+    with pytest.raises(InputError, match=r"vae\.latent_dims is 3 there and 5 here"):
+        jensen.train(recipe.model_copy(update={"model": LatentSettings(vae=other)}), tmp_path / "refused", start=vae)
+
+
+def test_an_augmentation_of_x_is_told_to_the_prior(tmp_path: Path) -> None:
+    training = TRAINING.model_copy(update={"augment": AugmentOptions(flip="horizontal")})
+    recipe = tiny().model_copy(update={"training": training})
+    run = jensen.train(recipe, tmp_path / "run")
+    assert any("augmentation" in name for name in run.model.prior.state_dict())

@@ -200,3 +200,14 @@ def _student_quantile(probability: float, degrees: Tensor) -> Tensor:
     from scipy.special import stdtrit
 
     return torch.from_numpy(stdtrit(degrees.numpy(), probability))
+
+
+def telling_strata(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:
+    """Strata that suit the differences between classes.
+
+    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, this choice
+    gives differences the least variance among the tried choices: 0.7 times the variance by nats or by log-SNR alone
+    (docs/prediction.md).
+    """
+    even = bound.log_snr[1:].diff().neg()
+    return Strata.weighted((nats * even).sqrt(), min(terms, bound.steps - 1))

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from jensen.bound import Elbo
 from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
-from jensen.diffusion.bayes import Race, predict_by_bounds, predict_by_mean_bounds
+from jensen.diffusion.bayes import Race, predict_by_bounds, predict_by_mean_bounds, telling_strata
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
-from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided, Told
+from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided
 from jensen.diffusion.ode import (
     AbstractDequantisation,
     ChainDequantisation,
@@ -23,7 +23,7 @@ from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
 from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
-from jensen.diffusion.weighting import AbstractChain, AbstractDenoisingObjective
+from jensen.diffusion.weighting import AbstractChain, AbstractDenoisingObjective, ToldChain
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Prediction
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
@@ -131,15 +131,19 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     # -- training
 
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The objective's loss; the objective's docstring says how it weights the bound.
+        """The objective's loss; the objective's docstring says how it weights the bound."""
+        return self.loss_by(self.objective, batch, noise)
+
+    def loss_by(self, objective: AbstractDenoisingObjective, batch: Batch, noise: Noise) -> Loss:
+        """The loss of this model by any objective.
 
         The network is told the augmentation of every example. The errors of changed examples are not noted, so the
         table of errors, which the bound uses, is about the data as they are.
         """
-        labels = self.training_labels(batch, noise)
+        labels = self._training_labels(batch, noise)
         if batch.augmentation is None:
-            return self.objective(self, batch.x, labels, noise)
-        loss = self.objective(_ToldChain(self, batch.augmentation), batch.x, labels, noise)
+            return objective(self, batch.x, labels, noise)
+        loss = objective(ToldChain(self, batch.augmentation), batch.x, labels, noise)
         errors, unchanged = loss.noted["squared_error"], (batch.augmentation == 0).all(1)
         return replace(loss, noted={**loss.noted, "squared_error": torch.where(unchanged, errors, torch.nan)})
 
@@ -148,8 +152,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         self.objective.times.observe(noted["times"], noted["losses"])
         self.errors.observe(noted["log_snr"], noted["squared_error"])
 
-    def training_labels(self, batch: Batch, noise: Noise) -> Tensor | None:
-        """The batch's labels, some of them dropped at random; None for a model without labels."""
+    def _training_labels(self, batch: Batch, noise: Noise) -> Tensor | None:
         if self.classes is None:
             return None
         if batch.labels is None:
@@ -277,7 +280,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         self._refuse_others(x)
         race = self.scoring.race if draws is None else replace(self.scoring.race, draws=draws)
         bound, log_prior = self.bound(), self._label_log_prior()
-        strata = _telling(bound, self._nats(bound), race.terms)
+        strata = telling_strata(bound, self._nats(bound), race.terms)
         return predict_by_bounds(bound, strata, x, log_prior, race, seed=seed, index=index)
 
     @torch.no_grad()
@@ -288,7 +291,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         """
         self._refuse_others(x.flatten(0, 1))
         race, bound = replace(self.scoring.race, draws=len(x)), self.bound()
-        strata = _telling(bound, self._nats(bound), race.terms)
+        strata = telling_strata(bound, self._nats(bound), race.terms)
         return predict_by_mean_bounds(bound, strata, x, self._label_log_prior(), race, seed=seed, index=index)
 
     def _label_log_prior(self) -> Tensor:
@@ -439,25 +442,3 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
             wrong = labels[(labels < 0) | (labels > classes)][0]
             raise InputError(f"label {int(wrong)}: expected 0 to {classes - 1}, or {classes} for no label; choose one")
         return labels.to(self.device)
-
-
-class _ToldChain(AbstractChain):
-    """The chain of a model whose network gets the augmentation (batch, numbers) of the examples."""
-
-    def __init__(self, model: DiffusionModel, augmentation: Tensor) -> None:
-        self._model, self.schedule = model, model.schedule
-        self.denoiser = Told(model.denoiser, augmentation)
-
-    def bound(self) -> DiffusionBound:
-        return replace(self._model.bound(), denoiser=self.denoiser)
-
-
-def _telling(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:
-    """Strata that suit the differences between classes.
-
-    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, this choice
-    gives differences the least variance among the tried choices: 0.7 times the variance by nats or by log-SNR alone
-    (docs/prediction.md).
-    """
-    even = bound.log_snr[1:].diff().neg()
-    return Strata.weighted((nats * even).sqrt(), min(terms, bound.steps - 1))

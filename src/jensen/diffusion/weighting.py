@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.diffusion.bound import DiffusionBound, squared_error
-from jensen.diffusion.denoiser import AbstractDenoiser
+from jensen.diffusion.denoiser import AbstractDenoiser, Told
 from jensen.diffusion.process import marginal
 from jensen.diffusion.schedule import AbstractSchedule
 from jensen.errors import InputError
@@ -233,6 +233,17 @@ class AbstractChain(ABC):
     @abstractmethod
     def bound(self) -> DiffusionBound:
         """The bound (5.11) with the model's chain, differentiable."""
+
+
+class ToldChain(AbstractChain):
+    """A chain whose network gets the augmentation (batch, numbers) of the examples."""
+
+    def __init__(self, chain: AbstractChain, augmentation: Tensor) -> None:
+        self._chain, self.schedule = chain, chain.schedule
+        self.denoiser = Told(chain.denoiser, augmentation)
+
+    def bound(self) -> DiffusionBound:
+        return replace(self._chain.bound(), denoiser=self.denoiser)
 
 
 class AbstractDenoisingObjective(nn.Module, ABC):

@@ -50,17 +50,15 @@ class StagedObjective(AbstractVAEObjective):
         if step < self.vae_steps:
             return self.first(vae.with_prior(StandardNormal(prior.latent_dims)), batch, step, noise)
         if self.prior_steps is None or step < self.vae_steps + self.prior_steps:
-            return _prior_loss(vae, prior, batch, step, noise, measured=step < self.vae_steps + MEASURED)
+            return _prior_loss(vae, prior, batch, noise, measured=step < self.vae_steps + MEASURED)
         return _joint_loss(vae, prior, batch, noise)
 
 
-def _prior_loss(
-    vae: AbstractJoint, prior: DiffusionPrior, batch: Batch, step: int, noise: Noise, *, measured: bool
-) -> Loss:
+def _prior_loss(vae: AbstractJoint, prior: DiffusionPrior, batch: Batch, noise: Noise, *, measured: bool) -> Loss:
     with torch.no_grad():
         q = vae.posterior(batch.x, batch.index)
         z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
-    loss = prior.loss(z, batch, step=step, noise=noise)
+    loss = prior.loss(z, batch, noise=noise)
     return Loss(loss.value, loss.terms, {**loss.noted, **prior.moments.noted(z)}) if measured else loss
 
 
@@ -68,8 +66,7 @@ def _joint_loss(vae: AbstractJoint, prior: DiffusionPrior, batch: Batch, noise: 
     q = vae.posterior(batch.x, batch.index)
     z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
     reconstruction, entropy = vae.decode(z).log_prob(batch.x).mean(), q.entropy().mean()
-    labels = prior.model.training_labels(batch, noise)
-    of_u = BoundObjective(LowDiscrepancyTimes())(prior.model, prior.moments(z), labels, noise)  # -(5.11)
+    of_u = prior.loss(z, batch, noise=noise, objective=BoundObjective(LowDiscrepancyTimes()))  # -(5.11)
     of_z = of_u.value - prior.moments.log_volume.to(of_u.value)
     parts = {"reconstruction": reconstruction, "entropy": entropy, "prior_bound": -of_z}
     return Loss(of_z - entropy - reconstruction, {name: part.detach() for name, part in parts.items()}, of_u.noted)

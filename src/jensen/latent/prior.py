@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from jensen.bound import Elbo
 from jensen.diffusion.model import DiffusionModel
+from jensen.diffusion.weighting import AbstractDenoisingObjective
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.latent.moments import Moments
@@ -87,9 +88,11 @@ class DiffusionPrior(AbstractPrior):
 
     # -- training
 
-    def loss(self, z: Tensor, batch: Batch, *, step: int, noise: Noise) -> Loss:
-        """The loss of the diffusion model's own objective on u, given z (batch, latent_dims)."""
-        return self.model.loss(replace(batch, x=self.moments(z)), step=step, noise=noise)
+    def loss(
+        self, z: Tensor, batch: Batch, *, noise: Noise, objective: AbstractDenoisingObjective | None = None
+    ) -> Loss:
+        """The loss of the diffusion model on u, given z (batch, latent_dims); the default objective is its own."""
+        return self.model.loss_by(objective or self.model.objective, replace(batch, x=self.moments(z)), noise)
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
         """Add to the moments of z if the batch was measured, and record the errors of denoising if u was denoised."""

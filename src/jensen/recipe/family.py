@@ -102,13 +102,25 @@ class AbstractFamily(ABC, Generic[R, M]):
         """The model's settings, in which choices that depend on data like `spec` are replaced by the chosen values."""
         return recipe.model
 
-    def adapted(
-        self, weights: dict[str, Tensor], own: Mapping[str, Tensor], recipes: tuple[R, R], classes: Sequence[int | None]
-    ) -> dict[str, Tensor]:
-        """The weights of another model of the family for a model with other classes and other augmentations.
+    def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
+        """The model's settings for a training that starts from a run of another family, given its recipe and data.
 
-        `own` are this model's initial weights. `recipes` are those of the other model and of this one. `classes` has
-        one element for each class of this model: the other model's class of the same name, or None.
+        None if this family cannot start from that family.
+        """
+        return None
+
+    def adapted(
+        self,
+        weights: dict[str, Tensor],
+        own: Mapping[str, Tensor],
+        recipes: tuple[Any, R],
+        classes: Sequence[int | None],
+    ) -> dict[str, Tensor]:
+        """The weights of another model for a model with other classes and other augmentations.
+
+        The other model is of the family, or of a family that `from_other` accepts. `own` are this model's initial
+        weights. `recipes` are those of the other model and of this one. `classes` has one element for each class of
+        this model: the other model's class of the same name, or None.
         """
         return weights
 

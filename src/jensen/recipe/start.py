@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -31,13 +32,13 @@ def inherited(recipe: AbstractRecipe, origin: Origin) -> AbstractRecipe:
     the origin's data (such as `patch`). So are the data, with the options of reading, if the recipe gives no data.
     Raises `InputError` for an origin of another family and for settings that contradict each other.
     """
-    if recipe.family != origin.recipe.family:
+    there = _settings(recipe, origin)
+    if there is None:
         raise InputError(
             f"--from {origin.path} is a run of family {origin.recipe.family}, not {recipe.family}; use it by: "
             f"jensen train {origin.recipe.family} --from {origin.path}"
         )
-    given = {name: getattr(recipe.model, name) for name in recipe.model.model_fields_set}
-    model = family_of(recipe).explicit(origin.recipe, origin.spec).model_dump() | given
+    model = _merged(there, recipe.model.model_dump(exclude_unset=True))
     path = str(origin.path.resolve())
     known = recipe.start_from if recipe.start_from and recipe.start_from.path == path else StartFrom(path=path)
     values = recipe.model_dump() | {"data": recipe.source, "model": model, "start_from": known.model_dump()}
@@ -47,6 +48,31 @@ def inherited(recipe: AbstractRecipe, origin: Origin) -> AbstractRecipe:
         return type(recipe).model_validate(values)
     except ValidationError as error:
         raise InputError(f"--from {origin.path}: {explain(error)}") from error
+
+
+def _settings(recipe: AbstractRecipe, origin: Origin) -> dict[str, Any] | None:
+    """The model's settings that the recipe inherits from the origin; None if it cannot start from that family."""
+    family = family_of(recipe)
+    if recipe.family == origin.recipe.family:
+        return family.explicit(origin.recipe, origin.spec).model_dump()
+    return family.from_other(origin.recipe, origin.spec)
+
+
+def _merged(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, replaced by those given; tables within tables are merged field by field."""
+    merged = dict(settings)
+    for name, value in given.items():
+        table = merged.get(name)
+        merged[name] = _merged(table, value) if isinstance(table, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of all tables by their full names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def start_weights(
@@ -82,11 +108,10 @@ def same_classes(origin: DataSpec, spec: DataSpec) -> tuple[int | None, ...]:
 
 def _difference(recipe: AbstractRecipe, spec: DataSpec, origin: Origin) -> str:
     """The settings and facts of the data that differ from those of the origin, in words."""
-    family = family_of(recipe)
-    here, there = (family.explicit(r, s).model_dump() for r, s in ((recipe, spec), (origin.recipe, origin.spec)))
+    here, there = _flat(family_of(recipe).explicit(recipe, spec).model_dump()), _flat(_settings(recipe, origin) or {})
     here["examples of shape"], there["examples of shape"] = spec.shape, origin.spec.shape
     here["levels"], there["levels"] = spec.levels, origin.spec.levels
-    differing = [f"{name} is {there[name]} there and {here[name]} here" for name in here if here[name] != there[name]]
+    differing = [f"{name} is {there[name]} there and {here[name]} here" for name in there if here[name] != there[name]]
     return "; ".join(differing) or "the data differ"
 
 

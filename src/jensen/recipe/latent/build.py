@@ -18,22 +18,30 @@ from jensen.vae import VAE
 CHANNELS = 4  # default number of channels of a spatial z
 
 
-def build_latent(recipe: LatentRecipe, spec: DataSpec) -> VAE:
-    """The model for data like `spec`; layers draw initial weights from torch's global generator."""
+def build_latent(recipe: LatentRecipe, spec: DataSpec, augmentations: int = 0) -> VAE:
+    """The model for data like `spec`; layers draw initial weights from torch's global generator.
+
+    The network of the prior is told the augmentation of x, which is `augmentations` numbers.
+    """
     settings = recipe.model
     of_vae = completed_vae(settings.vae, spec)
     vae = build_vae(of_vae, spec)
-    prior = DiffusionPrior(build_diffusion(settings.prior, latent_spec(of_vae, spec)))
+    prior = DiffusionPrior(build_diffusion(settings.prior, latent_spec(of_vae, spec), augmentations))
     first = vae_objective(of_vae, settings.kl_weight)
     return vae.with_prior(prior, StagedObjective(recipe.vae_steps, settings.prior_steps, first))
 
 
 def completed_vae(settings: VAESettings, spec: DataSpec) -> VAESettings:
-    """The settings with every None replaced by a value that suits the data; z of a convolutional VAE is spatial."""
+    """The settings with every None replaced by a value that suits the data."""
+    return completed(with_spatial_z(settings, spec), spec)
+
+
+def with_spatial_z(settings: VAESettings, spec: DataSpec) -> VAESettings:
+    """The settings, in which z of a convolutional VAE is spatial if its size is left open."""
     unsaid = settings.latent_dims is None and settings.latent_channels is None
     if unsaid and network_by_data(settings, spec) == "convolutional":
-        settings = settings.model_copy(update={"latent_channels": CHANNELS})
-    return completed(settings, spec)
+        return settings.model_copy(update={"latent_channels": CHANNELS})
+    return settings
 
 
 def latent_spec(settings: VAESettings, spec: DataSpec) -> DataSpec:

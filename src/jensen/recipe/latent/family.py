@@ -1,11 +1,14 @@
 """The family of latent diffusion models, as commands use it."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from jensen.compression.codec import AbstractCodec
+from jensen.data.augment import Augmentation
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
 from jensen.diffusion.model import DiffusionModel
@@ -13,18 +16,24 @@ from jensen.errors import InputError
 from jensen.inference.imputer import AbstractImputer
 from jensen.latent import DiffusionPrior
 from jensen.model import AbstractLatentVariableModel
+from jensen.recipe.diffusion.build import explicit as explicit_diffusion
 from jensen.recipe.diffusion.family import FAMILY as DIFFUSION
 from jensen.recipe.diffusion.idle import RULES as OF_DIFFUSION
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish
 from jensen.recipe.idle import Table
-from jensen.recipe.latent.build import build_latent, completed_vae, latent_spec
-from jensen.recipe.latent.settings import LatentRecipe
+from jensen.recipe.latent.build import build_latent, completed_vae, latent_spec, with_spatial_z
+from jensen.recipe.latent.settings import LatentRecipe, LatentSettings
 from jensen.recipe.latent.words import WORDS
+from jensen.recipe.settings import AbstractRecipe
+from jensen.recipe.vae.build import explicit as explicit_vae
 from jensen.recipe.vae.family import FAMILY as AUTOENCODER
 from jensen.recipe.vae.idle import RULES as OF_VAE
-from jensen.recipe.vae.settings import VAERecipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.vae import VAE
+
+DENOISING = "prior.model."  # the weights of the diffusion model
+NO_TARGET = {"predict": "none", "predict_hidden": VAESettings().predict_hidden}
 
 
 class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
@@ -32,6 +41,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
 
     words = WORDS
     conditional_advice = "without --prior.no-conditional"
+    of_examples = (*(f"{DENOISING}{pattern}" for pattern in DIFFUSION.of_examples), "prior.moments.*")
 
     def tables(self, recipe: LatentRecipe, spec: DataSpec) -> Iterator[Table]:
         """The settings of the VAE and, for data like z, those of the prior."""
@@ -43,11 +53,54 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """The preparation of the VAE."""
         return AUTOENCODER.preparation(VAERecipe(model=recipe.model.vae), levels)
 
+    def explicit(self, recipe: LatentRecipe, spec: DataSpec) -> LatentSettings:
+        """The settings of both parts; the lengths of the stages are left to the new training."""
+        settings = recipe.model
+        parts = {
+            "vae": explicit_vae(with_spatial_z(settings.vae, spec), spec),
+            "prior": explicit_diffusion(settings.prior, latent_spec(completed_vae(settings.vae, spec), spec)),
+        }
+        return settings.model_copy(update={**parts, "vae_steps": None, "prior_steps": None})
+
+    def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
+        """A VAE becomes the first stage, which takes no further step."""
+        if not isinstance(recipe, VAERecipe):
+            return None
+        return {"vae": {**explicit_vae(recipe.model, spec).model_dump(), **NO_TARGET}, "vae_steps": 0}
+
+    def adapted(
+        self,
+        weights: dict[str, Tensor],
+        own: Mapping[str, Tensor],
+        recipes: tuple[LatentRecipe | VAERecipe, LatentRecipe],
+        classes: Sequence[int | None],
+    ) -> dict[str, Tensor]:
+        """The weights of the VAE stay; those of the prior are adapted as in a diffusion model, or begin afresh."""
+        before, after = recipes
+        of_vae = {name: tensor for name, tensor in weights.items() if not name.startswith(("prior.", "target."))}
+        fresh = {name: tensor for name, tensor in own.items() if name.startswith("prior.")}
+        if isinstance(before, VAERecipe):
+            return of_vae | fresh
+        there, here = (
+            {name.removeprefix(DENOISING): tensor for name, tensor in of.items() if name.startswith(DENOISING)}
+            for of in (weights, own)
+        )
+        both = tuple(DiffusionRecipe(model=r.model.prior, training=r.training) for r in (before, after))
+        adapted = DIFFUSION.adapted(there, here, (both[0], both[1]), classes)
+        moments = {name: tensor for name, tensor in fresh.items() if not name.startswith(DENOISING)}
+        return of_vae | moments | {f"{DENOISING}{name}": tensor for name, tensor in adapted.items()}
+
     def build(self, recipe: LatentRecipe, spec: DataSpec) -> VAE:
-        return build_latent(recipe, spec)
+        augmentation = Augmentation.of(recipe.training.augment, spec.shape, spec.preparation)
+        return build_latent(recipe, spec, augmentation.numbers)
 
     def check_data(self, recipe: LatentRecipe, spec: DataSpec) -> None:
-        """Warns about continuous targets, which the model does not learn."""
+        """Warns about continuous targets, which the model does not learn.
+
+        Raises `InputError` for a VAE that would stay untrained.
+        """
+        if recipe.vae_steps == 0 and recipe.start_from is None:
+            raise InputError("vae_steps 0: the VAE would stay untrained; give --from RUN, or a number of steps")
         DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:

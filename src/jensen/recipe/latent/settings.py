@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from jensen.recipe.diffusion.settings import DiffusionSettings, DiffusionTraining
 from jensen.recipe.settings import AbstractRecipe
@@ -21,8 +21,9 @@ class LatentSettings(BaseModel):
     """The VAE, trained in the first stage."""
     prior: Annotated[DiffusionSettings, tyro.conf.arg(prefix_name=False)] = DiffusionSettings()
     """The diffusion model of z, trained in the second stage."""
-    vae_steps: tyro.conf.OmitArgPrefixes[PositiveInt | None] = None
-    """Number of steps of the first stage, which trains the VAE with the prior N(0, I). None: 40 % of all steps."""
+    vae_steps: tyro.conf.OmitArgPrefixes[NonNegativeInt | None] = None
+    """Number of steps of the first stage, which trains the VAE with the prior N(0, I). None: 40 % of all steps, or 0
+    if training starts from a VAE (--from)."""
     prior_steps: tyro.conf.OmitArgPrefixes[PositiveInt | None] = None
     """Number of steps of the second stage, which trains the prior on draws of z with the VAE fixed. None: all other
     steps. All further steps are a third stage, which trains both together by the bound on log p(x)."""

@@ -22,7 +22,7 @@ from jensen.likelihood import (
 )
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
 from jensen.recipe import sizes
-from jensen.recipe.vae.idle import network_by_data
+from jensen.recipe.vae.idle import RULES, network_by_data
 from jensen.recipe.vae.settings import VAESettings
 from jensen.vae import (
     VAE,
@@ -60,6 +60,13 @@ def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
         by_data["channels"] = sizes.encoder_channels(spec.shape, patch)
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
     return settings.model_copy(update=unsaid)
+
+
+def explicit(settings: VAESettings, spec: DataSpec) -> VAESettings:
+    """The settings with every None and auto that has an effect replaced by the value for data like `spec`."""
+    whole = completed(settings, spec)
+    idle = {name for rule in RULES for name in rule.names if not rule.acts(whole, spec)}
+    return whole.model_copy(update={name: getattr(settings, name) for name in idle})
 
 
 def vae_networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module, int]:

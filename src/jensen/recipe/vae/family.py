@@ -12,9 +12,9 @@ from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGi
 from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish, heeded, refuse
 from jensen.recipe.start import matched_rows
-from jensen.recipe.vae.build import build_vae
+from jensen.recipe.vae.build import build_vae, explicit
 from jensen.recipe.vae.idle import RULES
-from jensen.recipe.vae.settings import VAERecipe
+from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
@@ -44,6 +44,9 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
                 f"likelihood {likelihood} is for integers, but the data are floats; choose likelihood gaussian"
             )
         return "standardise"
+
+    def explicit(self, recipe: VAERecipe, spec: DataSpec) -> VAESettings:
+        return explicit(recipe.model, spec)
 
     def adapted(
         self,
