@@ -131,7 +131,8 @@ def test_compare(runs: dict[str, jensen.Run], tmp_path: Path) -> None:
 
 
 def test_referee(run: jensen.Run) -> None:
-    few = jensen.RefereeSettings(referee_examples=3)
+    fewer = {"temperatures": 20} if run.family.anneals else {}
+    few = jensen.RefereeSettings(referee_examples=3, **fewer)
     verdict = jensen.referee(run, raw(), settings=few, samples=20)
     assert len(verdict.index) == 3
     assert {account.name for account in verdict.accounts} >= {"ELBO"}
