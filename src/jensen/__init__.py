@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
-    from jensen.recipe.family import ImputationWish
+    from jensen.recipe.family import ImputationWish, SamplingWish
     from jensen.recipe.vae.settings import VAERecipe
     from jensen.run import Run, load, resume, train
 
@@ -69,6 +69,7 @@ __all__ = [
     "InputError",
     "RefereeSettings",
     "Run",
+    "SamplingWish",
     "VAERecipe",
     "check",
     "compare",
@@ -95,6 +96,7 @@ _HOMES = {
     "DiffusionRecipe": "jensen.recipe.diffusion.settings",
     "EvaluationSettings": "jensen.evaluation.settings",
     "ImputationWish": "jensen.recipe.family",
+    "SamplingWish": "jensen.recipe.family",
     "InputError": "jensen.errors",
     "RefereeSettings": "jensen.evaluation.settings",
     "VAERecipe": "jensen.recipe.vae.settings",

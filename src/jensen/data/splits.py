@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from jensen.data.examples import counted
 from jensen.data.options import ReadOptions
 from jensen.data.readers.reading import SPLITS, Reading
 from jensen.errors import InputError
@@ -21,7 +22,7 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     held_out = {name: 0 if len(rows[name]) else _held_out(name, len(pool), options) for name in SPLITS[1:]}
     if len(pool) - sum(held_out.values()) < 1 or len(reading.values) < 2:
         raise InputError(
-            f"{_examples(len(pool))} cannot be split into training, validation and test examples; give more data, "
+            f"{counted(len(pool))} cannot be split into training, validation and test examples; give more data, "
             "or change --validation-fraction and --test-fraction"
         )
     order = torch.randperm(len(pool), generator=generator(options.split_seed, Stream.SPLIT)).numpy()
@@ -68,11 +69,7 @@ def _held_out(name: str, pool: int, options: ReadOptions) -> int:
     count = round(pool * fraction)
     if fraction > 0 and count == 0:
         raise InputError(
-            f"{_examples(pool)}, too few for --{name}-fraction {fraction:g}, which leaves none; give more data, "
+            f"{counted(pool)}, too few for --{name}-fraction {fraction:g}, which leaves none; give more data, "
             f"a larger fraction, or --{name}-fraction 0"
         )
     return count
-
-
-def _examples(count: int) -> str:
-    return f"{count} example" if count == 1 else f"{count} examples"
