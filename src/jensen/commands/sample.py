@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.data.spec import DataSpec
-    from jensen.recipe.family import Sampling
+    from jensen.model import AbstractLatentVariableModel
+    from jensen.recipe.family import Sampling, SamplingWish
     from jensen.run import Run
 
 AT_ONCE = 256  # number of samples drawn together
 Labels = Literal["in-turn", "p(y)"]
+LastStep = Literal["mean", "draw"]
 
 
 class Sample(Command):
@@ -52,18 +54,20 @@ class Sample(Command):
     """Diffusion: the sampler. Default: the run's."""
     steps: PositiveInt | None = None
     """Diffusion: the number of steps of the sampler. Default: the run's."""
+    last_step: LastStep | None = None
+    """Diffusion with --sampler ancestral: the last step is the mean of p(x_0|x_1) or a draw. Default: the run's."""
 
     def execute(self) -> None:
         """Write samples as a grid, as raw values, or as a folder of PNGs."""
         from jensen import processes
         from jensen.commands.pictures import refuse_taken
+        from jensen.recipe.family import SamplingWish
         from jensen.run import load, opened
 
         with processes.together():
             refuse_taken(self.out)
             run = opened(self.run)
-            guide = load(self.guide) if self.guide else None
-        ways = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guide": guide}
+            guide = guide_of(run, load(self.guide)) if self.guide else None
         found = sample(
             run,
             self.n,
@@ -72,7 +76,7 @@ class Sample(Command):
             mean=self.mean,
             with_means=not self.mean and self.out.suffix in (".png", ".npz"),
             labels=self.labels_from if self.label is None else self.label,
-            **ways,  # type: ignore[arg-type]
+            wish=SamplingWish(self.sampler, self.steps, self.guidance, guide, self.last_step),
         )
         processes.on_main(lambda: found.save(self.out))
         print(f"{self.out}: {self.n} samples")
@@ -126,20 +130,16 @@ def sample(
     mean: bool = False,
     with_means: bool = False,
     labels: "str | Tensor | np.ndarray" = "in-turn",
-    sampler: Sampler | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    guide: "Run | None" = None,
+    wish: "SamplingWish | None" = None,
 ) -> Samples:
     """Draw the samples with the indices first..first+n-1; sample i is a pure function of (seed, i).
 
     For a model with labels, `labels` is "in-turn" (the labels of the training examples, one after the other), "p(y)"
     (random labels, as frequent as in training), the name or the integer of one label for all samples, or integers (n),
-    one per sample. `mean` returns E[x | latent] instead of draws, and `with_means` returns both if the
-    draws have observation noise. `sampler`, `steps`, `guidance` and `guide` are for
-    diffusion models; `guide` is a run with a worse model of the same data, away from which samples are guided. If
-    started in several processes (torchrun), they share the samples. Raises `InputError` for labels that no training
-    example has, for options that the model does not have, and for samples that are not finite.
+    one per sample. `mean` returns E[x | latent] instead of draws, and `with_means` returns both if the draws have
+    observation noise. `wish` has the options of sampling, which are for diffusion models; for its `guide` see
+    `guide_of`. If started in several processes (torchrun), they share the samples. Raises `InputError` for labels that
+    no training example has, for options that the model does not have, and for samples that are not finite.
     """
     import torch
 
@@ -147,9 +147,10 @@ def sample(
     from jensen.commands.labels import sample_labels
     from jensen.errors import InputError
     from jensen.progress import track
+    from jensen.recipe.family import SamplingWish
 
     with processes.together():
-        way = sampling(run, sampler=sampler, steps=steps, guidance=guidance, guide=guide)
+        way: Sampling[Any] = run.family.sampling(run.model, run.recipe, wish or SamplingWish())
         chosen = sample_labels(run, labels, n, seed=seed, first=first)
     draws = {"x": way.model.sample_mean if mean else way.model.sample}
     if with_means and way.model.noisy_samples:
@@ -168,33 +169,21 @@ def sample(
     return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec, means[0] if means else None)
 
 
-def sampling(
-    run: "Run",
-    *,
-    sampler: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    guide: "Run | None" = None,
-) -> "Sampling[Any]":
-    """The run's model with the given options of sampling; None means the recipe's value.
+def guide_of(run: "Run", guide: "Run") -> "AbstractLatentVariableModel":
+    """The model of `guide`, a worse run on the same data, away from which samples of `run` are guided.
 
-    Raises `InputError` for an option that the family does not have, and for a guide of another family or other data.
+    Raises `InputError` for a guide of another family or of other data.
     """
     from jensen.errors import InputError
-    from jensen.recipe.family import SamplingWish
 
-    if guide is not None:
-        other, own = guide.spec, run.spec
-        if guide.recipe.family != run.recipe.family:
-            raise InputError(
-                f"--guide {guide.folder} is a run of family {guide.recipe.family}: give one of family "
-                f"{run.recipe.family}, like {run.folder}"
-            )
-        if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
-            raise InputError(
-                f"--guide {guide.folder} was trained on other data than {run.folder}; give a run on the same data"
-            )
-        guide.model.to(run.model.device)
-    wish = SamplingWish(sampler, steps, guidance, guide.model if guide else None)
-    found: Sampling[Any] = run.family.sampling(run.model, run.recipe, wish)
-    return found
+    other, own = guide.spec, run.spec
+    if guide.recipe.family != run.recipe.family:
+        raise InputError(
+            f"--guide {guide.folder} is a run of family {guide.recipe.family}: give one of family "
+            f"{run.recipe.family}, like {run.folder}"
+        )
+    if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
+        raise InputError(
+            f"--guide {guide.folder} was trained on other data than {run.folder}; give a run on the same data"
+        )
+    return guide.model.to(run.model.device)
