@@ -158,9 +158,9 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
         predicted.prediction.probabilities.sum(1), torch.ones(len(predicted.prediction.labels)).double()
     )
     labels = torch.tensor([2, 0])
-    drawn = jensen.sample(run, 2, labels=labels, guidance=1.0, sampler="ddim", steps=2)
+    drawn = jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2, 1.0))
     assert drawn.labels.tolist() == [2, 0]
-    assert not torch.equal(drawn.prepared, jensen.sample(run, 2, labels=labels, sampler="ddim", steps=2).prepared)
+    assert not torch.equal(drawn.prepared, jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2)).prepared)
     torch.testing.assert_close(
         jensen.sample(run, 2, guide=run, guidance=0.5).prepared, jensen.sample(run, 2).prepared
     )  # away from itself is nowhere

@@ -107,9 +107,10 @@ def _held_out(rows: dict[str, np.ndarray], train: np.ndarray) -> np.ndarray:
 
 def _compared(reading: Reading, train: np.ndarray, held_out: np.ndarray) -> _Compared:
     a, b = (_reduced(selected(reading.values, which), reading.layout) for which in (held_out, train))
-    if reading.layout not in PICTURED:  # columns have units of their own
-        mean, scale, _ = sample_moments(b)
-        a, b = ((part - mean) / scale for part in (a, b))
+    mean, scale, _ = sample_moments(b)
+    if reading.layout in PICTURED:  # all numbers have one unit
+        scale = np.ones(1)
+    a, b = ((part - mean) / scale for part in (a, b))
     a, b = np.nan_to_num(a), np.nan_to_num(b)
     size = (b**2).sum(1)
     nearest, distances = [], []

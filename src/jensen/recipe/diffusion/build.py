@@ -137,8 +137,8 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs, augmentations)
     if len(shape) < 2:
         raise InputError(
-            f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give arrays (N, "
-            "channels, length) and --layout array"
+            f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give "
+            "--layout signal"
         )
     if settings.network == "transformer":
         size = settings.width, settings.depth, settings.patch
