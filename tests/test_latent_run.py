@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import jensen
 from jensen.cli import main
 from jensen.commands import commands
+from jensen.commands.sample import guide_of
 from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
@@ -160,13 +161,15 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
     labels = torch.tensor([2, 0])
     drawn = jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2, 1.0))
     assert drawn.labels.tolist() == [2, 0]
-    assert not torch.equal(drawn.prepared, jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2)).prepared)
+    unguided = jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2))
+    assert not torch.equal(drawn.prepared, unguided.prepared)
+    by_itself = jensen.SamplingWish(guidance=0.5, guide=guide_of(run, run))
     torch.testing.assert_close(
-        jensen.sample(run, 2, guide=run, guidance=0.5).prepared, jensen.sample(run, 2).prepared
+        jensen.sample(run, 2, wish=by_itself).prepared, jensen.sample(run, 2).prepared
     )  # away from itself is nowhere
     other = jensen.train(tiny(vae_steps=3), tmp_path / "other")
     with pytest.raises(InputError, match="another VAE"):
-        jensen.sample(run, 2, guide=other, guidance=0.5)
+        jensen.sample(run, 2, wish=jensen.SamplingWish(guidance=0.5, guide=guide_of(run, other)))
     with pytest.raises(InputError, match=r"cannot impute.*use a vae or a diffusion run"):
         jensen.impute(run, mask="right-half")
     assert jensen.reconstruct(run).prepared.shape[1:] == (1, 5, 4)
