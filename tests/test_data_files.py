@@ -218,6 +218,28 @@ def test_fits_cubes_and_folders_of_images(tmp_path, dtype):
     same(tmp_path, cube[:, None].astype(kept))
 
 
+def test_scaled_fits_values_are_those_of_astropy(tmp_path):
+    hdu = fits.PrimaryHDU(byte_images(COUNT, shape=(6, 5)))
+    hdu.header["BSCALE"], hdu.header["BZERO"] = 0.5, 100.0
+    hdu.writeto(tmp_path / "a.fits")
+    scaled = fits.getdata(tmp_path / "a.fits")
+    assert scaled.min() >= 100
+    same(tmp_path / "a.fits", scaled[:, None])
+
+
+def test_packed_files_larger_than_memory_are_refused(tmp_path, monkeypatch):
+    values = floats(COUNT, 6, 5)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    fits.PrimaryHDU(values).writeto(tmp_path / "a.fits.gz")
+    scipy.io.savemat(tmp_path / "a.mat", {"x": values}, do_compression=True)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, compression="gzip")
+    scan(tmp_path / "a.dcm", byte_images(COUNT))
+    monkeypatch.setattr("os.sysconf", lambda name: 1)
+    for name in ("a.nii.gz", "a.fits.gz", "a.mat", "a.h5", "a.dcm"):
+        refused(tmp_path / name, "would take 0.0 GiB unpacked, and this machine's memory")
+
+
 def test_the_extension_of_a_fits_file(tmp_path):
     one, other = floats(COUNT, 6, 5), floats(COUNT, 6, 5, seed=3)
     layers = [
