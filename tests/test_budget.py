@@ -19,7 +19,7 @@ from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionSettings, DiffusionTraining
 from jensen.recipe.vae.settings import VAESettings
-from jensen.run.folder import read_history
+from jensen.run.folder import Change, commanded, read_history
 from jensen.run.planning import Timing
 from jensen.training.budget import Budget, Pilot, Stopwatch
 from jensen.training.checkpoint import checkpoints, load_checkpoint
@@ -264,6 +264,20 @@ def test_a_run_goes_on_for_minutes(tmp_path: Path) -> None:
     straight = jensen.train(a_recipe(steps=run.trained_steps, schedule="constant"), tmp_path / "straight")
     one, other = (checkpoints(each.folder / "checkpoints")[-1] for each in (run, straight))
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def test_the_commands_that_repeat_a_run_give_the_steps_that_it_came_to() -> None:
+    """After training in time, 100 steps corrected to 90, it was resumed to 200, corrected to 190."""
+    new = {"recipe": "", "step": 0, "date": "", "jensen": ""}
+    steps = [(100, 90, True), (90, 200, False), (200, 190, True)]
+    changes = tuple(Change(**new, before={"steps": a}, after={"steps": b}, replanned=own) for a, b, own in steps)
+    (only,) = commanded(changes)
+    assert (only.before, only.after) == ({"steps": 90}, {"steps": 190})
+    # The first command trains 90 steps by the recipe's own `replans`, without that of the longer training
+    longer, first = (TrainingSettings(steps=n, replans=((50, 100), (150, 200))) for n in (190, 90))
+    short = TrainingSettings(steps=90, replans=((50, 100),))
+    assert [progress(step, first) for step in range(90)] == [progress(step, short) for step in range(90)]
+    assert progress(190, longer) == pytest.approx(1)
 
 
 def test_steps_and_minutes_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,6 +151,8 @@ def progress(step: int, settings: TrainingSettings) -> float:
     """
     since, over = settings.warmup_steps, 0.0
     for until, steps in settings.replans:
+        if until > settings.steps:  # of a longer training than this one
+            break
         if step <= until:
             return over + (1 - over) * (step - since) / max(1, steps - since)
         if until > since:
