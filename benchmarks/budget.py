@@ -22,11 +22,17 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--minutes", type=float, nargs="+", default=[0.5, 0.75, 1.0])
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--in-process", action="store_true", help="call jensen.train, with everything imported before")
     parser.add_argument("--steps", action="store_true", help="give steps in place of minutes")
     arguments = parser.parse_args()
+    trained = by_call if arguments.in_process else by_command
     cases = [(family, data) for data in ("digits", arguments.data) for family in ("vae", "diffusion")]
     print("| family | data | asked, s | forecast, s | taken, s | taken / asked | forecast / taken | steps | changes |")
     print("|---|---|---|---|---|---|---|---|---|")
+    if arguments.in_process:
+        with tempfile.TemporaryDirectory() as folder:
+            for family, _ in cases[:2]:
+                by_call(family, "digits", Path(folder) / family, ["--steps", "2"])
     worst = {"taken / asked": 0.0, "forecast / taken": 0.0}
     for run in range(arguments.runs):
         family, data = cases[run % len(cases)]
@@ -56,11 +62,22 @@ def main() -> None:
     print(f"load of the machine: {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores")
 
 
-def trained(family: str, data: str, out: Path, flags: list[str]) -> float:
+def by_command(family: str, data: str, out: Path, flags: list[str]) -> float:
     """The seconds of one training command, from its start to its end."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "jensen", "train", family, "--data", data, "--out", str(out), *flags]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def by_call(family: str, data: str, out: Path, flags: list[str]) -> float:
+    """The seconds of one call of `jensen.train`."""
+    import jensen
+
+    name, value = flags[0].removeprefix("--"), float(flags[1])
+    recipe = jensen.VAERecipe if family == "vae" else jensen.DiffusionRecipe
+    began = time.perf_counter()
+    jensen.train(recipe(data=data, training={name: int(value) if name == "steps" else value}), out)
     return time.perf_counter() - began
 
 

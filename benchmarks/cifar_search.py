@@ -251,8 +251,9 @@ def judged(judge: Judge, raw: Tensor, labels: Tensor, reference: Tensor) -> dict
 
 def worker(name: str, folder: Path, out: Path, device: str, seconds: float, n: int) -> None:
     """Train one candidate, judge its samples, and write a JSON line per guidance and a grid of the best."""
-    from jensen.data.grid import save_grid
     from safetensors.torch import save_file
+
+    from jensen.data.grid import save_grid
 
     torch.set_num_threads(1)
     model, dataset, facts = trained(CANDIDATES[name], folder, device, seconds)
@@ -274,9 +275,10 @@ def worker(name: str, folder: Path, out: Path, device: str, seconds: float, n: i
 
 def finish(folder: Path, out: Path, device: str, n: int) -> None:
     """The best candidate's n samples, judged against the test images once; and the floor."""
+    from safetensors.torch import load_file
+
     from jensen.data.grid import save_grid
     from jensen.recipe.build import build_model, load_dataset
-    from safetensors.torch import load_file
 
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     good = [row for row in rows if row["agreement"] >= 0.6] or rows

@@ -19,7 +19,7 @@ from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionSettings, DiffusionTraining
 from jensen.recipe.vae.settings import VAESettings
-from jensen.run.folder import read_history
+from jensen.run.folder import Change, commanded, read_history
 from jensen.run.planning import Timing
 from jensen.training.budget import Budget, Pilot, Stopwatch
 from jensen.training.checkpoint import checkpoints, load_checkpoint
@@ -94,7 +94,7 @@ def test_what_is_named_stands() -> None:
         plan = planned(settings, MNIST, Costs(0.1, 0.1, 0.1), 60.0 if settings.minutes else None)
         assert plan.model_dump(include=set(named)) == named
     short = TrainingSettings(steps=70)
-    assert planned(short, MNIST, Costs(0.01), None) == short.model_copy(update={"patience": 0, "first_look": 0})
+    assert planned(short, MNIST, Costs(0.01), None) == short.model_copy(update={"first_look": 0})
 
 
 def test_slow_steps_bring_a_look_within_the_first_minute() -> None:
@@ -108,8 +108,8 @@ def test_few_examples_are_trained_until_convergence() -> None:
         few = planned(settings, FEW, None)
         assert few.patience
         assert few.validate_every * few.patience <= few.steps / 4
-        assert planned(settings, MNIST, None).patience == 0
-        assert planned(settings.model_copy(update={"steps": 20_000}), FEW, None).patience == 0
+        assert not planned(settings, MNIST, None).patience
+        assert not planned(settings.model_copy(update={"steps": 20_000}), FEW, None).patience
         assert planned(settings.model_copy(update={"patience": 0}), FEW, None).patience == 0
         assert planned(settings, Sizes(240, 0, True), None).patience is None  # acts on validation examples alone
         assert planned(settings.model_copy(update={"minutes": 1.0}), FEW, Costs(0.01), 60.0).patience == 0
@@ -264,6 +264,20 @@ def test_a_run_goes_on_for_minutes(tmp_path: Path) -> None:
     straight = jensen.train(a_recipe(steps=run.trained_steps, schedule="constant"), tmp_path / "straight")
     one, other = (checkpoints(each.folder / "checkpoints")[-1] for each in (run, straight))
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def test_the_commands_that_repeat_a_run_give_the_steps_that_it_came_to() -> None:
+    """After training in time, 100 steps corrected to 90, it was resumed to 200, corrected to 190."""
+    new = {"recipe": "", "step": 0, "date": "", "jensen": ""}
+    steps = [(100, 90, True), (90, 200, False), (200, 190, True)]
+    changes = tuple(Change(**new, before={"steps": a}, after={"steps": b}, replanned=own) for a, b, own in steps)
+    (only,) = commanded(changes)
+    assert (only.before, only.after) == ({"steps": 90}, {"steps": 190})
+    # The first command trains 90 steps by the recipe's own `replans`, without that of the longer training
+    longer, first = (TrainingSettings(steps=n, replans=((50, 100), (150, 200))) for n in (190, 90))
+    short = TrainingSettings(steps=90, replans=((50, 100),))
+    assert [progress(step, first) for step in range(90)] == [progress(step, short) for step in range(90)]
+    assert progress(190, longer) == pytest.approx(1)
 
 
 def test_steps_and_minutes_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

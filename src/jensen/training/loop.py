@@ -180,6 +180,8 @@ def progress(step: int, settings: TrainingSettings, begin: int, end: int) -> flo
     """
     since, over = begin + settings.warmup_steps, 0.0
     for until, planned in settings.replans if end == settings.steps else ():
+        if until > settings.steps:  # of a longer training than this one
+            break
         if step <= until:
             return over + (1 - over) * (step - since) / max(1, planned - since)
         if until > since:

@@ -83,7 +83,7 @@ def _slope(work: Callable[[int], None], limit: float) -> float:
     for count in (1, 4, 16, 64):
         began = _now()
         # One call alone says little: its overhead may be as large as the work for many examples
-        if before and began + (last if before < 4 else 4 * last) > over:
+        if (before == 1 and last > limit) or (before > 1 and began + 4 * last > over):
             break
         work(count)
         took = _now() - began

@@ -102,9 +102,10 @@ def planned(
     elif settings.patience is None and sizes.validation:
         changes |= _until_convergence(settings, sizes)
     settings = settings.model_copy(update=changes)
-    if settings.patience is None and sizes.validation:
+    if settings.patience is None and sizes.validation and limit is not None:
         settings = settings.model_copy(update={"patience": 0})
-    if settings.first_look is None:
+    # Without costs, a later run by the recorded settings has none either: the number of steps decides that
+    if settings.first_look is None and costs is not None:
         settings = settings.model_copy(update={"first_look": _first_look(settings, sizes, costs)})
     if limit is not None and costs is not None:  # again, because of the first look
         settings = _of_length(settings, max(1, steps_within(costs, settings, sizes, 0, limit)))
@@ -163,10 +164,10 @@ def _fewer(name: str, count: int, cost: float, limit: float) -> dict[str, int]:
     return {name: affordable} if affordable < count else {}
 
 
-def _first_look(settings: TrainingSettings, sizes: Sizes, costs: Costs | None) -> int:
+def _first_look(settings: TrainingSettings, sizes: Sizes, costs: Costs) -> int:
     """A round number of steps that takes about half a minute, or 0 if no early look is needed."""
     due = [settings.validate_every] * bool(sizes.validation) + [settings.sample_every] * sizes.pictures
-    if costs is None or not due or min(max(due), settings.steps) * costs.step <= LATE:
+    if not due or min(max(due), settings.steps) * costs.step <= LATE:
         return 0
     return round_down(max(1, int(FIRST_LOOK / costs.step)))
 
