@@ -67,6 +67,7 @@ def test_sample(run: jensen.Run, tmp_path: Path) -> None:
     assert main(["sample", str(run.folder), "--n", "7", "--seed", "3", "--out", str(tmp_path / "s.npz")]) == 0
     written = np.load(tmp_path / "s.npz")
     assert np.array_equal(written["x"], found.x)
+    assert ("mean" in written) == run.model.noisy_samples
     if run.model.classes is None:
         assert found.labels is None
     else:
