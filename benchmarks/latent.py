@@ -81,7 +81,8 @@ def main() -> None:
 
 def with_steps(recipe: AbstractRecipe, steps: int) -> AbstractRecipe:
     """The recipe for another number of steps; validations only at the end, so that training is what takes the time."""
-    changes = {"steps": steps, "validate_every": steps, "checkpoint_every": steps, "sample_every": 10 * steps}
+    rare = {"validate_every": steps, "checkpoint_every": steps, "sample_every": steps, "first_look": 0}
+    changes = {"steps": steps, "patience": 0, "validation_examples": 20, "grid_samples": 1, **rare}
     training = type(recipe.training).model_validate(recipe.training.model_dump() | changes)
     return recipe.model_copy(update={"training": training})
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/images/house.png"
 GROUPS = {
     "ground": ("errors", "randomness"),
-    "the lecture": ("gaussian", "vae"),
+    "the lecture": ("gaussian", "latent"),
     "beside it": ("compression", "training"),
     "asking": ("evaluation", "inference"),
     "showing": ("report", "report"),

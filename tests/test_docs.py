@@ -130,6 +130,10 @@ TINY = {
 LIGHTER = {
     "train vae": {"steps": 10, "latent-dims": 2, "hidden": 16, "fit-steps": 2},
     "train diffusion": {"steps": 3, "widths": 8, "chain-steps": 30, "sampling-steps": 3, "validation-examples": 10},
+    "train latent": {
+        "steps": 5, "vae.network": "mlp", "vae.hidden": 16, "vae.latent-dims": 2, "prior.width": 8, "prior.depth": 1,
+        "prior.chain-steps": 30, "prior.sampling-steps": 3, "prior.bound-terms": 3, "validation-examples": 10,
+    },
     "evaluate": {"examples": 8, "further-examples": 2, "samples": 16},
     "evaluate --referee": {
         "examples": 8, "further-examples": 2, "samples": 16, "referee-examples": 2, "temperatures": 5, "chains": 2,

@@ -90,7 +90,7 @@ class ReadOptions(BaseModel):
     group: str | None = None
     """Keep all examples of a group in one split; the fractions are then met as nearly as groups allow.
     folder, file: examples from folders of one name, or from one file, are a group.
-    .npz, Parquet and Arrow: the name of an array or column with the group of each example."""
+    .npz, HDF5, MATLAB, CSV, Parquet and Arrow: the name of an array or column with the group of each example."""
 
     def streams(self, size: int) -> bool:
         """Whether examples of `size` bytes stay on disk."""

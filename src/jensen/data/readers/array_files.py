@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from jensen.data.options import ReadOptions
+from jensen.data.options import LayoutWish, ReadOptions
 from jensen.data.readers.image_folder import labels_from_folders
 from jensen.data.readers.layout import Part, assemble
 from jensen.data.readers.reading import Kind, Reading, Refuse, RowName
@@ -37,7 +36,7 @@ class Form:
 
     kind: Kind
     load: Load
-    layout: Literal["auto", "array"] = "auto"
+    layout: LayoutWish = "auto"
     if_shapes_differ: str = "name a folder for each"
 
 
@@ -84,6 +83,7 @@ def read_array_files(form: Form, source: Path, paths: Sequence[Path], options: R
         skipped=len(left_out),
         notes=(*reading.notes, *([note] if len(paths) > 1 else []), *gathering.notes, *left_out),
         names=name,
+        file=(lambda row: str(relative[owners[row]])) if len(relative) > 1 else None,
     )
 
 
