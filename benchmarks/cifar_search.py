@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Judge(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (64, 128, 256, 256)) -> None:
         super().__init__()
         layers: list[nn.Module] = [_unit(3, widths[0])]
-        for before, width in zip(widths, widths[1:], strict=False):
+        for before, width in pairwise(widths):
             layers += [_unit(before, width), nn.MaxPool2d(2), _Residual(width)]
         self.body = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.head = nn.Linear(widths[-1], 10)
