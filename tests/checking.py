@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from beartype import BeartypeConf, beartype
+from beartype.roar import BeartypeDecorHintPep673Exception
 from jaxtyping import jaxtyped
 
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand where a float is asked for, as for mypy
@@ -22,8 +23,21 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     Where they speak of shapes, a name of a dimension means one number in a call. Only there does jaxtyping wrap the
     function: its wrapper takes a tenth of a millisecond, and few functions speak of shapes.
     """
-    annotations = str(inspect.get_annotations(inspect.unwrap(function)))
-    return jaxtyped(function, typechecker=_check) if _SHAPE.search(annotations) else _check(function)
+    return jaxtyped(function, typechecker=_check_alone) if _speaks_of_shapes(function) else _check(function)
+
+
+def _check_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The check of a method outside its class, where beartype cannot know what `Self` is: such a method stays."""
+    try:
+        return _check(function)
+    except BeartypeDecorHintPep673Exception:
+        return function
+
+
+def _speaks_of_shapes(member: Any) -> bool:
+    """Whether the annotations of a function, a property or a method of any kind speak of shapes."""
+    function = next((getattr(member, name) for name in ("__func__", "fget", "func") if hasattr(member, name)), member)
+    return callable(function) and bool(_SHAPE.search(str(inspect.get_annotations(inspect.unwrap(function)))))
 
 
 def _check_module(module: ModuleType) -> None:
@@ -32,10 +46,10 @@ def _check_module(module: ModuleType) -> None:
         if getattr(value, "__module__", None) != module.__name__:
             continue
         if inspect.isclass(value):
-            for member, method in list(vars(value).items()):
-                if inspect.isfunction(method) and _SHAPE.search(str(inspect.get_annotations(inspect.unwrap(method)))):
-                    setattr(value, member, checked(method))
-            _check(value)  # in place
+            shaped = {name: each for name, each in vars(value).items() if _speaks_of_shapes(each)}
+            _check(value)  # in place; then jaxtyping takes beartype's place where it must
+            for member, method in shaped.items():
+                setattr(value, member, jaxtyped(method, typechecker=_check_alone))
         elif inspect.isfunction(value):
             setattr(module, name, checked(value))
 
