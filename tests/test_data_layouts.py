@@ -131,6 +131,13 @@ def test_the_curve_of_a_signal_goes_through_its_numbers(length):
     assert (low[1:] <= high[:-1] + 1).all()
 
 
+def test_a_curve_has_no_gap_at_a_step():
+    steps = np.where(np.arange(1024) // 128 % 2, 255, 0).astype(np.uint8)
+    high, low = heights(as_pictures(steps[None, None], "signal")[0, 0])
+    assert (high[:-1] >= low[1:] - 1).all()
+    assert (low[:-1] <= high[1:] + 1).all()
+
+
 def test_a_spike_shorter_than_a_pixel_is_seen():
     signal = np.full((1, 1, 5000), 100, np.uint8)
     signal[0, 0, 1234] = 255

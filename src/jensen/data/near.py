@@ -156,6 +156,8 @@ def _near_copies(found: _Compared, reading: Reading, options: ReadOptions) -> st
     log(10 / 3) / log(d10 / d3), which a single copy leaves alone (Levina and Bickel, 2004).
     """
     low, high = (found.distances[:, rank - 1] for rank in RANKS)
+    if not (high > 0).any():
+        return None  # all examples are equal
     usual = np.median(high)
     with np.errstate(divide="ignore", invalid="ignore"):
         dimension = math.log(RANKS[1] / RANKS[0]) / np.log(np.median(high[high > 0] / low[high > 0].clip(1e-300)))
