@@ -8,6 +8,7 @@ import torch
 
 from jensen import processes
 from jensen.data.examples import Dataset
+from jensen.training.compilation import FIRST_STEPS
 from jensen.training.fit import grid_of_samples, validation_bound
 from jensen.training.loop import steps
 from jensen.training.plan import Costs, Sizes
@@ -63,17 +64,19 @@ def _now() -> float:
 def _step_seconds(
     state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float
 ) -> float:
-    """The mean time of a step after the first, which is slower; of at most `most` steps or `enough` seconds."""
-    short = settings.model_copy(update={"steps": most + 1, "minutes": None})
+    """The mean time of a step after the first ones, which are slower; of at most `most` steps or `enough` seconds."""
+    first = FIRST_STEPS[settings.compile]
+    short = settings.model_copy(update={"steps": most + first, "minutes": None})
     training = steps(state, dataset.train, dataset.spec.preparation, short, seed)
-    next(training)
+    for _ in range(first):
+        next(training)
     began = now = _now()
     for record in training:
         now = _now()
-        if now - began >= enough or record.number > most:
+        if now - began >= enough or record.number >= most + first:
             break
     training.close()
-    return (now - began) / (state.step - 1)
+    return (now - began) / (state.step - first)
 
 
 def _slope(work: Callable[[int], None], limit: float) -> float:
