@@ -101,7 +101,7 @@ def scaled(raw: Tensor) -> Tensor:
     return raw.float() / 127.5 - 1
 
 
-def train_judge(folder: Path, out: Path, device: str, passes: int) -> None:
+def train_judge(folder: Path, out: Path, device: str, passes: float) -> None:
     """Train a judge on the training split, with flips and shifts, and write its weights and its test accuracy."""
     from safetensors.torch import save_file
 
@@ -109,7 +109,7 @@ def train_judge(folder: Path, out: Path, device: str, passes: int) -> None:
     data = load(folder)
     x, y = data.train.x.to(device), data.train.labels.to(device)
     judge = Judge().to(device, memory_format=torch.channels_last)
-    steps, batch = passes * len(x) // 512, 512
+    steps, batch = max(3, int(passes * len(x) / 512)), 512
     optimiser = torch.optim.SGD(judge.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.4, total_steps=steps, pct_start=0.25)
     for _ in range(steps):
@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--passes", type=int, default=20)
+    parser.add_argument("--passes", type=float, default=20)
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--last", type=int, default=10_000)
     parser.add_argument("--only", action="append")
