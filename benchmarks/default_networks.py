@@ -3,7 +3,7 @@
     python benchmarks/default_networks.py [vae | diffusion] [SHAPE ...] [--profile]
 
 One core; a SHAPE is written 3x64x64. The time is CPU seconds of a step of the default batch, the best of two after one
-step. Memory is the peak of the process. With --profile, the parts of a step are printed instead.
+step. Memory is the peak of the process. With --profile, the shares of the parts of a step are printed instead.
 """
 
 import argparse
@@ -89,15 +89,14 @@ def _examples(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _print_parts(text: str, found: profile) -> None:
-    left = {event.key: event.self_cpu_time_total / 1e3 for event in found.key_averages()}
+    left = {event.key: event.self_cpu_time_total for event in found.key_averages()}
     total = sum(left.values())
     parts = {}
     for part, names in PARTS.items():
         mine = [key for key in left if any(name in key for name in names)]
         parts[part] = sum(left.pop(key) for key in mine)
-    said = ", ".join(f"{part} {milliseconds:.0f}" for part, milliseconds in parts.items())
-    rest = sorted(left.items(), key=lambda pair: -pair[1])[:8]
-    print(f"{text}: {total:.0f} ms: {said}; else {', '.join(f'{key} {value:.0f}' for key, value in rest)}", flush=True)
+    said = [f"{part} {100 * part_time / total:.0f} %" for part, part_time in parts.items()]
+    print(f"{text}: {', '.join(said)}, else {100 * sum(left.values()) / total:.0f} %", flush=True)
 
 
 if __name__ == "__main__":

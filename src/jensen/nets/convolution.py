@@ -26,6 +26,8 @@ from jensen.nets.layers import (
 )
 from jensen.nets.patches import Patches
 
+LARGEST_OVERLAPPING = 4  # side in pixels; smaller patches are coded much better together with their neighbours
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -65,8 +67,8 @@ class Levels:
 
     @property
     def outer_taps(self) -> Axes:
-        """Taps of the first kernel of the encoder and the last of the decoder: 1 for patches, which are many values."""
-        return self.taps if self.patch == 1 else (1,) * len(self.taps)
+        """Taps of the first kernel of the encoder and the last of the decoder: 1 for large patches, of many values."""
+        return self.taps if self.patch <= LARGEST_OVERLAPPING else (1,) * len(self.taps)
 
 
 class ConvolutionalEncoder(AbstractBlockNetwork):

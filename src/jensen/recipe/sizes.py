@@ -47,13 +47,13 @@ def unet_widths(shape: Sequence[int], patch: int) -> tuple[int, ...]:
 def encoder_channels(shape: Sequence[int], patch: int) -> tuple[int, ...]:
     """Levels until at most 64 positions are left; the last has 32, 64 or 128 channels by the values of a patch.
 
-    Each finer level has half of the channels, at least 16.
+    The last level of a volume has at most 64. Each finer level has half of the channels, at least 16.
 
     >>> [encoder_channels(shape, patch_by_shape(shape, 2)) for shape in ((1, 8, 8), (1, 28, 28), (3, 64, 64))]
     [(32,), (16, 32), (32, 64)]
     """
     values = values_of_a_patch(shape, patch)
-    last = 32 if values <= 4 else 64 if values <= 64 else 128
+    last = 32 if values <= 4 else 64 if values <= 64 or len(shape) == 4 else 128  # a volume has 27 taps
     count = 1
     while positions(shape, patch << (count - 1)) > 64:
         count += 1
@@ -61,15 +61,15 @@ def encoder_channels(shape: Sequence[int], patch: int) -> tuple[int, ...]:
 
 
 def latent_dims(shape: Sequence[int], examples: int) -> int:
-    """The power of 2 nearest to the root of the number of values; for vectors at least 16, or half of their values.
+    """The largest power of 2 up to the root of the number of values; for vectors at least 16, or half of their values.
 
     The number is at most a quarter of the number of training examples.
 
     >>> [latent_dims(shape, 10_000) for shape in ((5,), (100,), (1, 8, 8), (1, 28, 28), (3, 32, 32))]
-    [3, 16, 8, 32, 64]
+    [3, 16, 8, 16, 32]
     """
     values = math.prod(shape)
-    dims = 2 ** round(math.log2(values) / 2)
+    dims = 2 ** math.floor(math.log2(values) / 2)
     if len(shape) == 1:  # a vector's values tell more than the pixels of an image, which are much alike
         dims = min(max(16, dims), -(-values // 2))
     return max(1, min(dims, examples // 4))
