@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import jensen
 from jensen.cli import main
 from jensen.commands import commands
+from jensen.compression.latent import VAECodec
 from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
@@ -167,6 +168,10 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
     other = jensen.train(tiny(vae_steps=3), tmp_path / "other")
     with pytest.raises(InputError, match="another VAE"):
         jensen.sample(run, 2, guide=other, guidance=0.5)
+    with pytest.raises(InputError, match=r"cannot compress.*use a vae or a diffusion run"):
+        jensen.compress(run)
+    with pytest.raises(InputError, match="this VAE has another prior"):
+        VAECodec(run.model)
     with pytest.raises(InputError, match=r"cannot impute.*use a vae or a diffusion run"):
         jensen.impute(run, mask="right-half")
     assert jensen.reconstruct(run).prepared.shape[1:] == (1, 5, 4)
