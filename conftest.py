@@ -5,10 +5,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; the commands that tests start inherit it
 
-from jaxtyping import install_import_hook
+from checking import check_packages
 
 # Before the first import of jensen.
-install_import_hook(
+check_packages(
     [
         "jensen.bound",
         "jensen.compression",
@@ -25,8 +25,7 @@ install_import_hook(
         "jensen.pareto",
         "jensen.randomness",
         "jensen.vae",
-    ],
-    "checking.checked",
+    ]
 )
 
 import numpy as np

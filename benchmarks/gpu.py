@@ -278,6 +278,7 @@ def of_tests(checks: Checks, tests: Sequence[str], workers: int) -> None:
     """The project's tests; `auto` devices are the GPU."""
     limit = str(int(min(checks.each, checks.deadline - time.monotonic()) - 8))  # interrupted, it shows what has failed
     command = ["timeout", "-s", "INT", limit, PYTHON, "-m", "pytest", "-q", "-n", str(workers), "--tb=short"]
+    command += ["-p", "no:benchmark"]  # pytest-benchmark, where it is installed, warns beside pytest-xdist
     checks.run("tests", "pytest", [*command, "-rf", "--color=no", *tests], OMP_NUM_THREADS="1")
 
 

@@ -2,22 +2,27 @@
 
     python benchmarks/gpu.py speed --out RESULTS
     python benchmarks/gpu.py speed --out RESULTS --only "jensen, usual" --warm   # fill the cache of torch.compile
+    python benchmarks/gpu.py speed --out RESULTS --set compiled --limit 75       # the compiled ones, and their peers
 
 A turn is one to two seconds of steps of one contestant, after which the next one has its turn. Every contestant trains
 as its user would: `jensen.training.loop.steps`, and `peers.DocumentedLoop`. "same": the same layers and widths on both
 sides (`unet_throughput.peer_of`). "usual": jensen's default for CIFAR-10, and the networks of diffusers' training
 script and of google/ddpm-cifar10-32. The pictures are noise, which costs the same as others; --data names a folder with
-train.parquet for one contestant that reads pictures as diffusers' script does. speed.json is written after every round;
+train.parquet for one contestant that reads pictures as diffusers' script does. Compiled contestants have a process of
+their own, so that they compile at the same time, and wait idle for their turns. speed.json is written after every turn;
 the table has medians over the rounds, lowest and highest.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +34,25 @@ SAME = {"widths": (64, 128, 128), "blocks": 2, "attention": (1,)}
 LOG_EVERY = 100  # steps between two readings of jensen's losses, the default of its recipes
 EXAMPLES = 50_000
 PROFILED = ("jensen, usual, bfloat16", "jensen, usual, float32", "jensen, same, bfloat16, compiled")
+COMPILED = (  # at most three compiled ones, whose compilers share the cores
+    "jensen, same, bfloat16, compiled",
+    "jensen, usual, bfloat16, compiled",
+    "diffusers, same, bfloat16, helped, compiled",
+    "diffusers, same, bfloat16",
+    "jensen, same, bfloat16",
+    "jensen, same, bfloat16, not deterministic",
+    "jensen, same, float32",
+    "jensen, same, float32, not deterministic",
+    "jensen, usual, bfloat16",
+)
 
 
 @dataclass
 class Contestant:
-    """A training loop, made by `make(context)`; `rates` are images per second, one per round."""
+    """A training loop, made by `make(context)`; `rates` are images per second, one per round.
+
+    A contestant `apart` has a process of its own. If `make` or the first steps fail, `otherwise` is tried.
+    """
 
     name: str
     make: Callable[["Context"], Callable[[], None]]
@@ -43,6 +62,10 @@ class Contestant:
     peak: int = 0
     parameters: int = 0
     trouble: str = ""
+    apart: bool = False
+    otherwise: Callable[["Context"], Callable[[], None]] | None = None
+    process: BaseProcess | None = None
+    pipe: Connection | None = None
 
     def record(self) -> dict[str, Any]:
         """For speed.json."""
@@ -78,21 +101,29 @@ def wait(device: str) -> None:
 
 def jensen(
     precision: str,
-    compiled: str | None = None,
+    compiled: str = "none",
     *,
     optimiser: str = "muon",
+    deterministic: bool = True,
     **model: Any,
 ) -> Callable[[Context], Callable[[], None]]:
-    """jensen's loop with the default recipe, but for the given settings; `compiled` is a mode of torch.compile."""
+    """jensen's loop with the default recipe, but for the given settings; `compiled` is the setting `compile`."""
 
     def make(context: Context) -> Callable[[], None]:
         from jensen.recipe.build import build_model, load_dataset
         from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
         from jensen.training.loop import steps
+        from jensen.training.precision import arithmetic
         from jensen.training.state import TrainingState
 
         training = DiffusionTraining(
-            steps=10_000_000, batch_size=context.batch, precision=precision, device=context.device, optimiser=optimiser
+            steps=10_000_000,
+            batch_size=context.batch,
+            precision=precision,
+            device=context.device,
+            optimiser=optimiser,
+            compile=compiled,
+            deterministic=deterministic,
         )
         recipe = DiffusionRecipe(data=context.source, training=training, model=DiffusionSettings(**model))
         dataset = context.cache.setdefault("dataset", None) or load_dataset(recipe)
@@ -100,13 +131,12 @@ def jensen(
         built = build_model(recipe, dataset.spec).to(context.device)
         state = TrainingState.start(built, training)
         make.parameters = sum(p.numel() for p in built.parameters())
-        if compiled:
-            built.denoiser.network.compile(mode=compiled)
         records = steps(state, dataset.train, dataset.spec.preparation, training, seed=0)
         unread: list[Tensor] = []
 
         def step() -> None:
-            unread.append(next(records).loss)
+            with arithmetic(training):
+                unread.append(next(records).loss)
             if len(unread) == LOG_EVERY:
                 torch.stack(unread).tolist()
                 unread.clear()
@@ -150,13 +180,16 @@ def contestants(data: bool) -> list[Contestant]:
     """All contestants, the most important first."""
     same = {**SAME, "patch": 1, "octaves": 0}
     found = [
-        Contestant("jensen, same, bfloat16, compiled", jensen("bfloat16", "default", **same)),
+        _compiled("jensen, same, bfloat16, compiled", **same),
         Contestant("diffusers, same, bfloat16", diffusers("same", "bfloat16")),
         Contestant("jensen, same, bfloat16", jensen("bfloat16", **same)),
-        Contestant("diffusers, same, bfloat16, helped, compiled", diffusers("same", "bfloat16", compiled=True, **HELP)),
+        Contestant(
+            "diffusers, same, bfloat16, helped, compiled",
+            diffusers("same", "bfloat16", compiled=True, **HELP),
+            apart=True,
+        ),
         Contestant("jensen, usual, bfloat16", jensen("bfloat16")),
-        Contestant("jensen, usual, bfloat16, compiled", jensen("bfloat16", "default")),
-        Contestant("jensen, usual, bfloat16, CUDA graphs", jensen("bfloat16", "reduce-overhead")),
+        _compiled("jensen, usual, bfloat16, compiled"),
         Contestant("diffusers, cifar10, bfloat16", diffusers("cifar10", "bfloat16")),
         Contestant("diffusers, script, bfloat16", diffusers("script", "bfloat16")),
         Contestant("jensen, same, float32", jensen("float32", **same)),
@@ -164,6 +197,8 @@ def contestants(data: bool) -> list[Contestant]:
         Contestant("diffusers, same, bfloat16, helped", diffusers("same", "bfloat16", **HELP)),
         Contestant("jensen, usual, float32", jensen("float32")),
         Contestant("jensen, same, bfloat16, adamw", jensen("bfloat16", optimiser="adamw", **same)),
+        Contestant("jensen, same, bfloat16, not deterministic", jensen("bfloat16", deterministic=False, **same)),
+        Contestant("jensen, same, float32, not deterministic", jensen("float32", deterministic=False, **same)),
     ]
     if data:
         pictures = Contestant("diffusers, same, bfloat16, the script's loading", diffusers("same", "bfloat16", True))
@@ -171,12 +206,73 @@ def contestants(data: bool) -> list[Contestant]:
     return found
 
 
+def _compiled(name: str, **model: Any) -> Contestant:
+    """jensen with CUDA graphs where there is CUDA, and with compiled kernels if the graphs fail."""
+    how = "graphs" if torch.cuda.is_available() else "kernels"
+    otherwise = jensen("bfloat16", "kernels", **model)
+    return Contestant(name, jensen("bfloat16", how, **model), apart=True, otherwise=otherwise)
+
+
 # ---------------------------------------------------------------------------------------------- the race
+
+
+def start_apart(one: Contestant, options: argparse.Namespace) -> None:
+    """Start a process in which the contestant enters."""
+    spawned = multiprocessing.get_context("spawn")
+    one.pipe, there = spawned.Pipe()
+    one.process = spawned.Process(target=_apart, args=(one.name, options, there), daemon=True)
+    one.process.start()
+
+
+def _apart(name: str, options: argparse.Namespace, pipe: Connection) -> None:
+    """The work of a contestant's own process: enter, then a turn whenever one is asked for."""
+    context = Context(*noise(), options.data, options.device, options.batch)
+    (one,) = (each for each in contestants(options.data is not None) if each.name == name)
+    enter(one, context, options.warmup)
+    if one.step is None and one.otherwise:
+        trouble, one.make, one.trouble = one.trouble, one.otherwise, ""
+        enter(one, context, options.warmup)
+        one.trouble = f"compiled kernels only: {trouble}" if one.step else f"{trouble}\n{one.trouble}"
+    pipe.send({**one.record(), "ready": one.step is not None})
+    while one.step and pipe.recv() == "turn":
+        turn(one, context, options.seconds)
+        pipe.send(one.rates[-1])
+
+
+def await_entry(one: Contestant, until: float) -> None:
+    """Wait until the contestant's own process is ready; after `until` (`time.monotonic`) it is out."""
+    assert one.pipe is not None
+    assert one.process is not None
+    try:
+        if not one.pipe.poll(max(0.0, until - time.monotonic())):
+            raise TimeoutError("not ready in time")
+        found = one.pipe.recv()
+        one.set_up, one.peak, one.parameters = (found[key] for key in ("set_up", "peak", "parameters"))
+        one.trouble = found["trouble"]
+        if not found["ready"]:
+            raise RuntimeError(one.trouble)
+        one.step = _elsewhere
+    except (EOFError, TimeoutError, RuntimeError) as error:
+        one.trouble = one.trouble or repr(error)
+        one.process.kill()
+    said = f"ready after {one.set_up:.1f} s, peak {one.peak / 2**20:.0f} MiB" if one.step else "out"
+    print(f"{one.name}: {said} {one.trouble[-1500:]}", flush=True)
+
+
+def _elsewhere() -> None:
+    raise AssertionError("its steps are taken in a process of its own")
 
 
 def turn(one: Contestant, context: Context, seconds: float) -> None:
     """About `seconds` of steps; appends to `rates`."""
     assert one.step is not None
+    if one.pipe:
+        try:
+            one.pipe.send("turn")
+            one.rates.append(one.pipe.recv())
+        except (EOFError, OSError) as error:
+            one.trouble, one.step = repr(error), None
+        return
     wait(context.device)
     began, count = time.perf_counter(), 0
     while count < 2 or time.perf_counter() - began < seconds:
@@ -261,6 +357,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", nargs="*", default=(), help="leave out contestants with one of the words")
     parser.add_argument("--after", type=Path, help="enter, then wait for this file, so that the machine is quiet")
     parser.add_argument("--warm", action="store_true", help="only fill torch.compile's cache")
+    parser.add_argument("--set", choices=("compiled",), help="a chosen set of contestants")
+    parser.add_argument("--each", type=float, default=60, help="seconds to get ready, for contestants apart")
 
 
 def speed(options: argparse.Namespace) -> int:
@@ -271,7 +369,8 @@ def speed(options: argparse.Namespace) -> int:
     entrants = [
         one
         for one in contestants(options.data is not None)
-        if (not options.only or any(word in one.name for word in options.only))
+        if (not options.set or one.name in COMPILED)
+        and (not options.only or any(word in one.name for word in options.only))
         and not any(word in one.name for word in options.without)
     ]
 
@@ -283,13 +382,18 @@ def speed(options: argparse.Namespace) -> int:
         print(f"racing after {options.limit - left():.0f} s", flush=True)
         for round_ in range(rounds):
             for place in range(len(racing)):
-                if left() > options.seconds + 3:
+                if left() > options.seconds + 3 and racing[(place + round_) % len(racing)].step is not None:
                     turn(racing[(place + round_) % len(racing)], context, options.seconds)
-            save(options, entrants)
+                    save(options, entrants)
 
+    apart = [] if options.warm else [one for one in entrants if one.apart]
+    for one in apart:
+        start_apart(one, options)
     for one in entrants:
-        if left() > 0.25 * options.limit:
+        if one not in apart and left() > 0.25 * options.limit:
             announce(one, context, options.warmup)
+    for one in apart:
+        await_entry(one, began + min(options.each, 0.75 * options.limit))
     if options.warm:
         return 0
     while options.after and not options.after.exists() and left() > 0.25 * options.limit:
@@ -306,6 +410,6 @@ def speed(options: argparse.Namespace) -> int:
             print(f"{one.name:52} {'none':>9}   {one.trouble.strip()[-100:]}")
     with (options.out / "profile.txt").open("w") as file:
         for one in racing:
-            if one.name in PROFILED and left() > 8:
+            if one.name in PROFILED and not one.pipe and left() > 8:
                 file.write(f"{one.name}\n{profile(one, context)}\n\n")
     return 0

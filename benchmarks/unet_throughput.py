@@ -19,7 +19,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from jensen.nets import UNet
-from jensen.nets.unet import GROUPS, HEAD_WIDTH, Doubling, ResidualBlock, SpatialAttention
+from jensen.nets.layers import GROUPS, HEAD_WIDTH, Doubling, ResidualBlock, SpatialAttention
 
 
 @dataclass

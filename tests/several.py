@@ -6,12 +6,13 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 Words = Sequence[object]
 IMPORTED = [
     *("jensen.run", "jensen.commands.train", "jensen.evaluation.evaluation", "jensen.features.distance"),
-    *("jensen.report.pages", "matplotlib.figure", "rich.console", "sklearn.datasets"),
+    *("jensen.report.pages", "matplotlib.figure", "rich.console"),
     *("jensen.recipe.vae.family", "jensen.recipe.diffusion.family"),
     *("accelerate", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "torch.utils.tensorboard"),
 ]
@@ -27,10 +28,16 @@ class Told:
     err: list[str]
 
 
-def start(count: int, commands: Sequence[Words], folder: Path, machines: int = 1) -> list[Process]:
-    """Start `count` processes, as if on several machines; each runs all the commands one after the other."""
+def with_everything_imported() -> ForkServerContext:
+    """The context of processes that have everything imported when they start; one server serves all tests."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def start(count: int, commands: Sequence[Words], folder: Path, machines: int = 1) -> list[Process]:
+    """Start `count` processes, as if on several machines; each runs all the commands one after the other."""
+    context = with_everything_imported()
     port = _free_port()
     words = [[str(word) for word in command] for command in commands]
     folder.mkdir(exist_ok=True)

@@ -88,8 +88,20 @@ def test_odd_metadata_of_images_are_nobodys_concern(
 def test_sample_writes_png_npz_and_a_folder(run: Path, tmp_path: Path) -> None:
     for name in ("grid.png", "raw.npz", "folder"):
         assert main(["sample", str(run), "--n", "5", "--seed", "3", "--out", str(tmp_path / name)]) == 0
-    assert Image.open(tmp_path / "grid.png").mode == "L"
-    raw = np.load(tmp_path / "raw.npz")["x"]
+    grid = Image.open(tmp_path / "grid.png")
+    assert grid.mode == "L"
+    side = (grid.width - 16) // 2  # the samples, a white gap of 16 pixels, and their means
+    pixels = np.asarray(grid)
+    assert (pixels[:, side : side + 16] == 255).all()
+    assert np.array_equal(pixels[:, :2], pixels[:, side + 16 : side + 18])  # the frames of two equal grids
+    assert not np.array_equal(pixels[:, :side], pixels[:, side + 16 :])
+    raw, mean = (np.load(tmp_path / "raw.npz")[name] for name in ("x", "mean"))
+    assert mean.shape == raw.shape
+    assert (raw != mean).any()
+    assert main(["sample", str(run), "--n", "5", "--seed", "3", "--mean", "--out", str(tmp_path / "means.npz")]) == 0
+    only = np.load(tmp_path / "means.npz")
+    assert only.files == ["x"]
+    assert np.array_equal(only["x"], mean)
     assert raw.shape == (5, 1, 8, 8)
     assert raw.dtype == np.uint8
     assert raw.max() <= 16

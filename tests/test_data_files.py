@@ -95,7 +95,8 @@ def test_windows_of_many_wav_files_with_labels_and_names(tmp_path):
 def test_wav_files_without_windows_must_have_one_length_rate_and_number_of_channels(tmp_path):
     for number in range(COUNT):
         scipy.io.wavfile.write(tmp_path / f"{number:02d}.wav", 8000, integers(50) + number)
-    assert read_all(tmp_path).values.shape == (COUNT, 1, 50)
+    reading = read_all(tmp_path)
+    assert (reading.values.shape, reading.layout) == ((COUNT, 1, 50), "signal")
     assert load_data(tmp_path).train.names[0].endswith(".wav")
     scipy.io.wavfile.write(tmp_path / "z.wav", 8000, integers(60))
     refused(tmp_path, "z.wav: has examples of shape .1, 60. .* one shape: give --window SAMPLES")
@@ -127,7 +128,8 @@ def test_nifti_volumes_are_those_of_nibabel(tmp_path, ending, dtype):
     for number, volume in enumerate(volumes):
         nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / f"{number:02d}.{ending}")
     kept = np.float32 if dtype == np.int16 else dtype
-    same(tmp_path, np.stack(volumes).astype(kept))
+    same(tmp_path, np.stack(volumes)[:, None].astype(kept))
+    assert read_all(tmp_path).layout == "volume"
     assert read_all(tmp_path).names(3) == f"03.{ending}"
 
 
@@ -138,7 +140,7 @@ def test_a_nifti_series_is_a_volume_for_each_time_scaled_as_the_file_says(tmp_pa
     nibabel.save(image, tmp_path / f"bold.{ending}")
     expected = nibabel.load(tmp_path / f"bold.{ending}").get_fdata()
     assert expected.std() > 100
-    same(tmp_path / f"bold.{ending}", np.moveaxis(expected, -1, 0))
+    same(tmp_path / f"bold.{ending}", np.moveaxis(expected, -1, 0)[:, None])
     assert read_all(tmp_path / f"bold.{ending}").names(3) == f"bold.{ending} volume 3"
 
 
@@ -179,6 +181,20 @@ def test_dicom_images_and_frames_with_and_without_endings(tmp_path):
     assert read_all(tmp_path / "movie.dcm").names(5) == "movie.dcm frame 5"
 
 
+def test_packed_dicom_and_files_without_an_image(tmp_path):
+    images = integers(COUNT, 6, 4, low=0, dtype=np.uint16)
+    for number, image in enumerate(images):
+        scan(tmp_path / f"{number:02d}.dcm", image)
+        dataset = pydicom.dcmread(tmp_path / f"{number:02d}.dcm")
+        dataset.compress(pydicom.uid.RLELossless)
+        dataset.save_as(tmp_path / f"{number:02d}.dcm")
+    same(tmp_path, images[:, None])
+    del dataset.PixelData
+    dataset.save_as(tmp_path / "report.dcm")
+    refused(tmp_path, "report.dcm: holds no image; leave it out; mend or remove it, or give --skip-bad")
+    assert read_all(tmp_path, skip_bad=True).skipped == 1
+
+
 def test_dicom_values_are_rescaled_and_colour_keeps_its_channels(tmp_path):
     for number, image in enumerate(integers(COUNT, 6, 4)):
         scan(tmp_path / f"{number:02d}.dcm", image, RescaleSlope=2, RescaleIntercept=-1024)
@@ -202,6 +218,28 @@ def test_fits_cubes_and_folders_of_images(tmp_path, dtype):
     for number, image in enumerate(cube):
         fits.PrimaryHDU(image).writeto(tmp_path / f"{number:02d}.fits")
     same(tmp_path, cube[:, None].astype(kept))
+
+
+def test_scaled_fits_values_are_those_of_astropy(tmp_path):
+    hdu = fits.PrimaryHDU(byte_images(COUNT, shape=(6, 5)))
+    hdu.header["BSCALE"], hdu.header["BZERO"] = 0.5, 100.0
+    hdu.writeto(tmp_path / "a.fits")
+    scaled = fits.getdata(tmp_path / "a.fits")
+    assert scaled.min() >= 100
+    same(tmp_path / "a.fits", scaled[:, None])
+
+
+def test_packed_files_larger_than_memory_are_refused(tmp_path, monkeypatch):
+    values = floats(COUNT, 6, 5)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    fits.PrimaryHDU(values).writeto(tmp_path / "a.fits.gz")
+    scipy.io.savemat(tmp_path / "a.mat", {"x": values}, do_compression=True)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, compression="gzip")
+    scan(tmp_path / "a.dcm", byte_images(COUNT))
+    monkeypatch.setattr("os.sysconf", lambda name: 1)
+    for name in ("a.nii.gz", "a.fits.gz", "a.mat", "a.h5", "a.dcm"):
+        refused(tmp_path / name, "would take 0.0 GiB unpacked, and this machine's memory")
 
 
 def test_the_extension_of_a_fits_file(tmp_path):
@@ -371,6 +409,36 @@ def test_a_late_word_in_a_column_of_numbers_is_named(tmp_path):
     values = read_all(tmp_path / "a.csv", missing=True).values
     assert (len(values), values[9_000, 0], values[-1, 1]) == (10_000, 3.5, 2.5)
     assert np.isnan(values[9_000, 1])
+
+
+# ---------------------------------------------------------------------------------------------- groups
+
+
+@pytest.mark.parametrize("kind", ["wav", "h5", "mat", "csv"])
+def test_groups_stay_in_one_split(tmp_path, kind):
+    """Ten groups of six examples: windows of a recording, or rows with the same patient."""
+    values, patients = floats(60, 3, dtype=np.float64), np.arange(60) // 6
+    source, options = tmp_path / f"a.{kind}", {"group": "patient"}
+    if kind == "wav":
+        source, options = tmp_path, {"group": "file", "window": 10}
+        for patient in range(10):
+            scipy.io.wavfile.write(tmp_path / f"{patient}.wav", 8000, integers(60) + patient)
+    elif kind == "h5":
+        with h5py.File(source, "w") as file:
+            file["x"], file["patient"] = values, patients
+    elif kind == "mat":
+        scipy.io.savemat(source, {"x": values, "patient": patients[:, None]})
+    else:
+        table = np.column_stack([patients, values])
+        np.savetxt(source, table, ["%d", *["%.17g"] * 3], ",", header="patient,a,b,c", comments="")
+    data = load_data(source, ReadOptions(**options))
+    assert len(data.train.x) == 48
+    splits = [
+        {name.split()[0] if kind == "wav" else patients[int(name.split()[1])] for name in split.names}
+        for split in (data.train, data.validation, data.test)
+    ]
+    assert [len(split) for split in splits] == [8, 1, 1]
+    assert len(set.union(*splits)) == 10
 
 
 # ---------------------------------------------------------------------------------------------- what is missing

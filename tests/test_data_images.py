@@ -408,7 +408,7 @@ def test_examples_are_named_by_their_files(tmp_path, stream):
     assert read_examples(tmp_path, data.spec).names[4] == "cat/cat005.png"
 
 
-@pytest.mark.parametrize("option", [{"levels": 4}, {"layout": "hw"}, {"array": "x"}, {"labels": "y"}])
+@pytest.mark.parametrize("option", [{"layout": "hw"}, {"window": 3}, {"array": "x"}, {"labels": "y"}])
 def test_options_of_arrays_are_refused_for_images(tmp_path, option):
     many(tmp_path)
     refused(tmp_path, f"--{next(iter(option))} is for", **option)

@@ -60,7 +60,7 @@ def test_every_page_of_a_tiff_is_an_example(tmp_path, dtype, byteorder):
     reading = read_all(tmp_path)
     assert reading.levels == {np.uint8: 256, np.uint16: 65536}.get(dtype)
     assert reading.names(7) == "stack.tif page 7"
-    assert "every page of a TIFF file is an example: 1 files have several, such as stack.tif with 12" in notes(tmp_path)
+    assert "every page is an example; files with several pages: 1, such as stack.tif with 12" in notes(tmp_path)
 
 
 @pytest.mark.parametrize("compression", ["zlib", None])
@@ -102,9 +102,19 @@ def test_bmp_and_gif(tmp_path):
     frames = [Image.fromarray(image) for image in GREY]
     frames[3].save(tmp_path / "gif" / "003.gif", save_all=True, append_images=frames)
     same(tmp_path / "gif", np.stack([GREY] * 3, 1))
-    assert "1 GIF files are animated, such as 003.gif; the first frame of each is the example" in notes(
+    assert "the first frame of an animation is the example; animated GIF files: 1, such as 003.gif" in notes(
         tmp_path / "gif"
     )
+
+
+def test_levels_of_pixels_of_12_bits(tmp_path):
+    pages = byte_images(COUNT).astype(np.uint16) * 16
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+    assert "give --levels 4096" in notes(tmp_path)
+    spec = load_data(tmp_path, ReadOptions(levels=4096)).spec
+    assert (spec.levels, spec.dtype) == (4096, "uint16")
+    refused(tmp_path, "--levels 4000: pixels of 16 bits go up to 4080; give a number of levels from 4081", levels=4000)
+    refused(tmp_path, "--levels 70000: pixels of 16 bits", levels=70000)
 
 
 def test_resizing_floats_keeps_floats(tmp_path):
@@ -239,6 +249,15 @@ def test_zip_archives_that_are_damaged_encrypted_or_bombs(tmp_path):
         file.writestr("a.bmp", bytes(1 << 20))
         file.filelist[0].file_size = 1 << 45
     refused(tmp_path / "bomb.zip", "a.bmp: would take 262,144.0 GiB unpacked")
+
+
+def test_packed_archives_larger_than_memory_are_refused(tmp_path, monkeypatch):
+    folder_of(tmp_path / "a", GREY)
+    archives = [shutil.make_archive(str(tmp_path / "x"), kind, tmp_path / "a") for kind in ("zip", "gztar", "tar")]
+    monkeypatch.setattr("os.sysconf", lambda name: 1)
+    refused(archives[0], "x.zip: 000.png: would take 0.0 GiB unpacked")
+    refused(archives[1], "x.tar.gz: would take 0.0 GiB unpacked")
+    assert len(read_all(archives[2]).values) == COUNT
 
 
 def webdataset(path: Path, images: np.ndarray, first: int = 0) -> None:

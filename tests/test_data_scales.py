@@ -15,6 +15,7 @@ from jensen.bound import Estimate
 from jensen.data.check import check
 from jensen.data.grid import save_grid, save_image
 from jensen.data.load import load_data, read_examples
+from jensen.data.moments import columns
 from jensen.data.options import ReadOptions
 from jensen.data.preparation import Dequantise, Levels, Standardise, StaticBinarisation
 from jensen.evaluation.scores import score
@@ -33,6 +34,15 @@ def normal(mean: float, deviation: float, count: int = 2000, width: int = 1) -> 
 
 
 # ---------------------------------------------------------------------------------------------- float64
+
+
+@pytest.mark.parametrize("size", [1e-290, 1e-170, 1e200])
+def test_numbers_whose_squares_leave_float64_are_scaled_like_others(size):
+    x = normal(0, 1, width=3)
+    found = columns(x * size)
+    np.testing.assert_allclose(found.deviation, x.std(0) * size, rtol=1e-12)
+    assert not found.constant.any()
+    assert not any("constant" in note or "coarsely" in note for note in check(x * size).notes)
 
 
 @pytest.mark.parametrize("stream", ["never", "always"])

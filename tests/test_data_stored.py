@@ -472,7 +472,7 @@ def written_table(path: Path, **columns) -> Path:
         ({"x": [[1, 2]] * 9, "y": [1, 2, None] * 3}, {}, "'y' is empty in 3 rows"),
         ({"x": [[1, 2]] * 9, "y": [1, 2, -3] * 3}, {}, "labels of .* go from -3 to 2"),
         ({"image": [b"no image"] * 9}, {}, "'image' of row 0: cannot be decoded"),
-        ({"x": [[1, 2]] * 9}, {"size": (3, 3)}, "--size is for a folder of images"),
+        ({"x": [[1, 2]] * 9}, {"size": (3, 3)}, "--size is for images"),
         ({"x": [[[1.0, np.inf]]] * 9}, {}, "9 of its 18 values are NaN, infinite"),
     ],
 )  # fmt: skip
@@ -657,7 +657,7 @@ def test_files_of_two_kinds_and_of_no_split_are_refused(tmp_path):
     refused(source, "more.parquet: its name gives no split, and the names of other files give 'train', 'test'")
     (source / "more.parquet").unlink()
     Image.new("L", (4, 4)).save(source / "a.png")
-    refused(source, "holds both images and .parquet files")
+    refused(source, "holds both images .a.png. and Parquet or Arrow files")
     (source / "a.png").unlink()
     arrow_file(source)
     refused(source, "both Parquet and Arrow")

@@ -6,6 +6,7 @@ every time. What it found is tried by name at the end of this page.
 
 import contextlib
 import copy
+import functools
 import gzip
 import hashlib
 import io
@@ -290,6 +291,13 @@ FORMATS: dict[str, Callable[[], bytes]] = {
     "a.csv": lambda: _written(_csv, "a.csv"),
     "metadata.csv": lambda: "".join(["file_name,label\n", *(f"{n}.png,{n % 2}\n" for n in range(10))]).encode(),
 }
+
+
+@functools.cache
+def _original(name: str) -> bytes:
+    return FORMATS[name]()
+
+
 OF_FOLDERS = (".bmp", ".gif", ".wav", ".dcm")
 
 
@@ -297,7 +305,7 @@ OF_FOLDERS = (".bmp", ".gif", ".wav", ".dcm")
 @fuzz(3)
 @given(data=st.data())
 def test_files_of_further_formats(name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    original = FORMATS[name]()
+    original = _original(name)
     content = data.draw(damaged(original), label="content")
     folder = source = _emptied(tmp_path_factory, "formats")
     if name == "metadata.csv":

@@ -82,10 +82,10 @@ def test_the_test_sees_draws_from_the_prior():
 
 
 def test_twisted_particles_draw_from_the_exact_conditional_and_one_particle_does_not():
-    x = CLUSTERS.sample(2000, generator(5))  # so many that weights without p / r are found out: p = 3e-8
+    x = CLUSTERS.sample(2000, generator(5))  # so many that weights without p / r are found out: p = 7e-10
     conditional = EXACT.condition([0], x[:, :1])
     many, one = (
-        impute(clusters_model(), x, FIRST, seed=3, method=TwistedParticles(particles, 100)).draws[0]
+        impute(clusters_model(), x, FIRST, seed=3, method=TwistedParticles(particles, 50)).draws[0]
         for particles in (16, 1)
     )
     assert p_value(conditional.cdf(many[:, 1:])) > 0.001  # false alarms: 0.1 %

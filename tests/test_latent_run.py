@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import jensen
 from jensen.cli import main
 from jensen.commands import commands
+from jensen.commands.sample import guide_of
 from jensen.compression.latent import VAECodec
 from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
@@ -159,15 +160,17 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
         predicted.prediction.probabilities.sum(1), torch.ones(len(predicted.prediction.labels)).double()
     )
     labels = torch.tensor([2, 0])
-    drawn = jensen.sample(run, 2, labels=labels, guidance=1.0, sampler="ddim", steps=2)
+    drawn = jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2, 1.0))
     assert drawn.labels.tolist() == [2, 0]
-    assert not torch.equal(drawn.prepared, jensen.sample(run, 2, labels=labels, sampler="ddim", steps=2).prepared)
+    unguided = jensen.sample(run, 2, labels=labels, wish=jensen.SamplingWish("ddim", 2))
+    assert not torch.equal(drawn.prepared, unguided.prepared)
+    by_itself = jensen.SamplingWish(guidance=0.5, guide=guide_of(run, run))
     torch.testing.assert_close(
-        jensen.sample(run, 2, guide=run, guidance=0.5).prepared, jensen.sample(run, 2).prepared
+        jensen.sample(run, 2, wish=by_itself).prepared, jensen.sample(run, 2).prepared
     )  # away from itself is nowhere
     other = jensen.train(tiny(vae_steps=3), tmp_path / "other")
     with pytest.raises(InputError, match="another VAE"):
-        jensen.sample(run, 2, guide=other, guidance=0.5)
+        jensen.sample(run, 2, wish=jensen.SamplingWish(guidance=0.5, guide=guide_of(run, other)))
     with pytest.raises(InputError, match=r"cannot compress.*use a vae or a diffusion run"):
         jensen.compress(run)
     with pytest.raises(InputError, match="this VAE has another prior"):

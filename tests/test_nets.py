@@ -1,10 +1,12 @@
 """Networks: shapes in and out, of any size."""
 
+import copy
 import math
 
 import pytest
 import torch
 from networks import awake
+from torch import nn
 
 from jensen.errors import InputError
 from jensen.nets import ACTIVATIONS, MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
@@ -94,3 +96,59 @@ def test_shapes_of_no_grid_are_refused(shape):
 def test_no_widths_are_refused():
     with pytest.raises(InputError, match="without widths: expected one for each level"):
         Levels((1, 8, 8), ())
+
+
+def mirrored(network: nn.Module) -> nn.Module:
+    """The network with all kernels flipped along the last axis."""
+    other = copy.deepcopy(network)
+    for layer in other.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            layer.weight.data = layer.weight.data.flip(-1)
+    return other
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 17), (2, 17), (1, 5, 3, 9)])
+def test_the_code_of_a_flipped_picture_is_the_flipped_code(shape):
+    """Halving 2n + 1 positions keeps the even ones, whose mirror images are even again."""
+    encoder = awake(ConvolutionalEncoder(Levels(shape, (4, 6)), 3, spatial=True))
+    x, grid = torch.randn(2, *shape, dtype=torch.float64), (2, 3, *(-(-size // 2) for size in shape[1:]))
+    code = encoder(x).view(grid)
+    torch.testing.assert_close(mirrored(encoder)(x.flip(-1)).view(grid), code.flip(-1))
+    assert not torch.allclose(encoder(x.flip(-1)).view(grid), code.flip(-1))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 16), (2, 16), (1, 4, 2, 8)])
+def test_a_flipped_code_is_decoded_to_the_flipped_picture(shape):
+    decoder = awake(ConvolutionalDecoder(Levels(shape, (4, 6)), 3, 2, spatial=True))
+    z = torch.randn(2, *decoder.latent_shape, dtype=torch.float64)
+    torch.testing.assert_close(mirrored(decoder)(z.flip(-1).flatten(1)), decoder(z.flatten(1)).flip(-1))
+
+
+def test_a_spatial_code_is_local():
+    """Without norms, whose statistics are of the whole picture, a far pixel does not reach a place of the code."""
+    encoder = awake(ConvolutionalEncoder(Levels((1, 64, 64), (4, 4), patch=2), 2, spatial=True))
+    for layer in encoder.modules():
+        for name, child in layer.named_children():
+            if isinstance(child, nn.GroupNorm):
+                setattr(layer, name, nn.Identity())
+    x = torch.randn(1, 1, 64, 64, dtype=torch.float64, requires_grad=True)
+    encoder(x).view(2, 16, 16)[:, 3, 5].sum().backward()
+    rows, columns = x.grad[0, 0].nonzero().T
+    centre_row, centre_column = (rows.min() + rows.max()).item() / 2, (columns.min() + columns.max()).item() / 2
+    assert rows.max() - rows.min() < 40
+    assert abs(centre_row - 4 * 3) < 4
+    assert abs(centre_column - 4 * 5) < 4
+
+
+@pytest.mark.parametrize("shape", [(2, 19), (2, 1, 19)])
+def test_a_signal_has_the_networks_of_an_image_of_height_one(shape):
+    torch.manual_seed(0)
+    levels = Levels(shape, (4, 6), patch=2)
+    encoder, decoder = ConvolutionalEncoder(levels, 6), ConvolutionalDecoder(levels, 3, 1)
+    torch.manual_seed(0)
+    levels = Levels((2, 1, 19), (4, 6), patch=2)
+    other, another = ConvolutionalEncoder(levels, 6), ConvolutionalDecoder(levels, 3, 1)
+    x = torch.randn(2, *shape)
+    code = encoder(x)
+    torch.testing.assert_close(code, other(x.view(2, 2, 1, 19)))
+    torch.testing.assert_close(decoder(code[:, :3]).view(2, 2, 19), another(code[:, :3]).view(2, 2, 19))

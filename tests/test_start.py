@@ -199,6 +199,7 @@ def test_the_run_is_resumed_without_the_other_run(unet: Run, tmp_path: Path):
     run = jensen.train(diffusion(str(data)), tmp_path / "run", start=origin)
     killed = tmp_path / "killed"
     shutil.copytree(run.folder, killed)
+    assert checkpoints(killed / "checkpoints")[0].name == "step-00000000"
     for path in checkpoints(killed / "checkpoints")[1:]:
         shutil.rmtree(path)
     shutil.rmtree(origin)

@@ -1,7 +1,6 @@
 """A run outlives kill -9 at any moment, damaged checkpoints and a second process: nothing lost, nothing doubled."""
 
 import json
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from mortal import RECIPES, go_on, killed_at
+from several import with_everything_imported
 
 import jensen
 from jensen.errors import InputError
@@ -40,10 +40,7 @@ def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Processes that have everything imported when they start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jensen.run", "torch.utils.tensorboard", "accelerate"])
-    return context
+    return with_everything_imported()
 
 
 def _run(processes: ForkServerContext, target: Callable[..., None], *arguments: object) -> int | None:

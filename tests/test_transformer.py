@@ -13,7 +13,9 @@ from jensen.nets.attention import SelfAttention
 from jensen.nets.transformer import grid_positions
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 23), (1, 8, 8), (2, 1, 13), (2, 13, 1), (1, 1, 1), (2, 19)])
+@pytest.mark.parametrize(
+    "shape", [(1, 28, 28), (3, 17, 23), (1, 8, 8), (2, 1, 13), (2, 13, 1), (1, 1, 1), (2, 19), (1, 3, 5, 6)]
+)
 @pytest.mark.parametrize("patch", [2, 4])
 def test_any_size_comes_out_as_it_went_in(shape, patch):
     x, level = example(shape)
@@ -77,6 +79,8 @@ def test_attention_does_not_know_the_order_of_tokens():
 
 def test_positions_know_offsets_and_tell_all_places_apart():
     positions = grid_positions((5, 7), 32).double()
+    assert grid_positions((2, 3, 4), 32).shape == (24, 32)
+    assert torch.pdist(grid_positions((2, 3, 4), 32)).min() > 0.5
     products = (positions @ positions.T).view(5, 7, 5, 7)
     torch.testing.assert_close(products[1:, 2:, 1:, 2:], products[:-1, :-2, :-1, :-2])
     distances = torch.cdist(positions, positions) + 10 * torch.eye(35)

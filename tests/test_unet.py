@@ -17,6 +17,7 @@ from jensen.nets import UNet
 from jensen.nets.layers import Doubling, ResidualBlock
 
 SHAPES = [(1, 28, 28), (3, 17, 23), (1, 8, 8), (2, 1, 13), (2, 13, 1), (1, 1, 1), (1, 5, 2), (2, 19), (1, 1)]
+SHAPES += [(1, 5, 6, 7), (2, 1, 9, 3)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -35,7 +36,7 @@ def test_a_network_takes_other_sizes_than_its_own():
     assert network(x, level).shape == x.shape
 
 
-@pytest.mark.parametrize("shape", [(2, 9, 7), (2, 11)])
+@pytest.mark.parametrize("shape", [(2, 9, 7), (2, 11), (2, 3, 5, 4)])
 def test_what_holds_of_every_network(shape):
     settings = {"widths": (16, 24), "blocks": 1, "attention": (0, 1), "classes": 3}
     check_zero(UNet(shape, **settings), shape)
@@ -44,14 +45,14 @@ def test_what_holds_of_every_network(shape):
     check_learns(UNet(shape, **settings), shape)
 
 
-@pytest.mark.parametrize("taps", [(3, 3), (1, 3), (3, 1), (1, 1)])
+@pytest.mark.parametrize("taps", [(3, 3), (1, 3), (3, 1), (1, 1), (3, 3, 3), (3, 1, 3)])
 def test_doubling_is_nearest_neighbour_and_a_convolution(taps):
     doubling = awake(Doubling(4, 4, taps))
-    h = torch.randn(2, 4, 5, 7, dtype=torch.float64)
-    full = [n * (2 if t == 3 else 1) for n, t in zip(h.shape[2:], taps, strict=True)]
+    h = torch.randn(2, 4, *(5, 7, 3)[: len(taps)], dtype=torch.float64)
+    full = tuple(n * (2 if t == 3 else 1) for n, t in zip(h.shape[2:], taps, strict=True))
     naive = doubling.convolution(F.interpolate(h, size=full))
     torch.testing.assert_close(doubling(h, full), naive)
-    torch.testing.assert_close(doubling(h, (4, 6)), naive[:, :, :4, :6])
+    torch.testing.assert_close(doubling(h, (4, 6)[: len(taps)] + full[2:]), naive[:, :, :4, :6])
 
 
 def test_a_signal_is_an_image_of_height_one():
@@ -59,6 +60,16 @@ def test_a_signal_is_an_image_of_height_one():
     images.load_state_dict(awake(signals).state_dict())
     x, level = example((2, 19))
     torch.testing.assert_close(images.double()(x[:, :, None], level)[:, :, 0], signals(x, level))
+
+
+def test_a_volume_of_depth_one_is_an_image():
+    volumes, images = (UNet(shape, (8, 16), blocks=1, attention=(1,), patch=2) for shape in ((2, 1, 9, 7), (2, 9, 7)))
+    images = awake(images)
+    volumes.double().load_state_dict(
+        {name: value.view_as(volumes.state_dict()[name]) for name, value in images.state_dict().items()}
+    )
+    x, level = example((2, 9, 7))
+    torch.testing.assert_close(volumes(x[:, :, None], level)[:, :, 0], images(x, level))
 
 
 def test_both_axes_are_treated_alike():

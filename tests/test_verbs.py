@@ -67,6 +67,7 @@ def test_sample(run: jensen.Run, tmp_path: Path) -> None:
     assert main(["sample", str(run.folder), "--n", "7", "--seed", "3", "--out", str(tmp_path / "s.npz")]) == 0
     written = np.load(tmp_path / "s.npz")
     assert np.array_equal(written["x"], found.x)
+    assert ("mean" in written) == run.model.noisy_samples
     if run.model.classes is None:
         assert found.labels is None
     else:
@@ -77,14 +78,28 @@ def test_sample(run: jensen.Run, tmp_path: Path) -> None:
 
 
 def test_labels_by_their_shares(runs: dict[str, jensen.Run]) -> None:
-    found = jensen.sample(runs["diffusion"], 600, labels="p(y)", steps=2, sampler="ddim")
+    wish = jensen.SamplingWish(sampler="ddim", steps=2)
+    found = jensen.sample(runs["diffusion"], 600, labels="p(y)", wish=wish)
     counts = np.bincount(found.labels, minlength=3)
     shares = np.array(runs["diffusion"].spec.label_counts) / sum(runs["diffusion"].spec.label_counts)
     assert np.abs(counts - 600 * shares).max() < 4 * np.sqrt(600 / 4)  # false alarms: below 1 in 5,000
-    part = jensen.sample(runs["diffusion"], 5, labels="p(y)", first=100, steps=2, sampler="ddim")
+    part = jensen.sample(runs["diffusion"], 5, labels="p(y)", first=100, wish=wish)
     assert np.array_equal(part.labels, found.labels[100:105])
     with pytest.raises(jensen.InputError, match="expected 0 to 2"):
         jensen.sample(runs["diffusion"], 1, labels=np.array([3]))
+
+
+def test_the_last_step_of_the_ancestral_sampler_is_a_mean_or_a_draw(runs: dict[str, jensen.Run]) -> None:
+    mean, draw, usual = (
+        jensen.sample(runs["diffusion"], 4, wish=jensen.SamplingWish("ancestral", 3, last_step=last)).prepared
+        for last in ("mean", "draw", None)
+    )
+    assert (mean == usual).all()  # the default of a recipe
+    assert (mean != draw).all()
+    with pytest.raises(jensen.InputError, match="--last-step draw is for --sampler ancestral, but the sampler is"):
+        jensen.sample(runs["diffusion"], 1, wish=jensen.SamplingWish("ddim", last_step="draw"))
+    with pytest.raises(jensen.InputError, match="--last-step: a model of family vae has no options of sampling"):
+        jensen.sample(runs["vae"], 1, wish=jensen.SamplingWish(last_step="mean"))
 
 
 def test_score(run: jensen.Run, tmp_path: Path) -> None:
@@ -131,7 +146,8 @@ def test_compare(runs: dict[str, jensen.Run], tmp_path: Path) -> None:
 
 
 def test_referee(run: jensen.Run) -> None:
-    few = jensen.RefereeSettings(referee_examples=3)
+    fewer = {"temperatures": 20} if run.family.anneals else {}
+    few = jensen.RefereeSettings(referee_examples=3, **fewer)
     verdict = jensen.referee(run, raw(), settings=few, samples=20)
     assert len(verdict.index) == 3
     assert {account.name for account in verdict.accounts} >= {"ELBO"}
@@ -164,7 +180,8 @@ def test_impute(run: jensen.Run, tmp_path: Path) -> None:
 
 def test_compress_and_back(run: jensen.Run, tmp_path: Path) -> None:
     options = {} if run.recipe.family == "vae" else {"steps": 5}
-    found = jensen.compress(run, raw(), **options)
+    with pytest.warns(UserWarning, match="--examples 99: there are only 8 examples, which are all used"):
+        found = jensen.compress(run, raw(), examples=99, **options)
     found.save(tmp_path / "file")
     assert found.codelength.file_bytes == (tmp_path / "file").stat().st_size
     assert np.array_equal(jensen.decompress(run, tmp_path / "file")[:, 0], raw())

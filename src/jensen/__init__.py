@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
-    from jensen.recipe.family import ImputationWish
+    from jensen.recipe.family import ImputationWish, SamplingWish
     from jensen.recipe.latent.settings import LatentRecipe
     from jensen.recipe.vae.settings import VAERecipe
     from jensen.run import Run, load, resume, train
@@ -72,6 +72,7 @@ __all__ = [
     "LatentRecipe",
     "RefereeSettings",
     "Run",
+    "SamplingWish",
     "VAERecipe",
     "check",
     "compare",
@@ -98,6 +99,7 @@ _HOMES = {
     "DiffusionRecipe": "jensen.recipe.diffusion.settings",
     "EvaluationSettings": "jensen.evaluation.settings",
     "ImputationWish": "jensen.recipe.family",
+    "SamplingWish": "jensen.recipe.family",
     "InputError": "jensen.errors",
     "LatentRecipe": "jensen.recipe.latent.settings",
     "RefereeSettings": "jensen.evaluation.settings",

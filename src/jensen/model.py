@@ -278,6 +278,11 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """The networks that `sample` calls; one row through one network counts as one evaluation."""
         return ()
 
+    @property
+    def noisy_samples(self) -> bool:
+        """Whether `sample` adds observation noise, so that `sample_mean` differs from it."""
+        return False
+
     @abstractmethod
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """Samples first..first+n-1 of `seed`, (n, *shape), from p(x), or from p(x|labels) if labels (n) are given.

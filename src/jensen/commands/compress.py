@@ -112,9 +112,12 @@ def compress(
     from jensen.commands.decompress import exactly, model_digest, restored
     from jensen.compression.archive import Header, Machine, data_digest, pack, runs
     from jensen.compression.codec import encode
+    from jensen.evaluation.scores import note_shortage
 
     codec: AbstractCodec = run.family.codec(run.model, steps)
-    raw = run.examples(data, split)[:examples].x[:]
+    found = run.examples(data, split)
+    note_shortage(len(found), examples)
+    raw = found[:examples].x[:]
     symbols = _symbols(run, codec, raw)
     start = began = time.perf_counter()
     with exactly(torch.get_num_threads()):

@@ -33,6 +33,7 @@ class Decompress(Command):
         import numpy as np
 
         from jensen.compression.archive import read
+        from jensen.data.examples import counted
         from jensen.records import refuse_existing_file, write_arrays, write_file
         from jensen.run import opened
 
@@ -46,7 +47,7 @@ class Decompress(Command):
             np.save(buffer, raw)
             self.out.parent.mkdir(parents=True, exist_ok=True)
             write_file(self.out, buffer.getvalue())
-        print(f"{self.out}: {len(raw)} examples of shape {raw.shape[1:]}, {raw.dtype}, equal to the originals")
+        print(f"{self.out}: {counted(len(raw))} of shape {raw.shape[1:]}, {raw.dtype}, equal to the originals")
 
 
 def decompress(run: "Run", file: str | Path) -> "np.ndarray":

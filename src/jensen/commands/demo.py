@@ -44,7 +44,8 @@ RECIPES: dict[str, Recipe] = {
             learning_rate=3e-3,
             warmup_steps=50,
             ema_decay=0.99,
-            validate_every=400,
+            validate_every=600,
+            sample_every=1200,
         ),
     ),
 }

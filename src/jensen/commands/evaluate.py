@@ -138,7 +138,7 @@ class Evaluated:
         from jensen.evaluation.exhibits import make_exhibits
         from jensen.evaluation.yardsticks import yardsticks
         from jensen.report.results import Results
-        from jensen.run.folder import read_history
+        from jensen.run.folder import commanded, read_history
 
         run, evaluation = self.run, self.evaluation
         scores, seed = evaluation.scores, evaluation.settings.seed
@@ -159,8 +159,8 @@ class Evaluated:
             trained_steps=run.trained_steps,
             weights_step=run.step,
             history=[change.sentence for change in changes],
-            changes=[change.after for change in changes],
-            first={name: value for change in reversed(changes) for name, value in change.before.items()},
+            changes=[change.after for change in commanded(changes)],
+            first={name: v for change in reversed(commanded(changes)) for name, v in change.before.items()},
             finished=run.finished,
             labels=None if labels is None else labels[scores.index],
             names=self.examples.names.__getitem__,

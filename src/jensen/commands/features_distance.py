@@ -110,15 +110,17 @@ def features_distance(
     impossible way of sampling, before anything is measured.
     """
     from jensen import processes
-    from jensen.commands.sample import sampling
+    from jensen.commands.sample import guide_of
     from jensen.features.distance import MOST, Reference, add_distance, measure, read_distances
     from jensen.features.store import load_classifier
+    from jensen.recipe.family import SamplingWish
 
     with processes.together():
         classifier, record = load_classifier(run.folder, run.spec)
         n = n or min(MOST, run.spec.counts["train"])
+        worse = guide_of(run, guide) if guide else None
         ways = [
-            sampling(run, sampler=sampler, steps=count, guidance=guidance, guide=guide)
+            run.family.sampling(run.model, run.recipe, SamplingWish(sampler, count, guidance, worse))
             for sampler, count in product(samplers or (None,), steps or (None,))
         ]
         cells = {_cell(run, way, n, seed, record.sha256): way for way in ways}

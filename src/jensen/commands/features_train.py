@@ -48,10 +48,11 @@ def features_train(run: "Run", settings: ClassifierSettings | None = None, *, se
 
 def show(run: "Run", record: "ClassifierRecord") -> None:
     """Print the classifier's accuracy and its folder."""
+    from jensen.data.examples import counted
     from jensen.features.store import FOLDER
 
     for name, share in (("validation", record.validation), ("test", record.test)):
         if share:
             error = 100 * share.standard_error
-            print(f"{name} accuracy {100 * share.mean:.2f} ± {error:.2f} % of {share.count:,} examples")
+            print(f"{name} accuracy {100 * share.mean:.2f} ± {error:.2f} % of {counted(share.count)}")
     print(f"{run.folder / FOLDER} written after {record.provenance.seconds:.0f} s")

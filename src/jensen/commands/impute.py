@@ -62,8 +62,10 @@ class Impute(OfExamples):
 
     def execute(self) -> None:
         """Impute; write arrays and, for images, a picture; with --calibrate also the calibration."""
+        from jensen.data.examples import counted
+        from jensen.inference.calibration import RECORD
         from jensen.recipe.family import ImputationWish
-        from jensen.records import refuse_filled_folder
+        from jensen.records import refuse_filled_folder, write_record
         from jensen.run import opened
 
         refuse_filled_folder(self.out)
@@ -79,30 +81,24 @@ class Impute(OfExamples):
             wish=ImputationWish(**{name: getattr(self, name) for name in options}),
         )
         calibration = found.calibration() if self.calibrate else None
-        found.save(self.out)
+        found.save(self.out, calibration)
         if calibration:
-            _show_calibration(calibration, self.out, found.run.folder if self.of_test else None)
+            _show(calibration)
+        if calibration and self.of_test:
+            print(f"{write_record(found.run.folder / RECORD, calibration)} written, for its report")
         for name, values in found.diagnostics.items():
             print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
-        print(f"{self.out}: {self.draws} draws for each of {len(found.rows)} examples")
+        print(f"{self.out}: {self.draws} draws for each of {counted(len(found.rows))}")
         print(f"It holds {', '.join(sorted(path.name for path in self.out.iterdir()))}")
 
 
-def _show_calibration(found: "Calibration", out: Path, run: Path | None) -> None:
-    """Print the calibration; write calibration.json (also into `run`) and calibration.png into `out`."""
+def _show(found: "Calibration") -> None:
     from rich.console import Console
 
-    from jensen.inference.calibration import RECORD
-    from jensen.records import write_record
-    from jensen.report.charts import save_chart
-    from jensen.report.imputation import calibration_picture, calibration_table, remarks
+    from jensen.report.imputation import calibration_table, remarks
 
     print("\n".join([f"{found.source}: {found.method}", *remarks(found)]))
     Console().print(calibration_table(found))
-    save_chart(calibration_picture(found), out / "calibration.png")
-    write_record(out / RECORD, found)
-    if run:
-        print(f"{write_record(run / RECORD, found)} written, for its report")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +145,17 @@ class Imputed:
         """Measures of the quality of the draws by name, one value per example."""
         return dict(self.found.diagnostics)
 
-    def save(self, folder: str | Path) -> None:
-        """Write imputations.npz and, for examples that can be shown, imputations.png into a folder."""
+    def save(self, folder: str | Path, calibration: "Calibration | None" = None) -> None:
+        """Write imputations.npz and, for examples that can be shown, imputations.png into a folder.
+
+        A given calibration becomes calibration.json and calibration.png.
+        """
         import numpy as np
 
-        from jensen.records import write_arrays
+        from jensen.inference.calibration import RECORD
+        from jensen.records import write_arrays, write_record
+        from jensen.report.charts import save_chart
+        from jensen.report.imputation import calibration_picture
 
         folder, wide = Path(folder), self.draws.astype(np.float64)
         deviation = wide.std(0, ddof=1) if len(wide) > 1 else np.full(wide.shape[1:], np.nan)
@@ -169,6 +171,9 @@ class Imputed:
         write_arrays(folder / "imputations.npz", arrays, compressed=True)
         if self.run.spec.pictured:
             self._save_picture(folder / "imputations.png")
+        if calibration:
+            write_record(folder / RECORD, calibration)
+            save_chart(calibration_picture(calibration), folder / "calibration.png")
 
     def _save_picture(self, path: Path) -> None:
         """One row per example: the example if it is fully known, its observed part, the draws, the draws' mean."""
@@ -232,13 +237,14 @@ def impute(
     `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
     """
     from jensen.data.mask import masked
-    from jensen.evaluation.scores import prepare, spread
+    from jensen.evaluation.scores import note_shortage, prepare, spread
     from jensen.inference.imputation import impute as draw_missing
     from jensen.recipe.family import ImputationWish
 
     began = time.perf_counter()
     imputer = run.family.imputer(wish or ImputationWish())
     found = run.examples(data, split, missing=run.spec.levels is None)
+    note_shortage(len(found), examples)
     rows = spread(len(found), examples or (SHOWN if data is None else None))
     raw = found.x[rows]
     observed, known = masked(raw, mask, run.spec, len(found), rows.tolist(), seed)

@@ -31,13 +31,16 @@ def save_pictures(
     first: int = 0,
     columns: int | None = None,
     folders: Sequence[str] | None = None,
+    beside: "Tensor | None" = None,
 ) -> None:
     """Write x (n, *shape), in the form of the run's preparation, as a grid (.png) or as PNGs numbered from `first`.
+
+    A grid of the examples `beside` (n, *shape) stands to the right of the grid of x.
 
     PNGs are written into the folder `out`; `folders` names the sub-folder of each picture. Raises `InputError` for
     examples that cannot be shown, and for a folder of signals or volumes.
     """
-    from jensen.data.grid import save_grid, save_image
+    from jensen.data.grid import save_grids, save_image
     from jensen.data.pictures import pictures_of
 
     if not spec.pictured:
@@ -49,7 +52,7 @@ def save_pictures(
         )
     pictures = pictures_of(x, spec)
     if out.suffix == ".png":
-        save_grid(pictures, out, columns)
+        save_grids([pictures, *([] if beside is None else [pictures_of(beside, spec)])], out, columns)
         return
     for place, picture in enumerate(pictures):
         folder = out / folders[place] if folders else out

@@ -63,7 +63,9 @@ def _show(found: "LabelPredictions | TargetsPredicted", out: Path, folder: Path)
     from rich.console import Console
 
     found.save(out)
-    print(f"{out}: {len(found.predictions.index)} examples predicted")
+    from jensen.data.examples import counted
+
+    print(f"{out}: {counted(len(found.predictions.index))} predicted")
     if found.record is None:
         print(f"The {found.of} are not known: there is nothing to compare the predictions with.")
         return
@@ -190,11 +192,12 @@ def predict(
 def _predict_targets(
     run: "Run", data: Any, split: Split, count: int | None, draws: int | None, seed: int
 ) -> TargetsPredicted:
-    from jensen.evaluation.scores import spread
+    from jensen.evaluation.scores import note_shortage, spread
     from jensen.inference.target_prediction import TargetCircumstances, assess_targets, predict_target_examples
 
     examples, scaling = run.examples(data, split, only_known_y=True), run.spec.targets
     assert scaling is not None  # a model that predicts targets was trained on targets
+    note_shortage(len(examples), count)
     rows, began = spread(len(examples), count), time.perf_counter()
     found = predict_target_examples(
         run.model, examples, run.spec.preparation, scaling, draws=draws, seed=seed, index=rows
@@ -222,7 +225,7 @@ def _predict_labels(
     run: "Run", data: Any, split: Split, count: int | None, draws: int | None, seed: int
 ) -> LabelPredictions:
     from jensen import processes
-    from jensen.evaluation.scores import spread
+    from jensen.evaluation.scores import note_shortage, spread
     from jensen.inference.prediction import Circumstances, assess, predict_examples
 
     with processes.together():
@@ -230,6 +233,7 @@ def _predict_labels(
         examples = run.examples(data, split, only_known_y=True)
         names = run.spec.label_names or tuple(str(number) for number in range(len(counts)))
         _refuse_unseen(examples, counts, names)
+    note_shortage(len(examples), count)
     rows, began = spread(len(examples), count), time.perf_counter()
     found = predict_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed, index=rows)
     if found.labels is None:

@@ -31,12 +31,13 @@ class Reconstruct(OfExamples):
     def execute(self) -> None:
         """Write originals and reconstructions side by side."""
         from jensen.commands.pictures import refuse_taken
+        from jensen.data.examples import counted
         from jensen.run import opened
 
         refuse_taken(self.out)
         found = reconstruct(opened(self.run), self.data, split=self.part, examples=self.examples)
         found.save(self.out)
-        print(f"{self.out}: {len(found.prepared)} examples and their reconstructions")
+        print(f"{self.out}: {counted(len(found.prepared))} and as many reconstructions")
 
 
 @dataclass(frozen=True, eq=False)

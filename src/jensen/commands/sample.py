@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jensen.data.spec import DataSpec
-    from jensen.recipe.family import Sampling
+    from jensen.model import AbstractLatentVariableModel
+    from jensen.recipe.family import Sampling, SamplingWish
     from jensen.run import Run
 
 AT_ONCE = 256  # number of samples drawn together
 Labels = Literal["in-turn", "p(y)"]
+LastStep = Literal["mean", "draw"]
 
 
 class Sample(Command):
@@ -30,7 +32,8 @@ class Sample(Command):
     run: RunFolder
     """The folder of the run."""
     out: Path
-    """A .png (a grid), an .npz (raw values `x`, labels `y`), or a folder of PNGs, with one sub-folder per label."""
+    """A .png (a grid), an .npz (raw values `x`, labels `y`), or a folder of PNGs, with one sub-folder per label.
+    A .png and an .npz of a VAE also have the means E[x | latent]: beside the samples, and as `mean`."""
     n: PositiveInt = 64
     """Number of samples."""
     seed: NonNegativeInt = 0
@@ -38,7 +41,7 @@ class Sample(Command):
     first: NonNegativeInt = 0
     """The number of the first sample. To continue an earlier set of n samples, give the same seed and --first n."""
     mean: bool = False
-    """Return E[x | latent] instead of a draw, that is, without the observation noise of p(x|latent)."""
+    """Give only the means E[x | latent], without the observation noise of p(x|latent), as if they were the samples."""
     label: str | None = None
     """Diffusion with labels: the label of all samples, by name or number. Default: see --labels-from."""
     labels_from: Labels = "in-turn"
@@ -51,26 +54,29 @@ class Sample(Command):
     """Diffusion: the sampler. Default: the run's."""
     steps: PositiveInt | None = None
     """Diffusion: the number of steps of the sampler. Default: the run's."""
+    last_step: LastStep | None = None
+    """Diffusion with --sampler ancestral: the last step is the mean of p(x_0|x_1) or a draw. Default: the run's."""
 
     def execute(self) -> None:
         """Write samples as a grid, as raw values, or as a folder of PNGs."""
         from jensen import processes
         from jensen.commands.pictures import refuse_taken
+        from jensen.recipe.family import SamplingWish
         from jensen.run import load, opened
 
         with processes.together():
             refuse_taken(self.out)
             run = opened(self.run)
-            guide = load(self.guide) if self.guide else None
-        ways = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guide": guide}
+            guide = guide_of(run, load(self.guide)) if self.guide else None
         found = sample(
             run,
             self.n,
             seed=self.seed,
             first=self.first,
             mean=self.mean,
+            with_means=not self.mean and self.out.suffix in (".png", ".npz"),
             labels=self.labels_from if self.label is None else self.label,
-            **ways,  # type: ignore[arg-type]
+            wish=SamplingWish(self.sampler, self.steps, self.guidance, guide, self.last_step),
         )
         processes.on_main(lambda: found.save(self.out))
         print(f"{self.out}: {self.n} samples")
@@ -80,19 +86,26 @@ class Sample(Command):
 class Samples:
     """Samples first..first+n-1 of a run's model; `prepared` (n, *shape) are the model's own values, on the CPU.
 
-    `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data. `labels` (n),
-    int64, are the requested labels, or None if the model has no labels.
+    `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data.
+    `prepared_means` and `means` are E[x | latent] of the same samples, or None. `labels` (n), int64, are the requested
+    labels, or None if the model has no labels.
     """
 
     prepared: "Tensor"
     labels: "np.ndarray | None"
     first: int
     spec: "DataSpec"
+    prepared_means: "Tensor | None" = None
 
     @cached_property
     def x(self) -> "np.ndarray":
         """The samples in the units of the raw data, (n, *shape)."""
         return self.spec.preparation.to_raw(self.prepared)
+
+    @cached_property
+    def means(self) -> "np.ndarray | None":
+        """E[x | latent] in the units of the raw data, (n, *shape), or None."""
+        return None if self.prepared_means is None else self.spec.preparation.to_raw(self.prepared_means)
 
     def save(self, out: str | Path) -> None:
         """Write a .png, an .npz or a folder of PNGs, with one sub-folder per label if the model has labels."""
@@ -101,10 +114,11 @@ class Samples:
 
         out = Path(out)
         if out.suffix == ".npz":
-            write_arrays(out, {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels})
+            arrays = {"x": self.x, "y": self.labels, "mean": self.means}
+            write_arrays(out, {name: values for name, values in arrays.items() if values is not None})
             return
         folders = None if self.labels is None else [self.spec.label_name(label) for label in self.labels.tolist()]
-        save_pictures(out, self.prepared, self.spec, first=self.first, folders=folders)
+        save_pictures(out, self.prepared, self.spec, first=self.first, folders=folders, beside=self.prepared_means)
 
 
 def sample(
@@ -114,20 +128,18 @@ def sample(
     seed: int = 0,
     first: int = 0,
     mean: bool = False,
+    with_means: bool = False,
     labels: "str | Tensor | np.ndarray" = "in-turn",
-    sampler: Sampler | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    guide: "Run | None" = None,
+    wish: "SamplingWish | None" = None,
 ) -> Samples:
     """Draw the samples with the indices first..first+n-1; sample i is a pure function of (seed, i).
 
     For a model with labels, `labels` is "in-turn" (the labels of the training examples, one after the other), "p(y)"
     (random labels, as frequent as in training), the name or the integer of one label for all samples, or integers (n),
-    one per sample. `mean` returns E[x | latent] instead of draws. `sampler`, `steps`, `guidance` and `guide` are for
-    diffusion models; `guide` is a run with a worse model of the same data, away from which samples are guided. If
-    started in several processes (torchrun), they share the samples. Raises `InputError` for labels that no training
-    example has, for options that the model does not have, and for samples that are not finite.
+    one per sample. `mean` returns E[x | latent] instead of draws, and `with_means` returns both if the draws have
+    observation noise. `wish` has the options of sampling, which are for diffusion models; for its `guide` see
+    `guide_of`. If started in several processes (torchrun), they share the samples. Raises `InputError` for labels that
+    no training example has, for options that the model does not have, and for samples that are not finite.
     """
     import torch
 
@@ -135,50 +147,43 @@ def sample(
     from jensen.commands.labels import sample_labels
     from jensen.errors import InputError
     from jensen.progress import track
+    from jensen.recipe.family import SamplingWish
 
     with processes.together():
-        way = sampling(run, sampler=sampler, steps=steps, guidance=guidance, guide=guide)
+        way: Sampling[Any] = run.family.sampling(run.model, run.recipe, wish or SamplingWish())
         chosen = sample_labels(run, labels, n, seed=seed, first=first)
-    draw = way.model.sample_mean if mean else way.model.sample
+    draws = {"x": way.model.sample_mean if mean else way.model.sample}
+    if with_means and way.model.noisy_samples:
+        draws["mean"] = way.model.sample_mean
     mine = []
     with processes.together():
         for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
             asked = None if chosen is None else chosen[rows]
-            drawn = draw(len(rows), seed=seed, first=first + int(rows[0]), labels=asked).cpu()
-            if not drawn.isfinite().all():
+            which = {"seed": seed, "first": first + int(rows[0]), "labels": asked}
+            drawn = {name: draw(len(rows), **which).cpu() for name, draw in draws.items()}
+            if not all(values.isfinite().all() for values in drawn.values()):
                 raise InputError(f"{run.folder}: samples are not finite; try a guidance nearer to 0 or other steps")
-            mine.append({"x": drawn})
-    x = torch.cat([part["x"] for part in processes.gathered(mine)])
-    return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec)
+            mine.append(drawn)
+    parts = processes.gathered(mine)
+    x, *means = (torch.cat([part[name] for part in parts]) for name in draws)
+    return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec, means[0] if means else None)
 
 
-def sampling(
-    run: "Run",
-    *,
-    sampler: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    guide: "Run | None" = None,
-) -> "Sampling[Any]":
-    """The run's model with the given options of sampling; None means the recipe's value.
+def guide_of(run: "Run", guide: "Run") -> "AbstractLatentVariableModel":
+    """The model of `guide`, a worse run on the same data, away from which samples of `run` are guided.
 
-    Raises `InputError` for an option that the family does not have, and for a guide of another family or other data.
+    Raises `InputError` for a guide of another family or of other data.
     """
     from jensen.errors import InputError
-    from jensen.recipe.family import SamplingWish
 
-    if guide is not None:
-        other, own = guide.spec, run.spec
-        if guide.recipe.family != run.recipe.family:
-            raise InputError(
-                f"--guide {guide.folder} is a run of family {guide.recipe.family}: give one of family "
-                f"{run.recipe.family}, like {run.folder}"
-            )
-        if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
-            raise InputError(
-                f"--guide {guide.folder} was trained on other data than {run.folder}; give a run on the same data"
-            )
-        guide.model.to(run.model.device)
-    wish = SamplingWish(sampler, steps, guidance, guide.model if guide else None)
-    found: Sampling[Any] = run.family.sampling(run.model, run.recipe, wish)
-    return found
+    other, own = guide.spec, run.spec
+    if guide.recipe.family != run.recipe.family:
+        raise InputError(
+            f"--guide {guide.folder} is a run of family {guide.recipe.family}: give one of family "
+            f"{run.recipe.family}, like {run.folder}"
+        )
+    if other.fingerprint != own.fingerprint or other.preparation.kind != own.preparation.kind:
+        raise InputError(
+            f"--guide {guide.folder} was trained on other data than {run.folder}; give a run on the same data"
+        )
+    return guide.model.to(run.model.device)

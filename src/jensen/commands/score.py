@@ -37,6 +37,7 @@ class Score(OfExamples):
     def execute(self) -> None:
         """Write one row per example into the CSV."""
         from jensen import processes
+        from jensen.data.examples import counted
         from jensen.records import refuse_existing_file
         from jensen.run import opened
 
@@ -45,7 +46,7 @@ class Score(OfExamples):
             run = opened(self.run)
         found = score(run, self.data, split=self.part, draws=self.draws, seed=self.seed)
         processes.on_main(lambda: found.save(self.out))
-        print(f"{self.out}: {len(found.scores.index)} examples scored")
+        print(f"{self.out}: {counted(len(found.scores.index))} scored")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,9 @@ from jensen.errors import InputError
 
 SHOWN = 20
 
+FEW_IMAGES = 5000
+"""Below this number of training images, augmentation is suggested."""
+
 
 class Report(BaseModel):
     """The result of a check."""
@@ -133,6 +136,20 @@ def describe_targets(targets: TargetScaling) -> str:
 
 
 def _remarks(spec: DataSpec) -> tuple[str, ...]:
+    return (*_unused_levels(spec), *_constant_features(spec), *_few_images(spec))
+
+
+def _few_images(spec: DataSpec) -> tuple[str, ...]:
+    count = spec.counts["train"]
+    if spec.layout != "image" or count >= FEW_IMAGES:
+        return ()
+    return (
+        f"only {count} training images: in training try --shift 0.125, and --flip horizontal if mirror images are as "
+        "plausible",
+    )
+
+
+def _unused_levels(spec: DataSpec) -> tuple[str, ...]:
     if spec.levels is not None and 4 * (spec.maximum + 1) <= spec.levels and spec.maximum > 0:
         depth = int(spec.maximum).bit_length()
         return (
@@ -140,6 +157,10 @@ def _remarks(spec: DataSpec) -> tuple[str, ...]:
             f"give --levels {1 << depth} for data of {depth} bit{'s' if depth > 1 else ''}, or the true number of "
             "levels",
         )
+    return ()
+
+
+def _constant_features(spec: DataSpec) -> tuple[str, ...]:
     if not isinstance(spec.preparation, Standardise) or not spec.preparation.constant:
         return ()
     features = ", ".join(_cut([str(feature) for feature in spec.preparation.constant]))

@@ -80,3 +80,12 @@ class Dataset:
     train: Examples
     validation: Examples
     test: Examples
+
+
+def counted(count: int) -> str:
+    """The number of examples, in words.
+
+    >>> counted(1), counted(1797)
+    ('1 example', '1,797 examples')
+    """
+    return "1 example" if count == 1 else f"{count:,} examples"

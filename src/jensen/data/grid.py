@@ -1,5 +1,6 @@
 """Images as PNG files of 8 or 16 bits: one image per file, or many in a grid."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,29 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SMALLEST = 40  # pixels; smaller images are enlarged by a whole factor, to be visible
+BETWEEN_GRIDS = 16  # pixels
 WORDS_TO_BYTES = 257  # 65535 / 255
 
 
 def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> None:
     """Write pictures (N, C, H, W), uint8 or uint16, as a grid of about square shape; see `save_image`."""
+    save_grids([pictures], path, columns)
+
+
+def save_grids(sets: Sequence[np.ndarray], path: Path, columns: int | None = None) -> None:
+    """Write sets of as many pictures (N, C, H, W) each as grids side by side in one PNG; see `save_grid`."""
     from PIL import Image
 
-    tiles = _visible(pictures)
+    sheets = [_sheet(_visible(pictures), columns) for pictures in sets]
+    margin = np.full_like(sheets[0][:, :BETWEEN_GRIDS], np.iinfo(sheets[0].dtype).max)
+    parts = [part for sheet in sheets for part in (margin, sheet)][1:]
+    joined = np.concatenate(parts, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(Image.fromarray(joined if joined.shape[-1] > 1 else joined[..., 0]), path)
+
+
+def _sheet(tiles: np.ndarray, columns: int | None) -> np.ndarray:
+    """Tiles (N, H, W, C) as one image (height, width, C)."""
     count, height, width, channels = tiles.shape
     columns = columns or int(np.ceil(np.sqrt(count * height / width)))
     rows = -(-count // columns)
@@ -30,8 +46,7 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
     for number, tile in enumerate(tiles):
         top, left = (gap + (number // columns) * (height + gap), gap + (number % columns) * (width + gap))
         sheet[top : top + height, left : left + width] = tile
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(Image.fromarray(sheet if channels > 1 else sheet[..., 0]), path)
+    return sheet
 
 
 def save_image(picture: np.ndarray, path: Path) -> None:

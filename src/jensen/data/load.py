@@ -13,7 +13,6 @@ import torch
 from jensen.data.choose import choose_preparation, refuse_outside_unit
 from jensen.data.examples import Dataset, Examples, Names
 from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streaming
-from jensen.data.readers.encoded import NARROWER
 from jensen.data.readers.image import widened
 from jensen.data.readers.memory import MEMORY, Source, source_name
 from jensen.data.readers.read import DIGITS, IMAGE_KINDS, check_options, read
@@ -150,7 +149,7 @@ def _with_channels(reading: Reading, spec: DataSpec) -> Reading:
     """
     both_images = reading.kind in IMAGE_KINDS and spec.kind in IMAGE_KINDS and reading.values.dtype == np.uint8
     channels = spec.shape[0]
-    if not both_images or reading.values.shape[1] not in NARROWER.get(channels, ()):
+    if not both_images or reading.values.shape[1] >= channels:
         return reading
     return replace(reading, values=converted(reading.values, partial(widened, channels=channels)))
 

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from jensen.data.options import ReadOptions
 from jensen.data.readers.image import decode_image
-from jensen.data.readers.numpy_files import read_npy
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.randomness import Stream, derived_seed, uniform_per_example
@@ -66,9 +65,9 @@ def read_mask(
     if Path(mask).suffix.lower() in (".png", ".npy", ".npz"):
         return _of_rows(_from_file(Path(mask), spec, total), rows, total)
     name, _, detail = mask.partition(":")
-    if name == "random":
-        return _random(mask, detail, spec, rows, seed)
-    return np.broadcast_to(_pattern(mask, name, detail, spec), (len(rows), *spec.shape)).copy()
+    if name != "random":
+        return np.broadcast_to(_pattern(mask, name, detail, spec), (len(rows), *spec.shape)).copy()
+    return _random(mask, detail, spec, rows, seed)
 
 
 def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
@@ -161,16 +160,16 @@ def _picture(path: Path, spec: DataSpec) -> np.ndarray:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        if path.suffix.lower() == ".npy":
-            return np.asarray(read_npy(path))
-        with np.load(path, allow_pickle=False) as file:
-            name = "mask" if "mask" in file.files else file.files[0] if len(file.files) == 1 else None
-            if name is None:
-                raise InputError(f"--mask {path}: holds several arrays or none; name the array of the mask mask")
-            return np.asarray(file[name])
-    except InputError:
-        raise
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            names = ["mask"] if "mask" in found.files else found.files
+            arrays = [found[name] for name in names[:2]]
     except Exception as error:  # NumPy and zipfile raise many kinds of error, all caused by the file
         raise InputError(
             f"--mask {path}: cannot be read ({' '.join(str(error).split())}); write it with numpy"
         ) from error
+    if len(arrays) != 1:
+        raise InputError(f"--mask {path}: holds several arrays or none; name the array of the mask mask")
+    return np.asarray(arrays[0])

@@ -9,8 +9,8 @@ from jensen.data.stored import Values, blocks
 
 SAMPLE = 1 << 20
 
-TINY = 1e-150
-"""Smaller standard deviations count as 0, because their squares leave the range of float64."""
+TINY = 1e-300
+"""Smaller standard deviations count as 0, because float64 holds fewer digits of such small numbers."""
 
 ROUNDINGS = 8
 """A distance of fewer roundings than this counts as rounding, not as data."""
@@ -76,13 +76,16 @@ def columns(values: Values) -> Columns:
         done += len(table)
     with np.errstate(invalid="ignore"):
         mean = origin + total / count
+        # A power of two near the range: distances in this unit have squares within the range of float64, without a
+        # change of any digit.
+        unit = np.ldexp(1.0, np.frexp(np.where(low < high, high / 2 - low / 2, 1.0))[1])
         rest, squares = np.zeros(width), np.zeros(width)
         for block in blocks(values, "moments, pass 2 of 2"):
-            distance = block.reshape(-1, width) - mean
+            distance = (block.reshape(-1, width) - mean) / unit
             rest += np.nansum(distance, axis=0)
             squares += np.nansum(np.square(distance), axis=0)
         variance = np.maximum(squares / count - np.square(rest / count), 0)
-        return Columns(count, mean + rest / count, np.sqrt(variance), low, high, np.concatenate(sample))
+        return Columns(count, mean + unit * (rest / count), unit * np.sqrt(variance), low, high, np.concatenate(sample))
 
 
 # ---------------------------------------------------------------------------------------------- distinct values

@@ -107,9 +107,10 @@ def _held_out(rows: dict[str, np.ndarray], train: np.ndarray) -> np.ndarray:
 
 def _compared(reading: Reading, train: np.ndarray, held_out: np.ndarray) -> _Compared:
     a, b = (_reduced(selected(reading.values, which), reading.layout) for which in (held_out, train))
-    if reading.layout not in PICTURED:  # columns have units of their own
-        mean, scale, _ = sample_moments(b)
-        a, b = ((part - mean) / scale for part in (a, b))
+    mean, scale, _ = sample_moments(b)
+    if reading.layout in PICTURED:  # all numbers have one unit
+        scale = np.ones(1)
+    a, b = ((part - mean) / scale for part in (a, b))
     a, b = np.nan_to_num(a), np.nan_to_num(b)
     size = (b**2).sum(1)
     nearest, distances = [], []
@@ -155,6 +156,8 @@ def _near_copies(found: _Compared, reading: Reading, options: ReadOptions) -> st
     log(10 / 3) / log(d10 / d3), which a single copy leaves alone (Levina and Bickel, 2004).
     """
     low, high = (found.distances[:, rank - 1] for rank in RANKS)
+    if not (high > 0).any():
+        return None  # all examples are equal
     usual = np.median(high)
     with np.errstate(divide="ignore", invalid="ignore"):
         dimension = math.log(RANKS[1] / RANKS[0]) / np.log(np.median(high[high > 0] / low[high > 0].clip(1e-300)))

@@ -49,7 +49,7 @@ class ReadOptions(BaseModel):
     their number is 1, 3 or 4, or less than half of each other axis. Otherwise three axes are a volume."""
 
     levels: int | None = None
-    """Arrays and IDX of integers: the number of levels; values are 0 to levels - 1.
+    """Integers: the number of levels; values are 0 to levels - 1.
     Default: 2 for booleans, 256 for 8 bits, 65536 for 16 bits."""
 
     array: str | None = None
@@ -90,7 +90,7 @@ class ReadOptions(BaseModel):
     group: str | None = None
     """Keep all examples of a group in one split; the fractions are then met as nearly as groups allow.
     folder, file: examples from folders of one name, or from one file, are a group.
-    .npz, Parquet and Arrow: the name of an array or column with the group of each example."""
+    .npz, HDF5, MATLAB, CSV, Parquet and Arrow: the name of an array or column with the group of each example."""
 
     def streams(self, size: int) -> bool:
         """Whether examples of `size` bytes stay on disk."""

@@ -5,6 +5,7 @@ from pathlib import PurePath
 import numpy as np
 import torch
 
+from jensen.data.examples import counted
 from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import SPLITS, Reading
@@ -29,7 +30,7 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     held_out = {name: 0 if len(rows[name]) else _held_out(name, len(wholes), options) for name in SPLITS[1:]}
     if len(wholes) - sum(held_out.values()) < 1 or len(reading.values) < 2:
         raise InputError(
-            f"{_examples(len(wholes))} cannot be split into training, validation and test examples; give more data, "
+            f"{counted(len(wholes))} cannot be split into training, validation and test examples; give more data, "
             "or change --validation-fraction and --test-fraction"
         )
     groups = groups_of(reading, options)
@@ -161,11 +162,7 @@ def _held_out(name: str, pool: int, options: ReadOptions) -> int:
     count = round(pool * fraction)
     if fraction > 0 and count == 0:
         raise InputError(
-            f"{_examples(pool)}, too few for --{name}-fraction {fraction:g}, which leaves none; give more data, "
+            f"{counted(pool)}, too few for --{name}-fraction {fraction:g}, which leaves none; give more data, "
             f"a larger fraction, or --{name}-fraction 0"
         )
     return count
-
-
-def _examples(count: int) -> str:
-    return f"{count} example" if count == 1 else f"{count} examples"

@@ -10,13 +10,13 @@ from pydantic import ConfigDict, Field, SkipValidation
 from torch import Tensor
 
 from jensen.bound import Estimate, root_mean_square
-from jensen.data.examples import Examples
+from jensen.data.examples import Examples, counted
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import check_claims, contradictions
 from jensen.evaluation.engine import Column, run_estimators
 from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.profile import NoiseProfile, noise_profile
-from jensen.evaluation.scores import Scores, at_once, examples_digest, prepare, score, spread
+from jensen.evaluation.scores import Scores, at_once, examples_digest, note_shortage, prepare, score, spread
 from jensen.evaluation.settings import EvaluationSettings
 from jensen.evaluation.units import measure
 from jensen.model import AbstractLatentVariableModel, Effort, Estimator
@@ -119,6 +119,7 @@ def evaluate(
     """
     began = time.perf_counter()
     settings = settings.completed(model.usual_draws, model.usual_further_examples)
+    note_shortage(len(examples), settings.examples)
     rows = spread(len(examples), settings.examples)
     draws, seed, size = settings.draws or model.usual_draws, settings.seed, settings.batch_size
     scores = score(model, examples[rows], preparation, draws=draws, seed=seed, batch_size=size, index=rows)
@@ -197,7 +198,7 @@ def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tup
 def _doubts(scores: Scores, columns: Mapping[str, Column]) -> list[str]:
     found = [scores.not_finite] if scores.not_finite else []
     parts = {"ELBO": scores.bound, **scores.terms}
-    parts |= {f"{name} of {len(column.value):,} examples": column.value for name, column in columns.items()}
+    parts |= {f"{name} of {counted(len(column.value))}": column.value for name, column in columns.items()}
     if 1 in map(len, parts.values()):
         found.append("a mean over 1 example has no standard error, shown as ± nan; evaluate more examples")
     return found + doubts({name: Estimate.of(values) for name, values in parts.items() if len(values) > 1})
@@ -208,7 +209,7 @@ def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
         f"{100 * (1 - bound.weights.trusted):.3g} % of the examples have importance weights that cannot be trusted "
         f"(median effective sample size {bound.weights.median_effective_sample_size:.3g} of {bound.weights.samples}): "
         f"for them {bound.name} is a lower bound but not an estimate of log p(x), and its error is too small. Raise "
-        "samples, or compare with annealed importance sampling: --referee"
+        "--samples, or compare with annealed importance sampling: jensen evaluate RUN --referee"
         for bound in bounds
         if bound.weights and bound.weights.doubtful
     ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from jensen import processes
 from jensen.bound import Elbo, ImportanceWeightedBound, Profile
-from jensen.data.examples import Examples
+from jensen.data.examples import Examples, counted
 from jensen.data.preparation import Dequantise, Preparation
 from jensen.evaluation.units import Units, in_bits
 from jensen.model import AbstractLatentVariableModel
@@ -180,6 +181,12 @@ def examples_digest(examples: Examples) -> str:
 def at_once(wanted: int, dimensions: int) -> int:
     """The number of examples with `dimensions` values each that fit into one batch, up to `wanted`."""
     return min(wanted, max(1, NUMBERS // dimensions))
+
+
+def note_shortage(count: int, wanted: int | None) -> None:
+    """Warn if the user wants more examples than there are."""
+    if wanted is not None and wanted > count:
+        warnings.warn(f"--examples {wanted}: there are only {counted(count)}, which are all used", stacklevel=3)
 
 
 def spread(count: int, wanted: int | None) -> Tensor:

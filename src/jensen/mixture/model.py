@@ -186,6 +186,11 @@ class GaussianMixture(AbstractLatentVariableModel):
         u = self._uniform(n, seed, first)
         return self._prior(n, first, labels).transform(u).unflatten(1, self.shape)
 
+    @property
+    def noisy_samples(self) -> bool:
+        """True: p(x|z) has noise."""
+        return True
+
     @torch.no_grad()
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """m_z of the same samples."""

@@ -60,8 +60,13 @@ class Levels:
 
     @property
     def taps(self) -> Axes:
-        """Taps of every kernel along each axis."""
+        """Taps of the kernels along each axis."""
         return taps_of(self.grids[0])
+
+    @property
+    def outer_taps(self) -> Axes:
+        """Taps of the first kernel of the encoder and the last of the decoder: 1 for patches, which are many values."""
+        return self.taps if self.patch == 1 else (1,) * len(self.taps)
 
 
 class ConvolutionalEncoder(AbstractBlockNetwork):
@@ -75,7 +80,7 @@ class ConvolutionalEncoder(AbstractBlockNetwork):
     def __init__(self, levels: Levels, outputs: int, spatial: bool = False) -> None:
         super().__init__()
         self.patches, taps, widths = Patches(levels.shape, levels.patch), levels.taps, levels.widths
-        self.first = at_the_edge(convolution(self.patches.folded, widths[0], taps))
+        self.first = at_the_edge(convolution(self.patches.folded, widths[0], levels.outer_taps))
         self.layers = nn.ModuleList()
         for width, coarser in zip(widths, [*widths[1:], 0], strict=True):
             self.layers.extend(ResidualBlock(width, width, taps, modulated=False) for _ in range(levels.blocks))
@@ -115,7 +120,7 @@ class ConvolutionalDecoder(AbstractBlockNetwork):
             if finer:
                 self.layers.append(Doubling(width, finer, taps))
         self.norm = normalisation(widths[0])
-        self.last = at_the_edge(convolution(widths[0], outputs * self.patches.folded, taps))
+        self.last = at_the_edge(convolution(widths[0], outputs * self.patches.folded, levels.outer_taps))
 
     def forward(self, z: Tensor) -> Tensor:
         *finer, coarsest = self.grids

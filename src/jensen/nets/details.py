@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def with_details(
+def waves(
     x: Float[Tensor, " batch channels *sizes"], noise_level: Float[Tensor, " batch"], octaves: int
 ) -> Float[Tensor, " batch more *sizes"]:
-    """x, then sin(f x) and cos(f x) for f = 2, 4 .. 2^octaves, as (1 + 2 octaves) times as many channels.
+    """sin(f x), then cos(f x), for f = 2, 4 .. 2^octaves, as 2 octaves times as many channels.
 
     Each wave is multiplied by exp(-½ f² sigma² / (1 + sigma²)), where log sigma = 4 `noise_level`. This factor is the
     part of the wave that survives averaging over the noise, if x is x_t. (EDM's input is x_t divided by the standard
@@ -20,4 +20,4 @@ def with_details(
     ones = (1,) * (x.ndim - 1)
     fade = torch.exp(-0.5 * frequencies.square() * variance[:, None]).unflatten(1, (octaves, *ones))
     angles = frequencies.view(octaves, *ones) * x[:, None]
-    return torch.cat([x[:, None], fade * angles.sin(), fade * angles.cos()], dim=1).flatten(1, 2)
+    return torch.cat([fade * angles.sin(), fade * angles.cos()], dim=1).flatten(1, 2)

@@ -121,7 +121,7 @@ class Doubling(nn.Module):
 
     def forward(self, h: Tensor, size: Sequence[int]) -> Tensor:
         axes = range(2, 2 + len(self.taps))
-        kernel = self.convolution.weight.transpose(0, 1).flip(*axes)
+        kernel = self.convolution.weight.transpose(0, 1).flip(tuple(axes))  # torch.compile cannot unpack a range
         for axis, tap in zip(axes, self.taps, strict=True):
             if tap > 1:
                 before = (0, 0) * (axes.stop - 1 - axis)  # `pad` counts axes from the last

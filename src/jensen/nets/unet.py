@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from jensen.errors import InputError
 from jensen.nets.blocks import AbstractBlockNetwork
-from jensen.nets.details import with_details
+from jensen.nets.details import waves
 from jensen.nets.embedding import ConditionEmbedding
 from jensen.nets.initial import at_the_edge, zeroed
 from jensen.nets.layers import (
@@ -32,7 +32,7 @@ class UNet(AbstractBlockNetwork):
     become channels. On the way down, each level has `blocks` residual blocks of its width and half the resolution of
     the previous level. On the way up, each level has `blocks` + 1 residual blocks, which also get the features from the
     way down (skip connections). The levels in `attention` (0: the finest) apply self-attention after every block. With
-    `octaves` the input includes the Fourier features of `with_details`, which low noise levels need. The initial output
+    `octaves` the input includes the Fourier features of `waves`, which low noise levels need. The initial output
     is zero. `shape` fixes the channels and the number of axes; `forward` accepts any size along the axes. For labels
     and augmentations see `ConditionEmbedding`. Raises `InputError` for any other shape, for no widths, and for
     attention at a level that does not exist. Source: Ho et al. 2020, appendix B; scale and shift: Dhariwal & Nichol
@@ -59,7 +59,10 @@ class UNet(AbstractBlockNetwork):
         taps = taps_of(sizes_of(shape))
         self.condition = ConditionEmbedding(widths[0], 4 * widths[0], classes, augmentations)
         self.octaves, self.ones = octaves, (1,) * len(taps)
-        self.first = at_the_edge(convolution((1 + 2 * octaves) * self.patches.folded, widths[0], taps))
+        self.first = at_the_edge(convolution(self.patches.folded, widths[0], taps))
+        # One tap: waves tell the exact value of each pixel, and they are many channels
+        details = convolution(2 * octaves * self.patches.folded, widths[0], (1,) * len(taps)) if octaves else None
+        self.details = details and at_the_edge(details)
         self.down, self.middle, self.up = _layers(widths, blocks, attention, taps)
         self.modulated = [2 * layer.outputs for layer in self.modules() if isinstance(layer, ResidualBlock)]
         self.modulation = at_the_edge(nn.Linear(4 * widths[0], sum(self.modulated)))
@@ -70,9 +73,7 @@ class UNet(AbstractBlockNetwork):
         self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None
     ) -> Tensor:
         modulations = self._modulations(self.condition(noise_level, labels, augmentation))
-        h = self.patches.fold(x)
-        h = with_details(h, noise_level, self.octaves) if self.octaves else h
-        h = channels_last(self.first(h))
+        h = self._entered(self.patches.fold(x), noise_level)
         skips = [h]
         for layer in self.down:
             h = self.block(layer, h, next(modulations)) if isinstance(layer, ResidualBlock) else layer(h)
@@ -85,6 +86,13 @@ class UNet(AbstractBlockNetwork):
             else:
                 h = self.block(_joined, layer, h, skips.pop(), next(modulations))
         return self.patches.unfold(self.last(F.silu(self.norm(h))), x.shape[2:])
+
+    def _entered(self, x: Tensor, noise_level: Tensor) -> Tensor:
+        """The features of the patches x before the first block."""
+        h = self.first(x)
+        if self.details is not None:
+            h = h + self.details(waves(x, noise_level, self.octaves))
+        return channels_last(h)
 
     def _modulations(self, condition: Tensor) -> Iterator[Tensor]:
         """Scale and shift of each residual block in turn, together (batch, 2 channels, 1, ...)."""

@@ -42,6 +42,7 @@ class SamplingWish(_Wish):
     steps: int | None = None
     guidance: float | None = None
     guide: AbstractLatentVariableModel | None = None
+    last_step: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class AbstractFamily(ABC, Generic[R, M]):
 def refuse(wish: SamplingWish, family: str) -> None:
     """Raises `InputError` unless the wish is empty; for a family without options of sampling."""
     if wish.given:
-        flags = ", ".join(f"--{name}" for name in wish.given)
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in wish.given)
         raise InputError(f"{flags}: a model of family {family} has no options of sampling; leave it out")
 
 

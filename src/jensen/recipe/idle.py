@@ -38,6 +38,7 @@ _TRAINING = (
         "is larger than batch_size; give at most batch_size",
     ),
     Rule(("schedule",), lambda s, _: s.schedule != "staircase" or bool(s.milestones), "acts at milestones; give some"),
+    Rule(("deterministic",), lambda s, _: s.device != "cpu", "acts on CUDA devices only"),
     Rule(("sharding",), lambda _, __: processes.count() > 1, "acts on several processes; start them with torchrun"),
 )
 

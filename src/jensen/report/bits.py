@@ -2,6 +2,7 @@
 
 import math
 
+from jensen.data.examples import counted
 from jensen.evaluation.measure import typeset
 from jensen.report import charts
 from jensen.report.album import Album
@@ -20,7 +21,7 @@ def bits_section(results: Results, album: Album, title: str = "Where the bits go
         title,
         "bits",
         {
-            "count": f"{results.count:,}",
+            "count": counted(results.count),
             "total": typeset(evaluation.elbo.bits_per_dimension),
             "costs": album.chart("bits", costs, "Bits by noise level"),
             "rates": album.chart("rate-distortion", rates, "Bits against error"),

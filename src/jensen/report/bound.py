@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jensen.data.examples import counted
 from jensen.evaluation.evaluation import Evaluation
 from jensen.evaluation.measure import Measure, typeset
 from jensen.evaluation.yardsticks import Yardsticks
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def table(evaluation: Evaluation) -> "Table":
     """The evaluation for a terminal: nats per example and bits per dimension, each ± standard error."""
-    title = f"{evaluation.source}: {evaluation.examples} examples, {evaluation.settings.draws} draws each"
+    title = f"{evaluation.source}: {counted(evaluation.examples)}, {evaluation.settings.draws} draws each"
     warned = [f"Warning: {warning}" for warning in evaluation.warnings]
     return measures_table(title, groups(evaluation), [*remarks(evaluation), *warned])
 
@@ -30,7 +31,7 @@ def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
     """The rows of the evaluation by heading: the terms of the bound, all bounds on the same examples, the gaps."""
     shown: dict[str, dict[str, Measure]] = {"The bound by its terms": {**evaluation.terms, "ELBO": evaluation.elbo}}
     if evaluation.bounds:
-        same = f"On the same {evaluation.bounds[0].nats.count} examples"
+        same = f"On the same {counted(evaluation.bounds[0].nats.count)}"
         shown[same] = {bound.name: bound for bound in evaluation.bounds}
         shown["Differences on each example"] = {gap.name: gap for gap in evaluation.gaps}
     return shown

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from jensen.data.examples import counted
 from jensen.data.preparation import Dequantise, Levels, Standardise
 from jensen.evaluation.evaluation import Bound
 from jensen.evaluation.measure import Groups, Measure, typeset
@@ -73,7 +74,7 @@ def _bounds(results: Results) -> dict[str, Measure]:
         if bound.nats.count == count:
             rows.setdefault(bound.name, bound)
         else:
-            rows[f"{bound.name}, {bound.nats.count} examples"] = bound
+            rows[f"{bound.name}, {counted(bound.nats.count)}"] = bound
     return dict(rows)
 
 
@@ -84,7 +85,7 @@ def comparison_table(compared: Sequence[Results]) -> "Table":
 
 
 def _where(compared: Sequence[Results]) -> str:
-    return "; ".join(dict.fromkeys(f"{r.evaluation.source}: {r.count:,} examples" for r in compared))
+    return "; ".join(dict.fromkeys(f"{r.evaluation.source}: {counted(r.count)}" for r in compared))
 
 
 # ---------------------------------------------------------------------------------------------- for a page

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from jensen.compression.codelength import Codelength
+from jensen.data.examples import counted
 from jensen.report.render import Section
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def codelength_table(found: Codelength) -> "Table":
 def codelength_title(found: Codelength) -> str:
     """The title of the table: the number and source of the examples, and the length of the chain."""
     chain = "" if found.steps is None else f", chain of {found.steps} steps"
-    return f"{found.examples:,} examples of {found.source}{chain}"
+    return f"{counted(found.examples)} of {found.source}{chain}"
 
 
 def codelength_rows(found: Codelength) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

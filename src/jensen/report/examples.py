@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from jensen.bound import Estimate
+from jensen.data.examples import counted
 from jensen.evaluation.exhibits import Shown
 from jensen.evaluation.measure import typeset
 from jensen.report import charts
@@ -53,7 +54,7 @@ def latent_section(results: Results, album: Album) -> Section | None:
     alt = "Examples in the plane of the first two principal components of their latent representations"
     values = {
         "picture": album.chart("latent", charts.latent_plane(codes, labels, symbols), alt),
-        "count": f"{len(codes):,}",
+        "count": counted(len(codes)),
         "dimensions": f"{codes.shape[1]:,}",
         "words": results.words.codes,
         "drawn_as_labels": bool(symbols),

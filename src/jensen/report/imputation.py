@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
+from jensen.data.examples import counted
 from jensen.inference.calibration import Calibration, Coverage
 from jensen.report.album import Album
 from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, drawing, plain
@@ -41,10 +42,10 @@ def _rows(found: Calibration) -> dict[str, list[str]]:
 
 def remarks(found: Calibration) -> list[str]:
     """Notes on the numbers, one line each."""
-    counted = f"{found.undecided:,} of {found.entries:,} hidden entries count; in the others all draws equal the truth."
+    some = f"{found.undecided:,} of {found.entries:,} hidden entries count; in the others all draws equal the truth."
     return [
-        f"{found.examples:,} examples, mask {found.mask}, {found.draws} draws each; ± is one standard error.",
-        counted if found.undecided < found.entries else f"All {found.entries:,} hidden entries count.",
+        f"{counted(found.examples)}, mask {found.mask}, {found.draws} draws each; ± is one standard error.",
+        some if found.undecided < found.entries else f"All {found.entries:,} hidden entries count.",
     ]
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jensen.bound import Estimate
+from jensen.data.examples import counted
 from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.prediction import PredictionRecord
 from jensen.report.album import Album
@@ -27,7 +28,7 @@ def predictions_table(record: PredictionRecord) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE, title=f"{record.source}: {record.examples:,} examples", title_justify="left")
+    shown = Table(box=box.SIMPLE, title=f"{record.source}: {counted(record.examples)}", title_justify="left")
     for header in ("", "p(y|x)", "always p(y)"):
         shown.add_column(header, justify="right" if header else "left", no_wrap=True)
     for name, cells in _rows(record).items():
@@ -137,7 +138,7 @@ def prediction_section(record: PredictionRecord, album: Album) -> Section:
         "predictions",
         {
             "rows": _rows(record),
-            "examples": f"{record.examples:,}",
+            "examples": counted(record.examples),
             "notes": remarks(record),
             "calibration": album.chart(
                 "calibration", calibration, "Share of right labels against the probability of the predicted label"

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from jensen.data.examples import counted
 from jensen.evaluation.claims import Claim
 from jensen.evaluation.measure import typeset, written
 from jensen.evaluation.referee import Account, Verdict
@@ -21,7 +22,7 @@ def verdict_table(verdict: Verdict) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    title = f"The referee: {verdict.source}, {len(verdict.index)} examples"
+    title = f"The referee: {verdict.source}, {counted(len(verdict.index))}"
     shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left", padding=0)
     shown.add_column("", no_wrap=True)
     for head in HEADS:
@@ -54,7 +55,7 @@ def _sentence(claim: Claim) -> str:
     if not claim.nats.count:
         return f"{claim.first} {claim.relation} {claim.second}: no example's importance weights can be trusted"
     difference = f"{claim.second} - {claim.first}: {written(claim.nats)} nats"
-    of = f" on {claim.nats.count} examples" if claim.relation == "=" else ""
+    of = f" on {counted(claim.nats.count)}" if claim.relation == "=" else ""
     return f"{difference}{of}; {claim.first} {claim.relation} {claim.second}: {STATES[claim.holds]}"
 
 
@@ -85,7 +86,7 @@ def referee_section(verdict: Verdict) -> Section:
         {
             "heads": HEADS,
             "costs": {account.name: ["" if cell == "-" else cell for cell in _cells(account)] for account in accounts},
-            "examples": len(verdict.index),
+            "examples": counted(len(verdict.index)),
             "simulated": len(verdict.simulated[0].values) if verdict.simulated else 0,
             "claims": {_order(claim): _claim_cells(claim) for claim in verdict.claims},
             "warnings": [(warning, "") for warning in verdict.warnings],

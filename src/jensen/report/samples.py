@@ -2,6 +2,7 @@
 
 import torch
 
+from jensen.data.examples import counted
 from jensen.evaluation.exhibits import PER_CLASS
 from jensen.report import charts
 from jensen.report.album import Album, Picture
@@ -85,7 +86,7 @@ def _chart_section(results: Results, album: Album) -> Section | None:
     marginals = charts.marginals(data, samples, varying[:6])
     pairs = charts.scatter_matrix(data, samples, varying[:4]) if len(varying) > 1 else None
     values = {
-        "count": len(data),
+        "count": counted(len(data)),
         "marginals": album.chart("marginals", marginals, "Histograms of single dimensions, data and samples"),
         "pairs": None if pairs is None else album.chart("pairs", pairs, "Pairs of dimensions, data and samples"),
     }

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
+from jensen.data.examples import counted
 from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.target_prediction import Regression, TargetRecord
 from jensen.report.album import Album
@@ -24,7 +25,7 @@ def targets_table(record: TargetRecord) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE, title=Text(f"{record.source}: {record.examples:,} examples"), title_justify="left")
+    shown = Table(box=box.SIMPLE, title=Text(f"{record.source}: {counted(record.examples)}"), title_justify="left")
     for header in ("", *_predictors(record)):
         shown.add_column(header, justify="right" if header else "left", no_wrap=bool(header))
     for name, cells in _rows(record).items():
@@ -85,7 +86,7 @@ def targets_section(record: TargetRecord, album: Album) -> Section:
         {
             "heads": list(_predictors(record)),
             "rows": _rows(record),
-            "examples": f"{record.examples:,}",
+            "examples": counted(record.examples),
             "hidden": max(len(record.model.errors) - SHOWN, 0),
             "notes": remarks(record),
             "calibration": album.chart("calibration", picture, "Coverage of intervals and ranks of the truth"),

@@ -107,6 +107,20 @@ def read_history(folder: Path) -> tuple[Change, ...]:
     return found.changes if found else ()
 
 
+def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The changes by `resume`, with the number of steps that each came to; so that commands can repeat them.
+
+    A change of the number of steps to end in time is in the recipe itself, which repeats it.
+    """
+    found: list[Change] = []
+    for change in changes:
+        if not change.replanned:
+            found.append(change)
+        elif found:
+            found[-1] = found[-1].model_copy(update={"after": found[-1].after | change.after})
+    return tuple(found)
+
+
 def changed_recipe(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> tuple[AbstractRecipe, Change]:
     """The recipe with other training settings, and the record of the change; nothing is written yet.
 

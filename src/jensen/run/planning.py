@@ -19,7 +19,7 @@ from jensen.training.state import TrainingState
 
 SHARE = 0.05  # maximum share of the time of a training that measuring its speed takes
 SHORT = 2.0  # seconds of a training that needs no announcement
-OVERRUN = 1.1  # times the minutes, above which a warning says so
+OVERRUN = 1.1  # times the minutes, and two seconds more, above which a warning says so
 
 
 class Plan(Value):
@@ -90,7 +90,7 @@ class Timing:
     def warn_of_overrun(self, minutes: float | None) -> None:
         """Warn if the training took much longer than the minutes that were asked for."""
         taken = -self.left(0)
-        if minutes and taken > OVERRUN * 60 * minutes:
+        if minutes and taken > OVERRUN * 60 * minutes + SHORT:
             warnings.warn(
                 f"training took {_duration(taken)} instead of {_duration(60 * minutes)}: the machine became slower, or "
                 "the minutes are too few for one step, one validation and one grid of samples",
@@ -98,16 +98,15 @@ class Timing:
             )
 
     def announce(self, state: TrainingState, settings: TrainingSettings, plan: Plan | None) -> None:
-        """Say what the training will take, unless it is short."""
+        """Say what the training will take, unless it is short or of so few steps that nothing was measured."""
+        if plan is None or self.costs is None:
+            return
         done = state.step
         weights = _count(sum(parameter.numel() for parameter in state.model.parameters()))
         passes = settings.batch_size / self.sizes.training
         ending = f"; stops when the validation bound has not risen {settings.patience} times" * bool(settings.patience)
         left = settings.steps - done
         to_do = f"{left:,} steps ({_figures(left * passes)} passes over {self.sizes.training:,} examples)"
-        if plan is None or self.costs is None:
-            say(f"training: {weights} weights; {to_do}{ending}")
-            return
         rest = seconds(self.costs, settings, self.sizes, done, settings.steps)
         if rest < SHORT:
             return

@@ -22,6 +22,7 @@ from jensen.recipe.settings import AbstractRecipe
 from jensen.run.folder import CHECKPOINTS, DATA, read_history, read_spec, recipe_digest, recipe_of, write_json
 from jensen.training.checkpoint import best_checkpoint, checkpoints, first_good, is_finished, load_weights, step_of
 from jensen.training.log import read_lines
+from jensen.training.precision import exact_float32
 
 
 @dataclass(frozen=True)
@@ -132,5 +133,6 @@ def opened(folder: str | Path) -> Run:
     run = load(folder)
     torch.set_num_threads(run.recipe.training.threads)
     if torch.cuda.is_available() and run.recipe.training.device != "cpu":
+        exact_float32()
         run.model.to("cuda")
     return run

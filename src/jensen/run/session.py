@@ -51,6 +51,7 @@ from jensen.training.checkpoint import (
 )
 from jensen.training.fit import fit
 from jensen.training.loop import accelerator_for
+from jensen.training.precision import arithmetic
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
@@ -75,7 +76,7 @@ def train(
     with processes.together():
         recipe, origin = _with_origin(recipe, start)
         dataset = load_dataset(recipe)
-    with _threads(recipe.training.threads):
+    with arithmetic(recipe.training):
         timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec, origin), began)
         timing.measure(recipe.training)
     recipe = recipe.model_copy(update={"training": timing.planned(recipe.training)}).settled()
@@ -123,7 +124,7 @@ def resume(
         saved = checkpoints(folder / CHECKPOINTS)
         done = step_of(saved[-1]) if saved else 0
         if minutes:
-            with _threads(recipe.training.threads):
+            with arithmetic(recipe.training):
                 timing.measure(recipe.training.model_copy(update={"minutes": minutes}))
             steps = timing.steps(recipe.training, done, minutes)
         changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
@@ -150,7 +151,7 @@ def resume(
             state.converged, state.stale_validations = False, 0
         if not (state.converged or state.step >= recipe.training.steps):
             if not minutes:
-                with _threads(recipe.training.threads):
+                with arithmetic(recipe.training):
                     timing.measure(recipe.training.model_copy(update={"steps": recipe.training.steps - state.step}))
             _continue(folder, recipe, state, dataset, timing, minutes)
         with processes.together():
@@ -223,7 +224,7 @@ def _continue(
         processes.on_main(lambda: write_record(folder / PLAN, plan))
     timing.announce(state, recipe.training, plan)
     budget = timing.budget(minutes, partial(_replan, folder, recipe, state)) if minutes else None
-    with _interruptible() as interrupted, _threads(recipe.training.threads):
+    with _interruptible() as interrupted, arithmetic(recipe.training):
         fit(folder, state, dataset, recipe.training, recipe.seed, interrupted, budget)
         if interrupted():
             raise KeyboardInterrupt(f"stopped at step {state.step}; continue with: jensen resume {folder}")
@@ -237,17 +238,6 @@ def _replan(folder: Path, recipe: AbstractRecipe, state: TrainingState, settings
     processes.on_main(lambda: record_change(folder, new, change))
     state.earlier_recipes = (*state.earlier_recipes, state.recipe)
     state.recipe = recipe_digest(new)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """A context in which torch computes with `count` CPU threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

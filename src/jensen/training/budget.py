@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from jensen import processes
 from jensen.training.plan import Costs, Sizes, seconds, steps_within
@@ -11,7 +11,7 @@ from jensen.training.settings import TrainingSettings
 
 LOOK_SECONDS = 1.0  # between two looks at the clock
 TOLERANCE = 0.02  # share of the whole time by which a plan may be wrong
-SOONER = 0.35  # share of the remaining time until the next comparison of plan and clock
+SOONER = 0.35  # share of the remaining time, and of the remaining steps, until plan and clock are compared again
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints; the first comes after half of it
 
 
@@ -75,41 +75,51 @@ class Stopwatch:
 class Pilot:
     """Compares plan and clock a few times in a training, and changes the number of steps where they differ."""
 
-    def __init__(self, budget: Budget, watch: Stopwatch) -> None:
+    def __init__(self, budget: Budget, watch: Stopwatch, steps: int) -> None:
         self._budget, self._watch = budget, watch
-        self._since(watch.step, watch.began)
+        # Seconds of an example and of a sample, in steps
+        self._relative = {
+            "validation": budget.costs.example / budget.costs.step,
+            "grid": budget.costs.sample / budget.costs.step,
+        }
+        self._seen: dict[str, float] = {}
+        self._begin(watch.step, watch.began, steps)
 
-    def _since(self, step: int, now: float) -> None:
+    def _begin(self, step: int, now: float, end: int) -> None:
+        """Begin a stretch of steps over which the speed is measured; `end` is the last step of the training."""
         self._step, self._time, self._aside = step, now, self._watch.aside
-        self._next = now + SOONER * (self._budget.end - now)
+        self._next_time = now + SOONER * (self._budget.end - now)
+        self._next_step = step + SOONER * (end - step)
 
     def steered(self, settings: TrainingSettings, step: int, now: float) -> TrainingSettings | None:
         """The settings with another number of steps after step `step`, or None if the plan is good."""
-        budget = self._budget
-        left = budget.end - now
-        if now < self._next or left < TOLERANCE * budget.seconds:
+        if now < self._next_time and step < self._next_step:
             return None
         if step <= self._step:  # training went back to an earlier step
-            self._since(step, now)
+            self._begin(step, now, settings.steps)
             return None
+        budget, left = self._budget, self._budget.end - now
         pace = (now - self._time - (self._watch.aside - self._aside)) / (step - self._step)
-        costs = self._costs(settings, max(pace, 1e-9))
-        self._since(step, now)
+        costs = self._costs_at(max(pace, 1e-9), settings)
         wrong = abs(seconds(costs, settings, budget.sizes, step, settings.steps) - left)
         fitting = steps_within(costs, settings, budget.sizes, step, left)
         steps = int(processes.from_main(fitting if wrong > TOLERANCE * budget.seconds else settings.steps))
+        self._begin(step, now, steps)
         if steps == settings.steps:
             return None
         new = settings.model_copy(update={"steps": steps, "replans": (*settings.replans, (step, settings.steps))})
         budget.record(new, step)
         return new
 
-    def _costs(self, settings: TrainingSettings, pace: float) -> Costs:
-        """The costs as they were when last measured, in this training or before it."""
-        took, sizes = self._watch.took, self._budget.sizes
-        costs = replace(self._budget.costs, step=pace)
-        if "validation" in took:
-            costs = replace(costs, example=took["validation"] / sizes.validated(settings))
-        if "grid" in took:
-            costs = replace(costs, sample=took["grid"] / sizes.sampled(settings))
-        return costs
+    def _costs_at(self, pace: float, settings: TrainingSettings) -> Costs:
+        """The costs if a step takes `pace` seconds: a slower machine is slower in validations and samples, too."""
+        budget = self._budget
+        counts = {"validation": budget.sizes.validated(settings), "grid": budget.sizes.sampled(settings)}
+        for name, count in counts.items():
+            took = self._watch.took.get(name)
+            if took is not None and took != self._seen.get(name):
+                self._seen[name], self._relative[name] = took, took / count / pace
+        slower = pace / budget.costs.step
+        return Costs(
+            pace, self._relative["validation"] * pace, self._relative["grid"] * pace, budget.costs.end * slower
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 from jensen import processes
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset, Examples
-from jensen.data.grid import save_grid
+from jensen.data.grid import save_grids
 from jensen.data.pictures import pictures_of
 from jensen.data.preparation import Preparation
 from jensen.errors import InputError
@@ -62,7 +62,7 @@ def fit(
     ):
         stopwatch = Stopwatch(state.step)
         watch = _Watch(state, log, settings, folder / "checkpoints", stopwatch)
-        pilot = Pilot(budget, stopwatch) if budget else None
+        pilot = Pilot(budget, stopwatch, settings.steps) if budget else None
 
         def act(number: int, settings: TrainingSettings, now: float | None) -> bool:
             """What is due after step `number`; whether training is over."""
@@ -266,7 +266,9 @@ def grid_of_samples(state: TrainingState, count: int, seed: int) -> Tensor:
     """The first `count` samples, in all processes."""
 
     def samples(rows: Tensor) -> Tensor:
-        return state.model.sample_mean(len(rows), seed=seed, first=int(rows[0])).cpu()
+        """Draws (rows, 1, *shape), or draws and their means (rows, 2, *shape) if the draws are noisy."""
+        ways = [state.model.sample, *([state.model.sample_mean] if state.model.noisy_samples else [])]
+        return torch.stack([draw(len(rows), seed=seed, first=int(rows[0])).cpu() for draw in ways], dim=1)
 
     parts = torch.arange(count).split(-(-count // processes.count()))
     with averaged(state), processes.together():
@@ -279,4 +281,5 @@ def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, count: in
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
-    processes.on_main(lambda: save_grid(pictures_of(x, dataset.spec), path))
+    pictures = [pictures_of(one, dataset.spec) for one in x.unbind(1)]
+    processes.on_main(lambda: save_grids(pictures, path))

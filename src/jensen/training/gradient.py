@@ -108,7 +108,8 @@ def gradient(
         rows = slice(start, min(start + (at_once or count), count))
         share = (rows.stop - rows.start) / count
         # Several processes average their gradients once, with the last part
-        with nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)():
+        exchange = nullcontext() if rows.stop == count else getattr(model, "no_sync", nullcontext)()
+        with exchange, precision.compilation.networks(in_parts=share < 1), precision.products():
             with precision.networks():
                 loss = model(batch[rows], step, noise.part(rows, count))  # draw z, bound (4.8)
             precision.backward(loss.value * share)

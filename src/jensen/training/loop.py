@@ -24,6 +24,7 @@ from jensen.data.stored import Ahead, Stored
 from jensen.errors import InputError
 from jensen.model import Batch
 from jensen.randomness import Noise, Stream, generator
+from jensen.training.compilation import Compilation, check_compilation
 from jensen.training.gradient import attempt, descend, gradient
 from jensen.training.precision import Precision, dtype_of
 from jensen.training.settings import TrainingSettings
@@ -52,7 +53,8 @@ def steps(
     accelerator = accelerator_for(settings)
     device = accelerator.device
     model = parallel(accelerator, state.model, settings)
-    precision = Precision(dtype_of(settings, device.type), device.type, state.scaler)
+    compilation = Compilation(state.model, settings.compile)
+    precision = Precision.of(settings, device.type, state.scaler, compilation)
     if state.ema:
         state.ema.to(device)
     data = examples.to(device)  # all in its own dtype: a batch is one index, without workers
@@ -117,7 +119,9 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """The batch of step `step`, counted from 0."""
         examples, device = self.examples, self.device or self.examples.x.device
-        index = batch_index(len(examples), self.size, self.seed, step)[self._rows].to(device)
+        index = batch_index(len(examples), self.size, self.seed, step)[self._rows]
+        if device.type == "cuda":  # a copy from pageable memory would wait for all work of the GPU
+            index = index.pin_memory().to(device, non_blocking=True)
         x, augmentation = examples.x.index_select(0, index).to(device), None
         labels = None if examples.labels is None else examples.labels.index_select(0, index)
         targets = None if examples.targets is None else examples.targets.index_select(0, index)
@@ -180,6 +184,8 @@ def progress(step: int, settings: TrainingSettings, begin: int, end: int) -> flo
     """
     since, over = begin + settings.warmup_steps, 0.0
     for until, planned in settings.replans if end == settings.steps else ():
+        if until > settings.steps:  # of a longer training than this one
+            break
         if step <= until:
             return over + (1 - over) * (step - since) / max(1, planned - since)
         if until > since:
@@ -200,6 +206,7 @@ def accelerator_for(settings: TrainingSettings) -> Accelerator:
             "process; start fewer processes, or choose device cpu"
         )
     dtype_of(settings, "cpu" if use_cpu else "cuda")
+    check_compilation(settings, "cpu" if use_cpu else "cuda")
     # Accelerate's state is global and refuses a second run with other settings in the same process
     AcceleratorState._reset_state(reset_partial_state=True)
     # broadcast_buffers: every process observes the whole batch, so the buffers stay equal without a broadcast.

@@ -8,6 +8,7 @@ import torch
 
 from jensen import processes
 from jensen.data.examples import Dataset
+from jensen.training.compilation import FIRST_STEPS
 from jensen.training.fit import grid_of_samples, validation_bound
 from jensen.training.loop import steps
 from jensen.training.plan import Costs, Sizes
@@ -15,7 +16,7 @@ from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 ENOUGH = 1.0  # seconds of timed steps that give the speed of a step
-LEAST, MOST = 1, 200  # timed steps
+LEAST, MOST = 4, 200  # timed steps, for a training of given steps
 
 
 def sizes_of(dataset: Dataset) -> Sizes:
@@ -29,27 +30,27 @@ def measured(
     """The costs of a training from steps, validations and samples of a state made by `start`.
 
     Measuring takes about `share` of the time of the training, which is `settings.minutes` or `settings.steps`. The
-    result is None for a training of so few steps that two steps take longer than that. The costs are equal in all
-    processes.
+    result is None for a training of fewer than a hundred steps, of which five would be too many. The costs are equal
+    in all processes.
     """
     most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
     if most < LEAST:
         return None
-    began = _now()
     state = start()
-    built = _now() - began
+    built = 0.0
+    if settings.minutes:  # a second time, because the first one may import libraries
+        began = _now()
+        state = start()
+        built = _now() - began
     limit = share * 60 * settings.minutes if settings.minutes else None
     step = _step_seconds(state, dataset, settings, seed, most, ENOUGH if limit is None else min(ENOUGH, limit / 3))
     if limit is None:
         limit = share * settings.steps * step
     costs = Costs(step, end=built)
-    over = began + built + limit
     if len(dataset.validation):
-        # A guess, in case that there is no time to measure: an example costs as much as in a step
-        guess = replace(costs, example=step / settings.batch_size)
-        costs = replace(guess, example=_slope(lambda n: _validate(state, dataset, seed, n), guess.example, over))
+        costs = replace(costs, example=_slope(lambda n: _validate(state, dataset, seed, n), limit / 2))
     if dataset.spec.pictured:
-        costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), costs.example, over))
+        costs = replace(costs, sample=_slope(lambda n: _sample(state, seed, n), limit / 2))
     return costs
 
 
@@ -63,26 +64,29 @@ def _now() -> float:
 def _step_seconds(
     state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float
 ) -> float:
-    """The mean time of a step after the first, which is slower; of at most `most` steps or `enough` seconds."""
-    short = settings.model_copy(update={"steps": most + 1, "minutes": None})
+    """The mean time of a step after the first ones, which are slower; of at most `most` steps or `enough` seconds."""
+    first = FIRST_STEPS[settings.compile]
+    short = settings.model_copy(update={"steps": most + first, "minutes": None})
     training = steps(state, dataset.train, dataset.spec.preparation, short, seed)
-    next(training)
+    for _ in range(first):
+        next(training)
     began = now = _now()
     for record in training:
         now = _now()
-        if now - began >= enough or record.number > most:
+        if now - began >= enough or record.number >= most + first:
             break
     training.close()
-    return (now - began) / (state.step - 1)
+    return (now - began) / (state.step - first)
 
 
-def _slope(work: Callable[[int], None], otherwise: float, over: float) -> float:
-    """The seconds that one more example costs in `work(count)`; `otherwise` if the time `over` has come already."""
-    seconds = otherwise
+def _slope(work: Callable[[int], None], limit: float) -> float:
+    """The seconds that one more example costs in `work(count)`; measured in about `limit` seconds."""
+    seconds, over = 0.0, _now() + limit
     before, last = 0, 0.0
     for count in (1, 4, 16, 64):
         began = _now()
-        if began + 4 * last > over:
+        # One call alone says little: its overhead may be as large as the work for many examples
+        if (before == 1 and last > limit) or (before > 1 and began + 4 * last > over):
             break
         work(count)
         took = _now() - began

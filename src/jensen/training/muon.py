@@ -1,12 +1,13 @@
 """Muon: an optimiser for weight matrices, whose steps have the same length in every direction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from jensen.processes import own_part, whole
+from jensen.training.compilation import compiled
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of the odd quintic that pushes singular values towards 1
 ITERATIONS = 5
@@ -22,53 +23,77 @@ class Muon(torch.optim.Optimizer):
     orthogonalises the full matrix. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, compile: str = "none"
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
+        self._factors = compiled(orthogonal_factors, compile)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures
-        """Move all parameters that have a gradient; parameters of equal shape are orthogonalised as one batch."""
+        """Move all parameters that have a gradient; all are orthogonalised together."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    alike.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in alike.items():
-                directions = torch.stack([whole(self._direction(p, group["momentum"])).flatten(1) for p in parameters])
-                steps = orthogonal_factor(directions).view(-1, *shape)
-                length = 0.2 * max(directions.shape[1:]) ** 0.5
-                own = [own_part(step, parameter) for step, parameter in zip(steps, parameters, strict=True)]
-                torch._foreach_add_(parameters, own, alpha=-group["lr"] * length)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+            for parameter, direction in zip(parameters, self._directions(parameters, group["momentum"]), strict=True):
+                alike.setdefault(parameter.shape, []).append((parameter, whole(direction).flatten(1)))
+            stacks = [torch.stack([direction for _, direction in pairs]) for pairs in alike.values()]
+            for (shape, pairs), factors in zip(alike.items(), self._factors(stacks), strict=True):
+                length = 0.2 * max(factors.shape[1:]) ** 0.5
+                moved = [parameter for parameter, _ in pairs]
+                own = [own_part(step, moved[0]) for step in factors.view(-1, *shape)]
+                torch._foreach_add_(moved, own, alpha=-group["lr"] * length)
 
-    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        """The moving average of the gradient, with Nesterov's look-ahead."""
-        state = self.state[parameter]
-        gradient: Tensor = parameter.grad  # type: ignore[assignment]  # `step` has checked it
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        average: Tensor = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-        return average.lerp(gradient, 1 - momentum)
+    def _directions(self, parameters: list[nn.Parameter], momentum: float) -> list[Tensor]:
+        """The moving averages of the gradients, with Nesterov's look-ahead."""
+        if not parameters:
+            return []
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        averages = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        directions = torch._foreach_mul(averages, 1.0)  # a copy; sharded tensors have no `_foreach_lerp`
+        torch._foreach_lerp_(directions, gradients, 1 - momentum)
+        return list(directions)
 
 
 def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[Tensor, " batch rows columns"]:
-    """Approximately U V' of each matrix U S V' (singular values in 0.7..1.2), by five Newton-Schulz iterations.
+    """Approximately U V' of each matrix U S V' (singular values in 0.7..1.2), by five Newton-Schulz iterations."""
+    return orthogonal_factors([matrices])[0]
+
+
+def orthogonal_factors(stacks: Sequence[Tensor]) -> list[Tensor]:
+    """`orthogonal_factor` of each stack of matrices (batch, rows, columns).
 
     The iteration is X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0, where Q_k is a polynomial in
     A_0 = X_0 X_0'. So the code iterates on the smaller Gram matrix, A <- P A P with P = a + b A + c A^2, and uses X_0
-    only at the beginning and at the end.
+    only at the beginning and at the end. Gram matrices of equal size are iterated together: a GPU computes a few large
+    batches faster than many small ones.
     """
-    if matrices.shape[1] > matrices.shape[2]:
-        return orthogonal_factor(matrices.mT).mT
-    gram = matrices @ matrices.mT
+    wide = [stack.mT if stack.shape[1] > stack.shape[2] else stack for stack in stacks]
+    grams = [matrices @ matrices.mT for matrices in wide]
     # The clamp keeps a gradient of zero from becoming nan
-    norm = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=1e-7)[:, None, None]
-    gram = gram / norm**2  # all singular values of X_0 = M / |M| are below 1
+    norms = [gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=1e-7)[:, None, None] for gram in grams]
+    factors: list[Tensor] = [stack.new_empty(0) for stack in stacks]
+    for size in dict.fromkeys(len(gram[0]) for gram in grams):
+        members = [i for i, gram in enumerate(grams) if len(gram[0]) == size]
+        # All singular values of X_0 = M / |M| are below 1
+        together = _factor(torch.cat([grams[i] / norms[i] ** 2 for i in members]))
+        for i, factor in zip(members, together.split([len(grams[i]) for i in members]), strict=True):
+            factors[i] = (factor / norms[i]) @ wide[i]
+    return [f.mT if s.shape[1] > s.shape[2] else f for f, s in zip(factors, stacks, strict=True)]
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """Q_5 for the Gram matrices A_0."""
     factor = polynomial = _polynomial(gram)
     for _ in range(ITERATIONS - 1):
         gram = polynomial @ gram @ polynomial
         polynomial = _polynomial(gram)
         factor = polynomial @ factor
-    return (factor / norm) @ matrices
+    return factor
 
 
 def _polynomial(gram: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from jensen.training.settings import TrainingSettings
 FIRST_LOOK = 30.0  # seconds of training until the first validation and the first grid
 LATE = 50.0  # a first validation or grid after more seconds than this gets an earlier one
 LOOKS = 10  # maximum number of validations, and of grids, in a training of given minutes
-SHARE = 0.03  # maximum share of the minutes of a single validation or grid
+SHARE = 0.02  # maximum share of the minutes of a single validation or grid
 ALL_SHARE = 0.1  # maximum share of the minutes of all validations, and of all grids
 FEW_PASSES = 100  # a training of the default length that is more passes than this ends at convergence
-PATIENCE = 4
-CONVERGENCE_CHECKS = 40  # validations in a training of the default length that ends at convergence
+PATIENCE = 5
+CHECKS = 40  # validations in the default length, if training ends at convergence
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,13 @@ def planned(
     elif settings.patience is None and sizes.validation:
         changes |= _until_convergence(settings, sizes)
     settings = settings.model_copy(update=changes)
-    if settings.patience is None and sizes.validation:
+    if settings.patience is None and sizes.validation and limit is not None:
         settings = settings.model_copy(update={"patience": 0})
-    if settings.first_look is None:
+    # Without costs, a later run by the recorded settings has none either: the number of steps decides that
+    if settings.first_look is None and costs is not None:
         settings = settings.model_copy(update={"first_look": _first_look(settings, sizes, costs)})
     if limit is not None and costs is not None:  # again, because of the first look
-        settings = settings.model_copy(update={"steps": max(1, steps_within(costs, settings, sizes, 0, limit))})
+        settings = _of_length(settings, max(1, steps_within(costs, settings, sizes, 0, limit)))
     return settings
 
 
@@ -123,12 +124,12 @@ def _until_convergence(settings: TrainingSettings, sizes: Sizes) -> dict[str, An
         return {}
     changes = {"patience": PATIENCE}
     if untouched(settings, "validate_every"):
-        changes["validate_every"] = max(1, settings.steps // CONVERGENCE_CHECKS)
+        changes["validate_every"] = max(1, settings.steps // CHECKS)
     return changes
 
 
 def _within(settings: TrainingSettings, sizes: Sizes, costs: Costs, limit: float) -> dict[str, Any]:
-    """The settings that make room for steps in `limit` seconds: fewer, smaller validations and grids, short warm-up."""
+    """The settings that make room for steps in `limit` seconds: fewer and smaller validations and grids."""
     changes: dict[str, Any] = {}
     if untouched(settings, "validation_examples"):
         changes |= _fewer("validation_examples", sizes.validated(settings), costs.example, limit)
@@ -143,12 +144,18 @@ def _within(settings: TrainingSettings, sizes: Sizes, costs: Costs, limit: float
         if used and untouched(settings, name):
             count = max(1, min(LOOKS, int(ALL_SHARE * limit / max(cost, 1e-9))))
             changes[name] = max(1, math.ceil((limit - costs.end - count * cost) / costs.step / count))
-    estimate = steps_within(costs, settings.model_copy(update=changes), sizes, 0, limit)
-    if untouched(settings, "warmup_steps"):
-        changes["warmup_steps"] = min(settings.warmup_steps, estimate // 10)
-    if untouched(settings, "log_every"):
-        changes["log_every"] = max(1, min(settings.log_every, estimate // 20))
+    changes["steps"] = max(1, steps_within(costs, settings.model_copy(update=changes), sizes, 0, limit))
     return changes
+
+
+def _of_length(settings: TrainingSettings, steps: int) -> TrainingSettings:
+    """The settings for this number of steps, with warm-up and lines of metrics in proportion."""
+    changes = {"steps": steps}
+    if untouched(settings, "warmup_steps"):
+        changes["warmup_steps"] = min(settings.warmup_steps, steps // 10)
+    if untouched(settings, "log_every"):
+        changes["log_every"] = max(1, min(settings.log_every, steps // 20))
+    return settings.model_copy(update=changes)
 
 
 def _fewer(name: str, count: int, cost: float, limit: float) -> dict[str, int]:
@@ -157,10 +164,10 @@ def _fewer(name: str, count: int, cost: float, limit: float) -> dict[str, int]:
     return {name: affordable} if affordable < count else {}
 
 
-def _first_look(settings: TrainingSettings, sizes: Sizes, costs: Costs | None) -> int:
+def _first_look(settings: TrainingSettings, sizes: Sizes, costs: Costs) -> int:
     """A round number of steps that takes about half a minute, or 0 if no early look is needed."""
     due = [settings.validate_every] * bool(sizes.validation) + [settings.sample_every] * sizes.pictures
-    if costs is None or not due or min(max(due), settings.steps) * costs.step <= LATE:
+    if not due or min(max(due), settings.steps) * costs.step <= LATE:
         return 0
     return round_down(max(1, int(FIRST_LOOK / costs.step)))
 

@@ -4,12 +4,16 @@ The networks' outputs are converted to float32 before any density is computed. W
 float32.
 """
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from jensen.errors import InputError
+from jensen.training.compilation import Compilation
 from jensen.training.settings import TrainingSettings
 
 SMALLEST_SCALE = 2.0**-24  # gradients that overflow even when divided by millions are bad: not a matter of scale
@@ -17,11 +21,37 @@ SMALLEST_SCALE = 2.0**-24  # gradients that overflow even when divided by millio
 
 @dataclass(frozen=True)
 class Precision:
-    """The data type and the kind of device on which the networks compute, and float16's gradient scaler."""
+    """How the networks compute: data type, kind of device, float16's gradient scaler, compilation, and TF32."""
 
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     scaler: torch.amp.GradScaler | None = None
+    compilation: Compilation = field(default_factory=Compilation)
+    tf32: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        settings: TrainingSettings,
+        device: str,
+        scaler: torch.amp.GradScaler | None = None,
+        compilation: Compilation | None = None,
+    ) -> "Precision":
+        """The precision of the settings."""
+        tf32 = settings.precision == "tf32"
+        return cls(dtype_of(settings, device), device, scaler, compilation or Compilation(), tf32)
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Inside the block, which contains the backward pass, products of float32 are in TF32 if `tf32` is set."""
+        if not self.tf32:
+            yield
+            return
+        _allow_tf32(True)
+        try:
+            yield
+        finally:
+            _allow_tf32(False)
 
     def networks(self) -> torch.autocast:
         """Inside the block, the forward pass of networks computes in `dtype`; the backward pass needs no block."""
@@ -34,6 +64,10 @@ class Precision:
 
 def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
     """The data type in which the networks compute; `InputError` if the CPU has no instructions for it."""
+    if settings.precision == "tf32":
+        if device != "cuda":
+            raise InputError(f"precision tf32: only CUDA devices have it, not {device}; choose float32")
+        return torch.float32
     dtype: torch.dtype = getattr(torch, settings.precision)
     if device == "cpu" and dtype != torch.float32:
         asked = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
@@ -52,3 +86,42 @@ def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
     """
     scaler.update(max(scale / 2, SMALLEST_SCALE))
     scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})
+
+
+# ---------------------------------------------------------------------------------------------- the whole process
+
+
+@contextmanager
+def arithmetic(settings: TrainingSettings) -> Iterator[None]:
+    """A context in which torch computes as the settings say: CPU threads, and on CUDA, exact float32, deterministic.
+
+    By default, torch computes convolutions of float32 in TF32 on CUDA, and lets cuDNN choose algorithms whose sums have
+    no fixed order. An operation without a deterministic algorithm warns.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only, fill = torch.is_deterministic_algorithms_warn_only_enabled(), torch.utils.deterministic
+    filled = fill.fill_uninitialized_memory
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(settings.threads)
+    if settings.device != "cpu" and torch.cuda.is_available():
+        exact_float32()
+        if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            fill.fill_uninitialized_memory = False  # only finds errors, for a kernel per tensor
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        fill.fill_uninitialized_memory = filled
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+
+
+def exact_float32() -> None:
+    """Turn off TF32, so that products of float32 have the digits of float32 on CUDA, too."""
+    _allow_tf32(False)
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed

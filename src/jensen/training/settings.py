@@ -72,8 +72,13 @@ class TrainingSettings(BaseModel):
     explosion: float | None = Field(100.0, gt=0)
     """The loss has exploded if its mean over `log_every` steps exceeds the median of the ten previous means
     by more than this many times their range. None: no such check."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the networks; the device must support it."""
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the networks; the device must support it. tf32: float32 whose products have 10 bits (CUDA)."""
+    compile: Literal["none", "kernels", "graphs"] = "none"
+    """Compile the networks for training, which takes a minute or so and makes steps on a GPU faster. kernels: by
+    torch.compile. graphs: also launch them as CUDA graphs, which is fastest and needs a GPU and a single process."""
+    deterministic: bool = True
+    """On CUDA devices, use only algorithms that give the same digits every time. Exact resume on CUDA needs them."""
     threads: int = Field(1, ge=1, le=1024)
     """CPU threads. 1 suits MLPs and busy machines; convolutions gain from more. The last digits depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -74,7 +74,7 @@ class TrainingState:
             )
         ]
         if matrices:
-            optimisers.append(Muon(matrices, settings.learning_rate))
+            optimisers.append(Muon(matrices, settings.learning_rate, compile=settings.compile))
         if sparse:
             optimisers.append(torch.optim.SparseAdam(sparse, lr=settings.learning_rate, eps=settings.adam_epsilon))
         ema = ExponentialMovingAverage(dense, settings.ema_decay) if settings.ema_decay else None

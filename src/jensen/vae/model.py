@@ -359,6 +359,11 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         u = uniform_per_example(seed, range(first, first + n), self.shape, 1).to(self.device)
         return self._decode_prior(n, seed, first, labels).quantile(u)
 
+    @property
+    def noisy_samples(self) -> bool:
+        """True: p(x|z) has noise."""
+        return True
+
     @torch.no_grad()
     def sample_mean(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
         """z ~ p(z) or p(z|label), then E[x|z]. Raises `InputError` for labels without classes."""

@@ -1,14 +1,14 @@
 """Files of which each holds one or more examples: signals, volumes, scans. Class folders become labels."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from jensen.data.options import ReadOptions
+from jensen.data.options import LayoutWish, ReadOptions
 from jensen.data.readers.image_folder import labels_from_folders
 from jensen.data.readers.layout import Part, assemble
 from jensen.data.readers.reading import Kind, Reading, Refuse, RowName
@@ -36,7 +36,7 @@ class Form:
 
     kind: Kind
     load: Load
-    layout: Literal["auto", "array"] = "auto"
+    layout: LayoutWish = "auto"
     if_shapes_differ: str = "name a folder for each"
 
 
@@ -83,6 +83,7 @@ def read_array_files(form: Form, source: Path, paths: Sequence[Path], options: R
         skipped=len(left_out),
         notes=(*reading.notes, *([note] if len(paths) > 1 else []), *gathering.notes, *left_out),
         names=name,
+        file=(lambda row: str(relative[owners[row]])) if len(relative) > 1 else None,
     )
 
 
@@ -101,8 +102,13 @@ class _Gathering:
 
     def take(self, path: Path) -> None:
         """Adds the examples of the next file."""
+        array = None
         try:
-            content = loaded(self._form.load, path)
+            with in_one_line(path):
+                content = self._form.load(path)
+                size = content.values.size * content.values.dtype.itemsize
+                if self._parts is not None and not self._options.streams(self._bytes + size):
+                    array = content.values[:]
         except InputError as error:
             self.left_out.append(str(error))
             if not self._options.skip_bad:
@@ -122,11 +128,11 @@ class _Gathering:
         self.counts.append(len(values))
         self.names.append(content.name)
         self.notes |= dict.fromkeys(content.notes)
-        self._bytes += values.size * values.dtype.itemsize
-        if self._options.streams(self._bytes):
+        self._bytes += size
+        if array is None:
             self._parts = None
         elif self._parts is not None:
-            self._parts.append(values[:])
+            self._parts.append(array)
 
     def values(self) -> Values:
         """All examples: an array, or rows of the files."""
@@ -135,12 +141,13 @@ class _Gathering:
         return FilesRows(self.paths, self.counts, self._shape, self._dtype, self._form.load)
 
 
-def loaded(load: Load, path: Path) -> Content:
-    """The content of a file. Raises InputError with one line for every error of the library that reads it."""
+@contextmanager
+def in_one_line(path: Path) -> Iterator[None]:
+    """A context in which every error of the library that reads `path` becomes an InputError of one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return load(path)
+            yield
     except InputError:
         raise
     except MemoryError as error:
@@ -164,9 +171,10 @@ class FilesRows(AbstractRows):
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         for owner in np.unique(owners).tolist():
-            values = loaded(self._load, self._paths[owner]).values
-            if values.shape != (self._counts[owner], *self.shape[1:]):
-                raise InputError(f"{self._paths[owner]}: has changed since it was first read; restore it")
             mine = owners == owner
-            found[mine] = values[rows[mine] - self._starts[owner]]
+            with in_one_line(self._paths[owner]):
+                values = self._load(self._paths[owner]).values
+                if values.shape != (self._counts[owner], *self.shape[1:]):
+                    raise InputError(f"{self._paths[owner]}: has changed since it was first read; restore it")
+                found[mine] = values[rows[mine] - self._starts[owner]]
         return found

@@ -4,7 +4,7 @@ import csv
 import re
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -55,7 +55,7 @@ def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     except csv.Error as error:
         raise InputError(f"{path}: is not a sound CSV file ({error}); write it again") from error
     reading = assemble("csv", [Part(str(path), table.values(), table.labels())], options, refuse)
-    return replace(reading, notes=(*table.notes(), *reading.notes))
+    return replace(reading, notes=(*table.notes(), *reading.notes), keys=table.keys())
 
 
 class _Lines(Iterator[str]):
@@ -126,8 +126,11 @@ class _Table:
         width = len(first[0][1])
         self._names = [name.strip() for name in header or map(str, range(width))]
         self._y = self._column_of_labels(options)
+        self._group = self._names.index(options.group) if options.group in self._names else None
         cells = list(zip(*(row for _, row in first), strict=True))
-        numeric = [column for column in range(width) if column != self._y and _numeric(cells[column])]
+        numeric = [
+            column for column in range(width) if column not in (self._y, self._group) and _numeric(cells[column])
+        ]
         self._index = [column for column in numeric if not self._names[column] and _counts_up(cells[column])]
         self._x = [column for column in numeric if column not in self._index]
         if not self._x:
@@ -137,6 +140,7 @@ class _Table:
             )
         self._parts: list[np.ndarray] = []
         self._labels: list[str] = []
+        self._groups: list[str] = []
         self.add(first)
 
     def add(self, block: list[Row]) -> None:
@@ -146,6 +150,8 @@ class _Table:
             self._labels += [row[self._y].strip() for _, row in block]
             if "" in self._labels[-len(block) :]:
                 raise InputError(f"{self._path}: column {self._names[self._y]!r} has empty cells; leave such rows out")
+        if self._group is not None:
+            self._groups += [row[self._group].strip() for _, row in block]
         self._parts.append(self._numbers(cells, block))
 
     def add_lines(self, lines: Sequence[str]) -> bool:
@@ -156,10 +162,14 @@ class _Table:
             with suppress(ValueError, OverflowError, DeprecationWarning), warnings.catch_warnings(action="error"):
                 x = np.loadtxt(lines, dtype, None, self._delimiter, usecols=self._x, ndmin=2)
                 if self._y is not None:
-                    y = [line.split(self._delimiter, self._y + 1)[self._y].strip() for line in lines]
+                    y = self._cells(lines, self._y)
                     if "" in y:
                         return False
                     self._labels += y
+                if self._group is not None:
+                    self._groups += [
+                        line.split(self._delimiter, self._group + 1)[self._group].strip() for line in lines
+                    ]
                 self._parts.append(x)
                 return True
         return False
@@ -174,6 +184,10 @@ class _Table:
     def labels(self) -> np.ndarray | None:
         """The labels or targets, if any."""
         return None if self._y is None else standard_column(self._labels)
+
+    def keys(self) -> dict[str, Callable[[], np.ndarray]]:
+        """The column of --group by its name."""
+        return {} if self._group is None else {self._names[self._group]: lambda: np.array(self._groups)}
 
     def notes(self) -> tuple[str, ...]:
         """The applied rules, one line."""
@@ -197,6 +211,10 @@ class _Table:
                 f"{self._path}: row {block[row][0]} holds {str(cells[row, place])[:40]!r} in column "
                 f"{self._names[self._x[place]]!r}; expected a number"
             ) from None
+
+    def _cells(self, lines: Sequence[str], column: int) -> list[str]:
+        """The cells of a column of lines without quotes."""
+        return [line.split(self._delimiter, column + 1)[column].strip() for line in lines]
 
     def _column_of_labels(self, options: ReadOptions) -> int | None:
         if options.labels is not None:

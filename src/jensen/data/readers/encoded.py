@@ -21,8 +21,6 @@ from jensen.errors import InputError
 from jensen.progress import track
 
 AT_ONCE = 64
-NARROWER = {3: (1,), 4: (1, 3)}
-"""For a number of channels, the numbers of channels from which images are widened without loss."""
 GREATEST_SIZE = 16384
 
 
@@ -53,28 +51,28 @@ class PictureRows(AbstractRows):
         self,
         pictures: AbstractPictures,
         kept: np.ndarray,
+        channels: np.ndarray,
         options: ReadOptions,
         shape: tuple[int, ...],
         dtype: np.dtype,
     ) -> None:
-        self._pictures, self._kept, self._options = pictures, kept, options
+        self._pictures, self._kept, self._channels, self._options = pictures, kept, channels, options
         self.shape, self.dtype = (len(kept), *shape), dtype
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for place, pixels in enumerate(self._threads.map(self._decoded, self._kept[rows].tolist())):
+        for place, pixels in enumerate(self._threads.map(self._decoded, rows.tolist())):
             found[place] = pixels
         return found
 
-    def _decoded(self, number: int) -> np.ndarray:
+    def _decoded(self, row: int) -> np.ndarray:
+        number, channels = int(self._kept[row]), int(self._channels[row])
         pixels = _decoded(self._pictures, number, self._options)
         if isinstance(pixels, InputError):
             raise pixels
-        if pixels.shape[0] in NARROWER.get(self.shape[1], ()):
-            pixels = widened(pixels, self.shape[1])
-        if (pixels.shape, pixels.dtype) != (self.shape[1:], self.dtype):
+        if (pixels.shape, pixels.dtype) != ((channels, *self.shape[2:]), self.dtype):
             raise InputError(f"{self._pictures.name(number)}: has changed since it was first read; restore it")
-        return pixels
+        return widened(pixels, self.shape[1])
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -91,11 +89,8 @@ class Gathered:
     """The numbers of the images that are kept."""
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def levels(self) -> int | None:
-        """The number of levels of a pixel; None for floats."""
-        return {"uint8": 256, "uint16": 65536}.get(self.values.dtype.name)
+    levels: int | None
+    """The number of levels of a pixel; None for floats."""
 
 
 def gather(
@@ -124,6 +119,7 @@ class _Gathering:
         self._pictures, self._options, self._refuse = pictures, options, refuse
         self.kept: list[int] = []
         self.left_out: list[str] = []
+        self._channels: list[int] = []
         self._colours: Counter[str] = Counter()
         self._waiting: list[np.ndarray] = []
 
@@ -134,7 +130,7 @@ class _Gathering:
             return
         if not self.kept:
             self._begin(decoded)
-        colours = _colours(decoded.shape, decoded.dtype)
+        channels, colours = len(decoded), _colours(decoded.shape, decoded.dtype)
         same_size = decoded.shape[1:] == self._shape[1:]
         if same_size and decoded.dtype == self._dtype == np.uint8 and self._options.colour == "as-is":
             decoded = self._agreed(decoded)
@@ -142,6 +138,7 @@ class _Gathering:
             self._refuse(problem)
             return
         self.kept.append(number)
+        self._channels.append(channels)
         self._colours[colours] += 1
         self._waiting.append(decoded)
         if len(self._waiting) == AT_ONCE:
@@ -159,7 +156,8 @@ class _Gathering:
         kept = np.array(self.kept)
         values: Values
         if self._values is None:
-            values = PictureRows(self._pictures, kept, self._options, self._shape, self._dtype)
+            channels = np.array(self._channels, np.uint8)
+            values = PictureRows(self._pictures, kept, channels, self._options, self._shape, self._dtype)
         else:
             values = self._values[: len(kept)]
         found = self._survey if len(kept) == len(self._pictures) and len(self._colours) == 1 else survey(values)
@@ -171,7 +169,19 @@ class _Gathering:
             first = min(filter(None, (found.first_infinite, found.first_missing)))
             name = self._pictures.name(self.kept[first[0]])
             self._refuse(f"{name}: is the first of the images with NaN or infinite values, {bad} in all; replace them")
-        return Gathered(values, found, kept, tuple(self.left_out), tuple(notes))
+        return Gathered(values, found, kept, tuple(self.left_out), tuple(notes), self._levels(found))
+
+    def _levels(self, found: Survey) -> int | None:
+        """The levels of the option, or else those of the dtype. Refuses pixels at or above the levels."""
+        if self._dtype.kind == "f":
+            return None
+        levels = self._options.levels or 1 << (8 * self._dtype.itemsize)
+        if found.maximum >= levels or not 2 <= levels <= 1 << (8 * self._dtype.itemsize):
+            self._refuse(
+                f"--levels {levels}: pixels of {8 * self._dtype.itemsize} bits go up to {found.maximum:.0f}; give a "
+                f"number of levels from {found.maximum + 1:.0f} to {1 << (8 * self._dtype.itemsize)}"
+            )
+        return levels
 
     def _begin(self, first: np.ndarray) -> None:
         self._shape, self._dtype = first.shape, first.dtype

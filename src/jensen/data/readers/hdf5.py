@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,17 @@ def read_hdf5(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: is not a sound HDF5 file ({reason}); write it again") from error
     reading = assemble("hdf5", parts, options, refuse)
-    return replace(
-        reading, names=numbered_rows([(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)])
-    )
+    used = {name for pair in chosen for name in pair} if len(chosen) == 1 else found
+    keys = {name: partial(_read_named, path, name) for name in found if name not in used}
+    counts = [(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)]
+    return replace(reading, names=numbered_rows(counts), keys=keys)
+
+
+def _read_named(path: Path, name: str) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return _labels(path, file[name], name)
 
 
 def _datasets(h5py: Any, file: Any) -> dict[str, Any]:
@@ -74,13 +83,13 @@ def _values(path: Path, dataset: Any, name: str, options: ReadOptions) -> Values
 
 
 def _labels(path: Path, dataset: Any, name: str) -> np.ndarray:
-    if dataset.dtype.kind in "OS":
+    refuse_bomb(f"{path}: {name}", dataset.nbytes)
+    if dataset.dtype.kind in "OS" and not dataset.external and not dataset.is_virtual:
         words = dataset.asstr()[:]
         if not all(isinstance(word, str) for word in words.ravel()):
             raise InputError(f"{path}: {name}: holds objects; expected integers, floats or text")
         return words.astype(str)
     _check(path, dataset, name)
-    refuse_bomb(f"{path}: {name}", dataset.nbytes)
     return dataset[:]
 
 

@@ -29,7 +29,7 @@ def read_images(source: str, entries: Sequence[Entry], options: ReadOptions, ref
     """
     images = [entry for entry in entries if entry.suffix in SUFFIXES]
     if not images:
-        raise _no_images(source, entries)
+        raise no_images(source, entries, f"expected {IN_WORDS}")
     others = [entry for entry in entries if entry.suffix not in SUFFIXES]
     strange = [entry for entry in others if (mimetypes.guess_type(entry.name)[0] or "").startswith("image/")]
     strangers = [f"{entry.shown}: is {_format(entry)}, not {IN_WORDS}" for entry in strange]
@@ -113,13 +113,13 @@ class Pages(AbstractPictures):
         found = []
         if len(several):
             found.append(
-                f"every page of a TIFF file is an example: {len(several)} files have several, such as "
+                f"every page is an example; files with several pages: {len(several)}, such as "
                 f"{self._files[several[0]].name} with {self._counts[several[0]]}"
             )
         if self._moving:
             found.append(
-                f"{len(self._moving)} GIF files are animated, such as {self._moving[0].name}; the first frame of each "
-                "is the example"
+                f"the first frame of an animation is the example; animated GIF files: {len(self._moving)}, such as "
+                f"{self._moving[0].name}"
             )
         return tuple(found)
 
@@ -172,14 +172,14 @@ def _identified(entry: Entry) -> tuple[str, str] | None:
         return identify(stream.read(ENOUGH))
 
 
-def _no_images(source: str, entries: Sequence[Entry]) -> InputError:
+def no_images(source: str, entries: Sequence[Entry], expected: str) -> InputError:
     """The error for a folder or archive without any supported file; it names the kind of the first file."""
     endings = ", ".join(sorted({entry.suffix or entry.parts[-1] for entry in entries})[:5])
     if not entries:
-        return InputError(f"{source}: holds no files; name other data")
+        return InputError(f"{source}: holds no files; {expected}")
     kind = _identified(entries[0])
     advice = f"{entries[0].name} is {kind[0]}: {kind[1]}" if kind else "name other data"
-    return InputError(f"{source}: holds no images or other files that are read, only {endings}; {advice}")
+    return InputError(f"{source}: holds no images or other files that are read, only {endings}; {advice} ({expected})")
 
 
 def _passed_over(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ def library(name: str, path: Path, what: str, python: str) -> Any:
 
     Raises InputError if it is not installed; the line contains `python`, code that turns the file into an .npz.
     """
+    python = python.replace("'FILE'", repr(str(path)))
     try:
         return import_module(name)
     except ImportError as error:

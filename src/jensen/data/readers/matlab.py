@@ -1,6 +1,7 @@
 """MATLAB files: version 4 to 7 by scipy, version 7.3 (HDF5) by h5py; arrays are chosen as those of an .npz."""
 
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def read_matlab(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         raise InputError(f"{path}: is not a sound MATLAB file ({reason}); save it again") from error
     reading = assemble("matlab", parts, options, refuse)
     counts = [(name, len(part.values)) for (name, _), part in zip(chosen, parts, strict=True)]
-    return replace(reading, names=numbered_rows(counts), notes=(*notes, *reading.notes))
+    used = {name for pair in chosen for name in pair} if len(chosen) == 1 else set(arrays.names())
+    keys = {name: partial(arrays.read, name) for name in arrays.names() if name not in used}
+    return replace(reading, names=numbered_rows(counts), notes=(*notes, *reading.notes), keys=keys)
 
 
 def _examples_first(values: np.ndarray, count: int, name: str) -> tuple[np.ndarray, list[str]]:

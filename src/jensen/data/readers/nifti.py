@@ -17,15 +17,16 @@ PYTHON = "import nibabel, numpy; numpy.savez('data.npz', x=nibabel.load('FILE').
 
 
 def read_nifti(source: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """Volumes (X, Y, Z) in the order of axes of the files, in the units of their scale factors."""
-    return read_array_files(Form("nifti", _load, "array"), source, paths, options, refuse)
+    """Volumes (1, X, Y, Z) in the order of axes of the files, in the units of their scale factors."""
+    return read_array_files(Form("nifti", _load, "volume"), source, paths, options, refuse)
 
 
 def _load(path: Path) -> Content:
     nibabel = library("nibabel", path, "a NIfTI file", PYTHON)
-    image = nibabel.load(path)
+    with nibabel.imageglobals.LoggingOutputSuppressor():  # it logs odd headers
+        image = nibabel.load(path)
     shape = image.shape
-    if not 2 <= len(shape) <= 4 or min(shape) < 1:
+    if not 3 <= len(shape) <= 4 or min(shape) < 1:
         raise InputError(f"{path}: has shape {shape}; expected a volume (X, Y, Z) or volumes (X, Y, Z, time)")
     dtype = np.dtype(image.get_data_dtype())
     if dtype.kind not in "biuf":

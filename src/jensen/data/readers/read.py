@@ -14,7 +14,7 @@ from jensen.data.readers.digits import read_digits
 from jensen.data.readers.entries import PACKED, entries_of_folder, entries_of_tars, entries_of_zip
 from jensen.data.readers.idx import is_idx_name, is_idx_start, read_idx_file, read_idx_folder
 from jensen.data.readers.image import SUFFIXES, frames
-from jensen.data.readers.image_folder import read_images
+from jensen.data.readers.image_folder import no_images, read_images
 from jensen.data.readers.kinds import ENOUGH, TEXT, identify
 from jensen.data.readers.memory import MEMORY, Source, read_arrays
 from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
@@ -59,7 +59,7 @@ _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "colour": IMAGE_KINDS,
     "skip_bad": (*IMAGE_KINDS, *_FILES),
     "layout": ("idx", *_ARRAYS, *_FILES),
-    "levels": ("idx", *_ARRAYS, *_FILES),
+    "levels": ("idx", *_ARRAYS, *_FILES, *IMAGE_KINDS),
     "array": (*_NAMED, "fits"),
     "labels": (*_NAMED, "csv", "images"),
     "window": ("wav",),
@@ -185,7 +185,7 @@ def _read_unnamed(folder: Path, paths: list[Path], options: ReadOptions, refuse:
             f"{folder}: holds {single[0].relative_to(folder)}, and files of this kind are read one at a time; name the "
             "file itself"
         )
-    return read_images(str(folder), entries_of_folder(folder, paths), options, refuse)  # raises InputError
+    raise no_images(str(folder), entries_of_folder(folder, paths), EXPECTED)
 
 
 def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
@@ -211,7 +211,8 @@ def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         return csv_file.read_csv(path, options, refuse)
     if kind is None:
         raise InputError(f"{path}: is a file of an unknown kind, beginning with bytes {start[:6].hex(' ')}; {EXPECTED}")
-    raise InputError(f"{path}: is {kind[0]}; {kind[1]} ({EXPECTED})")
+    advice = kind[1].replace("'FILE'", repr(str(path)))
+    raise InputError(f"{path}: is {kind[0]}; {advice} ({EXPECTED})")
 
 
 def _start(path: Path) -> bytes:

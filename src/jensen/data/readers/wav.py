@@ -43,7 +43,7 @@ def read_wav(source: Path, paths: list[Path], options: ReadOptions, refuse: Refu
             note += f"; windows of {length} samples every {hop}, without the samples after the last whole window"
         return Content(Windows(signal, length, hop or length), _names(length, hop) if window else _no_name, (note,))
 
-    form = Form("wav", load, "array", "give --window SAMPLES")
+    form = Form("wav", load, "cl", "give --window SAMPLES")
     return read_array_files(form, source, paths, options, refuse)
 
 

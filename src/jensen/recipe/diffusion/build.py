@@ -52,6 +52,7 @@ from jensen.diffusion.weighting import (
 )
 from jensen.errors import InputError
 from jensen.nets import PatchTransformer, ResidualMLP, UNet
+from jensen.recipe import sizes
 from jensen.recipe.diffusion.idle import RULES
 from jensen.recipe.diffusion.samplers import SAMPLERS
 from jensen.recipe.diffusion.settings import DiffusionSettings
@@ -104,13 +105,16 @@ def build_generation(settings: DiffusionSettings, variance: AbstractReverseVaria
 def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
     """The settings with every None and auto replaced by a value that suits the data.
 
-    The patch is 1 for images of up to 16 pixels per side, 2 for up to 64, and 4 for larger images.
+    Fourier features are for examples of up to 3 x 64 x 64 values: beyond, they would take more memory and time than the
+    network.
     """
-    side = max(spec.shape[1:], default=1)
+    levels = spec.levels if math.prod(spec.shape) <= 3 * 64**2 else None
+    patch = settings.patch or sizes.patch_by_shape(spec.shape)
     by_data = {
         "network": "mlp" if len(spec.shape) < 2 else "unet",
-        "octaves": 0 if spec.levels is None else min(8, math.ceil(math.log2(spec.levels))),
-        "patch": 1 if side <= 16 else 2 if side <= 64 else 4,
+        "octaves": 0 if levels is None else min(8, math.ceil(math.log2(levels))),
+        "patch": patch,
+        "widths": sizes.unet_widths(spec.shape, patch),
         "sigma_data": 1.0 if isinstance(spec.preparation, Standardise) else 0.5,
     }
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
@@ -127,13 +131,14 @@ def explicit(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings:
 def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int | None, augmentations: int) -> nn.Module:
     assert settings.patch is not None
     assert settings.octaves is not None
+    assert settings.widths is not None
     outputs = 2 if settings.variance == "learned" else 1
     if settings.network == "mlp":
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs, augmentations)
     if len(shape) < 2:
         raise InputError(
-            f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give arrays (N, "
-            "channels, length) and --layout array"
+            f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give "
+            "--layout signal"
         )
     if settings.network == "transformer":
         size = settings.width, settings.depth, settings.patch

@@ -86,7 +86,13 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
         """Any sampler, number of steps and guidance, towards the labels or away from a worse model."""
         settings = recipe.model
         asked = {"sampler": wish.sampler, "sampling_steps": wish.steps, "guidance": wish.guidance}
+        asked["last_step"] = wish.last_step
         settings = settings.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        if wish.last_step and settings.sampler != "ancestral":
+            raise InputError(
+                f"--last-step {wish.last_step} is for --sampler ancestral, but the sampler is {settings.sampler}; "
+                "leave it out, or give --sampler ancestral"
+            )
         generation = _guided(build_generation(settings, model.scoring.variance), wish)
         wished = copy.copy(model)  # shares the weights
         wished.generation = generation

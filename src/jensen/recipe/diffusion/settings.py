@@ -17,16 +17,17 @@ class DiffusionSettings(BaseModel):
 
     network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
     """Denoising network. unet, transformer: images and signals; mlp: vectors. auto: mlp for vectors, else unet."""
-    widths: tuple[Size, ...] = Field((64, 64), min_length=1)
-    """Channels of the U-Net's levels, finest level first; each level halves the resolution."""
+    widths: tuple[Size, ...] | None = Field(None, min_length=1)
+    """Channels of the U-Net's levels, finest level first; each level halves the resolution. None: by the data."""
     blocks: int = Field(1, ge=1, le=1000)
     """Number of residual blocks per level of the U-Net."""
     attention: tuple[NonNegativeInt, ...] = ()
     """Levels of the U-Net with attention; level 0 is the finest."""
     octaves: int | None = Field(None, ge=0, le=16)
-    """Octaves of Fourier features of x as extra input of the U-Net. None: by the number of levels; 8 for 8-bit data."""
+    """Octaves of Fourier features of x as extra input of the U-Net. None: by the number of levels, 8 for 8-bit data;
+    0 for examples of more than 3 x 64 x 64 values."""
     patch: Size | None = None
-    """Patch side in pixels (U-Net: folded into channels; transformer: one token). None: chosen by the image size."""
+    """Patch side in pixels (U-Net: folded into channels; transformer: one token). None: by the data's size."""
     width: Size = 128
     """Width of the transformer or MLP."""
     depth: int = Field(4, ge=1, le=1000)

@@ -21,6 +21,7 @@ from jensen.likelihood import (
     LearnedScale,
 )
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
+from jensen.recipe import sizes
 from jensen.recipe.vae.idle import RULES, network_by_data
 from jensen.recipe.vae.settings import VAESettings
 from jensen.vae import (
@@ -51,15 +52,12 @@ def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
 
 def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
     """The settings with every None and auto of the networks replaced by a value that suits the data."""
-    by_data: dict[str, Any] = {
-        "network": network_by_data(settings, spec),
-        "latent_dims": 16,
-        "hidden": (200, 200),
-        "channels": (32, 64),
-        "patch": 2,
-    }
-    if settings.latent_channels is not None:
-        del by_data["latent_dims"]
+    by_data: dict[str, Any] = {"network": network_by_data(settings, spec), "hidden": (200, 200)}
+    if settings.latent_channels is None:
+        by_data["latent_dims"] = sizes.latent_dims(spec.shape, spec.counts["train"])
+    if by_data["network"] == "convolutional":
+        by_data["patch"] = patch = settings.patch or sizes.patch_by_shape(spec.shape, smallest=2)
+        by_data["channels"] = sizes.encoder_channels(spec.shape, patch)
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
     return settings.model_copy(update=unsaid)
 

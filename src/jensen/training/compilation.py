@@ -1,0 +1,102 @@
+"""Compiled networks in training: torch.compile fuses operations, and CUDA graphs launch all of them at once.
+
+On a GPU, small networks wait for the CPU, which launches a thousand operations a step. A CUDA graph launches the whole
+forward or backward pass of a network as one operation.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from jensen import processes
+from jensen.errors import InputError, out_of_memory
+from jensen.training.settings import TrainingSettings
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+BACKEND = "inductor"
+MODES = {"kernels": None, "graphs": "reduce-overhead"}
+FIRST_STEPS = {"none": 1, "kernels": 1, "graphs": 3}  # first steps that take longer: compile, warm up, record a graph
+LIMIT = 64  # versions of a function, one for each kind of call and shape; beyond, torch would silently not compile
+
+
+class Compilation:
+    """The networks of a model, which are compiled where `networks` says so, and nowhere else.
+
+    So validation and sampling, whose batches have other sizes, call the networks as they are. The names of the weights
+    do not change. `how` is `TrainingSettings.compile`.
+    """
+
+    def __init__(self, model: nn.Module | None = None, how: str = "none") -> None:
+        self.how = how
+        found = [] if model is None or how == "none" else networks_of(model)
+        modes = "kernels", how
+        self._networks = [(network, *(compiled(network.forward, each) for each in modes)) for network in found]
+
+    @contextmanager
+    def networks(self, in_parts: bool) -> Iterator[None]:
+        """Inside the block, all networks are compiled; the block contains the forward and the backward pass.
+
+        A batch in parts (`in_parts`) uses no CUDA graphs, because the gradients of a part are in memory that the graph
+        of the next part overwrites (pytorch/pytorch#169545). Raises `InputError` if the machine cannot compile.
+        """
+        if not self._networks:
+            yield
+            return
+        if self.how == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()
+        for network, kernels, graphs in self._networks:
+            network.forward = kernels if in_parts else graphs
+        try:
+            yield
+        except torch._dynamo.exc.TorchDynamoException as error:
+            if out_of_memory(error):
+                raise
+            cause = str(error).strip().splitlines()[0]
+            raise InputError(f"compile {self.how}: torch.compile failed ({cause}); choose compile none") from error
+        finally:
+            for network, *_ in self._networks:
+                del network.forward  # the method of the class is called again
+
+
+def networks_of(model: nn.Module) -> list[nn.Module]:
+    """The networks made of blocks (`jensen.nets.blocks`) in the model, without networks inside networks."""
+    found: list[nn.Module] = []
+    for module in model.modules():  # outer modules come first
+        if hasattr(module, "recompute") and not any(module is part for outer in found for part in outer.modules()):
+            found.append(module)
+    return found
+
+
+def compiled(function: Function, how: str) -> Function:
+    """The function compiled for every shape of its inputs, or the function itself for `none`."""
+    if how == "none":
+        return function
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
+    mode = {} if MODES[how] is None else {"mode": MODES[how]}
+    found: Function = torch.compile(function, dynamic=False, backend=BACKEND, **mode)
+    return found
+
+
+def check_compilation(settings: TrainingSettings, device: str) -> None:
+    """Raises `InputError` for settings with which `settings.compile` does not work."""
+    how = settings.compile
+    if how == "none":
+        return
+    if settings.sharding != "none":
+        raise InputError(f"compile {how} with sharding {settings.sharding}: expected one of both; leave one out")
+    if settings.precision == "float16":
+        # Some versions of torch take a graph for bfloat16 from their cache on disk instead (pytorch/pytorch#181564)
+        raise InputError(f"compile {how} with precision float16: choose bfloat16 or float32, or compile none")
+    if how == "graphs" and device != "cuda":
+        raise InputError(f"compile graphs: CUDA graphs need a CUDA device, not {device}; choose kernels or none")
+    if how == "graphs" and processes.count() > 1:
+        raise InputError("compile graphs: CUDA graphs work in a single process only; choose kernels")
+    if how == "graphs" and settings.micro_batch_size is not None:
+        raise InputError(
+            f"compile graphs with micro_batch_size {settings.micro_batch_size}: batches in parts have no CUDA graphs; "
+            "choose kernels, or leave micro_batch_size out"
+        )
