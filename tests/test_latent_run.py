@@ -13,6 +13,7 @@ import jensen
 from jensen.cli import main
 from jensen.commands import commands
 from jensen.commands.sample import guide_of
+from jensen.compression.latent import VAECodec
 from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
@@ -170,6 +171,10 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
     other = jensen.train(tiny(vae_steps=3), tmp_path / "other")
     with pytest.raises(InputError, match="another VAE"):
         jensen.sample(run, 2, wish=jensen.SamplingWish(guidance=0.5, guide=guide_of(run, other)))
+    with pytest.raises(InputError, match=r"cannot compress.*use a vae or a diffusion run"):
+        jensen.compress(run)
+    with pytest.raises(InputError, match="this VAE has another prior"):
+        VAECodec(run.model)
     with pytest.raises(InputError, match=r"cannot impute.*use a vae or a diffusion run"):
         jensen.impute(run, mask="right-half")
     assert jensen.reconstruct(run).prepared.shape[1:] == (1, 5, 4)

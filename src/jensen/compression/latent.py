@@ -12,9 +12,10 @@ from torch import Tensor
 from jensen.compression.codec import AbstractCodec, Tick, refuse_density
 from jensen.compression.coder import Floats, Integers, Stack
 from jensen.compression.levels import pop_observation, push_observation, to_floats
+from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.likelihood import BernoulliLikelihood, CategoricalLikelihood, DiscretisedLikelihood
-from jensen.vae import VAE
+from jensen.vae import VAE, StandardNormal
 
 BINS = 256  # bins per standard deviation of the prior
 
@@ -26,6 +27,8 @@ class VAECodec(AbstractCodec):
         likelihood = model.likelihood
         if not isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood | DiscretisedLikelihood):
             raise refuse_density("a Gaussian likelihood", "train with --likelihood discretised-logistic on integers")
+        if not isinstance(model.prior, StandardNormal):
+            raise InputError("z is coded by the prior N(0, I), but this VAE has another prior; use one with N(0, I)")
         self._model, self._binary = model, isinstance(likelihood, BernoulliLikelihood)
         self.shape, self.noise_dims = model.shape, model.latent_dims
         if isinstance(likelihood, DiscretisedLikelihood):
