@@ -429,9 +429,10 @@ def test_a_run_keeps_what_was_said_of_its_test_examples(runs, tmp_path, capsys) 
     assert not (tmp_path / "test-report").exists()
     kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     np.savez(tmp_path / "other.npz", x=np.random.default_rng(0).integers(0, 17, (3, 8, 8), np.uint8), y=np.arange(3))
-    for name, words in (("other", ["--data", str(tmp_path / "other.npz")]), ("validation", ["--split", "validation"])):
+    other = ["--draws", "2", "--examples", "3", "--data", str(tmp_path / "other.npz")]
+    for name, words in (("other", other), ("validation", [*few, "--split", "validation"])):
         out, report = tmp_path / "new" / f"{name}.csv", tmp_path / "new" / f"{name}-report"
-        assert main(["predict", str(run), "--out", str(out), *few, *words]) == 0
+        assert main(["predict", str(run), "--out", str(out), *words]) == 0
         assert name in json.loads((report / "predictions.json").read_text())["source"]
         assert name in (report / "predictions.html").read_text()
         assert (report / "pictures/prediction-confusion.png").exists()
