@@ -4,6 +4,7 @@ On a GPU, small networks wait for the CPU, which launches a thousand operations 
 forward or backward pass of a network as one operation.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -73,6 +74,7 @@ def compiled(function: Function, how: str) -> Function:
     """The function compiled for every shape of its inputs, or the function itself for `none`."""
     if how == "none":
         return function
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch._inductor")  # about its own code
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
     if how == "graphs":
         return torch.compile(function, dynamic=False, mode="reduce-overhead")  # type: ignore[return-value]
