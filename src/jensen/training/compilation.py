@@ -75,6 +75,7 @@ def compiled(function: Function, how: str) -> Function:
     if how == "none":
         return function
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch._inductor")  # about its own code
+    torch._dynamo.config.optimize_ddp = False  # it cuts graphs into buckets, and cannot cut recomputed activations
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
     if how == "graphs":
         return torch.compile(function, dynamic=False, mode="reduce-overhead")  # type: ignore[return-value]
