@@ -33,7 +33,12 @@ SHAPE = (3, 32, 32)
 SAME = {"widths": (64, 128, 128), "blocks": 2, "attention": (1,)}
 LOG_EVERY = 100  # steps between two readings of jensen's losses, the default of its recipes
 EXAMPLES = 50_000
-PROFILED = ("jensen, usual, bfloat16", "jensen, usual, float32", "jensen, same, bfloat16, compiled")
+PROFILED = (
+    "jensen, usual, bfloat16, compiled",
+    "jensen, same, bfloat16, compiled",
+    "jensen, usual, bfloat16",
+    "jensen, usual, float32",
+)
 COMPILED = (  # at most three compiled ones, whose compilers share the cores
     "jensen, same, bfloat16, compiled",
     "jensen, usual, bfloat16, compiled",
@@ -234,9 +239,10 @@ def _apart(name: str, options: argparse.Namespace, pipe: Connection) -> None:
         enter(one, context, options.warmup)
         one.trouble = f"compiled kernels only: {trouble}" if one.step else f"{trouble}\n{one.trouble}"
     pipe.send({**one.record(), "ready": one.step is not None})
-    while one.step and pipe.recv() == "turn":
-        turn(one, context, options.seconds)
-        pipe.send(one.rates[-1])
+    while one.step and (asked := pipe.recv()) != "end":
+        if asked == "turn":
+            turn(one, context, options.seconds)
+        pipe.send(one.rates[-1] if asked == "turn" else profile(one, context))
 
 
 def await_entry(one: Contestant, until: float) -> None:
@@ -410,6 +416,11 @@ def speed(options: argparse.Namespace) -> int:
             print(f"{one.name:52} {'none':>9}   {one.trouble.strip()[-100:]}")
     with (options.out / "profile.txt").open("w") as file:
         for one in racing:
-            if one.name in PROFILED and not one.pipe and left() > 8:
-                file.write(f"{one.name}\n{profile(one, context)}\n\n")
+            if one.name in PROFILED and left() > 8:
+                if one.pipe:
+                    one.pipe.send("profile")
+                file.write(f"{one.name}\n{one.pipe.recv() if one.pipe else profile(one, context)}\n\n")
+    for one in racing:
+        if one.pipe:
+            one.pipe.send("end")
     return 0

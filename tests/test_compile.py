@@ -1,6 +1,7 @@
 """Compiled training: the same steps, names of weights and exact resume; what cannot be compiled is refused."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,16 @@ def test_resume_of_a_compiled_training_is_exact(tmp_path: Path, counter: Compile
             saved = checkpoints(tmp_path / folder / "checkpoints")
             if saved:
                 load_checkpoint(saved[-1], state)
-            fit(tmp_path / folder, state, dataset, recipe.training, 0, lambda s=state, n=stop: s.step == n)
+            interrupted = partial(_is_at, state, stop)
+            fit(tmp_path / folder, state, dataset, recipe.training, 0, interrupted)
     for file in ("model.safetensors", "optimiser.safetensors", "state.json"):
         ends = [checkpoints(tmp_path / folder / "checkpoints")[-1] / file for folder in ("whole", "parts")]
         assert ends[0].read_bytes() == ends[1].read_bytes(), file
     assert counter.frame_count == 3
+
+
+def _is_at(state: TrainingState, step: int | None) -> bool:
+    return state.step == step
 
 
 @pytest.mark.parametrize("network", ["unet", "transformer", "mlp"])

@@ -206,7 +206,7 @@ def on_main(action: Callable[[], Value]) -> Value | None:
 
 def from_main(value: float) -> float:
     """The `value` of the main process, in all processes; so that a clock makes them decide alike."""
-    return value if count() == 1 else float(_exchanged(repr(value).encode())[MAIN].decode())
+    return value if count() == 1 else float(_exchanged(repr(float(value)).encode())[MAIN].decode())
 
 
 def says_another_ended(error: BaseException) -> bool:

@@ -56,7 +56,7 @@ class ConditionEmbedding(nn.Module):
             if labels is not None:
                 raise InputError("got labels, but the network was made without classes; leave the labels out")
         else:
-            embedding = embedding + (self.labels.weight[-1] if labels is None else self.labels(labels))
+            embedding = embedding + (self.labels.weight[-1] if labels is None else self._vectors(self.labels, labels))
         if augmentation is None:
             return embedding
         if self.augmentation is None or augmentation.shape[1] != self.augmentations:
@@ -65,3 +65,12 @@ class ConditionEmbedding(nn.Module):
                 f"{self.augmentations}; leave them out, or make the network for them"
             )
         return embedding + self.augmentation(augmentation)
+
+    @staticmethod
+    def _vectors(table: nn.Embedding, labels: Tensor) -> Tensor:
+        """The row of each label."""
+        if not labels.is_cuda:
+            return table(labels)
+        # The same rows by a product, whose gradient has a fixed order on CUDA without a sort
+        chosen = labels[:, None] == torch.arange(table.num_embeddings, device=labels.device)
+        return chosen.to(table.weight.dtype) @ table.weight

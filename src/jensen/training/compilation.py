@@ -4,9 +4,10 @@ On a GPU, small networks wait for the CPU, which launches a thousand operations 
 forward or backward pass of a network as one operation.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,10 +16,9 @@ from jensen import processes
 from jensen.errors import InputError, out_of_memory
 from jensen.training.settings import TrainingSettings
 
-Function = TypeVar("Function", bound=Callable[..., object])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 BACKEND = "inductor"
-MODES = {"kernels": None, "graphs": "reduce-overhead"}
 FIRST_STEPS = {"none": 1, "kernels": 1, "graphs": 3}  # first steps that take longer: compile, warm up, record a graph
 LIMIT = 64  # versions of a function, one for each kind of call and shape; beyond, torch would silently not compile
 
@@ -33,8 +33,7 @@ class Compilation:
     def __init__(self, model: nn.Module | None = None, how: str = "none") -> None:
         self.how = how
         found = [] if model is None or how == "none" else networks_of(model)
-        modes = "kernels", how
-        self._networks = [(network, *(compiled(network.forward, each) for each in modes)) for network in found]
+        self._networks = [(each, compiled(each.forward, "kernels"), compiled(each.forward, how)) for each in found]
 
     @contextmanager
     def networks(self, in_parts: bool) -> Iterator[None]:
@@ -75,10 +74,12 @@ def compiled(function: Function, how: str) -> Function:
     """The function compiled for every shape of its inputs, or the function itself for `none`."""
     if how == "none":
         return function
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch._inductor")  # about its own code
+    torch._dynamo.config.optimize_ddp = False  # it cuts graphs into buckets, and cannot cut recomputed activations
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
-    mode = {} if MODES[how] is None else {"mode": MODES[how]}
-    found: Function = torch.compile(function, dynamic=False, backend=BACKEND, **mode)
-    return found
+    if how == "graphs":
+        return torch.compile(function, dynamic=False, mode="reduce-overhead")  # type: ignore[return-value]
+    return torch.compile(function, dynamic=False, backend=BACKEND)  # type: ignore[return-value]
 
 
 def check_compilation(settings: TrainingSettings, device: str) -> None:

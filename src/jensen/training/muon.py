@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
             stacks = [torch.stack([direction for _, direction in pairs]) for pairs in alike.values()]
             for (shape, pairs), factors in zip(alike.items(), self._factors(stacks), strict=True):
                 length = 0.2 * max(factors.shape[1:]) ** 0.5
-                moved = [parameter for parameter, _ in pairs]
+                moved: list[Tensor] = [parameter for parameter, _ in pairs]
                 own = [own_part(step, moved[0]) for step in factors.view(-1, *shape)]
                 torch._foreach_add_(moved, own, alpha=-group["lr"] * length)
 
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         averages = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        gradients = [parameter.grad for parameter in parameters]
+        gradients: list[Tensor] = [parameter.grad for parameter in parameters]  # type: ignore[misc]  # none is None
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         directions = torch._foreach_mul(averages, 1.0)  # a copy; sharded tensors have no `_foreach_lerp`
         torch._foreach_lerp_(directions, gradients, 1 - momentum)

@@ -98,29 +98,33 @@ def arithmetic(settings: TrainingSettings) -> Iterator[None]:
     By default, torch computes convolutions of float32 in TF32 on CUDA, and lets cuDNN choose algorithms whose sums have
     no fixed order. An operation without a deterministic algorithm warns.
     """
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only, fill = torch.is_deterministic_algorithms_warn_only_enabled(), torch.utils.deterministic
-    filled = fill.fill_uninitialized_memory
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    threads, tf32 = torch.get_num_threads(), _tf32()
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # torch has no stub
     torch.set_num_threads(settings.threads)
     if settings.device != "cpu" and torch.cuda.is_available():
         exact_float32()
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
             torch.use_deterministic_algorithms(True, warn_only=True)
-            fill.fill_uninitialized_memory = False  # only finds errors, for a kernel per tensor
+            # Filling only helps to find errors, and costs a kernel per tensor
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        fill.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
 
 def exact_float32() -> None:
     """Turn off TF32, so that products of float32 have the digits of float32 on CUDA, too."""
     _allow_tf32(False)
+
+
+def _tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def _allow_tf32(allowed: bool) -> None:
