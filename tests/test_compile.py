@@ -27,7 +27,14 @@ from jensen.training.state import TrainingState
 # Raised and handled inside torch.compile; here all warnings are errors
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
-TRAINING: dict[str, Any] = {"steps": 3, "batch_size": 32, "optimiser": "muon", "compile": "kernels", "ema_decay": 0.9}
+TRAINING: dict[str, Any] = {
+    "device": "cpu",
+    "steps": 3,
+    "batch_size": 32,
+    "optimiser": "muon",
+    "compile": "kernels",
+    "ema_decay": 0.9,
+}
 
 
 @pytest.fixture
@@ -146,7 +153,7 @@ def test_outside_of_the_context_torch_computes_as_before() -> None:
 def test_on_a_gpu_training_twice_gives_the_same_bits_and_graphs_the_same_loss(how: str, precision: str) -> None:
     recipe = DiffusionRecipe(
         model=DiffusionSettings(widths=(16, 32), attention=(1,)),
-        training=TRAINING | {"steps": 8, "compile": how, "precision": precision},
+        training=TRAINING | {"steps": 8, "compile": how, "precision": precision, "device": "cuda"},
     )
     dataset = load_dataset(recipe)
     device = accelerator_for(recipe.training).device

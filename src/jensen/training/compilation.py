@@ -74,7 +74,7 @@ def compiled(function: Function, how: str) -> Function:
     """The function compiled for every shape of its inputs, or the function itself for `none`."""
     if how == "none":
         return function
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch._inductor")  # about its own code
+    warnings.filterwarnings("ignore", module=r"torch\._inductor")  # about its own code, and advice to allow TF32
     torch._dynamo.config.optimize_ddp = False  # it cuts graphs into buckets, and cannot cut recomputed activations
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
     if how == "graphs":
