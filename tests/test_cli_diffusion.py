@@ -17,7 +17,6 @@ import jensen
 from jensen.cli import main
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.training.log import read_lines
-from jensen.training.settings import TrainingSettings
 
 TINY = [
     *("--steps", "2", "--batch-size", "8", "--validate-every", "2", "--validation-examples", "8"),
@@ -397,14 +396,14 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
     assert logs[0] == logs[1]
 
 
-def _interrupting_at(step: int, number: int) -> Callable[[int, TrainingSettings], float]:
+def _interrupting_at(step: int, number: int) -> Callable[..., float]:
     """The learning rate, which sends this process a signal on the way."""
     from jensen.training.loop import learning_rate
 
-    def rate(now: int, settings: TrainingSettings) -> float:
+    def rate(now: int, *rest: Any) -> float:
         if now == step:
             os.kill(os.getpid(), number)
-        return learning_rate(now, settings)
+        return learning_rate(now, *rest)
 
     return rate
 

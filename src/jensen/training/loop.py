@@ -176,12 +176,13 @@ def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] =
     return settings.learning_rate
 
 
-def progress(step: int, settings: TrainingSettings, begin: int, end: int) -> float:
-    """The share, from 0 to 1, of a stage's schedule after warm-up that is over at step `step`.
+def progress(step: int, settings: TrainingSettings, begin: int = 0, end: int | None = None) -> float:
+    """The share, from 0 to 1, of the schedule after warm-up that is over at step `step`, in the stage begin..end - 1.
 
-    The share grows linearly with the step. Where `settings.replans` changed the last step of the stage, the share goes
-    on from its value, so that the learning rate does not jump.
+    By default the stage is the whole training. The share grows linearly with the step. Where `settings.replans` changed
+    the last step of the stage, the share goes on from its value, so that the learning rate does not jump.
     """
+    end = settings.steps if end is None else end
     since, over = begin + settings.warmup_steps, 0.0
     for until, planned in settings.replans if end == settings.steps else ():
         if until > settings.steps:  # of a longer training than this one
