@@ -73,10 +73,14 @@ class Stopwatch:
 
 
 class Pilot:
-    """Compares plan and clock a few times in a training, and changes the number of steps where they differ."""
+    """Compares plan and clock a few times in a training, and changes the number of steps where they differ.
 
-    def __init__(self, budget: Budget, watch: Stopwatch, steps: int) -> None:
-        self._budget, self._watch = budget, watch
+    A training in stages is compared from the step `first` on, where its last stage begins: the earlier stages have
+    steps of another speed, and a fixed length.
+    """
+
+    def __init__(self, budget: Budget, watch: Stopwatch, steps: int, first: int = 0) -> None:
+        self._budget, self._watch, self._first = budget, watch, first
         # Seconds of an example and of a sample, in steps
         self._relative = {
             "validation": budget.costs.example / budget.costs.step,
@@ -93,9 +97,9 @@ class Pilot:
 
     def steered(self, settings: TrainingSettings, step: int, now: float) -> TrainingSettings | None:
         """The settings with another number of steps after step `step`, or None if the plan is good."""
-        if now < self._next_time and step < self._next_step:
+        if step < self._first or (self._step >= self._first and now < self._next_time and step < self._next_step):
             return None
-        if step <= self._step:  # training went back to an earlier step
+        if step <= self._step or self._step < self._first:  # training went back, or its last stage begins
             self._begin(step, now, settings.steps)
             return None
         budget, left = self._budget, self._budget.end - now

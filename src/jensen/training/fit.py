@@ -62,7 +62,8 @@ def fit(
     ):
         stopwatch = Stopwatch(state.step)
         watch = _Watch(state, log, settings, folder / "checkpoints", stopwatch)
-        pilot = Pilot(budget, stopwatch, settings.steps) if budget else None
+        first = max(state.model.stages, default=0)
+        pilot = Pilot(budget, stopwatch, settings.steps, first) if budget else None
 
         def act(number: int, settings: TrainingSettings, now: float | None) -> bool:
             """What is due after step `number`; whether training is over."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
@@ -64,19 +65,35 @@ def _now() -> float:
 def _step_seconds(
     state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float
 ) -> float:
-    """The mean time of a step after the first ones, which are slower; of at most `most` steps or `enough` seconds."""
-    first = FIRST_STEPS[settings.compile]
-    short = settings.model_copy(update={"steps": most + first, "minutes": None})
+    """The mean time of a step, over the stages of a training of `settings.steps` by their lengths."""
+    begins = [0, *(begin for begin in state.model.stages if begin < settings.steps)]
+    lengths = [end - begin for begin, end in pairwise([*begins, settings.steps])]
+    total = 0.0
+    for begin, length in zip(begins, lengths, strict=True):
+        if length:
+            total += length * _of_a_stage(state, dataset, settings, seed, begin, most, enough / len(begins))
+    return total / settings.steps
+
+
+def _of_a_stage(
+    state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, begin: int, most: int, enough: float
+) -> float:
+    """The mean time of a step from step `begin` on, after the first ones, which are slower.
+
+    It is the mean of at most `most` steps or `enough` seconds.
+    """
+    first, state.step = FIRST_STEPS[settings.compile], begin
+    short = settings.model_copy(update={"steps": begin + most + first, "minutes": None})
     training = steps(state, dataset.train, dataset.spec.preparation, short, seed)
     for _ in range(first):
         next(training)
     began = now = _now()
     for record in training:
         now = _now()
-        if now - began >= enough or record.number >= most + first:
+        if now - began >= enough or record.number >= begin + most + first:
             break
     training.close()
-    return (now - began) / (state.step - first)
+    return (now - began) / (state.step - begin - first)
 
 
 def _slope(work: Callable[[int], None], limit: float) -> float:
