@@ -22,7 +22,7 @@ TINY = [
     *("--steps", "2", "--batch-size", "8", "--validate-every", "2", "--validation-examples", "8"),
     *("--widths", "4", "--blocks", "1", "--chain-steps", "30", "--bound-terms", "4", "--sampling-steps", "2"),
 ]
-AS_BY_DEFAULT = ["--widths", "64", "64"]  # the U-Net's, which other networks refuse
+AS_BY_DEFAULT = ["--widths", "None"]  # the U-Net's, which other networks refuse
 MLP = ["--network", "mlp", "--width", "8", "--depth", "1", *AS_BY_DEFAULT]
 TRANSFORMER = ["--network", "transformer", "--width", "8", "--depth", "1", *AS_BY_DEFAULT]
 
@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "floats.npy", RANDOM.normal(size=(40, 8, 8)).astype(np.float32))
     np.save(folder / "vectors.npy", RANDOM.normal(size=(40, 5)).astype(np.float32))
     np.save(folder / "signals.npy", RANDOM.normal(size=(40, 2, 17)).astype(np.float32))
-    np.save(folder / "volumes.npy", ODD[:, None, None, :3, :3])
+    np.save(folder / "volumes.npy", ODD[:, None, :4, :4, None] * np.ones(4, np.uint8))
     np.save(folder / "pixels.npy", ODD[:, :1, :1])
     np.save(folder / "nan.npy", NAN)
     np.save(folder / "few.npy", ODD[:3])
@@ -96,7 +96,8 @@ def refused(words: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> 
         ("signals.npy", ["--layout", "array"]),
         ("signals.npy", [*TRANSFORMER, "--patch", "4", "--layout", "array"]),
         ("vectors.npy", MLP),
-        ("volumes.npy", MLP),
+        ("volumes.npy", [*MLP, "--layout", "cdhw"]),
+        ("volumes.npy", ["--layout", "cdhw"]),
         ("labelled.npz", ["--batch-size", "100"]),
         ("labelled.npz", ["--sampling-steps", "1"]),
         ("labelled.npz", ["--objective", "hybrid", "--variance", "learned", "--sampler", "ancestral"]),
@@ -170,8 +171,8 @@ BAD_RECIPES: dict[str, tuple[str, list[str], str]] = {
         ["--network", "unet"],
         r"unet for vectors of shape \(5,\): choose network mlp",
     ),
+    "volumes of one or four channels": ("volumes.npy", [], "give --layout cdhw or --layout dhwc"),
     "vectors for a transformer": ("vectors.npy", TRANSFORMER, "choose network mlp"),
-    "volumes for a U-Net": ("volumes.npy", [], r"expected \(C, L\) or \(C, H, W\)"),
     "NaN": ("nan.npy", [], "NaN.* example 3"),
     "an empty folder": ("empty", [], "empty folder"),
     "no such data": ("nowhere", [], "no such file"),

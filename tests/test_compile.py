@@ -1,13 +1,13 @@
 """Compiled training: the same steps, names of weights and exact resume; what cannot be compiled is refused."""
 
-from collections.abc import Iterator
+import inspect
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from jaxtyping import config
 from torch._dynamo.testing import CompileCounter
 
 import jensen
@@ -24,8 +24,15 @@ from jensen.training.precision import arithmetic
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
-# Raised and handled inside torch.compile; here all warnings are errors
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+# Raised and handled inside torch.compile, or on a GPU; here all warnings are errors
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{start}")
+    for start in (
+        "The .grad attribute of a Tensor that is not a leaf",
+        ".torch.jit.script_method. is deprecated",
+        "(Memory Efficient|cuDNN) [aA]ttention defaults to a non-deterministic algorithm",
+    )
+]
 
 TRAINING: dict[str, Any] = {
     "device": "cpu",
@@ -38,14 +45,17 @@ TRAINING: dict[str, Any] = {
 
 
 @pytest.fixture
-def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounter]:
+def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
     """A compiler that counts graphs and computes them as PyTorch does, so that digits can be compared."""
     torch._dynamo.reset()
     counter = CompileCounter()
     monkeypatch.setattr(compilation, "BACKEND", counter)
-    config.update("jaxtyping_disable", True)  # the tests' checks of shapes cannot be compiled
-    yield counter
-    config.update("jaxtyping_disable", False)
+    for module in [module for name, module in sys.modules.items() if name.startswith("jensen.nets")]:
+        for home in (module, *filter(inspect.isclass, vars(module).values())):
+            for name, value in list(vars(home).items()):  # the tests' checks of types cannot be compiled
+                if inspect.isfunction(value) and hasattr(value, "__wrapped__"):
+                    monkeypatch.setattr(home, name, inspect.unwrap(value))
+    return counter
 
 
 def _recipe(**training: object) -> VAERecipe:

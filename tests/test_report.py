@@ -91,7 +91,7 @@ KINDS = {
     "colour, binarised": (BINARY, {"x": images(120, 6, 5, 3)}, IMAGE_PICTURES),
     "16 bits": (GAUSSIAN, {"x": images(120, 4, 4, dtype="uint16")}, IMAGE_PICTURES),
     "vectors": (SMALL, {"x": floats(120, 7), "y": np.arange(120) % 3}, VECTOR_PICTURES),
-    "arrays": (SMALL, {"x": floats(120, 2, 3, 2, 2)}, VECTOR_PICTURES),
+    "arrays": (SMALL, {"x": floats(120, 2, 3, 2, 2, 2)}, VECTOR_PICTURES),
     "numbers": (GAUSSIAN, {"x": floats(120, 1)}, VECTOR_PICTURES - {"pairs"}),
 }
 

@@ -360,7 +360,9 @@ def test_muon_takes_hidden_matrices_and_leaves_the_edges_to_adamw():
     network = state.model.denoiser.network
     for name, parameter in network.named_parameters():
         hidden = (
-            parameter.ndim > 1 and name.split(".")[0] not in ("first", "last", "modulation") and "label" not in name
+            parameter.ndim > 1
+            and name.split(".")[0] not in ("first", "details", "last", "modulation")
+            and "label" not in name
         )
         assert (id(parameter) in muon) == hidden, name
     assert len(adamw) + len(muon) == len(list(state.model.parameters()))

@@ -20,7 +20,7 @@ from jensen.likelihood import (
     LearnedScale,
 )
 from jensen.model import Batch, Effort
-from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder
+from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
 from jensen.randomness import Noise, generator
 from jensen.vae import (
     VAE,
@@ -362,8 +362,9 @@ def test_second_moments_of_samples_are_those_of_the_model():
 @pytest.mark.parametrize("kind", range(5))
 def test_convolutional_vaes_of_every_likelihood_keep_the_contract(shape, kind):
     likelihood = likelihoods(shape)[kind]
-    encoder = ConvolutionalEncoder(shape, (4, 6), 2 * LATENT)
-    decoder = ConvolutionalDecoder(LATENT, shape, (4, 6), likelihood.outputs)
+    levels = Levels(shape, (4, 6))
+    encoder = ConvolutionalEncoder(levels, 2 * LATENT)
+    decoder = ConvolutionalDecoder(levels, LATENT, likelihood.outputs)
     vae = VAE(AmortisedPosterior(encoder, LATENT), decoder, likelihood)
     x = vae.sample(3)
     assert x.shape == (3, *shape)
