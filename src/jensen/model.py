@@ -229,10 +229,11 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The first steps of the later stages of training, counted from 0 and ascending; empty for a single stage.
+        """The first step of each stage of training after the first stage, in ascending order.
 
-        The loss may change from stage to stage. A stage starts from the averaged weights, if there is an average; the
-        schedule of the learning rate, the average and the search for the best bound start anew.
+        Steps are counted from 0. The loss may change from stage to stage. A stage starts from the averaged weights, if
+        there is an average. Each stage restarts three things: the learning rate's schedule, the average of the weights,
+        and the search for the best bound.
         """
         return ()
 

@@ -179,10 +179,10 @@ def unseen_labels(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, .
 
 
 def repeated_examples(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """A line for each split with examples that also occur in training; `rows` are the rows of each split.
+    """Report validation and test examples that also occur in training, with one line per split.
 
-    Two examples are the same if their values are equal bit for bit; labels and targets may differ. Needs memory for 8
-    bytes per example and one block of rows.
+    `rows` are the rows of each split. Two examples are the same if their values are equal bit for bit; labels and
+    targets may differ. The search needs memory for 8 bytes per example and one block of rows.
     """
     digests = _digests(reading.values)
     train, first = np.unique(digests[rows["train"]], return_index=True)

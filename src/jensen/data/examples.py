@@ -40,11 +40,11 @@ _BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
 
 @dataclass(frozen=True)
 class Examples:
-    """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with labels or continuous targets, if any.
+    """Raw examples x (N, *shape), with labels or continuous targets if the data have them.
 
-    Labels are (N,) int64. Targets are (N, dims) float32, scaled by `DataSpec.targets`. `names[i]` is the name of
-    example i; by default it is "row i". A `Stored` x is on disk: `examples[rows].x` is still on disk,
-    `examples.x[rows]` is in memory.
+    x is uint8, uint16, float32 or float64. Labels are (N,) int64. Targets are (N, dims) float32, scaled by
+    `DataSpec.targets`. `names[i]` is the name of example i; by default it is "row i". A `Stored` x is on disk:
+    `examples[rows].x` is still on disk, `examples.x[rows]` is in memory.
     """
 
     x: Tensor | Stored

@@ -35,7 +35,7 @@ HIDING = 0  # purpose of the random numbers of masks, which are independent of t
 def masked(
     raw: Tensor, mask: str | np.ndarray | Tensor | None, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Which entries of raw examples (count, *shape) are observed, and which are known: two bool (count, *shape).
+    """Two bool arrays of the shape of the raw examples: whether each entry is observed, and whether it is known.
 
     An entry is known if it is not NaN. A known entry is observed if `mask` does not hide it; for `mask` see
     `read_mask`. Raises `InputError` if all entries are observed.

@@ -124,9 +124,9 @@ def distinct(
 def sample_moments(
     x: Float[np.ndarray, "rows columns"],
 ) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " columns"]]:
-    """The mean, the scale and whether it varies, of every column of a sample in memory, ignoring NaN.
+    """For every column of a sample in memory: the mean, the scale, and whether the column varies.
 
-    As in `Columns`, the scale of a column that never varies is 1; a column of only NaN has the mean 0.
+    NaN is ignored. As in `Columns`, the scale of a column that never varies is 1; a column of only NaN has the mean 0.
     """
     count = np.maximum((~np.isnan(x)).sum(axis=0), 1)
     mean = np.nansum(x, axis=0) / count

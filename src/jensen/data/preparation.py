@@ -69,9 +69,9 @@ class Preparation(BaseModel, ABC):
     def bits_per_dimension(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
         """Convert log p(x) in nats (batch) to bits per observed value of the raw data: -log p(raw) / (n ln 2).
 
-        n is the number of observed values of the example; without `raw` it is `dimensions`; see `raw_nats`. If n
-        differs between examples, do not average the results, but divide total bits by total values:
-        `Estimate.ratio(-raw_nats / ln 2, observed)`.
+        n is the number of observed values of the example (without `raw`: `dimensions`); see `raw_nats`. If n differs
+        between examples, do not average the results, but divide total bits by total values: `Estimate.ratio(-raw_nats /
+        ln 2, observed)`.
         """
         count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
         return -self.raw_nats(nats, raw) / (count * math.log(2))
@@ -205,11 +205,12 @@ class DynamicBinarisation(_Binarise):
 
 
 class Standardise(Preparation):
-    """x = (raw - shift) / scale by moments of the training examples: one pair per feature for vectors, else one.
+    """x = (raw - shift) / scale, where shift and scale are moments of the training examples.
 
-    x is computed in float64 and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9.
-    Bits per dimension are about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over
-    the D observed values. So they depend on the unit of measurement and may be negative.
+    Vectors have a shift and a scale per feature; other examples have one shift and one scale. x is computed in float64
+    and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9. Bits per dimension are
+    about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over the D observed values.
+    So the bits depend on the unit of measurement and may be negative.
     """
 
     kind: Literal["standardise"] = "standardise"

@@ -285,7 +285,9 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def predict_mean(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|.) ∝ p(y) exp E bound(x|y) over draws x (draws, batch, *shape), such as draws of q(z|x) for a prior on z.
+        """p(y|.) ∝ p(y) exp E bound(x|y), where E is the mean over the draws x (draws, batch, *shape).
+
+        If this model is the prior of a VAE, the draws are those of q(z|x).
 
         Raises `InputError` as `predict` does.
         """

@@ -27,8 +27,8 @@ def parts(count: int) -> Int[Tensor, " count"]:
 def variance(left_out: Sequence[float]) -> float:
     """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out.
 
-    The variance is consistent even for shares and other statistics that are not smooth, because a part has many
-    examples. It is NaN if there are no values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
+    Because each part has many examples, the variance is consistent even for statistics that are not smooth, such as
+    shares. It is NaN if there are no values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
     """
     if not left_out:
         return math.nan

@@ -108,9 +108,9 @@ def read_history(folder: Path) -> tuple[Change, ...]:
 
 
 def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The changes by `resume`, with the number of steps that each came to; so that commands can repeat them.
+    """The changes that commands `resume` made, so that the same commands can be given again.
 
-    A change of the number of steps to end in time is in the recipe itself, which repeats it.
+    A replanned number of steps is part of the change before it. Before any such change, it is in the recipe.
     """
     found: list[Change] = []
     for change in changes:

@@ -68,7 +68,7 @@ class Timing:
         return max(done + 1, steps_within(self.costs, settings, self.sizes, done, self.left(minutes)))
 
     def plan(self, settings: TrainingSettings, done: int, minutes: float | None) -> Plan | None:
-        """The plan for the record; None if nothing was measured."""
+        """The plan that plan.json records; None if nothing was measured."""
         if self.costs is None:
             return None
         rest = seconds(self.costs, settings, self.sizes, done, settings.steps)

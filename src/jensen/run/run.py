@@ -89,7 +89,9 @@ class Run:
         return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
 
     def with_data(self, source: Source) -> "Run":
-        """The run with its own data from `source`: a new path, which is recorded, or arrays in memory.
+        """The run with its own data read again from `source`.
+
+        If `source` is a path, the run's folder records it as the new place of the data. Arrays stay in memory.
 
         Raises `InputError` if the fingerprint shows that the data are different.
         """

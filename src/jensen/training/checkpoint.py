@@ -274,9 +274,10 @@ def _unused(path: Path) -> Path:
 
 
 def load_weights(path: Path, model: AbstractLatentVariableModel, recipes: Collection[str] = ()) -> None:
-    """Load the checkpoint's weights into `model`; averaged weights replace the others if they exist.
+    """Load the checkpoint's weights into `model`: the averaged weights, if the checkpoint has them.
 
-    `recipes` are the digests of the run's recipes; raises `InputError` if none of them trained the checkpoint.
+    `recipes` are the digests of the run's recipes. Raises `InputError` if `recipes` is not empty and the checkpoint was
+    trained by another recipe.
     """
     _refuse_other_recipe(path, _read_record(path), recipes)
     tensors = _read_tensors(path, MODEL)

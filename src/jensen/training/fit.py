@@ -116,7 +116,7 @@ class _Watch:
         self.checkpoint()
 
     def take(self, record: Step) -> str:
-        """Record a step, log the window's means at every `log_every`-th, and return the text for the progress bar.
+        """Record a step, and return the text for the progress bar; every `log_every` steps, log the window's means.
 
         Raises `DivergenceError`, like the other methods, if a value that it reads has diverged.
         """

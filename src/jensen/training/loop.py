@@ -177,10 +177,11 @@ def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] =
 
 
 def progress(step: int, settings: TrainingSettings, begin: int = 0, end: int | None = None) -> float:
-    """The share, from 0 to 1, of the schedule after warm-up that is over at step `step`, in the stage begin..end - 1.
+    """The progress of the schedule after warm-up at step `step`, from 0 to 1.
 
-    By default the stage is the whole training. The share grows linearly with the step. Where `settings.replans` changed
-    the last step of the stage, the share goes on from its value, so that the learning rate does not jump.
+    The stage has the steps begin..end - 1; by default it is the whole training. The progress grows linearly with the
+    step. If `settings.replans` changed the last step of the stage, the progress continues from its value at the change,
+    so that the learning rate does not jump.
     """
     end = settings.steps if end is None else end
     since, over = begin + settings.warmup_steps, 0.0

@@ -28,11 +28,10 @@ def sizes_of(dataset: Dataset) -> Sizes:
 def measured(
     start: Callable[[], TrainingState], dataset: Dataset, settings: TrainingSettings, seed: int, share: float
 ) -> Costs | None:
-    """The costs of a training from steps, validations and samples of a state made by `start`.
+    """Measure the costs of a training by some steps, validations and samples of a state made by `start`.
 
-    Measuring takes about `share` of the time of the training, which is `settings.minutes` or `settings.steps`. The
-    result is None for a training of fewer than a hundred steps, of which five would be too many. The costs are equal
-    in all processes.
+    The measurement takes about `share` of the time of the training. The result is None for a training of given steps if
+    `share` of the steps is fewer than five steps. The costs are equal in all processes.
     """
     most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
     if most < LEAST:

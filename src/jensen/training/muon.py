@@ -17,10 +17,10 @@ class Muon(torch.optim.Optimizer):
     """w <- w - lr 0.2 sqrt(max(rows, columns)) U V', where U S V' is the moving average of the gradient.
 
     Weights of more than two dimensions are flattened to (outputs, everything else). The factor 0.2 sqrt(max(...)) gives
-    the steps the root mean square of Adam's, so that both share a learning rate. `momentum` is Nesterov's. The
-    optimiser equals `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, except that torch's Muon
-    accepts only matrices and orthogonalises in bfloat16. The average of a sharded matrix is sharded, too; each process
-    orthogonalises the full matrix. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
+    the steps the root mean square of Adam's steps, so that both optimisers work with the same learning rate. `momentum`
+    is Nesterov's. The optimiser equals `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, except that
+    torch's Muon accepts only matrices and orthogonalises in bfloat16. The average of a sharded matrix is sharded, too;
+    each process orthogonalises the full matrix. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
     """
 
     def __init__(

@@ -22,7 +22,7 @@ CHECKS = 40  # validations in the default length, if training ends at convergenc
 
 @dataclass(frozen=True)
 class Costs:
-    """The seconds of a step, of the bound of a validation example, of a sample, and of the work after training."""
+    """The seconds for a step, for the bound of a validation example, for a sample, and for the work after training."""
 
     step: float
     example: float = 0.0
@@ -75,7 +75,9 @@ def seconds(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: int, s
 
 
 def steps_within(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: int, limit: float) -> int:
-    """The largest number of steps that is expected to end within `limit` seconds from step `done` on; `done` if none.
+    """The largest number of steps, `done` steps included, whose rest is expected to end within `limit` seconds.
+
+    The result is `done` if no further step fits.
 
     >>> steps_within(Costs(step=0.5), TrainingSettings(), Sizes(100, 0, False), done=10, limit=20.0)
     50
@@ -92,9 +94,10 @@ def steps_within(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: i
 def planned(
     settings: TrainingSettings, sizes: Sizes, costs: Costs | None, limit: float | None = None
 ) -> TrainingSettings:
-    """The settings with a value for everything that was left to the plan; they have no `minutes`.
+    """Complete the settings: everything that was left to the plan gets a value, and `minutes` becomes None.
 
-    `costs` are None if nothing was measured. `limit` are the seconds left for the training, in place of `steps`.
+    `costs` is None if nothing was measured. `limit` is the number of seconds that are left for the training; if it is
+    given, the plan chooses the number of steps.
     """
     changes: dict[str, Any] = {"minutes": None}
     if limit is not None and costs is not None:

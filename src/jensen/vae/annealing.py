@@ -226,7 +226,8 @@ class Path:
 def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise) -> Float[Tensor, " transitions batch"]:
     """The leapfrog step of each transition for each example, from pilot chains that no estimate uses.
 
-    The pilots walk the path once. After each transition, log step changes by `GAIN` times (acceptance - `ACCEPTANCE`).
+    The pilots walk the path once. After each transition, the logarithm of the step grows by `GAIN` times (acceptance -
+    `ACCEPTANCE`). The first `WARM_UP` transitions only adapt the step, with `WARM_UP_GAIN` in place of `GAIN`.
     """
     place = path.at(_drawn(path.start, pilots, noise, (PILOT,)))
     log_step = torch.full(place.z.shape[1:2], -0.25 * math.log(place.z.shape[2]), dtype=torch.float64)

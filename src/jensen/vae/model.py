@@ -286,7 +286,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
         """p(y|x) over labels (1.4), by `draws` (default 1,000) weighted draws from q(z|x); see `jensen.vae.predict`.
 
-        A model without a target but with labels in the prior predicts by p(z|y), see `AbstractPrior.predict`.
+        If the model has no target, but its prior has labels, p(y|x) follows from p(z|y): see `AbstractPrior.predict`.
         """
         if self.target is None and self.prior.classes is not None:
             q = self.infer(x)

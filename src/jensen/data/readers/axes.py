@@ -60,11 +60,12 @@ _RANKS = {"signal": (1, 2), "volume": (3, 4)} | {order: (len(order), len(order))
 
 
 def arrange(values: Values, name: str, wish: str) -> tuple[Values, Layout, str, bool]:
-    """Vectors as (N, D), signals as (N, C, L), images as (N, C, H, W), volumes as (N, C, D, H, W), and a note.
+    """Decide what the axes of `values` mean, and bring them into the order of the layout.
 
-    `wish` is `ReadOptions.layout`. The note names the rule; the last value says whether the rule may have been wrong.
-    Raises InputError, which begins with `name`, if the number of axes differs from that of `wish`, or if `auto` leaves
-    the axis of the channels open.
+    Vectors become (N, D), signals (N, C, L), images (N, C, H, W) and volumes (N, C, D, H, W). `wish` is
+    `ReadOptions.layout`. Returns the arranged values, the layout, a note on the decision, and whether the decision is
+    doubtful. Raises InputError, which begins with `name`, if the number of axes does not fit `wish`, or if `auto`
+    cannot decide which axis holds the channels.
     """
     shape = values.shape[1:]
     _refuse_rank(values.shape, name, wish)

@@ -104,7 +104,7 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a Parquet file, some MiB at a time, independently of the size of its row groups.
+    """The rows of a Parquet file in batches of some MiB, whatever the size of its row groups.
 
     A batch has at least two rows; the number of rows per batch follows from the size of the first rows. Checksums of
     pages are verified.
@@ -221,7 +221,7 @@ class _Encoded:
 
 
 def numbers(column: "pyarrow.Array") -> np.ndarray:
-    """A column of numbers, or of equally long lists of them, as an array (n, ...), without a copy.
+    """A column of numbers, or of lists of numbers of one length, as an array (n, ...) without a copy.
 
     Raises ValueError for lists of several lengths and for other values; the text of the error continues the column's
     name.

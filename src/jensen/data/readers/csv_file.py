@@ -32,9 +32,10 @@ Row = tuple[int, list[str]]
 
 
 def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
-    """The columns of numbers; labels are the column of --labels, or the only one with a name for labels.
+    """Read the columns of numbers, and one column of labels.
 
-    Whole numbers from 0 to 65535 have levels; other numbers are floats, and an empty cell is NaN.
+    --labels names the column of labels; by default it is the only column with a usual name for labels. Whole numbers
+    from 0 to 65535 have levels; other numbers are floats, and an empty cell is NaN.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -37,9 +37,10 @@ class Metadata:
         self.columns = tuple(dict.fromkeys(name for row in rows.values() for name in row))
 
     def column(self, images: Sequence[Entry], options: ReadOptions, refuse: Refuse) -> tuple[np.ndarray, str] | None:
-        """The labels or targets of `images` with a note, or None if no column has a name for labels.
+        """The labels or targets of `images`, and a note on their column; None if there is no such column.
 
-        The column is that of --labels, or the only one with a name for labels. Refuses images without a row.
+        --labels names the column; by default it is the only column with a usual name for labels. `refuse` is called if
+        an image has no value in the column; the result is then None.
         """
         name = self._chosen(options)
         if name is None:

@@ -42,7 +42,7 @@ class Grid:
         return np.ascontiguousarray(cells.transpose(0, 2, 4, 1, 3, 5)).reshape(-1, channels, self.side, self.side)
 
     def place(self, tile: int) -> str:
-        """The pixels of a tile of an image, rows first, as NumPy would index them.
+        """The NumPy index of the pixels of a tile in its image, as text, rows first.
 
         >>> Grid.of(64, 130, 200).place(4)
         '[65:129, 68:132]'
