@@ -20,8 +20,8 @@ FEW = 3.0  # values that carry a spread: fewer are a few
 def root_mean_square(errors: Float[Tensor, " count"]) -> float:
     """The Monte-Carlo error of a typical example: sqrt(mean s_i²) over the standard errors s_i of all examples.
 
-    s_i² is unbiased, s_i is not: over few draws the mean of the s_i is too low, by the factor 0.80 for 2 draws and 0.92
-    for 4 (c4 of normal samples). The result is NaN if an s_i is NaN, as for a single draw.
+    The estimate s_i² is unbiased, but s_i is too low on average. For normal samples, the mean of s_i is too low by the
+    factor c4, which is 0.80 for 2 draws and 0.92 for 4 draws. The result is NaN if an s_i is NaN, as for a single draw.
 
     >>> root_mean_square(torch.tensor([3.0, 4.0, 0.0, 0.0]))
     2.5
@@ -43,12 +43,13 @@ def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The terms of the bound (5.11) by noise level, for latent variables x_1 .. x_T, from little noise to much.
+    """The terms of the bound (5.11) of a chain x_1 .. x_T by noise level, in the order of increasing noise.
 
-    Level 0 is step 1, L_0. Each further level is a run of consecutive steps within 2..T; `last_step` (levels) is the
-    last step of each level. `nats` (levels + 1, batch) is the cost of each level for each example, with L_T in the last
-    row. `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over the steps of each level, where D is the
-    number of dimensions of x. `log_snr` (T + 1) is the chain: inf at point 0, the data. All tensors are on the CPU.
+    Level 0 is the term L_0 of step 1. Each further level is a run of consecutive steps within 2..T; `last_step`
+    (levels) is the last step of each level. `nats` (levels + 1, batch) is the cost of each level for each example, with
+    L_T in the last row. `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over the steps of each level,
+    where D is the number of dimensions of x. `log_snr` (T + 1) is the log-SNR at points 0 .. T of the chain; it is inf
+    at point 0, the data. All tensors are on the CPU.
     """
 
     log_snr: Float[Tensor, " points"]
@@ -79,10 +80,11 @@ class Profile:
         return self.squared_error.mean(1).sqrt()
 
     def rate_distortion(self) -> tuple[Tensor, Tensor]:
-        """Rate and distortion from noise to data: the mean nats until x_t is known, and the error of x̂ given x_t.
+        """The rate and the distortion at several points from noise to data.
 
-        The last point is x_0 itself, with all nats and error 0. In a level of n steps, x_t is known after (n - 1) / 2n
-        of the nats of the level, on average. Source: Ho et al. 2020, section 4.3.
+        The rate is the mean number of nats until x_t is known; the distortion is the error of x̂ given x_t. The last
+        point is x_0 itself, with all nats and error 0. In a level of n steps, x_t is known after (n - 1) / 2n of the
+        nats of the level, on average. Source: Ho et al. 2020, section 4.3.
         """
         nats, steps = self.nats.mean(1), self.steps
         before = nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier levels
@@ -95,10 +97,11 @@ class Profile:
 class Elbo:
     """The evidence lower bound (4.4) in nats per example, never negated and never reweighted; higher is better.
 
-    `reconstruction` is E_q log p(x|z); `rates` are the subtracted terms by name: the KL terms, each >= 0 (4.6), (5.11),
-    and for a prior that is a model itself the terms of E_q [log q(z|x) - bound of log p(z)], of any sign. All tensors
-    have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q, None for a single
-    draw. For a model with noise levels, `profile` has the terms of the bound by noise level.
+    `reconstruction` is E_q log p(x|z). `rates` are the subtracted terms by name. Usually they are KL terms (4.6),
+    (5.11), each >= 0. For a prior that is itself a model, they are the terms of E_q [log q(z|x) - bound of log p(z)],
+    and a term may have any sign. All tensors have shape (batch). `standard_error` is the Monte-Carlo error of `value`
+    over the draws from q; it is None for a single draw. For a model with noise levels, `profile` has the terms of the
+    bound by noise level.
 
     >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
     tensor([-100.])
@@ -123,9 +126,10 @@ class Elbo:
     def from_draws(
         cls, reconstruction: Float[Tensor, " draws batch"], rates: Mapping[str, Float[Tensor, "*draws batch"]]
     ) -> Self:
-        """The average over draws of z. A rate (batch) is exact, a rate (draws, batch) is one value per draw.
+        """The average over draws of z.
 
-        The standard error is that of the mean of the reconstruction minus the rates, draw by draw.
+        A rate of shape (batch) is exact; a rate of shape (draws, batch) has one value per draw. The standard error is
+        that of the mean of the reconstruction minus the rates, draw by draw.
         """
         draws, drawn = reconstruction.shape[0], {name: rate for name, rate in rates.items() if rate.ndim > 1}
         error = (reconstruction - sum(drawn.values())).std(0) / math.sqrt(draws) if draws > 1 else None
@@ -244,10 +248,10 @@ class ImportanceWeightedBound:
 class AnnealedEstimate:
     """log p(x) by annealed importance sampling (Neal 2001): log (1/C) Σ_c w_c over C chains, one value per example.
 
-    `weights` are the weights of the chains, with E w = p(x), so that `value` is a stochastic lower bound:
-    E value <= log p(x). Chains that run backwards from the posterior have E w = 1 / p(x) and `sign` -1, and then
-    `value` is an upper bound.
-    `acceptance` (batch) is the mean over transitions and chains, `step` (batch) the mean leapfrog step.
+    `weights` are the weights of the chains, with E w = p(x), so that `value` is a stochastic lower bound: E value <=
+    log p(x). For chains that run backwards from the posterior, E w = 1 / p(x), `sign` is -1, and `value` is a
+    stochastic upper bound. `acceptance` (batch) is the mean probability of acceptance over transitions and chains.
+    `step` (batch) is the mean leapfrog step.
     """
 
     weights: ImportanceWeightedBound
@@ -347,7 +351,7 @@ class Estimate:
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
-        """The share of hits: each independent example has h_i hits in n_i = `sizes` trials, by default in one trial.
+        """The share of hits in all trials; independent example i has h_i hits in n_i = `sizes` trials (default: one).
 
         The error is the binomial one over examples times sqrt(effect). One success and one failure are added, so that
         the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 -

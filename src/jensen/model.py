@@ -24,7 +24,7 @@ class Batch:
 
     `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
     which are continuous, are None if the data have none. `augmentation` (batch, numbers) describes the random change of
-    each example (`jensen.data.augment`): zero for an unchanged example, None if training changes no example.
+    each example (`jensen.data.augment`). It is zero for an unchanged example, and None if training changes no example.
     """
 
     x: Tensor

@@ -106,7 +106,7 @@ def features_distance(
 
     The distance is between the features that the run's classifier computes. One distance is measured for each sampler
     and number of steps. A distance that is already in the run's distances.json is not measured again; a new distance is
-    saved there as soon as it is known. If started in several processes (torchrun), they share the sampling. Raises
+    saved there as soon as it is known. Processes started by torchrun divide the sampling among themselves. Raises
     `InputError` for a run without a classifier, and for an impossible way of sampling, before anything is measured.
     """
     from jensen import processes

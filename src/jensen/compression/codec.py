@@ -58,8 +58,8 @@ class AbstractCodec(ABC):
 class Encoded:
     """The words of a stack, the sizes of the batches on it, the number of initial bits, and the bound of each example.
 
-    `excess` (batches) is the length that each batch added to the stack minus the length that the bound of the batch
-    predicts, in bits. The coder causes a small part of the excess. The draws cause most of the excess, because a draw
+    `excess` (batches) is in bits: the length that a batch adds to the stack, minus the length that the bound of the
+    batch predicts. The coder causes a small part of the excess. The draws cause most of the excess, because a draw
     costs the predicted length only on average.
     """
 

@@ -41,10 +41,11 @@ def constriction() -> Any:
 
 
 class Stack:
-    """An ANS stack of 32-bit words with initial content `words`; `lowest` is the smallest height so far, in words.
+    """An ANS stack of 32-bit words with the initial content `words`.
 
-    `scrambled` is the number of calls of `scramble` before. Numbers are pushed and popped as arrays, last in, first
-    out. A pop needs the same parameters as the push, identical to the last bit.
+    `lowest` is the smallest height so far, in words. `scrambled` is the number of calls of `scramble` before. Numbers
+    are pushed and popped as arrays, last in, first out. A pop needs the same parameters as the push, identical to the
+    last bit.
     """
 
     def __init__(self, words: npt.NDArray[np.uint32], scrambled: int = 0) -> None:

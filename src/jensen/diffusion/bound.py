@@ -39,7 +39,7 @@ NOISE, CHOICE = 0, 1  # the purpose of an example's random numbers
 class DiffusionBound:
     """The bound (5.11) of one denoiser along one chain, differentiable in both.
 
-    `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`, `variance` the sigma_t² of (5.12). With `levels` the
+    `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`. `variance` is the sigma_t² of (5.12). With `levels` the
     data lie on the grid of that many levels in [-1, 1], p_theta(x_0|x_1) is a discretised Gaussian, and the bound is on
     a log-mass. Without `levels` the bound is on a log-density. Raises `InputError` for a chain of one step, which has
     no denoising term.
@@ -139,11 +139,11 @@ class Strata:
 
     @classmethod
     def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
-        """Up to `count` strata of about equal total importance, drawn within in proportion to `importance` (T - 1).
+        """Up to `count` strata of about equal total `importance`, which is given for each step (T - 1).
 
-        The estimate is unbiased for any importance; its error is smallest if the importance is proportional to the
-        terms. Every step gets at least a tenth of its share under a uniform importance. Raises `InputError` for less
-        than one stratum.
+        Within a stratum, the probability of a step is proportional to its importance. The estimate is unbiased for any
+        importance; its error is smallest if the importance is proportional to the terms. Every step gets at least a
+        tenth of its share under a uniform importance. Raises `InputError` for less than one stratum.
         """
         if count < 1:
             raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")

@@ -210,7 +210,7 @@ class Told(AbstractDenoiser):
 
 
 class Guided(AbstractDenoiser):
-    """Classifier-free guidance: (1 + scale) times the prediction with label minus scale times that without label.
+    """Classifier-free guidance: (1 + scale) D(label) - scale D(no label), where D is the denoiser's prediction.
 
     Scale 0 gives the denoiser itself. A prediction takes one network call with twice the batch. Raises `InputError` for
     a denoiser without classes, for a scale that is not finite, and for missing labels. Source: Ho & Salimans 2022,

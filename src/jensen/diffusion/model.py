@@ -137,8 +137,8 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def loss_by(self, objective: AbstractDenoisingObjective, batch: Batch, noise: Noise) -> Loss:
         """The loss of this model by any objective.
 
-        The network is told the augmentation of every example. The errors of changed examples are not noted, so the
-        table of errors, which the bound uses, is about the data as they are.
+        The network gets the augmentation of every example. The bound uses a table of errors; the errors of augmented
+        examples do not enter this table.
         """
         labels = self._training_labels(batch, noise)
         if batch.augmentation is None:

@@ -68,11 +68,12 @@ class LowDiscrepancyTimes(AbstractTimes):
 
 
 class LossAwareTimes(AbstractTimes):
-    """Times with a density proportional to sqrt(E loss²), which minimises the variance, in `bins` equal parts of time.
+    """Times with a density proportional to sqrt(E loss²), which minimises the variance of the loss.
 
-    E loss² is a running mean over about `memory` losses of a bin; the share `uniform_share` of the density stays
-    uniform. Until every bin has seen `memory` losses, the density is uniform. Times are evenly spaced under the
-    density. Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last ten losses.
+    Time is divided into `bins` equal bins. E loss² is a running mean over about `memory` losses of a bin. The part
+    `uniform_share` of the density stays uniform. Until every bin has seen `memory` losses, the density is uniform.
+    Times are evenly spaced under the density. Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last
+    ten losses.
     """
 
     second_moment: Tensor
@@ -179,8 +180,8 @@ class EDMWeighting(AbstractWeighting):
     """The weight of EDM for log sigma ~ N(`mean`, `deviation`²), for any schedule.
 
     The weight is slope p(log snr) (1 + 1 / (snr sigma_data²)), where p is the normal density of -2 log sigma and sigma²
-    = 1 / snr. The loss is then E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² over this sigma: the bound
-    weighted by twice the weight over the slope. Source: Karras et al. 2022, table 1.
+    = 1 / snr. The loss is then E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² over this sigma. It is the
+    bound weighted by 2 weight / slope. Source: Karras et al. 2022, table 1.
     """
 
     sigma_data: float = 0.5

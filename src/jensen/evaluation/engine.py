@@ -151,8 +151,8 @@ def run_estimators(
 ) -> dict[str, Column]:
     """The column of every estimator by name, cheapest first, for the examples whose indices are in `index`.
 
-    All estimators see the same x, so that differences between estimators are paired. If started in several processes
-    (torchrun), they share the batches.
+    All estimators see the same x, so that differences between estimators are paired. Processes started by torchrun
+    divide the batches among themselves.
     """
     estimators = model.estimators(effort)
     size = at_once(min(AT_ONCE, batch_size), IN_FLIGHT * preparation.dimensions)

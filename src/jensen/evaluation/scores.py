@@ -78,8 +78,8 @@ def score(
     The draws for example i are a pure function of (seed, index[i], draws); `index` defaults to 0..count-1.
     Dequantisation noise u is part of the bound, E_u log p(x + u) <= log P(x), so each draw has its own u and the
     standard error covers u. Dynamic binarisation is different: it makes another data set, with one image per example
-    and seed. If started in several processes (torchrun), they share the batches; each batch gets the same scores as in
-    a single process.
+    and seed. Processes started by torchrun divide the batches among themselves; the scores are the same as in a single
+    process.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)

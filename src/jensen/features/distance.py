@@ -152,9 +152,9 @@ def measure(
     cell: Cell,
     provenance: Callable[[float], Provenance],
 ) -> Distance:
-    """Draw the cell's samples by the model, compare them with the reference, and count network evaluations.
+    """Draw the cell's samples from the model, compare them with the reference, and count network evaluations.
 
-    If started in several processes (torchrun), they share the samples; the seconds are the sum over all processes.
+    Processes started by torchrun divide the samples among themselves; the seconds are the sum over all processes.
     `provenance` is `Run.provenance`.
     """
     start = time.perf_counter()

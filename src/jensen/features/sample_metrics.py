@@ -145,8 +145,8 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
     """Samples 0 to n - 1 of `seed`, in the form of the run's preparation, on the CPU.
 
-    The samples have n labels that are spread evenly over `labels`. If started in several processes (torchrun), they
-    share the samples. Raises `InputError` for samples that are not finite.
+    The samples have n labels that are spread evenly over `labels`. Processes started by torchrun divide the samples
+    among themselves. Raises `InputError` for samples that are not finite.
     """
     asked = None
     if model.classes is not None and labels is not None:

@@ -49,7 +49,7 @@ def predict_examples(
 ) -> Predictions:
     """`model.predict` for the examples whose indices are in `index` (default: all examples).
 
-    Row i is a pure function of (seed, index[i]). If started in several processes (torchrun), they share the batches.
+    Row i is a pure function of (seed, index[i]). Processes started by torchrun divide the batches among themselves.
     """
     index = torch.arange(len(examples)) if index is None else index
     mine = []

@@ -87,9 +87,9 @@ class TransformerBlock(nn.Module):
 
 
 def grid_positions(grid: Axes, width: int) -> Float[Tensor, " tokens width"]:
-    """Sinusoids of the place along each axis, for tokens in row order; the axes share `width` equally.
+    """Sinusoids of the place along each axis, for tokens in row order.
 
-    Three axes get even shares, the last axis the largest.
+    Every axis gets an even number of sinusoids. The numbers are as equal as possible, and the last axis gets the rest.
     """
     share = 2 * (width // (2 * len(grid)))
     shares = [*[share] * (len(grid) - 1), width - share * (len(grid) - 1)]

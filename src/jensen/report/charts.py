@@ -190,7 +190,7 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
 
 @drawing
 def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
-    """Bits per dimension of each noise level per unit of log-SNR, and beside the curve the sums of the terms.
+    """A curve of bits per dimension per unit of log-SNR over the noise levels; beside it, the sums of the terms.
 
     `nats_per_bit` is the number of nats per example in one bit per dimension: ln 2 times the number of dimensions.
     """

@@ -64,10 +64,10 @@ def train(
     `start` is another run, whose best weights this training starts from (fine-tuning). The settings of the model, and
     the data, are then those of the other run unless the recipe gives them. The new folder holds the starting weights as
     its first checkpoint, and recipe.json records their origin in `start_from`, which a given recipe may also contain.
-    The recipe's `minutes` count from `began` on the clock `time.monotonic` (default: now). What the recipe leaves to
-    the plan, such as the number of steps for `minutes`, is recorded in the run's recipe. Raises `InputError`, before
-    anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a
-    checkpoint and raise KeyboardInterrupt. Under torchrun, all processes train this one run together.
+    The recipe's `minutes` count from `began` on the clock `time.monotonic` (default: now). The plan's choices, such as
+    the number of steps for `minutes`, are recorded in the run's recipe. Raises `InputError`, before anything is
+    written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a checkpoint and
+    raise KeyboardInterrupt. Under torchrun, all processes train this one run together.
     """
     processes.join()
     began = time.monotonic() if began is None else began

@@ -179,9 +179,10 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
-        """Two bounds on log p(x) of samples, by annealing to the posterior and backwards from the z of each sample.
+        """A lower and an upper bound on log p(x) of samples, by annealed importance sampling.
 
-        None if the prior is not exact.
+        For the lower bound, chains run to the posterior. For the upper bound, chains start at the z of each sample and
+        run backwards. The result is None if the prior is not exact.
         """
         if not self.prior.exact:
             return None
@@ -195,8 +196,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
         Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces log
         p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, because the two use different q; so no
-        claim is checked. If the prior is not exact, the ELBO is the only bound. The ELBO under the `variants` of the
-        prior is about other models, so it is not compared by claims.
+        claim is checked. If the prior is not exact, the ELBO is the only bound. A VAE with one of the `variants` of the
+        prior is another model, so no claim compares its ELBO.
         """
         draws, networks = effort.draws or self.usual_draws, self._networks
         importance = f"L_{effort.samples}"

@@ -40,7 +40,7 @@ class AbstractJoint(ABC):
 
 
 class AbstractVAEObjective(ABC):
-    """A loss for a VAE in nats per example, from a bound on log p(x, y) with a target, on log p(x) without one.
+    """A loss for a VAE in nats per example, by a bound on log p(x), or on log p(x, y) if the model has a target.
 
     With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
     """

@@ -84,7 +84,7 @@ def optimise_posterior(
     learning_rate: float = 0.1,
     seed: int = 0,
 ) -> Gaussian:
-    """Maximise the bound (4.4) over q with theta fixed, from `start`; there is one (mu_i, s_i) per example.
+    """Maximise the bound (4.4) over q with theta fixed, from `start`; each example has its own (mu_i, s_i).
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
     all examples share. Examples do not interact, so the result for one example does not depend on other examples. The
