@@ -76,7 +76,7 @@ class Profile:
 
     @property
     def root_mean_squared_error(self) -> Tensor:
-        """The root mean square of x_0 - x̂ over dimensions and examples, in units of x, (levels)."""
+        """The root mean square of x_0 - x̂ over dimensions and examples, for each level (levels), in units of x."""
         return self.squared_error.mean(1).sqrt()
 
     def rate_distortion(self) -> tuple[Tensor, Tensor]:
@@ -138,11 +138,11 @@ class Elbo:
 
 @dataclass(frozen=True, eq=False)
 class ImportanceWeightedBound:
-    """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums: memory does not grow with K.
+    """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), by running sums, so memory does not grow with K.
 
     E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` adds further draws for the
-    same examples, `concatenate` adds further examples. `largest` keeps the largest log-weights in descending order for
-    `pareto_shape`: as many as the tail of all K draws has.
+    same examples, `concatenate` adds further examples. `largest` has the largest log-weights in descending order, for
+    `pareto_shape`; their number is the number of weights in the tail of all K draws.
 
     >>> ImportanceWeightedBound.from_log_weights(torch.tensor([[1.0], [3.0]]).log()).value.exp()
     tensor([2.0000], dtype=torch.float64)
@@ -158,7 +158,7 @@ class ImportanceWeightedBound:
 
     @classmethod
     def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"], of: int | None = None) -> Self:
-        """The bound over one chunk of draws; K = `of` is the number of all draws, by default the size of the chunk."""
+        """The bound over one chunk of draws; `of` is K, the number of all draws (default: the size of the chunk)."""
         wide = log_weights.double()
         keep = tail_length(of or wide.shape[0]) + 1
         largest = wide.topk(min(keep, wide.shape[0]), dim=0).values
@@ -223,7 +223,7 @@ class ImportanceWeightedBound:
 
     @property
     def trusted(self) -> Tensor:
-        """Whether `value` can be trusted as log p(x), with `standard_error` as the whole error: bool, shape (batch).
+        """Whether `value` can be trusted as log p(x) with `standard_error` as its whole error; bool, shape (batch).
 
         Three conditions must hold: the `jensen_gap` is at most a third of log K, the effective sample size is at least
         2, and the `pareto_shape`, if known, is at most 0.7. About exp(KL(p(z|x) || q)) draws are needed (Chatterjee and
@@ -320,12 +320,13 @@ class Estimate:
     def doubt(self) -> str | None:
         """The reason not to trust the standard error, in a few words; None if there is no such reason.
 
-        A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess:
-        one such value more or less would change the error. The probability of a false alarm depends on the law of the
+        A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess,
+        because one such value more or less would change it. The probability of a false alarm depends on the law of the
         values. For normal values the probability is below 0.001 for any count from 10. For exponential values the
         probability is 0.03 for 10 values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values
-        (sigma = 1) the probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on; for these
-        four counts, ± 1.96 errors contain the mean in 0.80, 0.89, 0.93 and 0.95 of cases (docs/errors.md).
+        (sigma = 1) the probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on. For such
+        log-normal values, ± 1.96 errors contain the mean in 80 % of cases at 10 values, 89 % at 50, 93 % at 300 and 95
+        % at 1000 (docs/errors.md).
         """
         if self.count < 2:
             return f"{'one value' if self.count else 'no values'}: its error is unknown"
@@ -336,10 +337,10 @@ class Estimate:
 
     @classmethod
     def ratio(cls, values: Float[Tensor, " count"], sizes: Shaped[Tensor, " count"]) -> Self:
-        """R = Σ_i y_i / Σ_i n_i, a mean per unit of size over independent examples, such as bits per observed value.
+        """R = Σ_i y_i / Σ_i n_i: a mean per unit of size, such as bits per observed value.
 
-        y_i are `values`, n_i are `sizes`. The error is by the delta method: sd(y_i - R n_i) / (sqrt(count) mean(n)).
-        For equal sizes it is the error of `of` (Cochran 1977, section 6.3).
+        y_i are `values` and n_i are `sizes`; the examples are independent. The error is by the delta method: sd(y_i - R
+        n_i) / (sqrt(count) mean(n)). For equal sizes it is the error of `of` (Cochran 1977, section 6.3).
 
         >>> print(Estimate.ratio(torch.tensor([2.0, 4.0, 12.0]), torch.tensor([1, 2, 3])))
         3 ± 0.76

@@ -47,11 +47,11 @@ def normal_kl(
 
 
 def standard_normal_kl(mean: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]) -> Float[Tensor, "..."]:
-    """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, broadcasting, in nats.
+    """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, in nats.
 
-    The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction is exact, and only d -
-    log scale still cancels. So the error is of the order of d times the machine epsilon, not of the order of epsilon
-    itself.
+    The arguments broadcast. The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction
+    is exact, and only d - log scale still cancels. So the error is of the order of d times the machine epsilon, not of
+    the order of epsilon itself.
 
     >>> standard_normal_kl(torch.tensor(1.0), torch.tensor(1.0))
     tensor(0.5000)
@@ -74,11 +74,12 @@ def _sum_event(values: Tensor, event: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """N(x | mean, diag(scale²)) (1.7): independent normals; the last `event_dims` dimensions form one event.
+    """N(x | mean, diag(scale²)) (1.7): independent normals.
 
-    `mean` and `scale` (the standard deviation, > 0, not checked) broadcast against each other. Every method counts each
-    dimension of the *broadcast* shape, so a scale of shape (batch, 1, 1, 1) works for images. Raises `InputError` if
-    the shapes do not broadcast or have fewer than `event_dims` dimensions.
+    The last `event_dims` dimensions form one event. `mean` and `scale` (the standard deviation, > 0, not checked)
+    broadcast against each other. Every method counts each dimension of the *broadcast* shape, so a scale of shape
+    (batch, 1, 1, 1) works for images. Raises `InputError` if the shapes do not broadcast or have fewer than
+    `event_dims` dimensions.
 
     >>> Gaussian(torch.zeros(5, 3, 8, 8), torch.ones(5, 1, 1, 1), event_dims=3).entropy() / (3 * 8 * 8)
     tensor([1.4189, 1.4189, 1.4189, 1.4189, 1.4189])

@@ -44,7 +44,7 @@ class Batch:
 class Loss:
     """The value that a training step minimises, in nats per example. `terms` are detached and go to the log by name.
 
-    `noted` holds tensors (batch); the model's `observe` gets them when the loss of the whole batch is computed.
+    `noted` holds tensors (batch). When the loss of the whole batch is computed, they go to the model's `observe`.
     """
 
     value: Tensor
@@ -59,7 +59,7 @@ class Loss:
 class Film:
     """Examples between data and noise: `x` (frames, n, *shape) at the noise levels `log_snr` (frames).
 
-    `estimate`, of the shape of x, is the model's estimate of x_0 in each frame; None if x is only noised data.
+    `estimate`, of the shape of x, is the model's estimate of x_0 in each frame. It is None if x is only noised data.
     """
 
     log_snr: Tensor
@@ -110,7 +110,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class TargetPrediction:
-    """p(y|x) over continuous y (1.4): for each example a mixture of normals, one per draw, float64.
+    """p(y|x) over continuous y (1.4), as a mixture of normals for each example, one normal per draw, float64.
 
     `log_weights` (batch, draws) are normalised; `components` has batch shape (batch, draws) over y (dims).
     `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth.

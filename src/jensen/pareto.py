@@ -28,10 +28,10 @@ def tail_length(draws: int) -> int:
 
 
 def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Tensor, " batch"]:
-    """The shape k for `draws` log-weights, from the `tail_length(draws)` + 1 or more largest, in descending order.
+    """The shape k of the tail of `draws` log-weights.
 
-    k is NaN for a tail of fewer than five weights, and 0 if the weights differ by less than a thousandth, so that there
-    is no tail.
+    `largest` are the largest log-weights in descending order, at least `tail_length(draws)` + 1 of them. k is NaN for a
+    tail of fewer than five weights. k is 0 if the weights differ by less than a thousandth, because there is no tail.
     """
     length = tail_length(draws)
     if length < FEWEST or len(largest) <= length:

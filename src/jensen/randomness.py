@@ -52,7 +52,7 @@ def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torc
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """Random draws for a batch of examples, or for some rows of the batch; each row gets the same draws either way.
+    """Random draws for a batch of examples, or for some rows of the batch with the same draws.
 
     Every draw covers the whole batch and is then cut to `rows`, a slice of the batch's `count` rows (None: all rows).
     So a batch gets the same noise in one piece, in parts, and on several processes.
@@ -144,12 +144,12 @@ def _generator_per_example(seed: int, indices: Sequence[int], path: tuple[int, .
 
 
 def content_uniforms(raw: Tensor, seed: int) -> Tensor:
-    """Uniform numbers in [0, 1), float32, of the shape of `raw`: row i is a pure function of (seed, raw[i]).
+    """Uniform numbers in [0, 1), float32, of the shape of `raw`.
 
-    The values of `raw` are integers, float32 or float64. The result is the same on every device. Each example gets a
-    key: the sum of the values of the example, weighted by odd random words. Splitmix64 (Steele, Lea and Flood 2014)
-    hashes the key and the position of the value; the top 24 bits are the uniform number. All integer arithmetic wraps
-    around at 64 bits.
+    Row i is a pure function of (seed, raw[i]). The values of `raw` are integers, float32 or float64. The result is the
+    same on every device. The key of an example is the sum of its values, weighted by odd random words. Splitmix64
+    (Steele, Lea and Flood 2014) hashes the key and the position of the value; the top 24 bits are the uniform number.
+    All integer arithmetic wraps around at 64 bits.
     """
     flat = raw.flatten(1)
     content = flat.view(_WORDS[flat.dtype]) if flat.dtype in _WORDS else flat

@@ -23,10 +23,10 @@ Tick = Callable[[float], None]
 
 
 class AbstractCodec(ABC):
-    """Pushes batches of symbols onto a stack and pops them again; a symbol is a level of the model, 0..levels-1.
+    """Pushes batches of symbols onto a stack and pops them again.
 
-    Batches must be popped in the sizes in which they were pushed: the last digits of floating-point sums depend on the
-    whole batch.
+    A symbol is a level of the model, 0..levels-1. Batches must be popped in the sizes in which they were pushed: the
+    last digits of floating-point sums depend on the whole batch.
     """
 
     shape: tuple[int, ...]
@@ -83,9 +83,9 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
     """Push all symbols (count, *shape) onto one stack, in batches of up to `most` examples.
 
     The draws of an example take their bits from the earlier examples (bits-back with chaining, Townsend et al. 2019).
-    Only the first example needs initial bits, which carry no data: it is a batch of its own. A batch may borrow only
-    the bits of earlier batches, so batches grow as the stack grows. The stack starts with more pseudo-random words than
-    necessary; the words that were never read are removed at the end.
+    Only the first example needs initial bits, which carry no data; so the first batch is one example. A batch may
+    borrow only the bits of earlier batches, so batches grow as the stack grows. The stack starts with more
+    pseudo-random words than necessary; the words that were never read are removed at the end.
     """
     reserve = codec.noise_dims * most + 64
     source = generator(0, Stream.SAMPLE)  # a fixed seed: equal data give equal files

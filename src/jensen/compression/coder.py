@@ -92,8 +92,9 @@ class Stack:
     def push_near(self, values: Integers, mean: Floats, scale: Floats) -> None:
         """Push integers, also far from the mean, under N(mean, scale²) discretised to unit bins.
 
-        An integer beyond the window is pushed in two parts: the end of the window, whose bin is the whole tail, and the
-        excess of the integer beyond this end. Raises `InputError` for an excess of `ESCAPE`² or more.
+        An integer beyond the window is pushed in two parts. The first part is the end of the window, whose bin is the
+        whole tail. The second part is the distance of the integer from this end. Raises `InputError` for an excess of
+        `ESCAPE`² or more.
         """
         for window in reversed(_windows(mean, scale)):
             distance = values[window.rows] - window.centre

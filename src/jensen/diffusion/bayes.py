@@ -99,10 +99,11 @@ def predict_by_bounds(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Prediction:
-    """p(y|x) for x (batch, *shape); row i is a pure function of (x[i], seed, index[i]).
+    """p(y|x) for x (batch, *shape) by bounds on log p(x|y).
 
-    A class with prior 0 has probability 0. The standard error covers the randomness of the draws, by the delta method;
-    it does not cover the gaps between the bounds and log p(x|y). `evaluations` counts calls of the network.
+    Row i is a pure function of (x[i], seed, index[i]). A class with prior 0 has probability 0. The standard error is by
+    the delta method. It covers the randomness of the draws, but not the gaps between the bounds and log p(x|y).
+    `evaluations` counts calls of the network.
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
 

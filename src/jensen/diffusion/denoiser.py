@@ -164,10 +164,10 @@ class Denoiser(AbstractDenoiser):
 
     `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels. Labels are None
     without `classes`, else integers 0..classes, where the label `classes` means no label. A network with twice the
-    output channels learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the `variance_mix`
-    of the prediction. In training, the network also gets the `augmentation` of each example (batch, numbers) if there
-    is one; without it, the prediction is for unchanged examples. Raises `InputError` for labels without classes, and
-    for another output shape.
+    output channels also learns the reverse variance. The second half of its output, mapped from [-1, 1] to [0, 1], is
+    the `variance_mix` of the prediction. With augmentation, the network in training also gets the `augmentation`
+    (batch, numbers) of each example. Without it, the prediction is for unchanged examples. Raises `InputError` for
+    labels without classes, and for another output shape.
     """
 
     def __init__(

@@ -35,10 +35,10 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 class Scoring:
     """The settings of bounds on log p(x): the chain of (5.11), the evaluated terms, the flow, and the race of labels.
 
-    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t; None
-    means all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
-    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. `label_counts`
-    is None if unknown.
+    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t. If
+    `terms` is None, all terms are computed. `probes` is a maximum for the flow's bound: of Hutchinson probes, or of
+    draws of a dequantisation. `label_counts` is the number of training examples of each class; p(y) is the share of
+    class y. `label_counts` is None if unknown.
     """
 
     steps: int = 1000
@@ -209,7 +209,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     ) -> Elbo:
         """log p(x), or log p(x|labels), by the probability-flow ODE (5.20), in nats.
 
-        The estimate takes `samples` probes or draws of the dequantisation, but not more than the `probes` of `Scoring`.
+        `samples` is the number of probes, or of draws of the dequantisation; it is limited by `Scoring.probes`.
         """
         self._refuse_others(x)
         scoring = self.scoring
@@ -226,7 +226,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         )
 
     def estimators(self, effort: Effort) -> list[Estimator]:
-        """The bound by some of its terms, and the ODE; with cross-checks also the bound by all terms.
+        """The bound by some of its terms, and the ODE; with `cross_checks` also the bound by all terms.
 
         The two bounds agree. The ODE's estimate may lie above or below the bounds, because the flow is another model.
         """

@@ -83,11 +83,11 @@ class Solution:
 def integrate(
     derivative: Derivative, state: Tensor, begin: float, end: float, tolerance: Tolerance, position: int
 ) -> Solution:
-    """Solve d state / dtime = derivative from `begin` to `end`, each row of state (batch, columns) with its own steps.
+    """Solve d state / dtime = derivative from `begin` to `end`.
 
-    The tolerance applies separately to the first `position` columns and to the other columns; otherwise the average
-    over many coordinates would hide the error of a log-determinant. Sums are in float64, whatever the precision of the
-    derivative. Raises `InputError` if the tolerance is not reached.
+    Each row of the state (batch, columns) has its own steps. The first `position` columns and the other columns must
+    each meet the tolerance. A common average over many coordinates would hide the error of a log-determinant. Sums are
+    in float64, whatever the precision of the derivative. Raises `InputError` if the tolerance is not reached.
     """
     state = state.double().clone()
     time = torch.full_like(state[:, 0], begin)
@@ -305,10 +305,10 @@ class PlainDensity(AbstractDequantisation):
 
 
 class UniformDequantisation(AbstractDequantisation):
-    """The density at x + u, u uniform over the bin of x, times the bin's volume (Theis et al. 2016, section 3.1).
+    """The density at x + u times the volume of the bin of x, where u is uniform over this bin.
 
-    For x on a grid of levels, the mean logarithm of this product over u is a lower bound on the log-mass of x. The
-    bound is tight only for a model that was trained on x + u.
+    Source: Theis et al. 2016, section 3.1. For x on a grid of levels, the mean logarithm of this product over u is a
+    lower bound on the log-mass of x. The bound is tight only for a model that was trained on x + u.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -350,7 +350,7 @@ def flow_bound(
     index: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> Elbo:
-    """log p(x) by the flow between x_1 and x_T of the bound's chain, (batch), in nats.
+    """log p(x) in nats (batch), by the flow between x_1 and x_T of the bound's chain.
 
     The trace is exact for up to EXACT dimensions, else estimated with `draws` probes. A random dequantisation is drawn
     `draws` times, each time with another probe. The standard error covers probes and dequantisation. The error is None

@@ -49,8 +49,9 @@ def noise_scale(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class AbstractSchedule(nn.Module, ABC):
     """log snr as a decreasing function of t in [0, 1].
 
-    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; it is None for
-    continuous time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
+    For a schedule given by a table, `steps` is T, which is also the maximum number of steps of its grids. For
+    continuous time, `steps` is None. `first_time` is the first time after the data: 1 / T for a table, 0 if log_snr(0)
+    is finite.
     """
 
     steps: int | None = None
@@ -241,7 +242,7 @@ class AbstractGrid(ABC):
 
 
 class UniformTime(AbstractGrid):
-    """t_i = i / T: the grid of the chain, and of every part of it.
+    """t_i = i / T, the grid of the chain and of all its parts.
 
     >>> UniformTime()(LinearLogSnr(6.0, -6.0), 3)
     tensor([inf, 2., -2., -6.], dtype=torch.float64)

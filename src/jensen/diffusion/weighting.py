@@ -206,8 +206,7 @@ def _check_positive(name: str, **values: float) -> None:
 class LogNormalNoise(AbstractSchedule):
     """EDM's noise levels: log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr, cut at ±5 deviations.
 
-    This schedule is for training: its slope cancels the density p of `EDMWeighting`, and the remaining weight is
-    smooth.
+    This schedule is for training. Its slope cancels the density p of `EDMWeighting`, so the remaining weight is smooth.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
@@ -296,10 +295,11 @@ class WeightedObjective(AbstractDenoisingObjective):
 
 
 class BoundObjective(AbstractDenoisingObjective):
-    """-(5.11), estimated without bias by one of the T terms per example, times T, plus L_T.
+    """The negative bound -(5.11), estimated without bias.
 
-    The objective uses the model's own chain and variance. No other objective trains a learned schedule. This objective
-    also trains a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
+    The estimate per example is T times one of the T terms, plus L_T. The objective uses the model's own chain and
+    variance. No other objective trains a learned schedule. This objective also trains a `LearnedVariance` (L_vlb of
+    Nichol & Dhariwal 2021).
     """
 
     def __init__(self, times: AbstractTimes | None = None) -> None:
@@ -320,10 +320,11 @@ class BoundObjective(AbstractDenoisingObjective):
 
 
 class HybridObjective(AbstractDenoisingObjective):
-    """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`: the bound trains only the variance.
+    """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`.
 
-    Both losses use one step t ~ U{1..T} of the chain per example. The mean gets the gradient of `Simple`, the variance
-    `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021, equation 16.
+    The bound trains only the variance. Both losses use one step t ~ U{1..T} of the chain per example. The mean gets the
+    gradient of `Simple`, the variance `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021, equation
+    16.
     """
 
     def __init__(self, share: float = 1e-3, times: AbstractTimes | None = None) -> None:

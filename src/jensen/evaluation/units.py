@@ -45,7 +45,7 @@ def in_bits(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"]) ->
 
 
 def measure(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"], *, sign: int = 1) -> Measure:
-    """The mean of nats per example, and `sign` times the mean in bits per observed value.
+    """The mean in nats per example, and `sign` times the mean in bits per observed value.
 
     `sign` is -1 for log p(raw) and its terms, because bits are a cost, and 1 for costs and differences. Bits are the
     ratio of sums Σ bits / Σ observed, not a mean of ratios; the two differ if examples have missing values.

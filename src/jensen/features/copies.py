@@ -77,9 +77,9 @@ class Memorisation(Value):
     def sign(self) -> Literal["none", "weak", "clear"]:
         """The verdict of all measures of this record: how clearly the model has memorised training examples.
 
-        "clear" if `adjusted_p_value` is at most 0.01; "weak" if it is at most 0.05, or if an interval lies above the
-        value of fresh data; else "none". Fresh data give "clear" in about 1 % and "weak" in about 5 % of cases
-        (docs/errors.md).
+        The verdict is "clear" if `adjusted_p_value` is at most 0.01. Otherwise it is "weak" if `adjusted_p_value` is at
+        most 0.05, or if an interval lies above the value of fresh data. Otherwise it is "none". Fresh data give "clear"
+        in about 1 % and "weak" in about 5 % of cases (docs/errors.md).
         """
         if self.adjusted_p_value <= CLEAR:
             return "clear"
@@ -88,13 +88,14 @@ class Memorisation(Value):
 
 
 def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
-    """The memorisation check; the null hypothesis of both p-values is that samples are distributed like held-out data.
+    """The memorisation check.
 
-    Given the training examples, all distances are independent, and the distances of fresh samples have the same
-    distribution as the distances of held-out examples. So tests by ranks are valid for any features, and the bootstrap
-    over distances is valid for `closer`. If a model makes copies and also bad samples, the average `closer` can miss
-    the copies; `near_copies` shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum
-    1954 (exceedances).
+    The null hypothesis of both p-values is that samples are distributed like held-out data. Given the training
+    examples, all distances are independent, and the distances of fresh samples have the same distribution as the
+    distances of held-out examples. So tests by ranks are valid for any features, and the bootstrap over distances is
+    valid for `closer`. If a model makes copies and also bad samples, the average `closer` can miss the copies;
+    `near_copies` shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954
+    (exceedances).
     """
     from scipy.stats import mannwhitneyu
 
@@ -128,14 +129,15 @@ def _exceedance(count: int, n: int, m: int, rank: int) -> float:
 
 
 def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
-    """The share of near copies, `count` of n samples, with the interval of all shares not rejected at 2.5 % per side.
+    """The share of near copies, `count` of n samples, with a 95 % interval.
 
-    The threshold is the `rank`-th smallest of m distances. The share g of fresh data below the threshold has the
-    distribution Beta(rank, m - rank + 1) with the mean `expected` = rank / (m + 1). A share s above `expected` is
-    modelled as a mixture of copies and fresh samples: given g, a sample is near with probability 1 - a (1 - g). A share
-    s below `expected` is modelled as a mixture of fresh samples and samples that are never near: given g, a sample is
-    near with probability a g. The weight a is such that the mean over g is s. A bootstrap would ignore the randomness
-    of the threshold, so a bootstrap interval would be too narrow.
+    The interval has all shares that are not rejected at 2.5 % per side. The threshold is the `rank`-th smallest of m
+    distances. The share g of fresh data below the threshold has the distribution Beta(rank, m - rank + 1) with the mean
+    `expected` = rank / (m + 1). A share s above `expected` is modelled as a mixture of copies and fresh samples: given
+    g, a sample is near with probability 1 - a (1 - g). A share s below `expected` is modelled as a mixture of fresh
+    samples and samples that are never near: given g, a sample is near with probability a g. The weight a is such that
+    the mean over g is s. A bootstrap would ignore the randomness of the threshold, so a bootstrap interval would be too
+    narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom

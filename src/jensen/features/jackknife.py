@@ -58,7 +58,7 @@ class Interval(Value):
 
     @classmethod
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
-        """The interval of a share of `count` examples, cut off at 0 and 1.
+        """The interval of a share among `count` examples, cut off at 0 and 1.
 
         The variance is at least the binomial variance with one success and one failure added, because near 0 and 1 the
         jackknife's variance is too small.

@@ -24,7 +24,7 @@ def blocks(x: Tensor, others: Tensor) -> list[Tensor]:
 def nearest(
     x: Float[Tensor, " count dims"], others: Float[Tensor, " others dims"]
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
-    """The Euclidean distance from each x to its nearest neighbour in `others`, and the row of that neighbour; float64.
+    """The Euclidean distance (float64) from each x to its nearest neighbour in `others`, and the neighbour's row.
 
     Products in float32, relative to the mean of `others`, choose the neighbour. The distance of the neighbour is then
     computed in float64, so a copy has distance 0. Other distances are at most about 1e-7 |x|² / distance too large.

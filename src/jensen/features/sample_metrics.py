@@ -93,11 +93,11 @@ class Check:
 def check_samples(
     samples: Tensor, train: Tensor, test: Tensor, *, features: FeatureFunction, name: str, k: int = K, seed: int = 0
 ) -> Check:
-    """Compare raw samples with raw test examples, and search them for copies of training examples (count, *shape).
+    """Compare raw samples with raw test examples, and search the samples for copies of training examples.
 
-    Two-sample metrics compare n samples with n test examples, spread evenly, or with all test examples if there are
-    fewer than n. The memorisation check uses all test and training examples. Raises `InputError` for too few samples or
-    examples, and for features that are not finite.
+    All three are (count, *shape). Two-sample metrics compare n samples with n test examples, spread evenly, or with all
+    test examples if there are fewer than n. The memorisation check uses all test and training examples. Raises
+    `InputError` for too few samples or examples, and for features that are not finite.
     """
     require(k, samples=len(samples), train=len(train), test=len(test))
     made, known, fresh = (features(raw).detach().cpu() for raw in (samples, train, test))

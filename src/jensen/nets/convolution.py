@@ -31,10 +31,10 @@ LARGEST_OVERLAPPING = 4  # side in pixels; smaller patches are coded much better
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels of an encoder for data of `shape` (C, L), (C, H, W) or (C, D, H, W), and of its mirror, the decoder.
+    """The levels of an encoder for data of `shape` (C, L), (C, H, W) or (C, D, H, W).
 
-    Each width has `blocks` residual blocks. Before the first level, patches of `patch` pixels a side become channels.
-    Raises `InputError` for any other shape, and for no widths.
+    A decoder has the same levels in reverse. Each width has `blocks` residual blocks. Before the first level, patches
+    of `patch` pixels a side become channels. Raises `InputError` for any other shape, and for no widths.
     """
 
     shape: tuple[int, ...]

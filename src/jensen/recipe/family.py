@@ -61,7 +61,7 @@ class ImputationWish(_Wish):
 class Sampling(Generic[M]):
     """A model with the requested way of sampling, and the settings of this way for the record of a measurement.
 
-    `sampler`, `steps` and `guidance` are None for a model without such a choice; `guide` is the SHA-256 of the guide's
+    `sampler`, `steps` and `guidance` are None for a model without this choice. `guide` is the SHA-256 of the guide's
     weights.
     """
 

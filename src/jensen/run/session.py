@@ -107,9 +107,10 @@ def resume(
 
     On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
     data on disk; the choice does not change results. `data` gives the run's own data if they have moved, see
-    `Run.with_data`. `steps`, or the steps that fit into further `minutes`, and `learning_rate` change the recipe for
-    the remaining training; history.json records the change. Damaged checkpoints are set aside with a warning. Raises
-    `InputError` while another process trains the run, and for an edited recipe.json.
+    `Run.with_data`. `steps`, `minutes` and `learning_rate` change the recipe for the remaining training, and
+    history.json records the change. `minutes` gives the number of steps that fit into so many further minutes. Damaged
+    checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for an
+    edited recipe.json.
     """
     processes.join()
     began, folder = time.monotonic(), Path(folder)

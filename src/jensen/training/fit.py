@@ -241,10 +241,10 @@ def averaged(state: TrainingState) -> Iterator[None]:
 def validation_bound(
     model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int
 ) -> Estimate:
-    """The mean ELBO over `examples`, in nats of the raw data; calls with the same seed use the same noise.
+    """The mean ELBO over `examples`, in nats of the raw data.
 
-    So two results with one seed differ only because the model differs. Each process evaluates its part of every batch,
-    and splits the part into pieces only if memory is too small for the whole part.
+    Calls with the same seed use the same noise, so their results differ only because the model differs. Each process
+    evaluates its part of every batch, and splits the part into pieces only if memory is too small for the whole part.
     """
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))

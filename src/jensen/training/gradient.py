@@ -50,9 +50,9 @@ def descend(
 ) -> tuple[Loss, Tensor]:
     """(theta, lambda) = opt_step(grad Loss) (4.8); returns the loss and the gradient's norm before clipping.
 
-    If the loss is finite but the scaled gradients overflow, the scale is halved and the gradients are computed again,
-    until the gradients are finite or the scale is `SMALLEST_SCALE`. The next batch starts with half the scale of this
-    batch's first attempt, however often the scale was halved.
+    If the loss is finite but the scaled gradients overflow, the scale is halved and the gradients are computed again.
+    This ends when the gradients are finite or the scale is `SMALLEST_SCALE`. The next batch starts with half the scale
+    of this batch's first attempt, however often the scale was halved.
     """
     before = scale = state.scaler.get_scale() if state.scaler else 1.0
     while True:

@@ -101,11 +101,11 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
 
 @dataclass(frozen=True)
 class Batches:
-    """The batch of every step, a pure function of (seed, step); a pass over the data has every example once.
+    """The batch of every step, which is a pure function of (seed, step).
 
-    `augmentation` changes the raw examples of a batch at random. `rows` selects rows of the batch (default: all).
-    `device` is the device of the labels, the targets and the result (default: the device of x); x itself may be on
-    disk.
+    A pass over the data has every example once. `augmentation` changes the raw examples of a batch at random. `rows`
+    selects rows of the batch (default: all). `device` is the device of the labels, the targets and the batches
+    (default: the device of x). x itself may be on disk.
     """
 
     examples: Examples
@@ -162,7 +162,7 @@ def stage_of(step: int, stages: Sequence[int], steps: int) -> tuple[int, int]:
 
 
 def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] = ()) -> float:
-    """The learning rate of step `step`, counted from 0: linear warm-up, then the schedule, in every stage anew.
+    """The learning rate of step `step`, counted from 0: in every stage a linear warm-up, then the schedule.
 
     The milestones of a staircase are steps of the whole training.
     """

@@ -177,9 +177,9 @@ class Place:
 class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
-    `q` gives the width of the posterior in each dimension. A leapfrog step is measured in units of a scale, whose
-    precision is (1 - beta) / s_0² + beta / s_q²; s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian
-    f_t; for another f_t the scale reduces only the efficiency.
+    `q` gives the width of the posterior in each dimension. The unit of a leapfrog step is the scale with the precision
+    (1 - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t; for
+    another f_t the scale reduces only the efficiency.
     """
 
     log_joint: LogDensity
@@ -259,8 +259,8 @@ def reverse_estimate(
     """An upper bound on log p(x): every chain starts at `exact` (batch, latent_dims), an exact draw of the posterior.
 
     For a sample x of the model, `exact` is the z of the sample. All chains of an example start at the same `exact`, and
-    the standard error does not cover the randomness of `exact`; in the mean over examples, E value >= log p(x) still
-    holds.
+    the standard error does not cover the randomness of `exact`. E value >= log p(x) still holds for the mean over
+    examples.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(exact)
 

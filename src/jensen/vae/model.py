@@ -43,8 +43,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     The default prior is N(0, I). If the prior is not exact, only the ELBO is available; L_K, annealed importance
     sampling and an optimised q raise `InputError`. With labels, the prior is p(z|y), and the model draws x given y.
     `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has a q only
-    for training examples; for every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
-    the model is p(x, y, z) = p(z) p(x|z) p(y|z); the loss bounds log p(x, y), while `elbo` bounds log p(x).
+    for training examples. For every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
+    the model is p(x, y, z) = p(z) p(x|z) p(y|z). The loss then bounds log p(x, y), while `elbo` bounds log p(x).
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return start if isinstance(self.posterior, AmortisedPosterior) else self.optimise(x, start)
 
     def partly_observed(self) -> "VAE":
-        """The same model, with shared weights, for x with missing values (NaN): bounds and q use only observed values.
+        """The same model, with shared weights, for x with missing values (NaN).
 
-        Samples of x still have all dimensions.
+        Bounds and q use only the observed values. Samples of x still have all dimensions.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
@@ -195,9 +195,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
 
         Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces log
-        p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, because the two use different q; so no
-        claim is checked. If the prior is not exact, the ELBO is the only bound. A VAE with one of the `variants` of the
-        prior is another model, so no claim compares its ELBO.
+        p(x). L_K usually exceeds the optimised ELBO. But the two use different q, so no theorem says so, and no claim
+        is checked. If the prior is not exact, the ELBO is the only bound. A VAE with one of the `variants` of the prior
+        is another model, so no claim compares its ELBO.
         """
         draws, networks = effort.draws or self.usual_draws, self._networks
         importance = f"L_{effort.samples}"

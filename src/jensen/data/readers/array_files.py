@@ -32,7 +32,7 @@ Load = Callable[[Path], Content]
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of file: the function that reads one, the layout of examples unless an option names it, and advice."""
+    """A kind of file: the function that reads a file, the default layout of the examples, and advice."""
 
     kind: Kind
     load: Load

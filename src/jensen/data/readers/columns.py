@@ -28,7 +28,7 @@ PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff
 
 
 class Shard:
-    """The batches of some columns of one Parquet or Arrow file; for Arrow also the place of the batches in the file."""
+    """The batches of some columns of one Parquet or Arrow file, and for Arrow the place of the batches in the file."""
 
     def __init__(self, path: Path, columns: Sequence[str], in_memory: bool) -> None:
         import pyarrow
@@ -139,7 +139,7 @@ def _batches(content: "pyarrow.Buffer") -> "list[pyarrow.RecordBatch]":
 
 
 def number_values(shards: Sequence[Shard], name: str) -> Values:
-    """A column of numbers, or of equally long lists of them: rows on disk for Arrow files, an array for Parquet."""
+    """A column of numbers, or of lists of numbers of one length; it is on disk for Arrow, in memory for Parquet."""
     parts: list[Values] = []
     for shard in shards:
         for piece in shard.pieces(name):

@@ -156,7 +156,7 @@ class _Table:
         self._parts.append(self._numbers(cells, block))
 
     def add_lines(self, lines: Sequence[str]) -> bool:
-        """Adds the next rows quickly, without quoted or missing cells; False, and nothing is added, if that fails."""
+        """Add rows without quoted or missing cells, which is quick; returns False and adds nothing if that fails."""
         if any(line.count(self._delimiter) != len(self._names) - 1 for line in lines):
             return False
         for dtype in (np.int64, np.float64):

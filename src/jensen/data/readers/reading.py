@@ -90,7 +90,9 @@ def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
 
 
 def part_name(parts: Sequence[tuple[str, int]]) -> RowName:
-    """The function from a row of several parts to the name of the part; `parts` has names and numbers of rows.
+    """The function from a row to the name of the part that contains the row.
+
+    `parts` has the name and the number of rows of each part.
 
     >>> part_name([("x_train", 100), ("x_test", 20)])(103)
     'x_test'

@@ -45,7 +45,7 @@ def with_spatial_z(settings: VAESettings, spec: DataSpec) -> VAESettings:
 
 
 def latent_spec(settings: VAESettings, spec: DataSpec) -> DataSpec:
-    """The specification of the standardised z of the examples, given complete settings: floats, with the labels."""
+    """The specification of the standardised z of the examples, which are floats with the examples' labels."""
     shape = _latent_shape(settings, spec)
     ends = {"minimum": -1.0, "maximum": 1.0}
     moments = {"shift": (0.0,) * shape[0], "scale": (1.0,) * shape[0]}

@@ -118,7 +118,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         return Sampling(model.with_prior(wished), found.sampler, found.steps, found.guidance, found.guide)
 
     def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """None: the VAE's imputers weigh z by log p(z), of which the prior has only a bound."""
+        """None, because the VAE's imputers weight z by log p(z), and the prior has only a bound on log p(z)."""
         raise InputError(
             "a latent model cannot impute: its prior gives a bound on log p(z), and imputation needs log p(z) itself; "
             "use a vae or a diffusion run on the same data"
