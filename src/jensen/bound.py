@@ -212,10 +212,10 @@ class ImportanceWeightedBound:
         """Monte-Carlo error of `value`, shape (batch), by a widened delta method; nan for K = 1.
 
         error² = (K/ESS - 1) / (K - 1) (1 + 2 log(K/ESS) / ESS). ESS is the effective sample size, and ŵ the mean of the
-        weights. The first factor is the delta method: Var log ŵ ≈ Var w / (K (E w)²), and (K/ESS - 1) K / (K - 1) is
-        the sample variance of w over the squared mean of w. The first factor alone is too small if few weights carry
-        the sum: at an ESS of 5 it gives about half of the true spread. The second factor is calibrated on log-normal
-        weights, for which log(K/ESS) estimates the variance of log w; docs/errors.md has the coverage.
+        weights. The first factor is the delta method, Var log ŵ ≈ Var w / (K (E w)²): (K/ESS - 1) K / (K - 1) is the
+        sample variance of w divided by the squared mean of w. The first factor alone is too small if few weights carry
+        the sum. At an ESS of 5 it gives about half of the true spread. The second factor is calibrated on log-normal
+        weights, for which log(K/ESS) estimates the variance of log w. docs/errors.md has the coverage.
         """
         size = self.effective_sample_size.clamp(max=self.draws)
         relative_variance = (self.draws / size - 1) / (self.draws - 1)  # 0 / 0 where K = 1
@@ -238,8 +238,8 @@ class ImportanceWeightedBound:
     def pareto_shape(self) -> Tensor:
         """The Pareto shape k of the tail of the weights, shape (batch); do not trust L_K if k is above 0.7.
 
-        The shape is NaN for fewer than 21 draws, and for merged chunks that were made without `of`. Source: Vehtari et
-        al. 2024.
+        The shape is NaN for fewer than 21 draws, and for a merged bound whose chunks were made without `of`. Source:
+        Vehtari et al. 2024.
         """
         return pareto_shape(self.largest, self.draws)
 

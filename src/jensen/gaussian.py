@@ -170,9 +170,10 @@ class Gaussian:
         return (log_scale + math.prod(self.event_shape) * (0.5 + LOG_SQRT_TWO_PI)).expand(self.batch_shape)
 
     def kl(self, other: "Gaussian") -> Tensor:
-        """KL(self || other) in nats, exact, of the batch shape; the two distributions broadcast.
+        """KL(self || other) in nats, exact.
 
-        Raises `InputError` if the `event_dims` of the two distributions differ.
+        The result has the batch shape; the two distributions broadcast. Raises `InputError` if the `event_dims` of the
+        two distributions differ.
         """
         if self.event_dims != other.event_dims:
             raise InputError(
@@ -194,8 +195,8 @@ class Gaussian:
 class MultivariateGaussian:
     """N(x | mean, L L^T) (1.6), given by the Cholesky factor L, without an explicit inverse or determinant.
 
-    `mean` is (..., d); `cholesky` = L is (..., d, d), lower triangular with zeros above a positive diagonal (values are
-    not checked). The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a
+    `mean` is (..., d). `cholesky`, which is L, is (..., d, d) and lower triangular, with a positive diagonal. Values
+    are not checked. The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a
     covariance matrix. Raises `InputError` if the shapes do not fit.
     """
 
@@ -279,9 +280,10 @@ class MultivariateGaussian:
         return entropy.expand(self.batch_shape)
 
     def kl(self, other: "MultivariateGaussian") -> Tensor:
-        """KL(self || other) in nats, exact, of the batch shape; the batch dimensions broadcast.
+        """KL(self || other) in nats, exact.
 
-        With mean m and factor M after standardising by `other`: Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½ Σ_{i>j} M_ij².
+        The result has the batch shape; batch dimensions broadcast. The KL is Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½
+        Σ_{i>j} M_ij², where m and M are the mean and the factor after standardising by `other`.
         """
         mean = _solve_factor(other.cholesky, self.mean - other.mean)
         factor = torch.linalg.solve_triangular(other.cholesky, self.cholesky, upper=False)

@@ -293,7 +293,7 @@ class LearnedScale(AbstractScale):
 
 
 class FreeScale(AbstractScale):
-    """A scale of free parameters: one per dimension if `shape` is the shape of x, one in all if `shape` is ().
+    """A scale of free parameters: one per dimension if `shape` is the shape of x, a single one if `shape` is ().
 
     The initial scale is `floor` + `initial`.
     """

@@ -69,11 +69,11 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """p(y|x) over labels (1.4) for each example: log-probabilities (batch, classes), float64.
+    """p(y|x) over labels (1.4) for each example, as log-probabilities (batch, classes), float64.
 
-    `standard_error` (batch, classes) is the Monte-Carlo error of each probability: 0 if exact, NaN for a single draw.
-    `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth, inf
-    without weights. `evaluations` (batch) counts the evaluations of the network per example.
+    `standard_error` (batch, classes) is the Monte-Carlo error of each probability. It is 0 for an exact probability,
+    and NaN for a single draw. `effective_sample_size` (batch) is the number of equally weighted draws that the weighted
+    draws are worth. It is inf without weights. `evaluations` (batch) counts the evaluations of the network per example.
     """
 
     log_probabilities: Float[Tensor, " batch classes"]
@@ -151,9 +151,9 @@ class Effort:
 
     `draws` is the number of Monte-Carlo draws of the ELBO; None means the model's default. `samples` is the number of
     draws of expensive estimates, such as the K of L_K. `temperatures` and `chains` are the settings of annealed
-    importance sampling from the prior. `temperatures_from_q` is the number of temperatures of a second annealed
-    estimate, from q(z|x). An annealed estimate with 0 temperatures is left out. With `cross_checks`, estimators that
-    only check other estimators run, too.
+    importance sampling from the prior. A second annealed estimate starts from q(z|x), with `temperatures_from_q`
+    temperatures. An annealed estimate with 0 temperatures is left out. With `cross_checks`, estimators that only check
+    other estimators run, too.
     """
 
     draws: int | None = None
@@ -170,9 +170,9 @@ class Estimator:
 
     `estimate` takes x (batch, *shape), a seed and the indices of the examples (batch). The mean of this estimate should
     not exceed the mean of any estimator in `at_most`. This estimate should agree with every estimator in `equal` on the
-    examples where both can be trusted. A claim about an estimator that is not run is not checked. `gaps` gives a name
-    to the difference of another estimate minus this one. A row that goes through one of `networks` counts as one
-    evaluation.
+    examples where both can be trusted. A claim about an estimator that is not run is not checked. `gaps` gives names to
+    differences between other estimates and this estimate (other minus this). A row that goes through one of `networks`
+    counts as one evaluation.
     """
 
     name: str
@@ -220,8 +220,8 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """The loss that training minimises at `step`, a mean over the batch.
 
         The docstring of an implementation says how the loss weights the bound. `noise` belongs to the rows of the
-        batch, so the loss of a batch is the mean over parts of the batch. Computing a loss does not change the model;
-        `Loss.noted` holds the values that the model records in `observe`.
+        batch, so the loss of a batch is the mean of the losses of its parts. Computing a loss does not change the
+        model. `Loss.noted` holds the values that `observe` records in the model.
         """
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:

@@ -28,10 +28,11 @@ class Stream(IntEnum):
 
 
 def derived_seed(seed: int, *path: int) -> int:
-    """A 63-bit seed: the BLAKE2b hash of `seed` and `path`, which are integers from 0 to 2**64 - 1.
+    """A 63-bit seed, which is the BLAKE2b hash of `seed` and `path`.
 
-    The hash covers every element, zeros included, and the length of the path. So neighbouring seeds and paths give
-    unrelated streams. Raises `InputError` for an integer outside the range.
+    `seed` and the elements of `path` are integers from 0 to 2**64 - 1. The hash covers every element, zeros included,
+    and the length of the path. So neighbouring seeds and paths give unrelated streams. Raises `InputError` for an
+    integer outside the range.
     """
     try:
         words = struct.pack(f"<{1 + len(path)}Q", seed, *path)

@@ -62,7 +62,8 @@ class Comparison:
 def compare(runs: "Sequence[Run]") -> Comparison:
     """Compare the evaluations that are saved in the folders of `runs`.
 
-    Raises `InputError` if an evaluation is not of the run's own test examples, or not of the run's present weights.
+    Raises `InputError` for an evaluation of other examples than the run's own test examples, or of other weights than
+    the run's present weights.
     """
     names = [run.folder.name for run in runs]
     titles = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]

@@ -107,7 +107,7 @@ class Evaluated:
         return table(self.evaluation)
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write evaluation.json, scores.npz, report.html and its pictures into a folder. Returns the page's path.
+        """Write evaluation.json, scores.npz, report.html and its pictures into a folder, and return the page's path.
 
         The default folder is the run's folder if the evaluation is of the run's own test examples. Otherwise the
         default is a new folder in RUN/evaluations.

@@ -149,7 +149,7 @@ class Imputed:
     def save(self, folder: str | Path, calibration: "Calibration | None" = None) -> None:
         """Write imputations.npz and, for examples that can be shown, imputations.png into a folder.
 
-        A given calibration becomes calibration.json and calibration.png.
+        If there is a calibration, it is written to calibration.json and calibration.png.
         """
         import numpy as np
 
@@ -233,10 +233,10 @@ def impute(
     """Draws from p(x_missing | x_observed) for the examples of `data`.
 
     If `data` is None, the examples are the split `split` of the run's own data. `mask` is the name of a pattern, the
-    path of a file, or an array in which True means observed. A file or an array is for one example or for all examples.
-    NaN in floats is always missing. `examples` is the number of examples to impute, which are evenly spread. None means
-    all examples of `data`, or 16 examples of the run's own data. Raises `InputError` if nothing is missing, and for
-    options in `wish` that the model's family does not have.
+    path of a file, or an array in which True means observed. A file or an array holds one mask for all examples, or a
+    mask for each example. NaN in floats is always missing. `examples` is the number of examples to impute, which are
+    evenly spread. None means all examples of `data`, or 16 examples of the run's own data. Raises `InputError` if
+    nothing is missing, and for options in `wish` that the model's family does not have.
     """
     from jensen.data.mask import masked
     from jensen.evaluation.scores import note_shortage, prepare, spread

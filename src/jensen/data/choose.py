@@ -66,9 +66,10 @@ def choose_preparation(
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:
-    """`Standardise` with the moments of the training examples; `epsilon` is the relative rounding of the given numbers.
+    """`Standardise` with the moments of the training examples.
 
-    Raises InputError for a column that has only missing values.
+    `epsilon` is the relative rounding of the given numbers. Raises InputError for a column that has only missing
+    values.
     """
     empty = found.count == 0
     if empty.any():

@@ -13,10 +13,10 @@ from jensen.data.stored import Stored
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The name of each example, which says where the example is in the source; names are made on demand.
+    """The name of each example, which says where in the source the example is.
 
-    `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image relative to the folder of
-    the data.
+    Names are made on demand. `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image
+    relative to the folder of the data.
     """
 
     name: RowName

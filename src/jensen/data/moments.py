@@ -20,9 +20,10 @@ FLOAT32 = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Moments and range of every column, ignoring NaN, and a sample of evenly spread rows.
+    """Moments and range of every column, and a sample of evenly spread rows.
 
-    Vectors (N, D) have one column per feature; arrays of any other shape have a single column with all numbers.
+    NaN is ignored. Vectors (N, D) have one column per feature. Arrays of any other shape have a single column, which
+    contains all numbers.
     """
 
     count: np.ndarray

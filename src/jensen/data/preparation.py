@@ -60,9 +60,9 @@ class Preparation(BaseModel, ABC):
     def raw_nats(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
         """Convert log p(x) in nats (batch) to log p(raw) = log p(x) + log |dx/draw|, float64.
 
-        No other code changes units between x and the raw data. With missing values (NaN), give the `raw` examples
-        (batch, *shape): log p(x) and log |dx/draw| are then about the observed values. Without `raw`, all values count
-        as observed.
+        No other code changes units between x and the raw data. If values are missing (NaN), the `raw` examples (batch,
+        *shape) are needed, so that log |dx/draw| is about the observed values, like log p(x). Without `raw`, all values
+        count as observed.
         """
         return nats.double() + (self.log_volume if raw is None else self.log_volume_of(raw).to(nats.device))
 
@@ -108,10 +108,10 @@ class _Integer(Preparation):
 class Dequantise(_Integer):
     """x = 2 (raw + u) / L - 1 with u uniform in [0, 1): a density on [-1, 1) instead of a mass on L levels.
 
-    By Jensen's inequality (3.1) E_u log p(x) + D log(2 / L) <= log P(raw), so the bits are an upper bound (Theis, van
-    den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L bits per dimension. L is `levels`, D
-    is `dimensions`. u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds raw + u to
-    the next level.
+    L is `levels` and D is `dimensions`. By Jensen's inequality (3.1), E_u log p(x) + D log(2 / L) <= log P(raw), so the
+    bits are an upper bound (Theis, van den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L
+    bits per dimension. u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds raw + u
+    to the next level.
     """
 
     kind: Literal["dequantise"] = "dequantise"

@@ -49,9 +49,7 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
 def groups_of(reading: Reading, options: ReadOptions) -> np.ndarray | None:
     """The index of each example's group, (N,) int64; None without --group.
 
-    Groups are in the order of their names.
-
-    Raises InputError if the data have no such groups.
+    Groups are in the order of their names. Raises InputError if the data have no such groups.
     """
     wish = options.group
     if wish is None:

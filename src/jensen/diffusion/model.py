@@ -75,7 +75,7 @@ class Generation:
 class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this order, or sharding cannot change its class
     """p(x_{0:T}) = p(x_T) Π_t p_theta(x_{t-1}|x_t) (5.9) by one denoiser, trained by `objective`.
 
-    With a denoiser with classes the model is class-conditional. Training then drops labels with probability
+    If the denoiser has classes, the model is class-conditional. Training then drops labels with probability
     `label_dropout`, so that the model learns p(x) in addition to p(x|y). Every method takes `labels` (batch), integers
     0..classes; the label `classes` means no label. Without `labels`, bounds are on log p(x), and samples get the
     `known_labels` in turn. Raises `InputError` for more steps than the schedule has, for guidance or labels without
@@ -287,9 +287,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def predict_mean(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Prediction:
         """p(y|.) ∝ p(y) exp E bound(x|y), where E is the mean over the draws x (draws, batch, *shape).
 
-        If this model is the prior of a VAE, the draws are those of q(z|x).
-
-        Raises `InputError` as `predict` does.
+        If this model is the prior of a VAE, the draws are those of q(z|x). Raises `InputError` as `predict` does.
         """
         self._refuse_others(x.flatten(0, 1))
         race, bound = replace(self.scoring.race, draws=len(x)), self.bound()

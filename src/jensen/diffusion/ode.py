@@ -282,9 +282,10 @@ Draw = tuple[int, list[int], int]  # arguments of the random numbers: seed, exam
 
 
 class AbstractDequantisation(ABC):
-    """The step from the flow's density at x_1, the first point of the chain, to a bound on log p(x) or a log-mass:
+    """From the flow's density at x_1, the first point of the chain, to a bound on log p(x) or on a log-mass.
 
-    log p(x) >= E [log_weight + log p_flow(x_1)] over the random x_1, with equality for a fixed x_1 (`random` False).
+    The bound is log p(x) >= E [log_weight + log p_flow(x_1)] over the random x_1, with equality for a fixed x_1
+    (`random` False).
     """
 
     random = True

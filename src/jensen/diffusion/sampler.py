@@ -84,8 +84,8 @@ def trajectory(
 ) -> Iterator[State]:
     """All T + 1 states from the last point of the grid to point 0, both included.
 
-    `grid` holds log snr at points 0..T of an `AbstractGrid`, or at any part of these points; x is at point T, by
-    default noise(0). Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
+    `grid` holds log snr at points 0..T of an `AbstractGrid`, or at any part of these points. x is the state at point T
+    (default: noise(0)). Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
     """
     grid = grid.detach().to("cpu", torch.float64)
     if grid.ndim != 1 or len(grid) < 2 or abs(float(grid.diff().sign().sum())) != len(grid) - 1:
@@ -218,9 +218,9 @@ class Heun(AbstractSampler):
 
 @dataclass(frozen=True)
 class DPMSolver2M(AbstractSampler):
-    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the middle of the step; eta = 1 gives the SDE form.
+    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the middle of the step.
 
-    The first step and the last step, to the data, do not extrapolate.
+    eta = 1 gives the SDE form. The first step, and the last step (to the data), do not extrapolate.
     """
 
     eta: float = 0.0

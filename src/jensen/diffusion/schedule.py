@@ -77,8 +77,8 @@ class AbstractSchedule(nn.Module, ABC):
 class LinearBeta(AbstractSchedule):
     """DDPM's chain: beta_1..beta_T rise linearly, alpha_bar_t = prod (1 - beta_s).
 
-    Between the steps log alpha_bar is linear. `first` and `last` are the betas for T = 1000; they are scaled by
-    1000 / T (Nichol & Dhariwal 2021), so that a chain of another length ends at about the same noise. Raises
+    Between the steps log alpha_bar is linear. `first` and `last` are beta_1 and beta_T for T = 1000. For another T they
+    are multiplied by 1000 / T (Nichol & Dhariwal 2021), so that the chain ends at about the same noise. Raises
     `InputError` for a beta outside (0, 1). Source: Ho et al. 2020, section 4.
 
     >>> alpha_bar(LinearBeta().log_snr(torch.tensor([0.001, 1.0])))
@@ -158,7 +158,8 @@ class Sigmoid(AbstractSchedule):
 class LinearLogSnr(AbstractSchedule):
     """log snr falls linearly from `maximum` at t = 0 to `minimum` at t = 1, both finite.
 
-    The bound does not depend on the schedule between its ends (Kingma et al. 2021), and this is the simplest one.
+    The bound does not depend on the schedule between its ends (Kingma et al. 2021), and a straight line is the simplest
+    schedule.
     """
 
     def __init__(self, maximum: float = 13.0, minimum: float = -10.0) -> None:
@@ -177,9 +178,9 @@ class LearnedSchedule(AbstractSchedule):
     estimate.
 
     log_snr(t) = maximum - gap (g(t) - g(0)) / (g(1) - g(0)), g(t) = t + Σ_j height_j tanh(slope_j (t - centre_j)) with
-    positive heights and slopes. `maximum` is the log-SNR at t = 0, and gap > 0 the difference between the log-SNRs at t
-    = 0 and t = 1. Before training the schedule is almost linear in t. Source: Kingma et al. 2021, appendix H, with tanh
-    units.
+    positive heights and slopes. `maximum` is the log-SNR at t = 0. The gap, which is positive, is the difference
+    between the log-SNRs at t = 0 and t = 1. Before training the schedule is almost linear in t. Source: Kingma et al.
+    2021, appendix H, with tanh units.
     """
 
     def __init__(self, maximum: float = 13.0, minimum: float = -10.0, width: int = 32) -> None:

@@ -257,11 +257,11 @@ class AbstractDenoisingObjective(nn.Module, ABC):
 
 
 class WeightedObjective(AbstractDenoisingObjective):
-    """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
+    """E_{t, eps} weight ||eps - epŝ||²: the continuous-time bound weighted by weight / (½ slope).
 
-    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead; with `Simple` this is (5.18). `noise` is the schedule in
-    training, by default the model's. The schedule gets no gradient, because without L_0 and L_T the ends of the
-    schedule would collapse.
+    t is uniform on [0, 1]. With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, and `Simple` then gives (5.18).
+    `noise` is the schedule in training (default: the model's schedule). The schedule gets no gradient, because without
+    L_0 and L_T the ends of the schedule would collapse.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class NoiseProfile(Value):
 
 
 def noise_profile(profile: Profile, preparation: Preparation, observed: Tensor) -> NoiseProfile:
-    """Means over the examples, with errors of x_0 in raw units.
+    """The means of `profile` over the examples, with errors of x_0 in raw units.
 
     `profile` is in nats of the raw data; `observed` is the number of observed values of each example.
     """

@@ -14,10 +14,11 @@ from jensen.evaluation.measure import Measure
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The conversion of log p(x) into log p(raw) and into bits, by two numbers per example (batch), float64.
+    """The conversion of log p(x) into log p(raw) and into bits.
 
-    `volume` is log |dx/draw| of an example's observed values, in nats; `observed` is the number of observed values. A
-    missing value is NaN in the raw data, and log p(x) is about the observed values only.
+    It needs two numbers per example, (batch), float64. `volume` is log |dx/draw| of the observed values, in nats;
+    `observed` is the number of observed values. A missing value is NaN in the raw data, and log p(x) is about the
+    observed values only.
     """
 
     volume: Tensor

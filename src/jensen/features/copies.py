@@ -23,7 +23,7 @@ QUANTILES = 2000  # number of quantiles of the threshold's distribution in avera
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The distances of samples (n) and of held-out examples (m) to the nearest training example, float64.
+    """The distance of each sample (n), and of each held-out example (m), to the nearest training example, float64.
 
     `row` (n) is the index of the nearest training example of each sample. The memorisation check uses only this object.
     """
@@ -34,9 +34,10 @@ class Nearest:
 
     @classmethod
     def of(cls, samples: Tensor, train: Tensor, held_out: Tensor) -> Self:
-        """The distances between features (count, dims); `train` must be exactly the model's training examples.
+        """The distances between features (count, dims).
 
-        Memory is bounded. Raises `InputError` for an empty set, different dims, and numbers that are not finite.
+        `train` must be exactly the model's training examples. Memory is bounded. Raises `InputError` for an empty set,
+        different dims, and numbers that are not finite.
         """
         train, samples, held_out = comparable("a search for memorised examples", 1, train, samples, held_out)
         distances, row = nearest(samples, train)

@@ -129,9 +129,10 @@ class Reference:
 
     @classmethod
     def of(cls, classifier: Classifier, dataset: Dataset, n: int) -> Self:
-        """The reference of a data set; the floor uses n examples, spread evenly over the training split.
+        """The reference of a data set.
 
-        Raises `InputError` if n exceeds the size of the training split, and for fewer than two examples of a split.
+        The floor uses n examples, which are spread evenly over the training split. Raises `InputError` if n exceeds the
+        size of the training split, and for fewer than two examples of a split.
         """
         train, test, preparation = dataset.train, dataset.test, dataset.spec.preparation
         if not 2 <= n <= len(train):

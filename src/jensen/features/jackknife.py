@@ -17,7 +17,7 @@ STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom
 
 
 def parts(count: int) -> Int[Tensor, " count"]:
-    """The index of the part of each of `count` examples: 0 to 19, or 0 to count - 1 for fewer than 20 examples.
+    """The index of each example's part: 0 to 19, or 0 to count - 1 if there are fewer than 20 examples.
 
     The parts are random with a fixed seed, because regular parts of data sorted by label would be too similar.
     """

@@ -40,10 +40,10 @@ def nearest(
 
 
 def comparable(what: str, least: int, *sets: Tensor) -> list[Tensor]:
-    """Sets of features (count, dims) in float64 on the CPU, shifted to a common origin to keep products exact.
+    """Sets of features (count, dims) in float64 on the CPU.
 
-    Raises `InputError` for a set with fewer than `least` examples, for different dims, and for numbers that are not
-    finite.
+    All sets are shifted to a common origin, which keeps products exact. Raises `InputError` for a set with fewer than
+    `least` examples, for different dims, and for numbers that are not finite.
     """
     shapes = " and ".join(str(tuple(features.shape)) for features in sets)
     if any(x.ndim != 2 or x.shape[1:] != sets[0].shape[1:] or len(x) < least for x in sets):

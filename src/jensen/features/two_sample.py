@@ -121,9 +121,10 @@ def _median_distance(pooled: Tensor, seed: int) -> float:
 def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, seed: int = 0) -> Interval:
     """SW_2 = (E_θ W_2²(θ·a, θ·b))^½ between features a (n, d) and b (m, d), over random unit vectors θ.
 
-    Each W_2 is exact for any n and m. The directions are a pure function of (seed, d, projections); the jackknife
-    interval does not include their randomness. For two sets from one distribution the estimate is about n^-½ too large,
-    so compare distances for equal n. Raises `InputError` like `kernel_test`. Source: Bonneel et al. 2015, section 3.
+    Each W_2 is exact for any n and m. The directions θ are a pure function of (seed, d, projections). The jackknife
+    interval does not include the randomness of θ. For two sets from one distribution the estimate is about n^-½ too
+    large, so compare distances for equal n. Raises `InputError` like `kernel_test`. Source: Bonneel et al. 2015,
+    section 3.
     """
     a, b = comparable("a sliced Wasserstein distance", 3, a, b)
     source = generator(seed, Stream.EVALUATION, DIRECTIONS)

@@ -70,12 +70,12 @@ class _Chain:
 
 @dataclass(frozen=True)
 class Replacement(AbstractImputer):
-    """RePaint: after each reverse step, noised y (5.6) of the same noise level replaces the observed entries.
+    """RePaint: after each reverse step, y with noise of the same level (5.6) replaces the observed entries.
 
-    Each step is repeated `resamplings` times, and before each repetition noise is added again (5.1), so that the
-    missing entries adapt to the observed ones. One draw takes steps x resamplings calls of the network. The draws are
-    biased for any number of steps and resamplings. Raises `InputError` for fewer than two steps or one resampling.
-    Source: Lugmayr et al. 2022, algorithm 1, with jumps of one step.
+    Each step is repeated `resamplings` times, so that the missing entries adapt to the observed entries. Noise is added
+    again before each repetition (5.1). One draw takes steps x resamplings calls of the network. The draws are biased
+    for any number of steps and resamplings. Raises `InputError` for fewer than two steps or one resampling. Source:
+    Lugmayr et al. 2022, algorithm 1, with jumps of one step.
     """
 
     steps: int = 50

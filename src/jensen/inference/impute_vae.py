@@ -25,9 +25,9 @@ class ImportanceResampling(AbstractImputer):
     """Draw z from `samples` proposals with weights p(x_observed|z) p(z) / r(z), then x_missing ~ p(x_missing|z).
 
     The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
-    example, starting from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for
-    many `samples`; a large effective sample size shows that the draws are nearly exact. Raises `InputError` for less
-    than one sample, and for a share outside of 0 to 1.
+    example, starting from the encoder's q. The part of the prior in r keeps the weights bounded. The draws become exact
+    for many `samples`. A large effective sample size shows that the draws are nearly exact. Raises `InputError` for
+    less than one sample, and for a share outside of 0 to 1.
     """
 
     samples: int = 1000

@@ -67,8 +67,8 @@ class GaussianMixture(AbstractLatentVariableModel):
         """Maximum likelihood by scikit-learn's EM, from examples x (N, *shape).
 
         With labels (N) each class gets `components` components, and p(y) is the share of class y among the examples.
-        With targets (N, dims) the mixture is over (x, y). Raises `InputError` if there are fewer examples, or fewer
-        examples of a class, than components.
+        With targets (N, dims) the mixture is over (x, y). Raises `InputError` if the number of examples, or of examples
+        of a class, is smaller than the number of components.
         """
         rows = x.detach().cpu().double().flatten(1)
         if labels is None:

@@ -81,7 +81,7 @@ class Table:
 
 
 def refuse_idle_settings(recipe: AbstractRecipe, tables: Iterable[Table], spec: DataSpec) -> None:
-    """Raises `InputError` for the first setting that differs from its default but has no effect.
+    """Raise `InputError` for the first setting that differs from its default but has no effect.
 
     `tables` are the tables of the family's own settings.
 

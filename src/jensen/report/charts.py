@@ -61,7 +61,7 @@ def _quiet() -> Iterator[None]:
 def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) -> "Figure | None":
     """Training loss and the negative validation bound against the step; None for an empty log.
 
-    Both share one panel if the loss is a bound in nats (`comparable`); otherwise one panel stands above the other.
+    If the loss is a bound in nats (`comparable`), both curves are in one panel. Otherwise each curve has its own panel.
     """
     from matplotlib.ticker import LogLocator
 

@@ -29,9 +29,10 @@ HISTORY, PLAN = "history.json", "plan.json"
 
 @contextmanager
 def alone(folder: Path, steps: int) -> Iterator[None]:
-    """A context in which no other process trains the run. The lock disappears with its process, even after a crash.
+    """A context in which no other process trains the run.
 
-    A run that has all its `steps` needs no lock, so its folder may be read-only.
+    The lock disappears with its process, even after a crash. A run that has all its `steps` needs no lock, so its
+    folder may be read-only.
     """
     lock = FileLock(folder / LOCK)
 
@@ -122,9 +123,9 @@ def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 
 
 def changed_recipe(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> tuple[AbstractRecipe, Change]:
-    """The recipe with other training settings, and the record of the change; nothing is written yet.
+    """The recipe with other training settings, and the record of the change.
 
-    Raises `InputError` for fewer steps than have been trained.
+    Nothing is written. Raises `InputError` for fewer steps than have been trained.
     """
     saved = checkpoints(folder / CHECKPOINTS)
     done = step_of(saved[-1]) if saved else 0

@@ -91,9 +91,8 @@ class Run:
     def with_data(self, source: Source) -> "Run":
         """The run with its own data read again from `source`.
 
-        If `source` is a path, the run's folder records it as the new place of the data. Arrays stay in memory.
-
-        Raises `InputError` if the fingerprint shows that the data are different.
+        If `source` is a path, the run's folder records it as the new place of the data. Arrays stay in memory. Raises
+        `InputError` if the fingerprint shows that the data are different.
         """
         spec = load_again(self.spec, source=source).spec
         if isinstance(source, str | Path):
@@ -112,10 +111,10 @@ class Run:
 
 
 def load(folder: str | Path, data: Source | None = None) -> Run:
-    """Open a run: the model with its best weights, on the CPU. Nothing in the folder is executed or unpickled.
+    """Open a run: the model with its best weights, on the CPU.
 
-    If the best checkpoint is damaged, the last good one is used, with a warning. `data` gives the run's own data if
-    they were in memory or have moved, see `Run.with_data`.
+    Nothing in the folder is executed or unpickled. If the best checkpoint is damaged, the last good one is used, with a
+    warning. `data` gives the run's own data if they were in memory or have moved, see `Run.with_data`.
     """
     folder = Path(folder)
     recipe, spec = recipe_of(folder), read_spec(folder)

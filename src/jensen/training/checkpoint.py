@@ -244,9 +244,9 @@ def is_finished(folder: Path, steps: int) -> bool:
 
 
 def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
-    """The first undamaged checkpoint of `paths` and the result of `use` on it; warns of damaged ones before it.
+    """The first undamaged checkpoint of `paths`, and the result of `use` on it.
 
-    Raises the first `DamagedCheckpointError` if all are damaged.
+    Warns of damaged checkpoints before it. Raises the first `DamagedCheckpointError` if all are damaged.
     """
     complaints: list[DamagedCheckpointError] = []
     for path in paths:

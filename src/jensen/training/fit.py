@@ -51,10 +51,11 @@ def fit(
 ) -> TrainingState:
     """Train until the last step, convergence (early stopping) or interruption, and save a checkpoint at the end.
 
-    A `budget` changes the number of steps on the way, so that training ends in time, and records every change.
+    With a `budget`, the number of steps changes on the way, so that training ends in time. The budget records every
+    change.
 
-    Training that diverges goes back to the last good checkpoint, if the settings allow going back. Otherwise, or if
-    going back fails, raises `InputError`, which names the steps, the bad value and the last good checkpoint.
+    Training that diverges goes back to the last good checkpoint, if the settings allow going back. If that is not
+    allowed or fails, `fit` raises `InputError`, which names the steps, the bad value and the last good checkpoint.
     """
     with (
         MetricsLog(folder, state.step) as log,

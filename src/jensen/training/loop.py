@@ -45,10 +45,10 @@ class Step:
 def steps(
     state: TrainingState, examples: Examples, preparation: Preparation, settings: TrainingSettings, seed: int
 ) -> Generator[Step, None, None]:
-    """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
+    """Train from `state.step` to `settings.steps`, and yield a record after every step.
 
-    If there are several processes, each computes its own rows of the batch. The gradient, the record and the values
-    that the model observes are always about the whole batch.
+    `state` changes in place. If there are several processes, each process computes its own rows of the batch. The
+    gradient, the record and the values that the model observes are always about the whole batch.
     """
     accelerator = accelerator_for(settings)
     device = accelerator.device
@@ -90,9 +90,9 @@ def steps(
 
 
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
-    """The model as the loop calls it; with several processes, the gradient is of the whole batch.
+    """The model as the loop calls it, so that with several processes the gradient is that of the whole batch.
 
-    DistributedDataParallel averages the gradients; sharded weights (FSDP2) average them by themselves.
+    DistributedDataParallel averages the gradients. Sharded weights (FSDP2) average their gradients themselves.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its replacement does not exist yet

@@ -200,10 +200,11 @@ class Path:
     def move(
         self, place: Place, beta: float, step: Tensor, noise: AnnealingNoise, path: Sequence[int]
     ) -> tuple[Place, Tensor]:
-        """One transition that leaves f_beta invariant, with leapfrog steps `step` (batch).
+        """One transition that leaves f_beta invariant.
 
-        Returns the new state and the probability of acceptance, (chains, batch). The transition is reversible, so the
-        same transition serves both directions. A trajectory that ends at inf or nan is rejected.
+        `step` (batch) is the size of the leapfrog steps. Returns the new state and the probability of acceptance,
+        (chains, batch). The transition is reversible, so the same transition serves both directions. A trajectory that
+        ends at inf or nan is rejected.
         """
         u = noise.uniform(place.z, *path, CHOICE)
         scale = torch.rsqrt((1 - beta) / self.start.variance + beta / self.q.variance)
@@ -244,10 +245,10 @@ def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise)
 def annealed_estimate(
     log_joint: LogDensity, q: Gaussian, annealing: Annealing, *, seed: int, numbers: Sequence[int]
 ) -> AnnealedEstimate:
-    """A lower bound on log p(x) for each example, from log_joint(z) = log p(x, z) and q(z|x) (batch, latent_dims).
+    """A lower bound on log p(x) for each example.
 
-    `numbers` are the indices of the examples. Memory grows with the number of examples times at most `CHAINS`, not with
-    the number of temperatures.
+    `log_joint(z)` is log p(x, z), and `q` is q(z|x) (batch, latent_dims). `numbers` are the indices of the examples.
+    Memory grows with the number of examples times at most `CHAINS`, not with the number of temperatures.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(None)
 

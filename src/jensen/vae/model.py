@@ -121,7 +121,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
 
-        The gradient goes only through z (Roeder et al. 2017), so the gradient has no noise if q is the posterior.
+        The gradient goes only through z (Roeder et al. 2017), so it has no noise if q is the posterior.
         """
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
