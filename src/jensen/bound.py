@@ -340,7 +340,7 @@ class Estimate:
         """R = Σ_i y_i / Σ_i n_i: a mean per unit of size, such as bits per observed value.
 
         y_i are `values` and n_i are `sizes`; the examples are independent. The error is by the delta method: sd(y_i - R
-        n_i) / (sqrt(count) mean(n)). For equal sizes it is the error of `of` (Cochran 1977, section 6.3).
+        n_i) / (sqrt(count) mean(n)). For equal sizes it equals the error of `Estimate.of` (Cochran 1977, section 6.3).
 
         >>> print(Estimate.ratio(torch.tensor([2.0, 4.0, 12.0]), torch.tensor([1, 2, 3])))
         3 ± 0.76

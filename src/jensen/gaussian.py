@@ -300,10 +300,11 @@ class MultivariateGaussian:
     def condition(self, indices: Sequence[int], values: Tensor) -> "MultivariateGaussian":
         """The distribution of the other coordinates, in their order, given x[indices] = values (1.2).
 
-        `values` (..., len(indices)) may have batch dimensions; all results share one factor. With the known coordinates
-        b in front the factor is [[L_bb, 0], [L_ab, L_aa]]. So the mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and
-        the factor is L_aa. No matrices are subtracted, so the result stays positive definite. Raises `InputError` for
-        repeated or wrong indices, and if the last dimension of `values` is not len(indices).
+        `values` (..., len(indices)) may have batch dimensions; all results share one factor. Let b be the known
+        coordinates and a the other coordinates. With b in front, the factor of the joint distribution is [[L_bb, 0],
+        [L_ab, L_aa]]. So the conditional mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and the conditional factor
+        is L_aa. No matrices are subtracted, so the result stays positive definite. Raises `InputError` for repeated or
+        wrong indices, and if the last dimension of `values` is not len(indices).
         """
         known, rest = self._split(indices)
         if values.ndim == 0 or values.shape[-1] != len(known):

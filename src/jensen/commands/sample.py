@@ -134,13 +134,13 @@ def sample(
 ) -> Samples:
     """Draw the samples with the indices first..first+n-1; sample i is a pure function of (seed, i).
 
-    For a model with labels, `labels` is "in-turn" (the labels of the training examples, one after the other), "p(y)"
-    (random labels, as frequent as in training), the name or the integer of one label for all samples, or integers (n),
-    one per sample. With `mean`, the samples are E[x | latent] instead of draws. With `with_means`, the result has both,
-    if the draws have observation noise. `wish` has the options of sampling, which are for diffusion models only; for
-    its `guide` see `guide_of`. Processes started by torchrun divide the samples among themselves. Raises `InputError`
-    for labels that no training example has, for options that the model does not have, and for samples that are not
-    finite.
+    For a model with labels, `labels` "in-turn" means the labels of the training examples, one after the other. "p(y)"
+    means random labels, which are as frequent as in training. `labels` may also be the name or the integer of one label
+    for all samples, or integers (n), one per sample. With `mean`, the samples are E[x | latent] instead of draws. With
+    `with_means`, the result has both, if the draws have observation noise. `wish` has the options of sampling, which
+    are for diffusion models only; for its `guide` see `guide_of`. Processes started by torchrun divide the samples
+    among themselves. Raises `InputError` for labels that no training example has, for options that the model does not
+    have, and for samples that are not finite.
     """
     import torch
 

@@ -76,11 +76,11 @@ class _Compared:
 
 
 def near_duplicates(reading: Reading, rows: dict[str, np.ndarray], options: ReadOptions) -> tuple[str, ...]:
-    """Doubt validation and test examples that are almost equal to training examples; returns one line per doubt.
+    """Returns doubts about validation and test examples that are almost equal to training examples.
 
-    Up to 2,000 held-out examples are compared with up to 20,000 consecutive training examples. For the comparison, each
-    channel of an example is reduced to 64 means over parts of the channel. `check.repeated_examples` reports exact
-    copies.
+    Each doubt is one line. Up to 2,000 held-out examples are compared with up to 20,000 consecutive training examples.
+    For the comparison, each channel of an example is reduced to 64 means over parts of the channel.
+    `check.repeated_examples` reports exact copies.
     """
     size = math.prod(reading.values.shape[1:])
     train = rows["train"][: min(MOST_TRAINING, max(LEAST_TRAINING, MOST_NUMBERS // size))]

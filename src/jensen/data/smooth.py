@@ -22,7 +22,7 @@ CHANNELS = (1, 3, 4)
 
 
 def smooth_vectors(reading: Reading, rows: np.ndarray) -> tuple[str, ...]:
-    """Doubt vectors that look like signals or flattened images; returns no doubt for other vectors.
+    """Returns a doubt about vectors that look like signals or flattened images, and () for other vectors.
 
     `rows` are the rows of the training examples; the correlations of columns are those of a sample of these examples.
     Vectors look like signals if the mean correlation of neighbouring columns is high, and higher than the mean absolute

@@ -60,8 +60,8 @@ class AnalyticVariance(AbstractReverseVariance):
     """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, where c is the weight of x_0 in mu~_t (5.8).
 
     Of all variances that depend on t only, this variance minimises the mean of (5.13) over the data of the table (Bao
-    et al. 2022, theorem 1, stated there for the score). In the last step, to the data, sigma_t² is E ||x_0 - x̂||² / D.
-    The bound holds for any table.
+    et al. 2022, theorem 1, in terms of the score). In the last step, to the data, sigma_t² is E ||x_0 - x̂||² / D. The
+    bound holds for any table.
     """
 
     def __init__(self, errors: MeanSquaredErrors) -> None:

@@ -143,8 +143,8 @@ class Strata:
         """Up to `count` strata of about equal total `importance`, which is given for each step (T - 1).
 
         Within a stratum, the probability of a step is proportional to its importance. The estimate is unbiased for any
-        importance; its error is smallest if the importance is proportional to the terms. Every step gets at least a
-        tenth of its share under a uniform importance. Raises `InputError` for less than one stratum.
+        importance; its error is smallest if the importance is proportional to the terms. Every step has at least a
+        tenth of the probability that a uniform importance would give it. Raises `InputError` for less than one stratum.
         """
         if count < 1:
             raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")

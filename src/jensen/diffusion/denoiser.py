@@ -32,10 +32,10 @@ from jensen.errors import InputError
 class Denoised:
     """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
 
-    Both expectations satisfy the same equation. `log_snr` has the shape () or (batch); x_t, x0 and eps have the shape
-    (batch, *shape). `variance_mix` (batch, *shape) is the v of a network that also learns the reverse variance (Nichol
-    & Dhariwal 2021, equation 15), else None. At alpha_bar = 0, x_0 does not follow from eps and is set to 0 instead of
-    nan. At alpha_bar = 1, eps does not follow from x_0 and is set to 0.
+    The two expectations, x0 and eps, also satisfy this equation. `log_snr` has the shape () or (batch); x_t, x0 and eps
+    have the shape (batch, *shape). `variance_mix` (batch, *shape) is the v of a network that also learns the reverse
+    variance (Nichol & Dhariwal 2021, equation 15), else None. At alpha_bar = 0, x_0 does not follow from eps and is set
+    to 0 instead of nan. At alpha_bar = 1, eps does not follow from x_0 and is set to 0.
     """
 
     x_t: Tensor

@@ -135,7 +135,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return self.loss_by(self.objective, batch, noise)
 
     def loss_by(self, objective: AbstractDenoisingObjective, batch: Batch, noise: Noise) -> Loss:
-        """The loss of this model by any objective.
+        """The loss of this model by the given objective.
 
         The network gets the augmentation of every example. The bound uses a table of errors; the errors of augmented
         examples do not enter this table.
@@ -228,7 +228,8 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def estimators(self, effort: Effort) -> list[Estimator]:
         """The bound by some of its terms, and the ODE; with `cross_checks` also the bound by all terms.
 
-        The two bounds agree. The ODE's estimate may lie above or below the bounds, because the flow is another model.
+        The two bounds have the same expectation. The ODE's estimate may lie above or below the bounds, because the flow
+        is another model.
         """
         networks, draws = (self.denoiser,), effort.draws or self.usual_draws
 

@@ -282,7 +282,7 @@ Draw = tuple[int, list[int], int]  # arguments of the random numbers: seed, exam
 
 
 class AbstractDequantisation(ABC):
-    """From the flow's density at x_1, the first point of the chain, to a bound on log p(x) or on a log-mass.
+    """Turns the flow's density at x_1, the first point of the chain, into a bound on log p(x) or on a log-mass.
 
     The bound is log p(x) >= E [log_weight + log p_flow(x_1)] over the random x_1, with equality for a fixed x_1
     (`random` False).
@@ -308,8 +308,8 @@ class PlainDensity(AbstractDequantisation):
 class UniformDequantisation(AbstractDequantisation):
     """The density at x + u times the volume of the bin of x, where u is uniform over this bin.
 
-    Source: Theis et al. 2016, section 3.1. For x on a grid of levels, the mean logarithm of this product over u is a
-    lower bound on the log-mass of x. The bound is tight only for a model that was trained on x + u.
+    For x on a grid of levels, the mean of the logarithm of this product over u is a lower bound on the log-mass of x.
+    The bound is tight only for a model that was trained on x + u. Source: Theis et al. 2016, section 3.1.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:

@@ -181,8 +181,8 @@ class Heun(AbstractSampler):
 
     Churn means that noise is added before a step. It is added if the step starts at `churn_from` <= sigma <=
     `churn_to`. Then sigma grows by the factor 1 + min(churn / T, sqrt(2) - 1), where T is the number of steps. The
-    added noise is multiplied by `inflation`. Source: Karras et al. 2022, algorithm 2, with the names S_churn, S_tmin,
-    S_tmax and S_noise for `churn`, `churn_from`, `churn_to`, `inflation`.
+    added noise is multiplied by `inflation`. Source: Karras et al. 2022, algorithm 2, where `churn`, `churn_from`,
+    `churn_to` and `inflation` are S_churn, S_tmin, S_tmax and S_noise.
     """
 
     churn: float = 0.0

@@ -108,7 +108,7 @@ class LinearBeta(AbstractSchedule):
 class Cosine(AbstractSchedule):
     """alpha_bar(t) = f(t) / f(0), f(t) = cos²(pi/2 (t + offset) / (1 + offset)), lifted to end at `floor` instead of 0.
 
-    Source: Nichol & Dhariwal 2021, equation 17. The paper caps beta at 0.999 instead of a floor; with a floor the
+    Source: Nichol & Dhariwal 2021, equation 17. The paper has no floor, but caps beta at 0.999. With a floor, the
     schedule does not depend on the grid.
     """
 

@@ -89,7 +89,7 @@ class Memorisation(Value):
 
 
 def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
-    """The memorisation check.
+    """Check whether the model has memorised training examples, by distances to the training examples.
 
     The null hypothesis of both p-values is that samples are distributed like held-out data. Given the training
     examples, all distances are independent, and the distances of fresh samples have the same distribution as the

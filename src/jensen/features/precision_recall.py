@@ -28,7 +28,7 @@ class Fidelity(Value):
 
 
 def fidelity(real: Tensor, samples: Tensor, *, k: int = K) -> Fidelity:
-    """Precision, recall, density and coverage of samples (m, d) for real examples (n, d).
+    """Precision, recall, density and coverage of samples (m, d), measured against real examples (n, d).
 
     For two sets from one distribution, density is near 1. Precision, recall and coverage are below 1 and depend on k, n
     and m, so compare with a floor. The intervals are by the jackknife over parts of both sets. A bootstrap would repeat

@@ -41,8 +41,8 @@ class TargetPredictions:
 
     Tensors are (count, dims), float64, on the CPU. `index` (count) are the indices of the examples. `ends` (count,
     dims, 6) holds the lower and the upper end of the central interval at each of `LEVELS`. `standard_error` is the
-    Monte-Carlo error of `mean`. If y is known, `y`, `log_density` = log p(y|x) (count), and `rank` = p(Y_d <= y_d|x)
-    are present, else None.
+    Monte-Carlo error of `mean`. `log_density` (count) is log p(y|x), and `rank` is p(Y_d <= y_d|x). `y`, `log_density`
+    and `rank` are None if y is unknown.
     """
 
     index: Int[Tensor, " count"]

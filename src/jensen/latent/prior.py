@@ -135,7 +135,7 @@ class DiffusionPrior(AbstractPrior):
 
 
 class FlowPrior(AbstractPrior):
-    """p(z) by the probability-flow ODE (5.20) of a diffusion prior: another density by the same network.
+    """p(z) by the probability-flow ODE (5.20) of a diffusion prior; the network is the same, the density is another.
 
     The value of log p(z) has an error, which comes from the tolerance of the ODE and, in more than a few dimensions,
     from the noise of the trace. L_K would turn the noise into a bias, so the prior counts as not exact.

@@ -117,8 +117,8 @@ def _settled(training: np.ndarray) -> tuple[float, float]:
 def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
     """Codes (count, latent dimensions) on the first two principal components, with a symbol for each label.
 
-    Two dimensions are shown as they are, and one dimension as a histogram. Without symbols, labels are shades of a
-    scale.
+    Two-dimensional codes are shown as they are, and one-dimensional codes as a histogram. If there are no symbols, each
+    label has its own shade.
     """
     figure, axes = _chart(5.6 if codes.shape[1] > 1 else 3.2)
     if codes.shape[1] == 1:

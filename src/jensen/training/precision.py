@@ -81,8 +81,8 @@ def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
 def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
     """Set the scaler's scale to `scale` / 2, and its count of good steps to zero.
 
-    The scale grows when the count is full. The scaler itself halves only if it finds an infinite or NaN gradient, and
-    of sharded gradients it sees only this process's part.
+    The scale grows again after enough good steps. The scaler itself halves only if it finds an infinite or NaN
+    gradient, and of sharded gradients it sees only this process's part.
     """
     scaler.update(max(scale / 2, SMALLEST_SCALE))
     scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})

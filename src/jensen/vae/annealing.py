@@ -178,8 +178,8 @@ class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
     `q` gives the width of the posterior in each dimension. The unit of a leapfrog step is the scale with the precision
-    (1 - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t; for
-    another f_t the scale reduces only the efficiency.
+    (1 - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t. For
+    another f_t, an unsuitable scale costs only efficiency.
     """
 
     log_joint: LogDensity

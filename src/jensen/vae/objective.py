@@ -42,7 +42,8 @@ class AbstractJoint(ABC):
 class AbstractVAEObjective(ABC):
     """A loss for a VAE in nats per example, by a bound on log p(x), or on log p(x, y) if the model has a target.
 
-    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
+    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). The weights of L_K have the
+    same factors: p(x|z) p(y|z) p(z) / q(z|x).
     """
 
     @property

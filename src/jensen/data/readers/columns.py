@@ -223,8 +223,8 @@ class _Encoded:
 def numbers(column: "pyarrow.Array") -> np.ndarray:
     """A column of numbers, or of lists of numbers of one length, as an array (n, ...) without a copy.
 
-    Raises ValueError for lists of several lengths and for other values; the text of the error continues the column's
-    name.
+    Raises ValueError for lists of several lengths and for other values. The text of the error is made to follow the
+    column's name.
     """
     from pyarrow import compute, types
 

@@ -142,8 +142,8 @@ def labels_from_folders(
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None, str]:
     """Derive labels, their names and the supplied splits from the relative paths of images.
 
-    A top folder train, validation or test gives the split. The next folder gives the label, if every image lies in such
-    a folder. The last value of the result is a note on the applied rule.
+    A top folder train, validation or test gives the split. The next folder gives the label, provided that every image
+    has such a next folder. The last value of the result is a note on the applied rule.
     """
     tops = {path[0].lower() for path in parts if len(path) > 1}
     supplied, note = None, "no supplied splits"
