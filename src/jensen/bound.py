@@ -128,8 +128,8 @@ class Elbo:
     ) -> Self:
         """The average over draws of z.
 
-        A rate of shape (batch) is exact; a rate of shape (draws, batch) has one value per draw. The standard error is
-        that of the mean of the reconstruction minus the rates, draw by draw.
+        A rate of shape (batch) is exact; a rate of shape (draws, batch) has one value per draw. Each draw gives one
+        value, the reconstruction minus the rates. The standard error is that of the mean of these values.
         """
         draws, drawn = reconstruction.shape[0], {name: rate for name, rate in rates.items() if rate.ndim > 1}
         error = (reconstruction - sum(drawn.values())).std(0) / math.sqrt(draws) if draws > 1 else None
@@ -228,8 +228,8 @@ class ImportanceWeightedBound:
         Three conditions must hold: the `jensen_gap` is at most a third of log K, the effective sample size is at least
         2, and the `pareto_shape`, if known, is at most 0.7. About exp(KL(p(z|x) || q)) draws are needed (Chatterjee and
         Diaconis 2018). The gap estimates KL(q || p(z|x)), which equals KL(p(z|x) || q) for log-normal weights. The gap
-        comes first because the other two conditions depend on the largest weights only: if K is much too small, the
-        examples whose draws missed the posterior have the largest effective sample sizes.
+        is the main condition, because the other two conditions depend on the largest weights only. If K is much too
+        small, the examples whose draws missed the posterior have the largest effective sample sizes.
         """
         enough = self.jensen_gap <= math.log(self.draws) / 3
         return enough & (self.effective_sample_size >= 2) & ~(self.pareto_shape > UNTRUSTED)
@@ -273,7 +273,7 @@ class AnnealedEstimate:
 
     @property
     def standard_error(self) -> Tensor:
-        """The Monte-Carlo error of `value` over the chains, by the delta method, (batch); nan for a single chain."""
+        """The Monte-Carlo error (batch) of `value` over the chains, by the delta method; nan for a single chain."""
         return self.weights.standard_error
 
     @property
@@ -354,8 +354,8 @@ class Estimate:
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
         """The share of hits in all trials; independent example i has h_i hits in n_i = `sizes` trials (default: one).
 
-        The error is the binomial one over examples times sqrt(effect). One success and one failure are added, so that
-        the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 -
+        The error is the binomial error of `count` trials, times sqrt(effect). One success and one failure are added, so
+        that the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 -
         share)) is 1 for single trials (Cochran 1977, section 2.11). For one example, and for a share of 0 or 1, the
         effect is set to 1.
 

@@ -107,7 +107,7 @@ class Gaussian:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "Gaussian":
-        """N(0, I) (4.1) of the given shape; mean and scale are single numbers, expanded, and take no memory.
+        """N(0, I) (4.1) of the given shape; mean and scale are expanded single numbers, which take no memory.
 
         >>> Gaussian.standard((7, 2)).log_prob(torch.zeros(2)).shape
         torch.Size([7])

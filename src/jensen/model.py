@@ -22,9 +22,10 @@ from jensen.randomness import Noise
 class Batch:
     """Training examples x (batch, *shape) after the run's preparation, with indices, labels and targets.
 
-    `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
-    which are continuous, are None if the data have none. `augmentation` (batch, numbers) describes the random change of
-    each example (`jensen.data.augment`). It is zero for an unchanged example, and None if training changes no example.
+    `index` (batch) holds the indices of the examples in the training set. `labels` (batch), and the continuous
+    `targets` (batch, dims), are None if the data have none. `augmentation` (batch, numbers) describes the random change
+    of each example (`jensen.data.augment`). It is zero for an unchanged example, and None if training changes no
+    example.
     """
 
     x: Tensor
@@ -44,7 +45,8 @@ class Batch:
 class Loss:
     """The value that a training step minimises, in nats per example. `terms` are detached and go to the log by name.
 
-    `noted` holds tensors (batch). When the loss of the whole batch is computed, they go to the model's `observe`.
+    `noted` holds tensors (batch). When the loss of the whole batch is computed, these tensors go to the model's
+    `observe`.
     """
 
     value: Tensor
@@ -110,10 +112,11 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class TargetPrediction:
-    """p(y|x) over continuous y (1.4), as a mixture of normals for each example, one normal per draw, float64.
+    """p(y|x) over continuous y (1.4), as a mixture of normals for each example.
 
-    `log_weights` (batch, draws) are normalised; `components` has batch shape (batch, draws) over y (dims).
-    `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth.
+    There is one normal per draw; values are float64. `log_weights` (batch, draws) are normalised; `components` has
+    batch shape (batch, draws) over y (dims). `effective_sample_size` (batch) is the number of equally weighted draws
+    that the weighted draws are worth.
     """
 
     log_weights: Float[Tensor, " batch draws"]

@@ -56,7 +56,7 @@ def generalised_pareto_shape(exceedances: Float[Tensor, " count batch"]) -> Floa
 
     The exceedances are in ascending order, float64. With b = -k / s, k(b) is the mean of log(1 - b y), and the
     log-likelihood of b alone is count (log(-b / k(b)) - k(b) - 1). The estimate is k at the posterior mean of b under a
-    weak prior, on a grid that depends on the data. Source: Zhang and Stephens 2009, whose k is minus ours.
+    weak prior, on a grid that depends on the data. Source: Zhang and Stephens 2009, with k of the opposite sign.
     """
     count, grid = len(exceedances), _grid(len(exceedances))
     place = 1 - torch.sqrt(grid / (torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device) - 0.5))

@@ -193,7 +193,7 @@ def together() -> Iterator[None]:
 
 
 def on_main(action: Callable[[], Value]) -> Value | None:
-    """Run `action` in the main process, as if it were the only process, and return the result; others return None."""
+    """Run `action` in the main process, as if it were the only process, and return the result there; None elsewhere."""
     with together():
         if rank() != MAIN:
             return None
@@ -205,7 +205,7 @@ def on_main(action: Callable[[], Value]) -> Value | None:
 
 
 def from_main(value: float) -> float:
-    """The `value` of the main process, in all processes; so that a clock makes them decide alike."""
+    """The `value` of the main process, in all processes, so that decisions by a clock are the same."""
     return value if count() == 1 else float(_exchanged(repr(float(value)).encode())[MAIN].decode())
 
 

@@ -25,8 +25,8 @@ Tick = Callable[[float], None]
 class AbstractCodec(ABC):
     """Pushes batches of symbols onto a stack and pops them again.
 
-    A symbol is a level of the model, 0..levels-1. Batches must be popped in the sizes in which they were pushed: the
-    last digits of floating-point sums depend on the whole batch.
+    A symbol is a level of the model, 0..levels-1. Batches must be popped in the sizes in which they were pushed,
+    because the last digits of floating-point sums depend on the whole batch.
     """
 
     shape: tuple[int, ...]

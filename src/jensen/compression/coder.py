@@ -43,7 +43,7 @@ def constriction() -> Any:
 class Stack:
     """An ANS stack of 32-bit words with the initial content `words`.
 
-    `lowest` is the smallest height so far, in words. `scrambled` is the number of calls of `scramble` before. Numbers
+    `lowest` is the smallest height so far, in words. `scrambled` is the number of calls of `scramble` so far. Numbers
     are pushed and popped as arrays, last in, first out. A pop needs the same parameters as the push, identical to the
     last bit.
     """
@@ -71,7 +71,7 @@ class Stack:
         self._scrambled += 1
 
     def unscramble(self, count: int) -> None:
-        """Undo the last `scramble`: same `count`, and the stack in the state right after it."""
+        """Undo the last `scramble`, with the same `count`; the stack must be as it was right after `scramble`."""
         self._scrambled -= 1
         self._add_noise(count)
 

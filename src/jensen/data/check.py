@@ -168,7 +168,7 @@ def _constant_features(spec: DataSpec) -> tuple[str, ...]:
 
 
 def unseen_labels(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """One line about the labels that no training example has, or no line; `rows` are the rows of each split."""
+    """One line about the labels that no training example has, if any; `rows` are the rows of each split."""
     if reading.labels is None:
         return ()
     unseen = np.setdiff1d(reading.labels, reading.labels[rows["train"]]).tolist()

@@ -111,8 +111,8 @@ def distinct(
 
     Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
     rounding of a value is the larger of two: `epsilon` times the size of the given number, and the rounding of x in
-    float32. Both are computed from the larger of the two neighbours. It counts as at most the 99 % quantile of the
-    values, so that one fill value of 1e8 does not hide the distances between all other values.
+    float32. Both are computed from the larger of the two neighbours. This neighbour counts as at most the 99 % quantile
+    of the values, so that one fill value of 1e8 does not hide the distances between all other values.
     """
     shift, scale = found.shift, found.scale
     ordered = np.sort((found.sample - shift) / scale, axis=0)

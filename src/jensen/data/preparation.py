@@ -70,7 +70,7 @@ class Preparation(BaseModel, ABC):
         """Convert log p(x) in nats (batch) to bits per observed value of the raw data: -log p(raw) / (n ln 2).
 
         n is the number of observed values of the example (without `raw`: `dimensions`); see `raw_nats`. If n differs
-        between examples, do not average the results. Divide total bits by total values, by `Estimate.ratio(-raw_nats /
+        between examples, do not average the results. Divide total bits by total values with `Estimate.ratio(-raw_nats /
         ln 2, observed)`.
         """
         count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
@@ -183,9 +183,9 @@ class Threshold(_Binarise):
 class StaticBinarisation(_Binarise):
     """x ~ Bernoulli(p), drawn once for each example.
 
-    x is a pure function of the seed and the values of the example, in every batch. Source of the name: Larochelle and
-    Murray 2011. The binary MNIST of that paper, by Salakhutdinov and Murray 2008, was drawn with another generator, so
-    single pixels differ.
+    x is a pure function of the seed and the values of the example, so it is the same in every batch. Source of the
+    name: Larochelle and Murray 2011. The binary MNIST of that paper, by Salakhutdinov and Murray 2008, was drawn with
+    another generator, so single pixels differ.
     """
 
     kind: Literal["static"] = "static"

@@ -15,8 +15,8 @@ class MeanSquaredErrors(nn.Module):
     """A table of E ||x_0 - x̂||² / D by log-SNR, as running means in bins.
 
     D is the number of dimensions of x. The table averages the ratio of the error to 1 - alpha_bar, the error for N(0,
-    I) data, because this ratio varies slowly. Each bin starts with one observation of the ratio 1, and forgets with a
-    mean life of `memory` observations. The table is saved with the model.
+    I) data, because this ratio varies slowly. Each bin starts with one observation of the ratio 1. The weight of an
+    observation decays over about `memory` further observations. The table is saved with the model.
     """
 
     total: Tensor

@@ -323,8 +323,8 @@ class HybridObjective(AbstractDenoisingObjective):
     """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`.
 
     The bound trains only the variance. Both losses use one step t ~ U{1..T} of the chain per example. The mean gets the
-    gradient of `Simple`, the variance `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021, equation
-    16.
+    gradient of `Simple`. The variance gets `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021,
+    equation 16.
     """
 
     def __init__(self, share: float = 1e-3, times: AbstractTimes | None = None) -> None:

@@ -189,7 +189,7 @@ def note_shortage(count: int, wanted: int | None) -> None:
 
 
 def spread(count: int, wanted: int | None) -> Tensor:
-    """`wanted` indices spread evenly over 0..count-1; all indices if `wanted` is None or above `count`.
+    """`wanted` evenly spread indices of 0..count-1; all indices if `wanted` is None or above `count`.
 
     >>> spread(10, 4)
     tensor([0, 2, 5, 7])

@@ -60,8 +60,8 @@ class Interval(Value):
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
         """The interval of a share among `count` examples, cut off at 0 and 1.
 
-        The variance is at least the binomial variance with one success and one failure added, because near 0 and 1 the
-        jackknife's variance is too small.
+        Near 0 and 1 the jackknife's variance is too small. So the variance is at least the binomial variance after
+        adding one success and one failure.
         """
         smoothed = (value * count + 1) / (count + 2)
         least = smoothed * (1 - smoothed) / count

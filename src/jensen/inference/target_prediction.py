@@ -212,8 +212,8 @@ def assess_linear(
 ) -> Regression:
     """The measures of scikit-learn's `BayesianRidge`, fitted separately to each dimension of y.
 
-    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. A missing
-    value of x is replaced by the mean of its dimension.
+    The evidence sets the widths of the prior. The fit uses at most `FITTED` training examples, which are evenly spread.
+    A missing value of x is replaced by the mean of its dimension.
     """
     from sklearn.linear_model import BayesianRidge
 

@@ -94,7 +94,7 @@ class DiffusionPrior(AbstractPrior):
     def loss(
         self, z: Tensor, batch: Batch, *, noise: Noise, objective: AbstractDenoisingObjective | None = None
     ) -> Loss:
-        """The loss of the diffusion model on u, given z (batch, latent_dims); the default objective is its own."""
+        """The loss of the diffusion model on u, given z (batch, latent_dims); the default objective is the model's."""
         return self.model.loss_by(objective or self.model.objective, replace(batch, x=self.moments(z)), noise)
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:

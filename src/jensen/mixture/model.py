@@ -20,9 +20,9 @@ class GaussianMixture(AbstractLatentVariableModel):
     """p(x, z) = w_z N(x | m_z, L_z L_z^T), z = 1..K, in float64.
 
     x of shape `shape` is flattened. With `label_probabilities` (K, classes), which are p(y|z), the model has labels:
-    p(x, y) = Σ_z p(x, z) p(y|z). A component of one class has a single one in its row, and zeros. With `target_dims`
-    the mixture is over (x, y), and the last `target_dims` coordinates are the continuous y. Raises `InputError` if the
-    shapes do not fit, or for both kinds of y.
+    p(x, y) = Σ_z p(x, z) p(y|z). If component z belongs to one class, its row is 1 for this class and 0 for all others.
+    With `target_dims` the mixture is over (x, y), and the last `target_dims` coordinates are the continuous y. Raises
+    `InputError` if the shapes do not fit, or for both kinds of y.
     """
 
     log_weights: Tensor

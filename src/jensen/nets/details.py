@@ -8,7 +8,7 @@ from torch import Tensor
 def waves(
     x: Float[Tensor, " batch channels *sizes"], noise_level: Float[Tensor, " batch"], octaves: int
 ) -> Float[Tensor, " batch more *sizes"]:
-    """sin(f x), then cos(f x), for f = 2, 4 .. 2^octaves, as 2 octaves times as many channels.
+    """sin(f x), then cos(f x), for f = 2, 4 .. 2^octaves: 2 * octaves channels for each channel of x.
 
     Each wave is multiplied by exp(-½ f² sigma² / (1 + sigma²)), where log sigma = 4 `noise_level`. If x is x_t, this
     factor is the part of the wave that survives averaging over the noise. (If x is EDM's input, which is x_t divided by

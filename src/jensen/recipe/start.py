@@ -28,9 +28,9 @@ class Origin:
 def inherited(recipe: AbstractRecipe, origin: Origin) -> AbstractRecipe:
     """Complete a recipe by `start_from` and by the origin's values for everything that the recipe leaves open.
 
-    A setting of the model that the recipe does not give has the origin's value, even if that value was chosen by the
-    origin's data (such as `patch`). If the recipe gives no data, it gets the origin's data and options of reading.
-    Raises `InputError` if the model cannot start from the origin's family, and for settings that contradict each other.
+    A setting of the model that the recipe does not give has the origin's value, even if the origin chose that value by
+    its data (such as `patch`). If the recipe gives no data, it gets the origin's data and options of reading. Raises
+    `InputError` if the model cannot start from the origin's family, and for settings that contradict each other.
     """
     there = _settings(recipe, origin)
     if there is None:

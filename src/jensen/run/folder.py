@@ -111,7 +111,8 @@ def read_history(folder: Path) -> tuple[Change, ...]:
 def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """The changes that commands `resume` made, so that the same commands can be given again.
 
-    A replanned number of steps is part of the change before it. Before any such change, it is in the recipe.
+    A number of steps that a training planned anew belongs to the command before it. If there was no command before it,
+    the recipe records it.
     """
     found: list[Change] = []
     for change in changes:

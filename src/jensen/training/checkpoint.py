@@ -104,10 +104,11 @@ class DamagedCheckpointError(InputError):
 
 
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:
-    """Write `state` as a new checkpoint under `folder`, and remove all old ones but the best and the last `keep_last`.
+    """Write `state` as a new checkpoint under `folder`, and remove old checkpoints.
 
-    Two more checkpoints are kept, because training after step `judged` may turn out to have diverged: the last one up
-    to step `judged`, and the one that was the best at step `judged`.
+    The best checkpoint and the last `keep_last` checkpoints are kept. Two more are kept, because training after step
+    `judged` may turn out to have diverged: the last one up to step `judged`, and the one that was the best at step
+    `judged`.
     """
     final = folder / f"step-{state.step:08d}"
     weights = _gathered(state.model.state_dict())

@@ -75,7 +75,7 @@ def seconds(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: int, s
 
 
 def steps_within(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: int, limit: float) -> int:
-    """The largest number of steps, `done` steps included, whose rest is expected to end within `limit` seconds.
+    """The number of steps, `done` steps included, that a training can reach within `limit` seconds.
 
     The result is `done` if no further step fits.
 

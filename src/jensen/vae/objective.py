@@ -48,7 +48,7 @@ class AbstractVAEObjective(ABC):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The first steps of the later stages; empty for a single stage."""
+        """The first step of each stage after the first; empty for a single stage."""
         return ()
 
     @abstractmethod

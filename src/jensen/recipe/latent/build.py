@@ -21,7 +21,7 @@ CHANNELS = 4  # default number of channels of a spatial z
 def build_latent(recipe: LatentRecipe, spec: DataSpec, augmentations: int = 0) -> VAE:
     """The model for data like `spec`; layers draw initial weights from torch's global generator.
 
-    The network of the prior gets the augmentation of x, which is `augmentations` numbers.
+    The network of the prior gets the augmentation of x, a vector of `augmentations` numbers.
     """
     settings = recipe.model
     of_vae = completed_vae(settings.vae, spec)

@@ -75,7 +75,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         recipes: tuple[LatentRecipe | VAERecipe, LatentRecipe],
         classes: Sequence[int | None],
     ) -> dict[str, Tensor]:
-        """The weights of the VAE stay; those of the prior are adapted as in a diffusion model, or begin afresh."""
+        """The VAE keeps its weights; the prior's weights are adapted as in a diffusion model, or start anew."""
         before, after = recipes
         of_vae = {name: tensor for name, tensor in weights.items() if not name.startswith(("prior.", "target."))}
         fresh = {name: tensor for name, tensor in own.items() if name.startswith("prior.")}
