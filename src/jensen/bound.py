@@ -228,8 +228,8 @@ class ImportanceWeightedBound:
         Three conditions must hold: the `jensen_gap` is at most a third of log K, the effective sample size is at least
         2, and the `pareto_shape`, if known, is at most 0.7. About exp(KL(p(z|x) || q)) draws are needed (Chatterjee and
         Diaconis 2018). The gap estimates KL(q || p(z|x)), which equals KL(p(z|x) || q) for log-normal weights. The gap
-        is the main condition, because the other two conditions depend on the largest weights only. If K is much too
-        small, the examples whose draws missed the posterior have the largest effective sample sizes.
+        is the main condition. The other two conditions depend on the largest weights only, and can mislead: if K is
+        much too small, examples whose draws missed the posterior have the largest effective sample sizes.
         """
         enough = self.jensen_gap <= math.log(self.draws) / 3
         return enough & (self.effective_sample_size >= 2) & ~(self.pareto_shape > UNTRUSTED)

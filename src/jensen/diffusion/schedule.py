@@ -243,7 +243,7 @@ class AbstractGrid(ABC):
 
 
 class UniformTime(AbstractGrid):
-    """t_i = i / T, the grid of the chain and of all its parts.
+    """t_i = i / T. The chain, and any part of the chain, has this grid.
 
     >>> UniformTime()(LinearLogSnr(6.0, -6.0), 3)
     tensor([inf, 2., -2., -6.], dtype=torch.float64)

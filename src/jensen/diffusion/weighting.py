@@ -204,9 +204,10 @@ def _check_positive(name: str, **values: float) -> None:
 
 
 class LogNormalNoise(AbstractSchedule):
-    """EDM's noise levels: log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr, cut at ±5 deviations.
+    """EDM's noise levels for training: for uniform t, log sigma ~ N(mean, deviation²), where sigma² = 1 / snr.
 
-    This schedule is for training. Its slope cancels the density p of `EDMWeighting`, so the remaining weight is smooth.
+    The normal distribution is cut at ±5 deviations. The slope of this schedule cancels the density p of `EDMWeighting`,
+    so the remaining weight is smooth.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:

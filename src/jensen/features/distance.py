@@ -153,7 +153,7 @@ def measure(
     cell: Cell,
     provenance: Callable[[float], Provenance],
 ) -> Distance:
-    """Draw the cell's samples from the model, compare them with the reference, and count network evaluations.
+    """Draw the samples of `cell` from the model, compare them with the reference, and count network evaluations.
 
     Processes started by torchrun divide the samples among themselves; the seconds are the sum over all processes.
     `provenance` is `Run.provenance`.

@@ -129,8 +129,9 @@ class TwistedParticles(AbstractImputer):
     any psi. Each draw has its own particle filter, so draws are independent. A filter resamples systematically when the
     effective sample size falls below half of the number of particles. The proposal of the missing entries is p(x_s |
     x_t) shifted by the gradient of log psi_t; the proposal of the observed entries is (5.8) with x_0 = y. On
-    independent Gaussian data all weights are then equal. One draw takes steps x particles calls and gradients of the
-    network. Raises `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023, algorithm 1.
+    independent Gaussian data all weights are then equal. One draw takes one call and one gradient of the network for
+    each step and particle. Raises `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023,
+    algorithm 1.
     """
 
     particles: int = 16

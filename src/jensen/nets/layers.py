@@ -21,7 +21,7 @@ Axes = tuple[int, ...]  # one number for each axis: two for signals and images, 
 
 
 def sizes_of(shape: Sequence[int]) -> Axes:
-    """(H, W) of data of shape (C, H, W), (D, H, W) of (C, D, H, W), and (1, L) of (C, L).
+    """The sizes of data without the channels: (H, W) or (D, H, W), and (1, L) for a signal of shape (C, L).
 
     Raises `InputError` for any other shape.
     """

@@ -132,12 +132,13 @@ class ImportanceWeightedObjective(AbstractVAEObjective):
 
 @dataclass(frozen=True)
 class DoublyReparameterisedObjective(AbstractVAEObjective):
-    """L_K (4.9) with the doubly reparameterised gradient for q, which is unbiased (Tucker et al. 2019, eq. 8).
+    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8).
 
-    If q is the posterior, the gradient has no noise. If q is far from the posterior, it has more noise than the plain
-    gradient. The gradient for theta is Σ_k w̃_k grad log w_k. The gradient for q is Σ_k w̃_k² (d log w_k / d z_k) (d
-    z_k / d q), with normalised weights w̃_k and the derivative of log w_k only through z_k. K = 1 is "sticking the
-    landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K; raises `InputError` below 1.
+    The gradient is unbiased. If q is the posterior, the gradient has no noise. If q is far from the posterior, it has
+    more noise than the plain gradient. The gradient for theta is Σ_k w̃_k grad log w_k. The gradient for q is Σ_k w̃_k²
+    (d log w_k / d z_k) (d z_k / d q). Here w̃_k are the normalised weights, and q changes log w_k only through z_k. K =
+    1 is "sticking the landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K; raises `InputError`
+    below 1.
     """
 
     samples: int
