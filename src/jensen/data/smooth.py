@@ -10,13 +10,13 @@ from jensen.data.readers.reading import Reading
 from jensen.data.stored import selected
 
 SAMPLE, MOST_NUMBERS = 2000, 1 << 22
-"""The numbers of examples, and of their numbers, from which correlations are measured."""
+"""The maximum number of examples for the correlations, and the maximum count of numbers in these examples."""
 
 SHORTEST = 32
-"""Vectors of fewer numbers are not doubted."""
+"""Shorter vectors are not doubted."""
 
 STRONG, MORE = 0.5, 0.3
-"""The least mean correlation of neighbours, and the least difference from that of other columns."""
+"""The minimum mean correlation of neighbouring columns, and its minimum difference from that of other columns."""
 
 CHANNELS = (1, 3, 4)
 

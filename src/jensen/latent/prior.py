@@ -79,7 +79,7 @@ class DiffusionPrior(AbstractPrior):
 
     @property
     def variants(self) -> Mapping[str, AbstractPrior]:
-        """The density of the flow of the same network, and N(0, I)."""
+        """Two other priors: the density of the flow by the same network, and N(0, I)."""
         return {"ELBO, flow prior": FlowPrior(self), "ELBO, N(0, I) prior": StandardNormal(self.latent_dims)}
 
     @torch.no_grad()

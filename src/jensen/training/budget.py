@@ -116,7 +116,7 @@ class Pilot:
         return new
 
     def _costs_at(self, pace: float, settings: TrainingSettings) -> Costs:
-        """The costs if a step takes `pace` seconds: a slower machine is slower in validations and samples, too."""
+        """The costs if a step takes `pace` seconds; other work scales with the step, relative to its last timing."""
         budget = self._budget
         counts = {"validation": budget.sizes.validated(settings), "grid": budget.sizes.sampled(settings)}
         for name, count in counts.items():

@@ -72,7 +72,7 @@ def networks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def compiled(function: Function, how: str) -> Function:
-    """The function compiled for every shape of its inputs, or the function itself for `none`."""
+    """The function, compiled anew for every shape of its inputs; for `none`, the function itself."""
     if how == "none":
         return function
     warnings.filterwarnings("ignore", module=r"torch\._inductor")  # about its own code, and advice to allow TF32

@@ -55,7 +55,7 @@ def measured(
 
 
 def _now() -> float:
-    """The clock of the main process, after all work of the device."""
+    """The time on the clock of the main process, when the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return processes.from_main(time.monotonic())
@@ -64,7 +64,7 @@ def _now() -> float:
 def _step_seconds(
     state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float
 ) -> float:
-    """The mean time of a step, over the stages of a training of `settings.steps` by their lengths."""
+    """The mean time of a step, weighted by the lengths of the stages of a training of `settings.steps`."""
     begins = [0, *(begin for begin in state.model.stages if begin < settings.steps)]
     lengths = [end - begin for begin, end in pairwise([*begins, settings.steps])]
     total = 0.0

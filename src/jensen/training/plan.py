@@ -132,7 +132,7 @@ def _until_convergence(settings: TrainingSettings, sizes: Sizes) -> dict[str, An
 
 
 def _within(settings: TrainingSettings, sizes: Sizes, costs: Costs, limit: float) -> dict[str, Any]:
-    """The settings that make room for steps in `limit` seconds: fewer and smaller validations and grids."""
+    """Settings for `limit` seconds: fewer and smaller validations and grids leave time for steps."""
     changes: dict[str, Any] = {}
     if untouched(settings, "validation_examples"):
         changes |= _fewer("validation_examples", sizes.validated(settings), costs.example, limit)
@@ -162,7 +162,7 @@ def _of_length(settings: TrainingSettings, steps: int) -> TrainingSettings:
 
 
 def _fewer(name: str, count: int, cost: float, limit: float) -> dict[str, int]:
-    """The setting `name` lowered so that `count` examples of this cost take their share of the time; at least 4."""
+    """The setting `name`, lowered from `count` so that its examples take at most `SHARE` of the time; at least 4."""
     affordable = max(4, int(SHARE * limit / max(cost, 1e-9)))
     return {name: affordable} if affordable < count else {}
 

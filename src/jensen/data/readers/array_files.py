@@ -19,7 +19,7 @@ from jensen.progress import track
 
 @dataclass(frozen=True)
 class Content:
-    """The examples of one file (n, *shape), the name of each within the file, and notes."""
+    """The examples of one file (n, *shape), the name of each example within the file, and notes."""
 
     values: Values
     name: RowName = lambda row: ""

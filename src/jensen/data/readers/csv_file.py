@@ -236,7 +236,7 @@ def _parsed(cells: np.ndarray) -> np.ndarray:
 
 
 def _numeric(cells: Sequence[str]) -> bool:
-    """Whether a column holds numbers: each cell is a number or missing, and one is a number."""
+    """Whether a column holds numbers: each cell is a number or is missing, and at least one cell is a number."""
     given = [cell for cell in cells if cell.strip().lower() not in MISSING]
     return bool(given) and all(map(_is_number, given))
 

@@ -28,7 +28,7 @@ Key = tuple[str, ...]
 
 
 class Metadata:
-    """What is known of each image beside its pixels, by the image's path."""
+    """The metadata of each image, by the image's path."""
 
     def __init__(self, source: str, files: Sequence[Entry], rows: dict[Key, Row], key: Callable[[Entry], Key]) -> None:
         self._source, self._rows, self._key = source, rows, key

@@ -37,7 +37,7 @@ def completed_vae(settings: VAESettings, spec: DataSpec) -> VAESettings:
 
 
 def with_spatial_z(settings: VAESettings, spec: DataSpec) -> VAESettings:
-    """The settings, in which z of a convolutional VAE is spatial if its size is left open."""
+    """The settings, with a spatial z for a convolutional VAE whose size of z is not given."""
     unsaid = settings.latent_dims is None and settings.latent_channels is None
     if unsaid and network_by_data(settings, spec) == "convolutional":
         return settings.model_copy(update={"latent_channels": CHANNELS})

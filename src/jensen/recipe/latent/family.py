@@ -63,7 +63,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         return settings.model_copy(update={**parts, "vae_steps": None, "prior_steps": None})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
-        """A VAE becomes the first stage, which takes no further step."""
+        """The given VAE replaces the first stage, which then has no steps."""
         if not isinstance(recipe, VAERecipe):
             return None
         return {"vae": {**explicit_vae(recipe.model, spec).model_dump(), **NO_TARGET}, "vae_steps": 0}
@@ -104,7 +104,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
-        """Refuses what the VAE refuses."""
+        """Raises `InputError` in the same cases as the VAE."""
         AUTOENCODER.check_processes(VAERecipe(model=recipe.model.vae), count, device)
 
     def sampling(self, model: VAE, recipe: LatentRecipe, wish: SamplingWish) -> Sampling[VAE]:
