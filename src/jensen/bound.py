@@ -352,12 +352,12 @@ class Estimate:
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
-        """The share of hits in all trials; independent example i has h_i hits in n_i = `sizes` trials (default: one).
+        """The share of hits in all trials of independent examples.
 
-        The error is the binomial error of `count` trials, times sqrt(effect). One success and one failure are added, so
-        that the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 -
-        share)) is 1 for single trials (Cochran 1977, section 2.11). For one example, and for a share of 0 or 1, the
-        effect is set to 1.
+        Example i has h_i hits in n_i = `sizes` trials (default: one trial). The error is the binomial error of `count`
+        trials, times sqrt(effect). One success and one failure are added, so that the error is not 0 where all trials
+        succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 - share)) is 1 for single trials (Cochran
+        1977, section 2.11). For one example, and for a share of 0 or 1, the effect is set to 1.
 
         >>> print(Estimate.share(torch.ones(98)))
         1 ± 0.01

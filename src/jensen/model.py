@@ -114,9 +114,9 @@ class Prediction:
 class TargetPrediction:
     """p(y|x) over continuous y (1.4), as a mixture of normals for each example.
 
-    There is one normal per draw; values are float64. `log_weights` (batch, draws) are normalised; `components` has
-    batch shape (batch, draws) over y (dims). `effective_sample_size` (batch) is the number of equally weighted draws
-    that the weighted draws are worth.
+    There is one normal per draw; values are float64. `log_weights` (batch, draws) are normalised; `components` are the
+    normals over y (dims), with the batch shape (batch, draws). `effective_sample_size` (batch) is the number of equally
+    weighted draws that the weighted draws are worth.
     """
 
     log_weights: Float[Tensor, " batch draws"]

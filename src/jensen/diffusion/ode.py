@@ -325,9 +325,10 @@ class UniformDequantisation(AbstractDequantisation):
 
 
 class ChainDequantisation(AbstractDequantisation):
-    """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x): the bound (5.11) with the flow in place of x_2 .. x_T.
+    """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x).
 
-    This bound shares L_0 with the bound of the chain, and holds for levels and for densities.
+    The result is the bound (5.11) with the flow in place of x_2 .. x_T. This bound shares L_0 with the bound of the
+    chain, and holds for levels and for densities.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:

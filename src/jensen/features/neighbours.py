@@ -26,9 +26,9 @@ def nearest(
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
     """The Euclidean distance (float64) from each x to its nearest neighbour in `others`, and the neighbour's row.
 
-    Products in float32, relative to the mean of `others`, choose the neighbour. The distance of the neighbour is then
-    computed in float64, so a copy has distance 0. If rounding chooses a neighbour that is not the nearest, its distance
-    is too large by at most about 1e-7 |x|² / distance.
+    The neighbour is found by products in float32, relative to the mean of `others`. Its distance is then computed in
+    float64, so a copy has distance 0. If rounding chooses a neighbour that is not the nearest, its distance is too
+    large by at most about 1e-7 |x|² / distance.
     """
     origin = others.mean(0)
     near = (others - origin).float()

@@ -111,8 +111,8 @@ def read_history(folder: Path) -> tuple[Change, ...]:
 def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """The changes that commands `resume` made, so that the same commands can be given again.
 
-    A number of steps that a training planned anew belongs to the command before it. If there was no command before it,
-    the recipe records it.
+    During a training, the plan may change the number of steps. Such a change is added to the command before it; if
+    there is none, the recipe already contains it.
     """
     found: list[Change] = []
     for change in changes:

@@ -61,9 +61,9 @@ def train(
 ) -> Run:
     """Train by `recipe` into the new folder `out`, and return the run with its best weights.
 
-    `start` is another run; training then starts from its best weights (fine-tuning). If the recipe does not give the
-    data or a setting of the model, they are those of the other run. The new folder holds the starting weights as its
-    first checkpoint. recipe.json records their origin in `start_from`; a recipe with `start_from` needs no `start`. The
+    `start` is another run; training then starts from its best weights (fine-tuning). Data and settings of the model
+    that the recipe does not give are taken from the other run. The new folder holds the starting weights as its first
+    checkpoint. recipe.json records their origin in `start_from`; a recipe with `start_from` needs no `start`. The
     recipe's `minutes` are counted from `began`, a value of `time.monotonic()` (default: now). The plan's choices, such
     as the number of steps for `minutes`, are recorded in the run's recipe. Raises `InputError`, before anything is
     written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a checkpoint and

@@ -73,7 +73,7 @@ class Stopwatch:
 
 
 class Pilot:
-    """Compares plan and clock a few times in a training, and changes the number of steps if they differ.
+    """Compares plan and clock a few times in a training, and changes the number of steps if the two differ.
 
     In a training with stages, the comparisons start at step `first`, where the last stage begins. The earlier stages
     have a fixed length, and their steps have another speed.

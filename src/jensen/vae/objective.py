@@ -136,9 +136,9 @@ class DoublyReparameterisedObjective(AbstractVAEObjective):
 
     The gradient is unbiased. If q is the posterior, the gradient has no noise. If q is far from the posterior, it has
     more noise than the plain gradient. The gradient for theta is Σ_k w̃_k grad log w_k. The gradient for q is Σ_k w̃_k²
-    (d log w_k / d z_k) (d z_k / d q). Here w̃_k are the normalised weights, and q changes log w_k only through z_k. K =
-    1 is "sticking the landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K; raises `InputError`
-    below 1.
+    (d log w_k / d z_k) (d z_k / d q). Here w̃_k are the normalised weights, and the derivative of log w_k is taken only
+    through z_k. K = 1 is "sticking the landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K;
+    raises `InputError` below 1.
     """
 
     samples: int
