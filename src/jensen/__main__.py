@@ -13,7 +13,7 @@ INTERRUPTED = 130
 def main() -> int:
     """Run the command line and return its exit status.
 
-    Ctrl-C during the imports prints one line and exits with status 130, like Ctrl-C at any later time.
+    Ctrl-C ends the command with one line and status 130, even during the imports.
     """
     # False where the parent process has SIGINT ignored, as a shell does for background jobs: then leave it ignored
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -20,8 +20,8 @@ FEW = 3.0  # values that carry a spread: fewer are a few
 def root_mean_square(errors: Float[Tensor, " count"]) -> float:
     """The Monte-Carlo error of a typical example: sqrt(mean s_i²) over the standard errors s_i of all examples.
 
-    s_i² is unbiased, s_i is not: over few draws the mean of the s_i is too low, by the factor 0.80 for 2 draws and 0.92
-    for 4 (c4 of normal samples). The result is NaN if an s_i is NaN, as for a single draw.
+    The estimate s_i² is unbiased, but s_i is too low on average. For normal samples, the mean of s_i is too low by the
+    factor c4, which is 0.80 for 2 draws and 0.92 for 4 draws. The result is NaN if an s_i is NaN, as for a single draw.
 
     >>> root_mean_square(torch.tensor([3.0, 4.0, 0.0, 0.0]))
     2.5
@@ -43,12 +43,13 @@ def log_mean_exp(log_weights: Float[Tensor, " draws batch"]) -> Float[Tensor, " 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The terms of the bound (5.11) by noise level, for latent variables x_1 .. x_T, from little noise to much.
+    """The terms of the bound (5.11) of a chain x_1 .. x_T by noise level, in the order of increasing noise.
 
-    Level 0 is step 1, L_0. Each further level is a run of consecutive steps within 2..T; `last_step` (levels) is the
-    last step of each level. `nats` (levels + 1, batch) is the cost of each level for each example, with L_T in the last
-    row. `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over the steps of each level, where D is the
-    number of dimensions of x. `log_snr` (T + 1) is the chain: inf at point 0, the data. All tensors are on the CPU.
+    Level 0 is the term L_0 of step 1. Each further level is a run of consecutive steps within 2..T; `last_step`
+    (levels) is the last step of each level. `nats` (levels + 1, batch) is the cost of each level for each example, with
+    L_T in the last row. `squared_error` (levels, batch) is the mean of ||x_0 - x̂||² / D over the steps of each level,
+    where D is the number of dimensions of x. `log_snr` (T + 1) is the log-SNR at points 0 .. T of the chain; it is inf
+    at point 0, the data. All tensors are on the CPU.
     """
 
     log_snr: Float[Tensor, " points"]
@@ -75,14 +76,15 @@ class Profile:
 
     @property
     def root_mean_squared_error(self) -> Tensor:
-        """The root mean square of x_0 - x̂ over dimensions and examples, in units of x, (levels)."""
+        """The root mean square of x_0 - x̂ over dimensions and examples, for each level (levels), in units of x."""
         return self.squared_error.mean(1).sqrt()
 
     def rate_distortion(self) -> tuple[Tensor, Tensor]:
-        """Rate and distortion from noise to data: the mean nats until x_t is known, and the error of x̂ given x_t.
+        """The rate and the distortion at several points from noise to data.
 
-        The last point is x_0 itself, with all nats and error 0. In a level of n steps, x_t is known after (n - 1) / 2n
-        of the nats of the level, on average. Source: Ho et al. 2020, section 4.3.
+        The rate is the mean number of nats until x_t is known; the distortion is the error of x̂ given x_t. The last
+        point is x_0 itself, with all nats and error 0. In a level of n steps, x_t is known after (n - 1) / 2n of the
+        nats of the level, on average. Source: Ho et al. 2020, section 4.3.
         """
         nats, steps = self.nats.mean(1), self.steps
         before = nats.flip(0).cumsum(0).flip(0)[1:]  # L_T and all noisier levels
@@ -95,10 +97,11 @@ class Profile:
 class Elbo:
     """The evidence lower bound (4.4) in nats per example, never negated and never reweighted; higher is better.
 
-    `reconstruction` is E_q log p(x|z); `rates` are the subtracted terms by name: the KL terms, each >= 0 (4.6), (5.11),
-    and for a prior that is a model itself the terms of E_q [log q(z|x) - bound of log p(z)], of any sign. All tensors
-    have shape (batch). `standard_error` is the Monte-Carlo error of `value` over the draws from q, None for a single
-    draw. For a model with noise levels, `profile` has the terms of the bound by noise level.
+    `reconstruction` is E_q log p(x|z). `rates` are the subtracted terms by name. Usually they are KL terms (4.6),
+    (5.11), each >= 0. For a prior that is itself a model, they are the terms of E_q [log q(z|x) - bound of log p(z)],
+    and a term may have any sign. All tensors have shape (batch). `standard_error` is the Monte-Carlo error of `value`
+    over the draws from q; it is None for a single draw. For a model with noise levels, `profile` has the terms of the
+    bound by noise level.
 
     >>> Elbo(torch.tensor([-80.0]), {"rate": torch.tensor([20.0])}).value
     tensor([-100.])
@@ -123,9 +126,10 @@ class Elbo:
     def from_draws(
         cls, reconstruction: Float[Tensor, " draws batch"], rates: Mapping[str, Float[Tensor, "*draws batch"]]
     ) -> Self:
-        """The average over draws of z. A rate (batch) is exact, a rate (draws, batch) is one value per draw.
+        """The average over draws of z.
 
-        The standard error is that of the mean of the reconstruction minus the rates, draw by draw.
+        A rate of shape (batch) is exact; a rate of shape (draws, batch) has one value per draw. Each draw gives one
+        value, the reconstruction minus the rates. The standard error is that of the mean of these values.
         """
         draws, drawn = reconstruction.shape[0], {name: rate for name, rate in rates.items() if rate.ndim > 1}
         error = (reconstruction - sum(drawn.values())).std(0) / math.sqrt(draws) if draws > 1 else None
@@ -134,11 +138,11 @@ class Elbo:
 
 @dataclass(frozen=True, eq=False)
 class ImportanceWeightedBound:
-    """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), as running sums: memory does not grow with K.
+    """L_K = log (1/K) Σ_k w_k, w_k = p(x, z_k) / q(z_k|x) (4.9), by running sums, so memory does not grow with K.
 
     E L_K rises with K from the ELBO (K = 1) to log p(x). All sums have shape (batch). `+` adds further draws for the
-    same examples, `concatenate` adds further examples. `largest` keeps the largest log-weights in descending order for
-    `pareto_shape`: as many as the tail of all K draws has.
+    same examples, `concatenate` adds further examples. `largest` has the largest log-weights in descending order, for
+    `pareto_shape`; their number is the number of weights in the tail of all K draws.
 
     >>> ImportanceWeightedBound.from_log_weights(torch.tensor([[1.0], [3.0]]).log()).value.exp()
     tensor([2.0000], dtype=torch.float64)
@@ -154,7 +158,7 @@ class ImportanceWeightedBound:
 
     @classmethod
     def from_log_weights(cls, log_weights: Float[Tensor, " draws batch"], of: int | None = None) -> Self:
-        """The bound over one chunk of draws; K = `of` is the number of all draws, by default the size of the chunk."""
+        """The bound over one chunk of draws; `of` is K, the number of all draws (default: the size of the chunk)."""
         wide = log_weights.double()
         keep = tail_length(of or wide.shape[0]) + 1
         largest = wide.topk(min(keep, wide.shape[0]), dim=0).values
@@ -208,10 +212,10 @@ class ImportanceWeightedBound:
         """Monte-Carlo error of `value`, shape (batch), by a widened delta method; nan for K = 1.
 
         error² = (K/ESS - 1) / (K - 1) (1 + 2 log(K/ESS) / ESS). ESS is the effective sample size, and ŵ the mean of the
-        weights. The first factor is the delta method: Var log ŵ ≈ Var w / (K (E w)²), and (K/ESS - 1) K / (K - 1) is
-        the sample variance of w over the squared mean of w. The first factor alone is too small if few weights carry
-        the sum: at an ESS of 5 it gives about half of the true spread. The second factor is calibrated on log-normal
-        weights, for which log(K/ESS) estimates the variance of log w; docs/errors.md has the coverage.
+        weights. The first factor is the delta method, Var log ŵ ≈ Var w / (K (E w)²): (K/ESS - 1) K / (K - 1) is the
+        sample variance of w divided by the squared mean of w. The first factor alone is too small if few weights carry
+        the sum. At an ESS of 5 it gives about half of the true spread. The second factor is calibrated on log-normal
+        weights, for which log(K/ESS) estimates the variance of log w. docs/errors.md has the coverage.
         """
         size = self.effective_sample_size.clamp(max=self.draws)
         relative_variance = (self.draws / size - 1) / (self.draws - 1)  # 0 / 0 where K = 1
@@ -219,13 +223,13 @@ class ImportanceWeightedBound:
 
     @property
     def trusted(self) -> Tensor:
-        """Whether `value` can be trusted as log p(x), with `standard_error` as the whole error: bool, shape (batch).
+        """Whether `value` can be trusted as log p(x) with `standard_error` as its whole error; bool, shape (batch).
 
         Three conditions must hold: the `jensen_gap` is at most a third of log K, the effective sample size is at least
         2, and the `pareto_shape`, if known, is at most 0.7. About exp(KL(p(z|x) || q)) draws are needed (Chatterjee and
         Diaconis 2018). The gap estimates KL(q || p(z|x)), which equals KL(p(z|x) || q) for log-normal weights. The gap
-        comes first because the other two conditions depend on the largest weights only: if K is much too small, the
-        examples whose draws missed the posterior have the largest effective sample sizes.
+        is the main condition. The other two conditions depend on the largest weights only, and can mislead: if K is
+        much too small, examples whose draws missed the posterior have the largest effective sample sizes.
         """
         enough = self.jensen_gap <= math.log(self.draws) / 3
         return enough & (self.effective_sample_size >= 2) & ~(self.pareto_shape > UNTRUSTED)
@@ -234,8 +238,8 @@ class ImportanceWeightedBound:
     def pareto_shape(self) -> Tensor:
         """The Pareto shape k of the tail of the weights, shape (batch); do not trust L_K if k is above 0.7.
 
-        The shape is NaN for fewer than 21 draws, and for merged chunks that were made without `of`. Source: Vehtari et
-        al. 2024.
+        The shape is NaN for fewer than 21 draws, and for a merged bound whose chunks were made without `of`. Source:
+        Vehtari et al. 2024.
         """
         return pareto_shape(self.largest, self.draws)
 
@@ -244,10 +248,10 @@ class ImportanceWeightedBound:
 class AnnealedEstimate:
     """log p(x) by annealed importance sampling (Neal 2001): log (1/C) Σ_c w_c over C chains, one value per example.
 
-    `weights` are the weights of the chains, with E w = p(x), so that `value` is a stochastic lower bound:
-    E value <= log p(x). Chains that run backwards from the posterior have E w = 1 / p(x) and `sign` -1, and then
-    `value` is an upper bound.
-    `acceptance` (batch) is the mean over transitions and chains, `step` (batch) the mean leapfrog step.
+    `weights` are the weights of the chains, with E w = p(x), so that `value` is a stochastic lower bound: E value <=
+    log p(x). For chains that run backwards from the posterior, E w = 1 / p(x), `sign` is -1, and `value` is a
+    stochastic upper bound. `acceptance` (batch) is the mean probability of acceptance over transitions and chains.
+    `step` (batch) is the mean leapfrog step.
     """
 
     weights: ImportanceWeightedBound
@@ -269,7 +273,7 @@ class AnnealedEstimate:
 
     @property
     def standard_error(self) -> Tensor:
-        """The Monte-Carlo error of `value` over the chains, by the delta method, (batch); nan for a single chain."""
+        """The Monte-Carlo error (batch) of `value` over the chains, by the delta method; nan for a single chain."""
         return self.weights.standard_error
 
     @property
@@ -316,12 +320,13 @@ class Estimate:
     def doubt(self) -> str | None:
         """The reason not to trust the standard error, in a few words; None if there is no such reason.
 
-        A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess:
-        one such value more or less would change the error. The probability of a false alarm depends on the law of the
+        A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess,
+        because one such value more or less would change it. The probability of a false alarm depends on the law of the
         values. For normal values the probability is below 0.001 for any count from 10. For exponential values the
         probability is 0.03 for 10 values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values
-        (sigma = 1) the probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on; for these
-        four counts, ± 1.96 errors contain the mean in 0.80, 0.89, 0.93 and 0.95 of cases (docs/errors.md).
+        (sigma = 1) the probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on. For such
+        log-normal values, ± 1.96 errors contain the mean in 80 % of cases at 10 values, 89 % at 50, 93 % at 300 and 95
+        % at 1000 (docs/errors.md).
         """
         if self.count < 2:
             return f"{'one value' if self.count else 'no values'}: its error is unknown"
@@ -332,10 +337,10 @@ class Estimate:
 
     @classmethod
     def ratio(cls, values: Float[Tensor, " count"], sizes: Shaped[Tensor, " count"]) -> Self:
-        """R = Σ_i y_i / Σ_i n_i, a mean per unit of size over independent examples, such as bits per observed value.
+        """R = Σ_i y_i / Σ_i n_i: a mean per unit of size, such as bits per observed value.
 
-        y_i are `values`, n_i are `sizes`. The error is by the delta method: sd(y_i - R n_i) / (sqrt(count) mean(n)).
-        For equal sizes it is the error of `of` (Cochran 1977, section 6.3).
+        y_i are `values` and n_i are `sizes`; the examples are independent. The error is by the delta method: sd(y_i - R
+        n_i) / (sqrt(count) mean(n)). For equal sizes it equals the error of `Estimate.of` (Cochran 1977, section 6.3).
 
         >>> print(Estimate.ratio(torch.tensor([2.0, 4.0, 12.0]), torch.tensor([1, 2, 3])))
         3 ± 0.76
@@ -347,12 +352,12 @@ class Estimate:
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
-        """The share of hits: each independent example has h_i hits in n_i = `sizes` trials, by default in one trial.
+        """The share of hits in all trials of independent examples.
 
-        The error is the binomial one over examples times sqrt(effect). One success and one failure are added, so that
-        the error is not 0 where all trials succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 -
-        share)) is 1 for single trials (Cochran 1977, section 2.11). For one example, and for a share of 0 or 1, the
-        effect is set to 1.
+        Example i has h_i hits in n_i = `sizes` trials (default: one trial). The error is the binomial error of `count`
+        trials, times sqrt(effect). One success and one failure are added, so that the error is not 0 where all trials
+        succeed. The effect Σ_i (h_i - share n_i)² / (count mean(n)² share (1 - share)) is 1 for single trials (Cochran
+        1977, section 2.11). For one example, and for a share of 0 or 1, the effect is set to 1.
 
         >>> print(Estimate.share(torch.ones(98)))
         1 ± 0.01

@@ -34,8 +34,8 @@ class Search:
     """Settings of the search.
 
     `optimiser` makes a torch optimiser. The optimised parameters are in units of the standard deviations of the start,
-    so the learning rate has no unit. `batch_size` is B of (2.3), `window` the length of the first window in steps,
-    `tolerance` the largest gain that does not matter, in units of f, and `max_steps` the limit on the number of steps.
+    so the learning rate has no unit. `batch_size` is B of (2.3). `window` is the length of the first window in steps.
+    `tolerance` is the largest gain that does not matter, in units of f. `max_steps` is the maximum number of steps.
     Raises `InputError` for a batch size below 2, a window or limit below 1, or a tolerance that is not positive.
     """
 
@@ -120,12 +120,12 @@ def minimise_expectation(
 ) -> Minimum[Family]:
     """Minimise E_{N(x | mu, Sigma)} f(x) - temperature * H[N(mu, Sigma)] over mu and Sigma (2.1), from `start`.
 
-    `f` maps (B, *event) to (B,), each row by itself, and is differentiable. `start` has no batch dimensions, and the
-    result has its type: a `Gaussian` has a diagonal covariance, a `MultivariateGaussian` a full one. The parameters are
-    m, l and a strictly lower triangular N, with mu = mu_0 + L_0 m and L = L_0 diag(e^l) (I + N). So L is a valid factor
-    for all values of the parameters, and the start sets the unit of a step. A search that reaches `search.max_steps`
-    returns `converged` = False. Raises `InputError` if f is not such a function, or if f or its gradient is not finite;
-    the message names the step.
+    `f` is differentiable and maps (B, *event) to (B,); row i of its result depends only on row i of its input. `start`
+    has no batch dimensions. The result has the type of `start`: a `Gaussian` has a diagonal covariance, a
+    `MultivariateGaussian` a full covariance. The parameters are m, l and a strictly lower triangular N, with mu = mu_0
+    + L_0 m and L = L_0 diag(e^l) (I + N). So L is a valid factor for all values of the parameters, and the start sets
+    the unit of a step. A search that reaches `search.max_steps` returns `converged` = False. Raises `InputError` if f
+    is not such a function, or if f or its gradient is not finite; the message names the step.
 
     >>> f, start = lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,))
     >>> found = minimise_expectation(f, start, torch.Generator().manual_seed(0), 1.0, Search(tolerance=0.01))

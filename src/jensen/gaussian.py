@@ -47,11 +47,11 @@ def normal_kl(
 
 
 def standard_normal_kl(mean: Float[Tensor, "*#shape"], scale: Float[Tensor, "*#shape"]) -> Float[Tensor, "..."]:
-    """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, broadcasting, in nats.
+    """KL(N(mean, scale²) || N(0, 1)) = ½ (mean² + scale² - 1 - log scale²) (4.6), elementwise, in nats.
 
-    The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction is exact, and only d -
-    log scale still cancels. So the error is of the order of d times the machine epsilon, not of the order of epsilon
-    itself.
+    The arguments broadcast. The code uses d = scale - 1, for which scale² - 1 = d² + 2d. Near scale = 1 the subtraction
+    is exact, and only d - log scale still cancels. So the error is of the order of d times the machine epsilon, not of
+    the order of epsilon itself.
 
     >>> standard_normal_kl(torch.tensor(1.0), torch.tensor(1.0))
     tensor(0.5000)
@@ -74,11 +74,12 @@ def _sum_event(values: Tensor, event: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """N(x | mean, diag(scale²)) (1.7): independent normals; the last `event_dims` dimensions form one event.
+    """N(x | mean, diag(scale²)) (1.7): independent normals.
 
-    `mean` and `scale` (the standard deviation, > 0, not checked) broadcast against each other. Every method counts each
-    dimension of the *broadcast* shape, so a scale of shape (batch, 1, 1, 1) works for images. Raises `InputError` if
-    the shapes do not broadcast or have fewer than `event_dims` dimensions.
+    The last `event_dims` dimensions form one event. `mean` and `scale` (the standard deviation, > 0, not checked)
+    broadcast against each other. Every method counts each dimension of the *broadcast* shape, so a scale of shape
+    (batch, 1, 1, 1) works for images. Raises `InputError` if the shapes do not broadcast or have fewer than
+    `event_dims` dimensions.
 
     >>> Gaussian(torch.zeros(5, 3, 8, 8), torch.ones(5, 1, 1, 1), event_dims=3).entropy() / (3 * 8 * 8)
     tensor([1.4189, 1.4189, 1.4189, 1.4189, 1.4189])
@@ -106,7 +107,7 @@ class Gaussian:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "Gaussian":
-        """N(0, I) (4.1) of the given shape; mean and scale are single numbers, expanded, and take no memory.
+        """N(0, I) (4.1) of the given shape; mean and scale are expanded single numbers, which take no memory.
 
         >>> Gaussian.standard((7, 2)).log_prob(torch.zeros(2)).shape
         torch.Size([7])
@@ -169,9 +170,10 @@ class Gaussian:
         return (log_scale + math.prod(self.event_shape) * (0.5 + LOG_SQRT_TWO_PI)).expand(self.batch_shape)
 
     def kl(self, other: "Gaussian") -> Tensor:
-        """KL(self || other) in nats, exact, of the batch shape; the two distributions broadcast.
+        """KL(self || other) in nats, exact.
 
-        Raises `InputError` if the `event_dims` of the two distributions differ.
+        The result has the batch shape; the two distributions broadcast. Raises `InputError` if the `event_dims` of the
+        two distributions differ.
         """
         if self.event_dims != other.event_dims:
             raise InputError(
@@ -193,8 +195,8 @@ class Gaussian:
 class MultivariateGaussian:
     """N(x | mean, L L^T) (1.6), given by the Cholesky factor L, without an explicit inverse or determinant.
 
-    `mean` is (..., d); `cholesky` = L is (..., d, d), lower triangular with zeros above a positive diagonal (values are
-    not checked). The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a
+    `mean` is (..., d). `cholesky`, which is L, is (..., d, d) and lower triangular, with a positive diagonal. Values
+    are not checked. The batch dimensions broadcast, so many means may share one factor. `from_covariance` starts from a
     covariance matrix. Raises `InputError` if the shapes do not fit.
     """
 
@@ -278,9 +280,10 @@ class MultivariateGaussian:
         return entropy.expand(self.batch_shape)
 
     def kl(self, other: "MultivariateGaussian") -> Tensor:
-        """KL(self || other) in nats, exact, of the batch shape; the batch dimensions broadcast.
+        """KL(self || other) in nats, exact.
 
-        With mean m and factor M after standardising by `other`: Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½ Σ_{i>j} M_ij².
+        The result has the batch shape; batch dimensions broadcast. The KL is Σ_i KL(N(m_i, M_ii²) || N(0, 1)) + ½
+        Σ_{i>j} M_ij², where m and M are the mean and the factor after standardising by `other`.
         """
         mean = _solve_factor(other.cholesky, self.mean - other.mean)
         factor = torch.linalg.solve_triangular(other.cholesky, self.cholesky, upper=False)
@@ -297,10 +300,11 @@ class MultivariateGaussian:
     def condition(self, indices: Sequence[int], values: Tensor) -> "MultivariateGaussian":
         """The distribution of the other coordinates, in their order, given x[indices] = values (1.2).
 
-        `values` (..., len(indices)) may have batch dimensions; all results share one factor. With the known coordinates
-        b in front the factor is [[L_bb, 0], [L_ab, L_aa]]. So the mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and
-        the factor is L_aa. No matrices are subtracted, so the result stays positive definite. Raises `InputError` for
-        repeated or wrong indices, and if the last dimension of `values` is not len(indices).
+        `values` (..., len(indices)) may have batch dimensions; all results share one factor. Let b be the known
+        coordinates and a the other coordinates. With b in front, the factor of the joint distribution is [[L_bb, 0],
+        [L_ab, L_aa]]. So the conditional mean is mean_a + L_ab L_bb^{-1} (values - mean_b) and the conditional factor
+        is L_aa. No matrices are subtracted, so the result stays positive definite. Raises `InputError` for repeated or
+        wrong indices, and if the last dimension of `values` is not len(indices).
         """
         known, rest = self._split(indices)
         if values.ndim == 0 or values.shape[-1] != len(known):

@@ -275,7 +275,7 @@ class AbstractScale(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, raw: Tensor | None) -> Tensor:
-        """The scale, broadcastable to x; `raw` is the decoder's extra channel, or None if `outputs` is 0."""
+        """The scale, which broadcasts to x; `raw` is the decoder's extra channel, or None if `outputs` is 0."""
 
 
 class LearnedScale(AbstractScale):
@@ -293,7 +293,7 @@ class LearnedScale(AbstractScale):
 
 
 class FreeScale(AbstractScale):
-    """A scale of free parameters: one per dimension if `shape` is the shape of x, one in all if `shape` is ().
+    """A scale of free parameters: one per dimension if `shape` is the shape of x, a single one if `shape` is ().
 
     The initial scale is `floor` + `initial`.
     """
@@ -371,10 +371,10 @@ class _ScaledLikelihood(AbstractLikelihood):
 
 
 class GaussianLikelihood(_ScaledLikelihood):
-    """p(x|z) = N(x | mean(z), diag scale²) (4.2); the argument `scale` decides how the standard deviation is found.
+    """p(x|z) = N(x | mean(z), diag scale²) (4.2); the argument `scale` gives the standard deviation.
 
-    The scale needs a floor, or constant pixels drive the density to infinity. Derive the floor from the data's
-    resolution: uniform noise in a bin of width w has standard deviation w / sqrt(12).
+    The scale needs a floor, because constant pixels would drive the density to infinity. Derive the floor from the
+    data's resolution: uniform noise in a bin of width w has standard deviation w / sqrt(12).
     """
 
     def forward(self, output: Tensor) -> Gaussian:

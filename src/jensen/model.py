@@ -22,9 +22,10 @@ from jensen.randomness import Noise
 class Batch:
     """Training examples x (batch, *shape) after the run's preparation, with indices, labels and targets.
 
-    `index` (batch) holds the indices of the examples in the training set. `labels` (batch) and `targets` (batch, dims),
-    which are continuous, are None if the data have none. `augmentation` (batch, numbers) describes the random change of
-    each example (`jensen.data.augment`): zero for an unchanged example, None if training changes no example.
+    `index` (batch) holds the indices of the examples in the training set. `labels` (batch), and the continuous
+    `targets` (batch, dims), are None if the data have none. `augmentation` (batch, numbers) describes the random change
+    of each example (`jensen.data.augment`). It is zero for an unchanged example, and None if training changes no
+    example.
     """
 
     x: Tensor
@@ -44,7 +45,8 @@ class Batch:
 class Loss:
     """The value that a training step minimises, in nats per example. `terms` are detached and go to the log by name.
 
-    `noted` holds tensors (batch); the model's `observe` gets them when the loss of the whole batch is computed.
+    `noted` holds tensors (batch). When the loss of the whole batch is computed, these tensors go to the model's
+    `observe`.
     """
 
     value: Tensor
@@ -59,7 +61,7 @@ class Loss:
 class Film:
     """Examples between data and noise: `x` (frames, n, *shape) at the noise levels `log_snr` (frames).
 
-    `estimate`, of the shape of x, is the model's estimate of x_0 in each frame; None if x is only noised data.
+    `estimate`, of the shape of x, is the model's estimate of x_0 in each frame. It is None if x is only noised data.
     """
 
     log_snr: Tensor
@@ -69,11 +71,11 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """p(y|x) over labels (1.4) for each example: log-probabilities (batch, classes), float64.
+    """p(y|x) over labels (1.4) for each example, as log-probabilities (batch, classes), float64.
 
-    `standard_error` (batch, classes) is the Monte-Carlo error of each probability: 0 if exact, NaN for a single draw.
-    `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth, inf
-    without weights. `evaluations` (batch) counts the evaluations of the network per example.
+    `standard_error` (batch, classes) is the Monte-Carlo error of each probability. It is 0 for an exact probability,
+    and NaN for a single draw. `effective_sample_size` (batch) is the number of equally weighted draws that the weighted
+    draws are worth. It is inf without weights. `evaluations` (batch) counts the evaluations of the network per example.
     """
 
     log_probabilities: Float[Tensor, " batch classes"]
@@ -110,10 +112,11 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class TargetPrediction:
-    """p(y|x) over continuous y (1.4): for each example a mixture of normals, one per draw, float64.
+    """p(y|x) over continuous y (1.4), as a mixture of normals for each example.
 
-    `log_weights` (batch, draws) are normalised; `components` has batch shape (batch, draws) over y (dims).
-    `effective_sample_size` (batch) is the number of equally weighted draws that the weighted draws are worth.
+    There is one normal per draw; values are float64. `log_weights` (batch, draws) are normalised; `components` are the
+    normals over y (dims), with the batch shape (batch, draws). `effective_sample_size` (batch) is the number of equally
+    weighted draws that the weighted draws are worth.
     """
 
     log_weights: Float[Tensor, " batch draws"]
@@ -151,9 +154,9 @@ class Effort:
 
     `draws` is the number of Monte-Carlo draws of the ELBO; None means the model's default. `samples` is the number of
     draws of expensive estimates, such as the K of L_K. `temperatures` and `chains` are the settings of annealed
-    importance sampling from the prior. `temperatures_from_q` is the number of temperatures of a second annealed
-    estimate, from q(z|x). An annealed estimate with 0 temperatures is left out. With `cross_checks`, estimators that
-    only check other estimators run, too.
+    importance sampling from the prior. A second annealed estimate starts from q(z|x), with `temperatures_from_q`
+    temperatures. An annealed estimate with 0 temperatures is left out. With `cross_checks`, estimators that only check
+    other estimators run, too.
     """
 
     draws: int | None = None
@@ -170,9 +173,9 @@ class Estimator:
 
     `estimate` takes x (batch, *shape), a seed and the indices of the examples (batch). The mean of this estimate should
     not exceed the mean of any estimator in `at_most`. This estimate should agree with every estimator in `equal` on the
-    examples where both can be trusted. A claim about an estimator that is not run is not checked. `gaps` gives a name
-    to the difference of another estimate minus this one. A row that goes through one of `networks` counts as one
-    evaluation.
+    examples where both can be trusted. A claim about an estimator that is not run is not checked. `gaps` gives names to
+    differences between other estimates and this estimate (other minus this). A row that goes through one of `networks`
+    counts as one evaluation.
     """
 
     name: str
@@ -220,8 +223,8 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """The loss that training minimises at `step`, a mean over the batch.
 
         The docstring of an implementation says how the loss weights the bound. `noise` belongs to the rows of the
-        batch, so the loss of a batch is the mean over parts of the batch. Computing a loss does not change the model;
-        `Loss.noted` holds the values that the model records in `observe`.
+        batch, so the loss of a batch is the mean of the losses of its parts. Computing a loss does not change the
+        model. `Loss.noted` holds the values that `observe` records in the model.
         """
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
@@ -229,10 +232,11 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The first steps of the later stages of training, counted from 0 and ascending; empty for a single stage.
+        """The first step of each stage of training after the first stage, in ascending order.
 
-        The loss may change from stage to stage. A stage starts from the averaged weights, if there is an average; the
-        schedule of the learning rate, the average and the search for the best bound start anew.
+        Steps are counted from 0. The loss may change from stage to stage. A stage starts from the averaged weights, if
+        there is an average. Each stage restarts three things: the learning rate's schedule, the average of the weights,
+        and the search for the best bound.
         """
         return ()
 

@@ -28,10 +28,10 @@ def tail_length(draws: int) -> int:
 
 
 def pareto_shape(largest: Float[Tensor, " kept batch"], draws: int) -> Float[Tensor, " batch"]:
-    """The shape k for `draws` log-weights, from the `tail_length(draws)` + 1 or more largest, in descending order.
+    """The shape k of the tail of `draws` log-weights.
 
-    k is NaN for a tail of fewer than five weights, and 0 if the weights differ by less than a thousandth, so that there
-    is no tail.
+    `largest` are the largest log-weights in descending order, at least `tail_length(draws)` + 1 of them. k is NaN for a
+    tail of fewer than five weights. k is 0 if the weights differ by less than a thousandth, because there is no tail.
     """
     length = tail_length(draws)
     if length < FEWEST or len(largest) <= length:
@@ -52,11 +52,11 @@ def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch
 
 
 def generalised_pareto_shape(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
-    """k of the density (1 + k y / s)^(-1 - 1/k) / s of exceedances y > 0 in ascending order, float64.
+    """The k of the density (1 + k y / s)^(-1 - 1/k) / s of exceedances y > 0.
 
-    With b = -k / s, k(b) is the mean of log(1 - b y), and the log-likelihood of b alone is count (log(-b / k(b)) - k(b)
-    - 1). The estimate is k at the posterior mean of b under a weak prior, on a grid that depends on the data. Source:
-    Zhang and Stephens 2009, whose k is minus ours.
+    The exceedances are in ascending order, float64. With b = -k / s, k(b) is the mean of log(1 - b y), and the
+    log-likelihood of b alone is count (log(-b / k(b)) - k(b) - 1). The estimate is k at the posterior mean of b under a
+    weak prior, on a grid that depends on the data. Source: Zhang and Stephens 2009, with k of the opposite sign.
     """
     count, grid = len(exceedances), _grid(len(exceedances))
     place = 1 - torch.sqrt(grid / (torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device) - 0.5))

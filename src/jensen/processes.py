@@ -55,8 +55,8 @@ def join() -> None:
 def leave(status: int) -> None:
     """Exit the program at once with `status` if there are several processes; do nothing for a single process.
 
-    A normal exit is unsafe while PyTorch's communication threads run. An interpreter that shuts down ends every thread
-    that asks for its lock, and then C++ sometimes aborts the process although all work succeeded
+    A normal exit is unsafe while PyTorch's communication threads run. At its end, the interpreter stops every thread
+    that asks for the interpreter's lock. C++ then sometimes aborts the process, although all work succeeded
     (pytorch/pytorch#179291, #190489).
     """
     if count() == 1:
@@ -168,10 +168,10 @@ def anywhere(flag: bool) -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Run the block in each process independently; an `InputError` or `OSError` in one of them stops all of them.
+    """Run the block in each process independently; an `InputError` or `OSError` in one process stops all.
 
-    The processes wait for each other at the end of the block. The failed process of lowest rank raises its own error,
-    all others raise `OtherProcessError`.
+    The processes wait for each other at the end of the block. The failed process of lowest rank raises its own error;
+    all other processes raise `OtherProcessError`.
     """
     if count() == 1:
         yield
@@ -193,7 +193,7 @@ def together() -> Iterator[None]:
 
 
 def on_main(action: Callable[[], Value]) -> Value | None:
-    """Run `action` in the main process, as if it were the only process, and return the result; others return None."""
+    """Run `action` in the main process, as if it were the only process, and return the result there; None elsewhere."""
     with together():
         if rank() != MAIN:
             return None
@@ -205,7 +205,7 @@ def on_main(action: Callable[[], Value]) -> Value | None:
 
 
 def from_main(value: float) -> float:
-    """The `value` of the main process, in all processes; so that a clock makes them decide alike."""
+    """The `value` of the main process, in all processes, so that decisions by a clock are the same."""
     return value if count() == 1 else float(_exchanged(repr(float(value)).encode())[MAIN].decode())
 
 

@@ -44,9 +44,9 @@ class Progress:
 
     On a terminal the display is a bar, which disappears at the end. Elsewhere the display is a plain line every 30
     seconds and one at the end. Nothing is shown during the first two seconds. `start` is the work done by earlier
-    sessions (a resumed run), which the rate ignores. The display is drawn only inside `update`, never from a thread, so
-    an inner display replaces the outer display until the inner one ends. Of several processes, only the main process
-    shows progress.
+    sessions (a resumed run), which the rate ignores. The display is drawn only inside `update`, never from a thread. An
+    inner display replaces the outer display until the inner one ends. Of several processes, only the main process shows
+    progress.
 
     >>> with Progress("training", total=1000, start=400) as progress:
     ...     for step in range(400, 1000):

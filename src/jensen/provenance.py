@@ -69,9 +69,9 @@ def jensen_version() -> str:
 
 
 def weights_digest(model: "nn.Module") -> str:
-    """SHA-256 in hexadecimal of every tensor of the model's state: name, dtype, shape and bytes, in order of the names.
+    """SHA-256, in hexadecimal, of the tensors of the model's state, in the order of their names.
 
-    The digest is the same on every device.
+    It covers name, dtype, shape and bytes of every tensor. The digest is the same on every device.
     """
     import torch
 

@@ -28,10 +28,11 @@ class Stream(IntEnum):
 
 
 def derived_seed(seed: int, *path: int) -> int:
-    """A 63-bit seed: the BLAKE2b hash of `seed` and `path`, which are integers from 0 to 2**64 - 1.
+    """A 63-bit seed, which is the BLAKE2b hash of `seed` and `path`.
 
-    The hash covers every element, zeros included, and the length of the path. So neighbouring seeds and paths give
-    unrelated streams. Raises `InputError` for an integer outside the range.
+    `seed` and the elements of `path` are integers from 0 to 2**64 - 1. The hash covers every element, zeros included,
+    and the length of the path. So neighbouring seeds and paths give unrelated streams. Raises `InputError` for an
+    integer outside the range.
     """
     try:
         words = struct.pack(f"<{1 + len(path)}Q", seed, *path)
@@ -52,7 +53,7 @@ def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torc
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """Random draws for a batch of examples, or for some rows of the batch; each row gets the same draws either way.
+    """Random draws for a batch of examples, or for some rows of the batch with the same draws.
 
     Every draw covers the whole batch and is then cut to `rows`, a slice of the batch's `count` rows (None: all rows).
     So a batch gets the same noise in one piece, in parts, and on several processes.
@@ -144,12 +145,12 @@ def _generator_per_example(seed: int, indices: Sequence[int], path: tuple[int, .
 
 
 def content_uniforms(raw: Tensor, seed: int) -> Tensor:
-    """Uniform numbers in [0, 1), float32, of the shape of `raw`: row i is a pure function of (seed, raw[i]).
+    """Uniform numbers in [0, 1), float32, of the shape of `raw`.
 
-    The values of `raw` are integers, float32 or float64. The result is the same on every device. Each example gets a
-    key: the sum of the values of the example, weighted by odd random words. Splitmix64 (Steele, Lea and Flood 2014)
-    hashes the key and the position of the value; the top 24 bits are the uniform number. All integer arithmetic wraps
-    around at 64 bits.
+    Row i is a pure function of (seed, raw[i]). The values of `raw` are integers, float32 or float64. The result is the
+    same on every device. The key of an example is the sum of its values, weighted by odd random words. Splitmix64
+    (Steele, Lea and Flood 2014) hashes the key and the position of the value; the top 24 bits are the uniform number.
+    All integer arithmetic wraps around at 64 bits.
     """
     flat = raw.flatten(1)
     content = flat.view(_WORDS[flat.dtype]) if flat.dtype in _WORDS else flat

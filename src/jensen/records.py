@@ -28,9 +28,10 @@ class Value(BaseModel):
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename. A failure leaves no file behind.
+    """Write a file whole or not at all.
 
-    Every `OSError` names the file, even if the system's own error does not (a full disk).
+    The file gets a temporary name, is flushed to disk, and is then renamed. A failure leaves no file behind. Every
+    `OSError` names the file, even if the system's own error does not (a full disk).
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

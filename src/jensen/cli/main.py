@@ -19,9 +19,9 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+    """Run one command and return the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
 
-    Of several processes, all run the command and only the main one prints.
+    If there are several processes, all run the command, and only the main process prints.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     speaks = processes.is_main()

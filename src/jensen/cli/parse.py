@@ -20,9 +20,9 @@ ALIKE = 3  # maximum number of suggestions for an unknown flag
 
 
 def find(words: Sequence[str], commands: dict[str, type[Command]]) -> tuple[str | None, list[str]]:
-    """The command named by the first words (None if they ask for the overview), and the remaining words.
+    """The command that the first words name, and the remaining words.
 
-    Raises `InputError` for an unknown command.
+    The command is None if the words ask for the overview. Raises `InputError` for an unknown command.
     """
     if not words or words[0] in ("-h", "--help", "help"):
         return None, []

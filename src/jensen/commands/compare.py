@@ -62,7 +62,8 @@ class Comparison:
 def compare(runs: "Sequence[Run]") -> Comparison:
     """Compare the evaluations that are saved in the folders of `runs`.
 
-    Raises `InputError` if an evaluation is not of the run's own test examples, or not of the run's present weights.
+    Every evaluation must be of the run's own test examples and of the run's present weights; otherwise `InputError` is
+    raised.
     """
     names = [run.folder.name for run in runs]
     titles = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]

@@ -105,7 +105,7 @@ def compress(
 
     If `data` is None, the examples are the split `split` of the run's own data. With `checked` the file is decompressed
     and compared with the data. Raises `InputError` for a model without a mass over levels, for data that the model sees
-    binarised, and if the decompressed data differ.
+    binarised, and if the decompressed data differ from the given data.
     """
     import torch
 

@@ -53,8 +53,8 @@ class Decompress(Command):
 def decompress(run: "Run", file: str | Path) -> "np.ndarray":
     """The raw examples (count, *shape) of a file written by `compress`, equal to the originals.
 
-    Raises `InputError` for a damaged file, for a file of another model, and if this machine's arithmetic differs from
-    the arithmetic of the machine that made the file. A wrong array is never returned.
+    Raises `InputError` for a damaged file, and for a file of another model. Also raises `InputError` if the arithmetic
+    of this machine differs from that of the machine that made the file, so a wrong array is never returned.
     """
     from jensen.compression.archive import read
 

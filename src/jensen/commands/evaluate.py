@@ -107,10 +107,10 @@ class Evaluated:
         return table(self.evaluation)
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write evaluation.json, scores.npz, report.html and its pictures into a folder. Returns the page's path.
+        """Write evaluation.json, scores.npz, report.html and its pictures into a folder, and return the page's path.
 
-        By default that is the run's folder if the evaluation is of the run's own test examples; otherwise it is a
-        folder in evaluations/ in the run.
+        The default folder is the run's folder if the evaluation is of the run's own test examples. Otherwise the
+        default is a new folder in RUN/evaluations.
         """
         from jensen.evaluation.referee import save_verdict
         from jensen.evaluation.saved import save_evaluation
@@ -174,8 +174,8 @@ def evaluate(
 ) -> Evaluated:
     """Bounds on log p(x) of the examples of `data` in nats, with standard errors.
 
-    If `data` is None, the examples are the split `split` of the run's own data. If started in several processes
-    (torchrun), they share the examples.
+    If `data` is None, the examples are the split `split` of the run's own data. Processes started by torchrun divide
+    the examples among themselves.
     """
     from jensen import processes
     from jensen.evaluation.evaluation import evaluate as measure

@@ -90,8 +90,8 @@ def features_check(
 ) -> "Checked | None":
     """Compare `n` samples with the run's test and training examples, by features of a classifier or by pixels.
 
-    If started in several processes (torchrun), they share the sampling; the main process measures and returns the
-    result, the other processes return None. Raises `InputError` for too few samples or examples.
+    Processes started by torchrun divide the sampling among themselves. The main process measures and returns the
+    result; the other processes return None. Raises `InputError` for too few samples or examples.
     """
     from jensen import processes
     from jensen.features.sample_metrics import draw, require

@@ -102,12 +102,12 @@ def features_distance(
     guide: "Run | None" = None,
     seed: int = 0,
 ) -> Distances:
-    """The Fréchet distance of `n` samples from the test split, by the features of the run's classifier.
+    """Measure the Fréchet distance between `n` samples of the model and the test split.
 
-    One distance is measured for each sampler and number of steps. A distance that is already in the run's
-    distances.json is not measured again; a new distance is saved there as soon as it is known. If started in several
-    processes (torchrun), they share the sampling. Raises `InputError` for a run without a classifier, and for an
-    impossible way of sampling, before anything is measured.
+    The distance is between the features that the run's classifier computes. One distance is measured for each sampler
+    and number of steps. A distance that is already in the run's distances.json is not measured again; a new distance is
+    saved there as soon as it is known. Processes started by torchrun divide the sampling among themselves. Before
+    anything is measured, `InputError` is raised for a run without a classifier, and for an impossible way of sampling.
     """
     from jensen import processes
     from jensen.commands.sample import guide_of

@@ -32,7 +32,7 @@ class FeaturesTrain(Command):
 
 
 def features_train(run: "Run", settings: ClassifierSettings | None = None, *, seed: int = 0) -> "ClassifierRecord":
-    """Train a classifier on the run's training examples and save it in the run's folder. Returns its record.
+    """Train a classifier on the run's training examples, save it in the run's folder, and return its record.
 
     Raises `InputError` for data without labels.
     """

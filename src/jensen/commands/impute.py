@@ -105,9 +105,10 @@ def _show(found: "Calibration") -> None:
 class Imputed:
     """Draws from p(x_missing | x_observed) for the examples whose indices are in `rows` (count).
 
-    `names` gives the place of each example in the source. `raw` are the examples as in the data; `x` are the examples
-    after the run's preparation, and `found` the draws in the same form. `observed` (count, *shape) is True for an entry
-    shown to the model, `known` for an entry with a value in the data, shown or not.
+    `names` gives the place of each example in the source. `raw` are the examples as in the data. `x` are the examples
+    after the run's preparation, and `found` are the draws in the form of `x`. `observed` (count, *shape) is True for an
+    entry that the model sees. `known` (count, *shape) is True for an entry that has a value in the data, even if the
+    model does not see it.
     """
 
     run: "Run"
@@ -148,7 +149,7 @@ class Imputed:
     def save(self, folder: str | Path, calibration: "Calibration | None" = None) -> None:
         """Write imputations.npz and, for examples that can be shown, imputations.png into a folder.
 
-        A given calibration becomes calibration.json and calibration.png.
+        If there is a calibration, it is written to calibration.json and calibration.png.
         """
         import numpy as np
 
@@ -231,10 +232,11 @@ def impute(
 ) -> Imputed:
     """Draws from p(x_missing | x_observed) for the examples of `data`.
 
-    If `data` is None, the examples are the split `split` of the run's own data. `mask` is the name of a pattern or
-    file, or an array (True is observed) for one example or for all; NaN in floats is always missing. `examples` is the
-    number of examples, evenly spread; None means all of `data`, or 16 examples of the run's own data. Raises
-    `InputError` if nothing is missing, and for options in `wish` that the model's family does not have.
+    If `data` is None, the examples are the split `split` of the run's own data. `mask` is the name of a pattern, the
+    path of a file, or an array in which True means observed. A file or an array holds one mask for all examples, or a
+    mask for each example. NaN in floats is always missing. `examples` is the number of examples to impute, which are
+    evenly spread. None means all examples of `data`, or 16 examples of the run's own data. Raises `InputError` if
+    nothing is missing, and for options in `wish` that the model's family does not have.
     """
     from jensen.data.mask import masked
     from jensen.evaluation.scores import note_shortage, prepare, spread

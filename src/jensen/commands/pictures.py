@@ -33,12 +33,13 @@ def save_pictures(
     folders: Sequence[str] | None = None,
     beside: "Tensor | None" = None,
 ) -> None:
-    """Write x (n, *shape), in the form of the run's preparation, as a grid (.png) or as PNGs numbered from `first`.
+    """Write examples x (n, *shape) as one grid (a .png), or as single PNGs that are numbered from `first`.
 
-    A grid of the examples `beside` (n, *shape) stands to the right of the grid of x.
+    x is in the form of the run's preparation. A second grid, of the examples `beside` (n, *shape), stands to the right
+    of the grid of x.
 
-    PNGs are written into the folder `out`; `folders` names the sub-folder of each picture. Raises `InputError` for
-    examples that cannot be shown, and for a folder of signals or volumes.
+    Single PNGs are written into the folder `out`; `folders` names the sub-folder of each picture. Raises `InputError`
+    for examples that cannot be shown, and for a folder of signals or volumes.
     """
     from jensen.data.grid import save_grids, save_image
     from jensen.data.pictures import pictures_of

@@ -175,11 +175,12 @@ def predict(
     draws: int | None = None,
     seed: int = 0,
 ) -> LabelPredictions | TargetsPredicted:
-    """p(y|x) of every example of `data`: over targets if the model predicts targets, else over labels.
+    """Predict y for every example of `data` by p(y|x).
 
-    If `data` is None, the examples are the split `split` of the run's own data. `examples` is the number of examples,
-    evenly spread; None means all. For labels, processes started by torchrun share the examples. Raises `InputError` for
-    a model that does not predict y, and for a label that no training example has.
+    y is the targets if the model predicts targets, else the label. If `data` is None, the examples are the split
+    `split` of the run's own data. `examples` is the number of examples, which are evenly spread; None means all. If y
+    is the label, processes started by torchrun divide the examples among themselves. Raises `InputError` for a model
+    that does not predict y, and for a label that no training example has.
     """
     from jensen import processes
 

@@ -22,9 +22,9 @@ def referee(
     """Estimate log p(x) of the same few examples by every method of the model, and compare the estimates.
 
     The verdict has the cost of each estimate and says which expected relations between estimates do not hold. If `data`
-    is None, the examples are from the split `split` of the run's own data. `samples` is the K of L_K. Raises
-    `InputError` if the model has no annealed importance sampling and a setting other than `referee_examples` is not its
-    default.
+    is None, the examples are from the split `split` of the run's own data. `samples` is the K of L_K. A model without
+    annealed importance sampling has one setting only, `referee_examples`; any other setting that is not its default
+    raises `InputError`.
     """
     from jensen.errors import InputError
     from jensen.evaluation.referee import referee as judge

@@ -84,9 +84,9 @@ class Sample(Command):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples first..first+n-1 of a run's model; `prepared` (n, *shape) are the model's own values, on the CPU.
+    """Samples first..first+n-1 of a run's model, on the CPU.
 
-    `prepared` has the form that the run's preparation gives to data; `x` has the units of the raw data.
+    `prepared` (n, *shape) has the form that the run's preparation gives to data; `x` has the units of the raw data.
     `prepared_means` and `means` are E[x | latent] of the same samples, or None. `labels` (n), int64, are the requested
     labels, or None if the model has no labels.
     """
@@ -134,12 +134,13 @@ def sample(
 ) -> Samples:
     """Draw the samples with the indices first..first+n-1; sample i is a pure function of (seed, i).
 
-    For a model with labels, `labels` is "in-turn" (the labels of the training examples, one after the other), "p(y)"
-    (random labels, as frequent as in training), the name or the integer of one label for all samples, or integers (n),
-    one per sample. `mean` returns E[x | latent] instead of draws, and `with_means` returns both if the draws have
-    observation noise. `wish` has the options of sampling, which are for diffusion models; for its `guide` see
-    `guide_of`. If started in several processes (torchrun), they share the samples. Raises `InputError` for labels that
-    no training example has, for options that the model does not have, and for samples that are not finite.
+    For a model with labels, `labels` "in-turn" means the labels of the training examples, one after the other. "p(y)"
+    means random labels, which are as frequent as in training. `labels` may also be the name or the integer of one label
+    for all samples, or integers (n), one per sample. With `mean`, the samples are E[x | latent] instead of draws. With
+    `with_means`, the result has both, if the draws have observation noise. `wish` has the options of sampling, which
+    are for diffusion models only; for its `guide` see `guide_of`. Processes started by torchrun divide the samples
+    among themselves. Raises `InputError` for labels that no training example has, for options that the model does not
+    have, and for samples that are not finite.
     """
     import torch
 
@@ -170,9 +171,10 @@ def sample(
 
 
 def guide_of(run: "Run", guide: "Run") -> "AbstractLatentVariableModel":
-    """The model of `guide`, a worse run on the same data, away from which samples of `run` are guided.
+    """The model of `guide`, a worse run on the same data.
 
-    Raises `InputError` for a guide of another family or of other data.
+    Samples of `run` are guided away from this model. Raises `InputError` for a guide of another family or of other
+    data.
     """
     from jensen.errors import InputError
 

@@ -98,8 +98,8 @@ class Scored:
 def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | None = None, seed: int = 0) -> Scored:
     """The ELBO of every example of `data`, averaged over `draws` draws.
 
-    If `data` is None, the examples are the split `split` of the run's own data. If started in several processes
-    (torchrun), they share the examples. Warns of bounds that are not finite.
+    If `data` is None, the examples are the split `split` of the run's own data. Processes started by torchrun divide
+    the examples among themselves. Warns of bounds that are not finite.
     """
     from jensen import processes
     from jensen.evaluation.scores import score as score_examples

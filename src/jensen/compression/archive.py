@@ -30,7 +30,7 @@ LARGEST_HEADER = 1 << 24  # bytes after decompression; a hostile file could infl
 
 
 class Machine(BaseModel):
-    """The environment; to the last bit, a network's outputs depend on the environment, the model and the batch."""
+    """The environment, on which the last bits of a network's outputs depend, as on the model and the batch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

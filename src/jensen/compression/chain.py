@@ -29,9 +29,10 @@ BINS = 8.0  # bins per standard deviation of the narrower of the two distributio
 
 
 class ChainCodec(AbstractCodec):
-    """Codes levels by a chain of `steps` steps on a diffusion model's own schedule; labels are not used.
+    """Codes levels by a chain of `steps` steps on a diffusion model's own schedule.
 
-    Raises `InputError` for a model of densities, and for a number of steps that the schedule does not have.
+    Labels are not used. Raises `InputError` for a model of densities, and for a number of steps that the schedule does
+    not have.
     """
 
     steps: int

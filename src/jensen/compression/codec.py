@@ -23,10 +23,10 @@ Tick = Callable[[float], None]
 
 
 class AbstractCodec(ABC):
-    """Pushes batches of symbols onto a stack and pops them again; a symbol is a level of the model, 0..levels-1.
+    """Pushes batches of symbols onto a stack and pops them again.
 
-    Batches must be popped in the sizes in which they were pushed: the last digits of floating-point sums depend on the
-    whole batch.
+    A symbol is a level of the model, 0..levels-1. Batches must be popped in the sizes in which they were pushed,
+    because the last digits of floating-point sums depend on the whole batch.
     """
 
     shape: tuple[int, ...]
@@ -58,8 +58,8 @@ class AbstractCodec(ABC):
 class Encoded:
     """The words of a stack, the sizes of the batches on it, the number of initial bits, and the bound of each example.
 
-    `excess` (batches) is the length that each batch added to the stack minus the length that the bound of the batch
-    predicts, in bits. The coder causes a small part of the excess. The draws cause most of the excess, because a draw
+    `excess` (batches) is in bits: the length that a batch adds to the stack, minus the length that the bound of the
+    batch predicts. The coder causes a small part of the excess. The draws cause most of the excess, because a draw
     costs the predicted length only on average.
     """
 
@@ -83,9 +83,9 @@ def encode(codec: AbstractCodec, symbols: Tensor, most: int) -> Encoded:
     """Push all symbols (count, *shape) onto one stack, in batches of up to `most` examples.
 
     The draws of an example take their bits from the earlier examples (bits-back with chaining, Townsend et al. 2019).
-    Only the first example needs initial bits, which carry no data: it is a batch of its own. A batch may borrow only
-    the bits of earlier batches, so batches grow as the stack grows. The stack starts with more pseudo-random words than
-    necessary; the words that were never read are removed at the end.
+    Only the first example needs initial bits, which carry no data; so the first batch is one example. A batch may
+    borrow only the bits of earlier batches, so batches grow as the stack grows. The stack starts with more
+    pseudo-random words than necessary; the words that were never read are removed at the end.
     """
     reserve = codec.noise_dims * most + 64
     source = generator(0, Stream.SAMPLE)  # a fixed seed: equal data give equal files

@@ -41,10 +41,11 @@ def constriction() -> Any:
 
 
 class Stack:
-    """An ANS stack of 32-bit words with initial content `words`; `lowest` is the smallest height so far, in words.
+    """An ANS stack of 32-bit words with the initial content `words`.
 
-    `scrambled` is the number of calls of `scramble` before. Numbers are pushed and popped as arrays, last in, first
-    out. A pop needs the same parameters as the push, identical to the last bit.
+    `lowest` is the smallest height so far, in words. `scrambled` is the number of calls of `scramble` so far. Numbers
+    are pushed and popped as arrays, last in, first out. A pop needs the same parameters as the push, identical to the
+    last bit.
     """
 
     def __init__(self, words: npt.NDArray[np.uint32], scrambled: int = 0) -> None:
@@ -70,7 +71,7 @@ class Stack:
         self._scrambled += 1
 
     def unscramble(self, count: int) -> None:
-        """Undo the last `scramble`: same `count`, and the stack in the state right after it."""
+        """Undo the last `scramble`, with the same `count`; the stack must be as it was right after `scramble`."""
         self._scrambled -= 1
         self._add_noise(count)
 
@@ -91,8 +92,9 @@ class Stack:
     def push_near(self, values: Integers, mean: Floats, scale: Floats) -> None:
         """Push integers, also far from the mean, under N(mean, scale²) discretised to unit bins.
 
-        An integer beyond the window is pushed in two parts: the end of the window, whose bin is the whole tail, and the
-        excess of the integer beyond this end. Raises `InputError` for an excess of `ESCAPE`² or more.
+        An integer beyond the window is pushed in two parts. The first part is the end of the window, whose bin is the
+        whole tail. The second part is the distance of the integer from this end. Raises `InputError` for an excess of
+        `ESCAPE`² or more.
         """
         for window in reversed(_windows(mean, scale)):
             distance = values[window.rows] - window.centre

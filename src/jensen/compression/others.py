@@ -15,11 +15,13 @@ WEBP_LARGEST = 16383  # pixels a side
 
 
 def sizes_of_others(raw: npt.NDArray[np.generic], levels: int | None) -> dict[str, int]:
-    """Bytes by format: gzip and xz of all raw numbers; for 8-bit images also PNG and lossless WebP.
+    """The number of bytes of the examples in other formats, by the name of the format.
 
-    "a file each" adds up one file per image; "in one picture" has all images side by side in one file. `levels` is the
-    number of levels in the data's description; images of two levels become PNG files of 1 bit per pixel. Every format
-    is used with the strongest settings: optimised PNG, gzip 9, xz 9 extreme, WebP quality 100 and method 6.
+    The formats are gzip and xz of all raw numbers. For 8-bit images, PNG and lossless WebP are added. The format "a
+    file each" is the sum over one file per image. The format "in one picture" is one file with all images side by side.
+    `levels` is the number of levels in the data's description; images of two levels become PNG files of 1 bit per
+    pixel. Every format is used with the strongest settings: optimised PNG, gzip 9, xz 9 extreme, WebP quality 100 and
+    method 6.
     """
     content = np.ascontiguousarray(raw).tobytes()
     found = {}

@@ -54,7 +54,7 @@ class Flip(AbstractOperation):
 
 @dataclass(frozen=True)
 class Shift(AbstractOperation):
-    """Moves examples by up to `most` whole pixels along each axis, (*sides); values beyond the edge are mirrored."""
+    """Moves examples by whole pixels, at most `most` (*sides) along each axis; values beyond the edge are mirrored."""
 
     most: tuple[int, ...]
 
@@ -77,10 +77,10 @@ class Shift(AbstractOperation):
 
 @dataclass(frozen=True)
 class Crop(AbstractOperation):
-    """Resizes (bilinear) a random crop of images (batch, C, H, W) to the whole size.
+    """Cuts a random crop out of images (batch, C, H, W) and resizes it to the whole size (bilinear).
 
-    The parameters are the share of the sides that is cut off, divided by `share`, and the place of the crop, from -1
-    (top, left) to 1 (bottom, right).
+    The first parameter is the part of each side that is cut off, divided by `share`. The other two parameters are the
+    place of the crop along the height and the width, from -1 (top or left) to 1 (bottom or right).
     """
 
     share: float
@@ -105,8 +105,9 @@ class Crop(AbstractOperation):
 class Jitter(AbstractOperation):
     """Changes brightness, contrast and saturation of images (batch, C, H, W); an alpha channel is not changed.
 
-    With parameters (b, c, s): x + b share (high - low); the distance from the mean brightness times 1 + c share; for
-    three colours the distance from the luma times 1 + s share. The limits are (low, high).
+    The parameters (b, c, s) act one after the other. First, b share (high - low) is added, where `limits` are (low,
+    high). Then the distance from the mean brightness is multiplied by 1 + c share. Last, for three colours, the
+    distance from the luma is multiplied by 1 + s share.
     """
 
     share: float
@@ -149,14 +150,14 @@ class Gain(AbstractOperation):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The operations of a training. Each changes an example with probability `probability`, independently."""
+    """The operations of a training; each operation changes an example with probability `probability`, independently."""
 
     operations: tuple[AbstractOperation, ...]
     probability: float
 
     @classmethod
     def of(cls, options: AugmentOptions, shape: Sequence[int], preparation: Preparation) -> "Augmentation":
-        """The operations of the options that have an effect on examples of this shape, (C, *sides)."""
+        """The operations in `options` that have an effect on examples of shape (C, *sides)."""
         sides = tuple(shape[1:])
         flips = [Flip(axis) for axis in flipped_axes(options, shape)]
         most = tuple(round(options.shift * side) for side in sides)
@@ -187,7 +188,7 @@ class Augmentation:
 
 
 def flipped_axes(options: AugmentOptions, shape: Sequence[int]) -> tuple[int, ...]:
-    """The axes of examples (batch, C, *sides) that `options.flip` names and that have more than one value.
+    """The axes that `options.flip` names in examples (batch, C, *sides), without axes of length 1.
 
     >>> flipped_axes(AugmentOptions(flip="all"), (3, 32, 32)), flipped_axes(AugmentOptions(flip="vertical"), (12, 256))
     ((-1, -2), ())

@@ -168,7 +168,7 @@ def _constant_features(spec: DataSpec) -> tuple[str, ...]:
 
 
 def unseen_labels(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """One line about the labels that no training example has, or no line; `rows` are the rows of each split."""
+    """One line about the labels that no training example has, if any; `rows` are the rows of each split."""
     if reading.labels is None:
         return ()
     unseen = np.setdiff1d(reading.labels, reading.labels[rows["train"]]).tolist()
@@ -179,10 +179,10 @@ def unseen_labels(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, .
 
 
 def repeated_examples(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """A line for each split with examples that also occur in training; `rows` are the rows of each split.
+    """Report validation and test examples that also occur in training, with one line per split.
 
-    Two examples are the same if their values are equal bit for bit; labels and targets may differ. Needs memory for 8
-    bytes per example and one block of rows.
+    `rows` are the rows of each split. Two examples are the same if their values are equal bit for bit; labels and
+    targets may differ. The search needs memory for 8 bytes per example and one block of rows.
     """
     digests = _digests(reading.values)
     train, first = np.unique(digests[rows["train"]], return_index=True)

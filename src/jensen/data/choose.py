@@ -32,10 +32,10 @@ _BINARY: dict[str, type[Threshold] | type[StaticBinarisation] | type[DynamicBina
 def choose_preparation(
     wish: PreparationWish, reading: Reading, rows: np.ndarray
 ) -> tuple[AnyPreparation, tuple[str, ...]]:
-    """The preparation named `wish`, fitted to the training `rows`, and doubts about the data, one line each.
+    """The preparation named `wish`, fitted to the training examples `rows`, and doubts about the data.
 
-    The default is to dequantise integers and standardise floats. Raises InputError for an unknown name, and for a
-    preparation that the data do not allow.
+    Each doubt is one line. The default is to dequantise integers and standardise floats. Raises InputError for an
+    unknown name, and for a preparation that the data do not allow.
     """
     name = wish(reading.levels) if callable(wish) else wish
     name = name or ("standardise" if reading.levels is None else "dequantise")
@@ -66,9 +66,10 @@ def choose_preparation(
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:
-    """`Standardise` with the moments of the training examples; `epsilon` is the relative rounding of the given numbers.
+    """`Standardise` with the moments of the training examples.
 
-    Raises InputError for a column that has only missing values.
+    `epsilon` is the relative rounding of the given numbers. Raises InputError for a column that has only missing
+    values.
     """
     empty = found.count == 0
     if empty.any():

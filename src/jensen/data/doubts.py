@@ -34,7 +34,7 @@ SHOWN = 8
 
 
 def named(features: Iterable[int]) -> str:
-    """`feature 3`, or `features 0, 2, 5`; only the first 8 of a long list.
+    """A text such as `feature 3` or `features 0, 2, 5`; it names only the first 8 features.
 
     >>> named([3]), named([0, 2])
     ('feature 3', 'features 0, 2')

@@ -13,10 +13,10 @@ from jensen.data.stored import Stored
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The name of each example, which says where the example is in the source; names are made on demand.
+    """The name of each example, which says where in the source the example is.
 
-    `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image relative to the folder of
-    the data.
+    Names are made on demand. `names[3]` is "row 17", "x_test row 17", "train-0.parquet row 17", or the path of an image
+    relative to the folder of the data.
     """
 
     name: RowName
@@ -40,11 +40,11 @@ _BY_ROW = Names(row_name, torch.empty(0, dtype=torch.int64))
 
 @dataclass(frozen=True)
 class Examples:
-    """Raw examples x (N, *shape), uint8, uint16, float32 or float64, with labels or continuous targets, if any.
+    """Raw examples x (N, *shape), with labels or continuous targets if the data have them.
 
-    Labels are (N,) int64. Targets are (N, dims) float32, scaled by `DataSpec.targets`. `names[i]` is the name of
-    example i; by default it is "row i". A `Stored` x is on disk: `examples[rows].x` is still on disk,
-    `examples.x[rows]` is in memory.
+    x is uint8, uint16, float32 or float64. Labels are (N,) int64. Targets are (N, dims) float32, scaled by
+    `DataSpec.targets`. `names[i]` is the name of example i; by default it is "row i". A `Stored` x is on disk:
+    `examples[rows].x` is still on disk, `examples.x[rows]` is in memory.
     """
 
     x: Tensor | Stored

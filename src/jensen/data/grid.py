@@ -21,7 +21,7 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
 
 
 def save_grids(sets: Sequence[np.ndarray], path: Path, columns: int | None = None) -> None:
-    """Write sets of as many pictures (N, C, H, W) each as grids side by side in one PNG; see `save_grid`."""
+    """Write sets of pictures (N, C, H, W), all of one N, as grids side by side in one PNG; see `save_grid`."""
     from PIL import Image
 
     sheets = [_sheet(_visible(pictures), columns) for pictures in sets]

@@ -40,7 +40,7 @@ def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: Prep
 
 
 def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source | None = None) -> Dataset:
-    """Read again the data that a run was trained on; their fingerprint is checked.
+    """Read the data of a run again, and check that their fingerprint is the recorded one.
 
     `source` is the new place of the data if they have moved or were in memory; the returned specification names it.
     `stream` replaces the run's choice of leaving examples on disk. Raises InputError if the source holds other data, or
@@ -97,11 +97,11 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"], so
 def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
     """All examples of `source`, read with the size, colours, layout, levels and preparation of the run's own data.
 
-    Labels are numbered as in the run, and None if any label is not a class of the run. Targets are scaled as in the
-    run, and None if the run's targets have another number of dimensions. NaN in x is refused unless the run was trained
-    with missing values or `missing` is True; `missing` also allows examples that are entirely missing. Raises
-    InputError if shape, dtype or levels differ from the run's and, with `only_known_y`, for labels and targets that the
-    run does not know.
+    Labels are numbered as in the run; they are None if any label is not a class of the run. Targets are scaled as in
+    the run; they are None if the run's targets have another number of dimensions. NaN in x is refused unless the run
+    was trained with missing values or `missing` is True; `missing` also allows examples that are entirely missing.
+    Raises InputError if shape, dtype or levels differ from the run's. With `only_known_y`, labels and targets that the
+    run does not know also raise InputError.
     """
     stream: Streaming = "auto" if spec.options.stream == "always" else spec.options.stream  # the run's own files only
     changes = {"levels": spec.levels, "missing": missing or spec.options.missing, "stream": stream}

@@ -35,7 +35,7 @@ HIDING = 0  # purpose of the random numbers of masks, which are independent of t
 def masked(
     raw: Tensor, mask: str | np.ndarray | Tensor | None, spec: DataSpec, total: int, rows: Sequence[int], seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Which entries of raw examples (count, *shape) are observed, and which are known: two bool (count, *shape).
+    """Two bool arrays of the shape of the raw examples: whether each entry is observed, and whether it is known.
 
     An entry is known if it is not NaN. A known entry is observed if `mask` does not hide it; for `mask` see
     `read_mask`. Raises `InputError` if all entries are observed.
@@ -56,9 +56,9 @@ def read_mask(
 ) -> np.ndarray:
     """The mask of observed entries, bool (len(rows), *shape), for the examples whose indices are in `rows`.
 
-    `mask` is a pattern, a file, or an array in memory; a file or an array is for one example or for all `total`
-    examples. Raises `InputError` for an unknown pattern, and for a file or array that does not fit the shape of the
-    examples.
+    `mask` is a pattern, a file, or an array in memory. A file or an array holds one mask for all examples, or a mask
+    for each of all `total` examples. Raises `InputError` for an unknown pattern, and for a file or array that does not
+    fit the shape of the examples.
     """
     if not isinstance(mask, str):
         return _of_rows(_fitted("mask", np.asarray(mask), spec, total), rows, total)

@@ -20,9 +20,10 @@ FLOAT32 = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Moments and range of every column, ignoring NaN, and a sample of evenly spread rows.
+    """Moments and range of every column, and a sample of evenly spread rows.
 
-    Vectors (N, D) have one column per feature; arrays of any other shape have a single column with all numbers.
+    NaN is ignored. Vectors (N, D) have one column per feature. Arrays of any other shape have a single column, which
+    contains all numbers.
     """
 
     count: np.ndarray
@@ -94,7 +95,7 @@ def columns(values: Values) -> Columns:
 def smallest_gap(found: Columns, epsilon: float) -> float:
     """The smallest distance between two distinct values of a column, divided by `scale`; 1 if no column varies.
 
-    Only the values in the sample count; `epsilon` is the relative rounding of the given numbers, see `distinct`.
+    Only the values in the sample are compared. `epsilon` is the relative rounding of the given numbers, see `distinct`.
     """
     ordered, rounding, apart = distinct(found, epsilon)
     gaps = np.where(apart, np.diff(ordered, axis=0), np.inf).min(axis=0, initial=np.inf)
@@ -109,9 +110,9 @@ def distinct(
     """The sample x = (value - shift) / scale in ascending order, the rounding, and a mask of distinct neighbours.
 
     Two values are distinct if they are more than 8 roundings apart: 0.1 and 0.1 + 1e-8 are one value in float32. The
-    rounding is the larger of two: the rounding of the given number, `epsilon` times the size of the number, and the
-    rounding of x in float32. Both are computed from the larger neighbour, capped at the 99 % quantile of the values, so
-    that one fill value of 1e8 does not hide the distances between all other values.
+    rounding of a value is the larger of two: `epsilon` times the size of the given number, and the rounding of x in
+    float32. Both are computed from the larger of the two neighbours. This neighbour counts as at most the 99 % quantile
+    of the values, so that one fill value of 1e8 does not hide the distances between all other values.
     """
     shift, scale = found.shift, found.scale
     ordered = np.sort((found.sample - shift) / scale, axis=0)
@@ -124,9 +125,9 @@ def distinct(
 def sample_moments(
     x: Float[np.ndarray, "rows columns"],
 ) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " columns"], Bool[np.ndarray, " columns"]]:
-    """The mean, the scale and whether it varies, of every column of a sample in memory, ignoring NaN.
+    """For every column of a sample in memory: the mean, the scale, and whether the column varies.
 
-    As in `Columns`, the scale of a column that never varies is 1; a column of only NaN has the mean 0.
+    NaN is ignored. As in `Columns`, the scale of a column that never varies is 1; a column of only NaN has the mean 0.
     """
     count = np.maximum((~np.isnan(x)).sum(axis=0), 1)
     mean = np.nansum(x, axis=0) / count

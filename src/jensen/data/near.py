@@ -16,13 +16,13 @@ from jensen.data.stored import Values, blocks, selected
 from jensen.errors import InputError
 
 MOST_TRAINING, LEAST_TRAINING, MOST_HELD_OUT = 20_000, 1_000, 2_000
-"""The numbers of examples that are compared."""
+"""The maximum and minimum number of compared training examples, and the maximum number of held-out examples."""
 
 MOST_NUMBERS = 1 << 26
-"""The numbers in the compared training examples, if there are then at least `LEAST_TRAINING` examples."""
+"""The maximum count of numbers in all compared training examples; `LEAST_TRAINING` examples are always compared."""
 
 NUMBERS = 64
-"""The numbers that are compared of each channel of an example."""
+"""The count of numbers to which each channel of an example is reduced."""
 
 MOST_CHANNELS = 8
 
@@ -30,7 +30,7 @@ AT_ONCE = 250
 """Held-out examples whose distances are in memory at a time."""
 
 RANKS = (3, 10)
-"""The ranks of the neighbours that give the local dimension; the last one also gives the usual distance."""
+"""The ranks of the neighbours that give the local dimension; the last rank also gives the usual distance."""
 
 FAR_CLOSER = 0.2
 """A near copy is closer than this share of the distance to the 10th nearest training example."""
@@ -39,19 +39,19 @@ UNLIKELY = 1e-4
 """The probability that independent data show a near copy, for each example; see `_near_copies`."""
 
 BESIDE, APART = 2, (11, 30)
-"""Rows that count as neighbours in the source, and the range of rows with which they are compared."""
+"""The largest distance of neighbouring rows in the source, and the range of distances that they are compared with."""
 
 MANY = 0.1
-"""The least share of held-out examples that is a doubt about the order of the source."""
+"""From this share of held-out examples on, the order of the source is doubted."""
 
 SURPRISE = 1e-6
-"""The probability that data in random order, or sorted by label, are doubted for their order."""
+"""The probability that the order is doubted although the data are in random order, or sorted by label."""
 
 SHARED = 16
 """Windows overlap if they share this many consecutive numbers, of which at least half are different."""
 
 FEW = 0.01
-"""The least share of held-out examples that is a doubt about overlaps."""
+"""From this share of held-out examples on, overlaps are doubted."""
 
 MOST_WINDOWS, LEAST_VALUES = 1 << 22, 4096
 """The number of windows that are compared, and the least number of different values in signals that are compared."""
@@ -63,7 +63,7 @@ FILES = ("file", "folder")
 BY_NUMBER = "; number the recordings in another array or column, and name it by --group, to keep each in one split"
 
 MOST = 0.5
-"""The share of pairs with a common file or folder that gives the advice to keep it in one split."""
+"""From this share of pairs with a common file or folder on, the advice is to keep the file or folder in one split."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,11 @@ class _Compared:
 
 
 def near_duplicates(reading: Reading, rows: dict[str, np.ndarray], options: ReadOptions) -> tuple[str, ...]:
-    """Doubts about validation and test examples that are almost equal to training examples, one line each.
+    """Returns doubts about validation and test examples that are almost equal to training examples.
 
-    Up to 2,000 held-out examples are compared with up to 20,000 consecutive training examples, each reduced to means
-    over parts: 64 numbers per channel. Exact copies are left to `check.repeated_examples`.
+    Each doubt is one line. Up to 2,000 held-out examples are compared with up to 20,000 consecutive training examples.
+    For the comparison, each channel of an example is reduced to 64 means over parts of the channel.
+    `check.repeated_examples` reports exact copies.
     """
     size = math.prod(reading.values.shape[1:])
     train = rows["train"][: min(MOST_TRAINING, max(LEAST_TRAINING, MOST_NUMBERS // size))]

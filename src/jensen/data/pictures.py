@@ -18,16 +18,18 @@ CURVES = 12  # channels of a signal that are shown
 
 
 def pictures_of(x: "Tensor", spec: "DataSpec") -> Integer[np.ndarray, "count channels height width"]:
-    """Pictures of x (count, *shape), which is in the form of the preparation; see `as_pictures`."""
+    """Pictures of examples x (count, *shape), which are in the form of the preparation; see `as_pictures`."""
     return as_pictures(spec.preparation.to_picture(x), spec.layout)
 
 
 def as_pictures(
     brightness: Integer[np.ndarray, "count channels *sides"], layout: Layout
 ) -> Integer[np.ndarray, "count channels height width"]:
-    """Images unchanged, the middle slice of each volume, and for each signal a curve per channel, in the same dtype.
+    """One picture per example, of the dtype of `brightness`.
 
-    `brightness` is that of `Preparation.to_picture`. Curves are black on white, with the highest number at the top.
+    An image stays unchanged. The picture of a volume is its middle slice. The picture of a signal has one curve for
+    each of the first channels, black on white, with the highest number at the top. `brightness` is a result of
+    `Preparation.to_picture`.
     """
     if layout == "volume":
         return brightness[:, :, brightness.shape[2] // 2]

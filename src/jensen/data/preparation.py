@@ -60,18 +60,18 @@ class Preparation(BaseModel, ABC):
     def raw_nats(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
         """Convert log p(x) in nats (batch) to log p(raw) = log p(x) + log |dx/draw|, float64.
 
-        No other code changes units between x and the raw data. With missing values (NaN), give the `raw` examples
-        (batch, *shape): log p(x) and log |dx/draw| are then about the observed values. Without `raw`, all values count
-        as observed.
+        No other code changes units between x and the raw data. If values are missing (NaN), the `raw` examples (batch,
+        *shape) are needed, so that log |dx/draw| is about the observed values, like log p(x). Without `raw`, all values
+        count as observed.
         """
         return nats.double() + (self.log_volume if raw is None else self.log_volume_of(raw).to(nats.device))
 
     def bits_per_dimension(self, nats: Tensor, raw: Tensor | None = None) -> Tensor:
         """Convert log p(x) in nats (batch) to bits per observed value of the raw data: -log p(raw) / (n ln 2).
 
-        n is the number of observed values of the example; without `raw` it is `dimensions`; see `raw_nats`. If n
-        differs between examples, do not average the results, but divide total bits by total values:
-        `Estimate.ratio(-raw_nats / ln 2, observed)`.
+        n is the number of observed values of the example (without `raw`: `dimensions`); see `raw_nats`. If n differs
+        between examples, do not average the results. Divide total bits by total values with `Estimate.ratio(-raw_nats /
+        ln 2, observed)`.
         """
         count = self.dimensions if raw is None else self.observed(raw).to(nats.device).double()
         return -self.raw_nats(nats, raw) / (count * math.log(2))
@@ -108,10 +108,10 @@ class _Integer(Preparation):
 class Dequantise(_Integer):
     """x = 2 (raw + u) / L - 1 with u uniform in [0, 1): a density on [-1, 1) instead of a mass on L levels.
 
-    By Jensen's inequality (3.1) E_u log p(x) + D log(2 / L) <= log P(raw), so the bits are an upper bound (Theis, van
-    den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L bits per dimension. L is `levels`, D
-    is `dimensions`. u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds raw + u to
-    the next level.
+    L is `levels` and D is `dimensions`. By Jensen's inequality (3.1), E_u log p(x) + D log(2 / L) <= log P(raw), so the
+    bits are an upper bound (Theis, van den Oord and Bethge 2016, section 3.1). A uniform density costs exactly log2 L
+    bits per dimension. u takes the midpoints of 2^15 intervals (2^7 for 16 bits), so that float32 never rounds raw + u
+    to the next level.
     """
 
     kind: Literal["dequantise"] = "dequantise"
@@ -181,10 +181,11 @@ class Threshold(_Binarise):
 
 
 class StaticBinarisation(_Binarise):
-    """x ~ Bernoulli(p), drawn once: x is a pure function of (seed, the values of the example) in every batch.
+    """x ~ Bernoulli(p), drawn once for each example.
 
-    Source of the name: Larochelle and Murray 2011. The binary MNIST of that paper, by Salakhutdinov and Murray 2008,
-    was drawn with another generator, so single pixels differ.
+    x is a pure function of the seed and the values of the example, so it is the same in every batch. Source of the
+    name: Larochelle and Murray 2011. The binary MNIST of that paper, by Salakhutdinov and Murray 2008, was drawn with
+    another generator, so single pixels differ.
     """
 
     kind: Literal["static"] = "static"
@@ -205,11 +206,12 @@ class DynamicBinarisation(_Binarise):
 
 
 class Standardise(Preparation):
-    """x = (raw - shift) / scale by moments of the training examples: one pair per feature for vectors, else one.
+    """x = (raw - shift) / scale, where shift and scale are moments of the training examples.
 
-    x is computed in float64 and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9.
-    Bits per dimension are about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over
-    the D observed values. So they depend on the unit of measurement and may be negative.
+    Vectors have a shift and a scale per feature; other examples have one shift and one scale. x is computed in float64
+    and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9. Bits per dimension are
+    about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over the D observed values.
+    So the bits depend on the unit of measurement and may be negative.
     """
 
     kind: Literal["standardise"] = "standardise"

@@ -10,22 +10,24 @@ from jensen.data.readers.reading import Reading
 from jensen.data.stored import selected
 
 SAMPLE, MOST_NUMBERS = 2000, 1 << 22
-"""The numbers of examples, and of their numbers, from which correlations are measured."""
+"""The maximum number of examples for the correlations, and the maximum count of numbers in these examples."""
 
 SHORTEST = 32
-"""Vectors of fewer numbers are not doubted."""
+"""Shorter vectors are not doubted."""
 
 STRONG, MORE = 0.5, 0.3
-"""The least mean correlation of neighbours, and the least difference from that of other columns."""
+"""The minimum mean correlation of neighbouring columns, and its minimum difference from that of other columns."""
 
 CHANNELS = (1, 3, 4)
 
 
 def smooth_vectors(reading: Reading, rows: np.ndarray) -> tuple[str, ...]:
-    """A doubt about vectors that look like signals or flattened images, or none; `rows` are the training examples.
+    """Returns a doubt about vectors that look like signals or flattened images, and () for other vectors.
 
-    The correlations of neighbouring columns over a sample of examples are averaged, and compared with the absolute
-    correlations of columns in random order. Flattened square images have a further peak, one row apart.
+    `rows` are the rows of the training examples; the correlations of columns are those of a sample of these examples.
+    Vectors look like signals if the mean correlation of neighbouring columns is high, and higher than the mean absolute
+    correlation of columns in random order. Vectors look like square images if pixels one image row apart are also
+    correlated, and more than pixels half a row apart.
     """
     length = math.prod(reading.values.shape[1:])
     if reading.layout != "vector" or length < SHORTEST or len(rows) < SHORTEST:

@@ -19,8 +19,8 @@ FILES = ("folder", "file")
 def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
     """The rows of each split, in ascending order.
 
-    Splits in the source are kept; the other splits are drawn from the training examples of the source. Raises
-    InputError if a split with a fraction above 0 would be empty.
+    Splits that the source supplies are kept. The other splits are drawn from the training examples of the source.
+    Raises InputError if a split with a fraction above 0 would be empty.
     """
     supplied = reading.supplied if reading.supplied is not None else np.zeros(len(reading.values), np.int8)
     rows = {name: np.flatnonzero(supplied == code) for code, name in enumerate(SPLITS)}
@@ -47,9 +47,9 @@ def split_rows(reading: Reading, options: ReadOptions) -> dict[str, np.ndarray]:
 
 
 def groups_of(reading: Reading, options: ReadOptions) -> np.ndarray | None:
-    """The number of the group of each example, (N,) int64, groups in the order of their names; None without --group.
+    """The index of each example's group, (N,) int64; None without --group.
 
-    Raises InputError if the data have no such groups.
+    Groups are in the order of their names. Raises InputError if the data have no such groups.
     """
     wish = options.group
     if wish is None:

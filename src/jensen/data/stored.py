@@ -65,8 +65,8 @@ Values = np.ndarray | AbstractRows
 class OpenFile:
     """A file that stays open and that any thread may read at any position.
 
-    Because the file stays open, replacing it on disk cannot mix old and new data. The file is read, not memory-mapped:
-    if a mapped file shrinks, the process ends (SIGBUS), and mapped pages count as resident memory.
+    Because the file stays open, replacing it on disk cannot mix old and new data. The file is read, not memory-mapped,
+    for two reasons: if a mapped file shrinks, the process ends (SIGBUS); and mapped pages count as resident memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -229,9 +229,10 @@ def in_memory_or_stored(values: Values) -> Tensor | Stored:
 
 
 class Ahead(Generic[Item]):
-    """`read(number)` for indices below `end`; a thread reads the next few items while the caller uses one.
+    """The items `read(number)` with the indices 0..end-1, read ahead by a thread.
 
-    Items may be requested in any order; after a jump the thread continues from the new index.
+    While the caller uses one item, the thread reads the next few items. Items may be requested in any order; after a
+    jump the thread continues from the new index.
     """
 
     def __init__(self, read: Callable[[int], Item], end: int) -> None:

@@ -12,7 +12,7 @@ from jensen.data.stored import Values, blocks
 class Survey:
     """The results of one pass over values (N, *shape), which are added block by block, in order.
 
-    Columns are defined as in `moments.Columns`: one per feature of vectors, or one for all values of other arrays.
+    As in `moments.Columns`, vectors have one column per feature, and other arrays have a single column.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:

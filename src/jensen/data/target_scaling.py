@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class TargetScaling(BaseModel):
-    """y = shift + scale · t, by mean and standard deviation of the training examples; the model sees only t.
+    """y = shift + scale · t, where shift and scale are the mean and the standard deviation of the training examples.
 
-    A `TargetScaling` converts to JSON and back.
+    The model sees only t. A `TargetScaling` converts to JSON and back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -12,11 +12,11 @@ from jensen.errors import InputError
 
 
 class MeanSquaredErrors(nn.Module):
-    """E ||x_0 - x̂||² / D as a function of the log-SNR, as running means in bins; D is the number of dimensions of x.
+    """A table of E ||x_0 - x̂||² / D by log-SNR, as running means in bins.
 
-    The table averages the ratio of the error to 1 - alpha_bar, the error for N(0, I) data, because this ratio varies
-    slowly. Each bin starts with one observation of the ratio 1, and forgets with a mean life of `memory` observations.
-    The table is saved with the model.
+    D is the number of dimensions of x. The table averages the ratio of the error to 1 - alpha_bar, the error for N(0,
+    I) data, because this ratio varies slowly. Each bin starts with one observation of the ratio 1. The weight of an
+    observation decays over about `memory` further observations. The table is saved with the model.
     """
 
     total: Tensor
@@ -60,8 +60,8 @@ class AnalyticVariance(AbstractReverseVariance):
     """sigma_t² = beta~_t + c² E ||x_0 - x̂||² / D, where c is the weight of x_0 in mu~_t (5.8).
 
     Of all variances that depend on t only, this variance minimises the mean of (5.13) over the data of the table (Bao
-    et al. 2022, theorem 1, stated there for the score). In the last step, to the data, sigma_t² is E ||x_0 - x̂||² / D.
-    The bound holds for any table.
+    et al. 2022, theorem 1, in terms of the score). In the last step, to the data, sigma_t² is E ||x_0 - x̂||² / D. The
+    bound holds for any table.
     """
 
     def __init__(self, errors: MeanSquaredErrors) -> None:

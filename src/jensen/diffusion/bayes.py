@@ -25,11 +25,13 @@ from jensen.randomness import Stream, derived_seed
 
 @dataclass(frozen=True)
 class Race:
-    """The length of the race: `first` draws for every class, then twice as many for the classes left, up to `draws`.
+    """The number of draws for each class in a race of classes: from `first` up to `draws`.
 
-    For normal differences, `error` bounds the probability per example that the race drops any class with odds against
-    the leader above `negligible`; with `error` 0 no class is dropped. One draw evaluates L_0 and `terms` terms of the
-    sum over t. Raises `InputError` for fewer than two draws or one term, and for shares outside of 0 to 1.
+    Every class gets `first` draws. The number then doubles, again and again, for the classes that are not dropped.
+    `error` bounds the probability, per example, that the race drops a class whose odds against the leader are above
+    `negligible`. This bound holds for normal differences. If `error` is 0, no class is dropped. One draw evaluates L_0
+    and `terms` terms of the sum over t. Raises `InputError` for fewer than two draws or one term, and for shares
+    outside of 0 to 1.
     """
 
     first: int = 2
@@ -97,10 +99,11 @@ def predict_by_bounds(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Prediction:
-    """p(y|x) for x (batch, *shape); row i is a pure function of (x[i], seed, index[i]).
+    """p(y|x) for x (batch, *shape) by bounds on log p(x|y).
 
-    A class with prior 0 has probability 0. The standard error covers the randomness of the draws, by the delta method;
-    it does not cover the gaps between the bounds and log p(x|y). `evaluations` counts calls of the network.
+    Row i is a pure function of (x[i], seed, index[i]). A class with prior 0 has probability 0. The standard error is by
+    the delta method. It covers the randomness of the draws, but not the gaps between the bounds and log p(x|y).
+    `evaluations` counts calls of the network.
     """
     index = torch.arange(len(x)) if index is None else index.cpu()
 
@@ -130,10 +133,10 @@ def predict_by_mean_bounds(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Prediction:
-    """p(y|.) ∝ p(y) exp E bound(x|y), where draw d of the bounds is about x[d]: x (draws, batch, *shape).
+    """p(y|.) ∝ p(y) exp E bound(x|y), where E is the mean over the draws x (draws, batch, *shape).
 
-    The terms of one draw share x[d], so each draw counts as one term in the standard error. `race.draws` must be the
-    number of draws of x.
+    Draw d of the bounds uses x[d] for all its terms, so each draw counts as one term in the standard error.
+    `race.draws` must be the number of draws of x.
     """
     index = torch.arange(x.shape[1]) if index is None else index.cpu()
 
@@ -205,9 +208,9 @@ def _student_quantile(probability: float, degrees: Tensor) -> Tensor:
 def telling_strata(bound: DiffusionBound, nats: Tensor, terms: int) -> Strata:
     """Strata that suit the differences between classes.
 
-    The importance of a step is the geometric mean of its nats and of its share of the log-SNR. On digits, this choice
-    gives differences the least variance among the tried choices: 0.7 times the variance by nats or by log-SNR alone
-    (docs/prediction.md).
+    The importance of a step is the geometric mean of its nats and of its distance in log-SNR. On digits, differences
+    between classes have the smallest variance with this importance: 0.7 times the variance with nats alone or with
+    log-SNR alone (docs/prediction.md).
     """
     even = bound.log_snr[1:].diff().neg()
     return Strata.weighted((nats * even).sqrt(), min(terms, bound.steps - 1))

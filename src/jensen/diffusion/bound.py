@@ -39,7 +39,7 @@ NOISE, CHOICE = 0, 1  # the purpose of an example's random numbers
 class DiffusionBound:
     """The bound (5.11) of one denoiser along one chain, differentiable in both.
 
-    `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`, `variance` the sigma_t² of (5.12). With `levels` the
+    `log_snr` (T + 1) is a grid of `jensen.diffusion.schedule`. `variance` is the sigma_t² of (5.12). With `levels` the
     data lie on the grid of that many levels in [-1, 1], p_theta(x_0|x_1) is a discretised Gaussian, and the bound is on
     a log-mass. Without `levels` the bound is on a log-density. Raises `InputError` for a chain of one step, which has
     no denoising term.
@@ -90,9 +90,9 @@ def reconstruction_law(
     """p_theta(x_0|x_1) around x̂ with scale sigma_1; for levels, sigma_1 is at least a tenth of the levels' spacing.
 
     Any sigma_1 gives a bound. At the minimum of sigma_1, a level extends five sigma_1 to either side, so the minimum
-    costs at most 5.7e-7 nats per dimension. Without a minimum, a variance fitted to mean errors shrinks with the share
-    p of wrong x̂, and each wrong x̂ costs up to 1 / 2p nats. The mean bound would then depend on rare examples, which a
-    test set may not even contain.
+    costs at most 5.7e-7 nats per dimension. Suppose that there were no minimum, and that a fraction p of all x̂ were
+    wrong. A variance fitted to mean errors would shrink with p, and each wrong x̂ would cost up to 1 / 2p nats. The
+    mean bound would then depend on rare examples, which a test set may not even contain.
     """
     scale = variance.scale(prediction, torch.full_like(prediction.log_snr, math.inf))
     event_dims = prediction.x0.ndim - 1
@@ -108,10 +108,10 @@ def squared_error(prediction: Denoised, x0: Tensor) -> Tensor:
 
 
 def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Tensor:
-    """KL(q(x_s|x_t,x_0) || p_theta(x_s|x_t)) (5.13), (rows), computed with both means shifted by -mu_theta.
+    """KL(q(x_s|x_t,x_0) || p_theta(x_s|x_t)) (5.13), of shape (rows).
 
-    The difference of the means is (5.8) with x_0 - x̂ in place of x_0, so no large numbers are subtracted. With
-    sigma_t² = beta~_t the KL is ½ (snr_s - snr_t) ||x_0 - x̂||² (5.20).
+    Both means are shifted by -mu_theta. The difference of the means is (5.8) with x_0 - x̂ in place of x_0, so no large
+    numbers are subtracted. With sigma_t² = beta~_t the KL is ½ (snr_s - snr_t) ||x_0 - x̂||² (5.20).
     """
     error = posterior(torch.zeros_like(x0), x0 - prediction.x0, log_snr_s, prediction.log_snr)
     reverse = Gaussian(torch.zeros_like(x0), variance.scale(prediction, log_snr_s), x0.ndim - 1)
@@ -123,10 +123,11 @@ def reverse_kl(prediction: Denoised, x0: Tensor, log_snr_s: Tensor, variance: Ab
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """A division of steps 2..T into strata of consecutive steps; one step per stratum gives an unbiased estimate.
+    """A division of steps 2..T into strata of consecutive steps.
 
-    `stratum` (T - 1) is the index of each step's stratum, from 0. Each draw evaluates one step of each stratum.
-    `probability` (T - 1) is the probability of each step within its stratum.
+    One random step of each stratum is enough for an unbiased estimate of the sum over all steps. `stratum` (T - 1) is
+    the index of each step's stratum, from 0. Each draw evaluates one step of each stratum. `probability` (T - 1) is the
+    probability of each step within its stratum.
     """
 
     stratum: Int[Tensor, " terms"]
@@ -139,11 +140,11 @@ class Strata:
 
     @classmethod
     def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
-        """Up to `count` strata of about equal total importance, drawn within in proportion to `importance` (T - 1).
+        """Up to `count` strata of about equal total `importance`, which is given for each step (T - 1).
 
-        The estimate is unbiased for any importance; its error is smallest if the importance is proportional to the
-        terms. Every step gets at least a tenth of its share under a uniform importance. Raises `InputError` for less
-        than one stratum.
+        Within a stratum, the probability of a step is proportional to its importance. The estimate is unbiased for any
+        importance; its error is smallest if the importance is proportional to the terms. Every step has at least a
+        tenth of the probability that a uniform importance would give it. Raises `InputError` for less than one stratum.
         """
         if count < 1:
             raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")
@@ -180,7 +181,7 @@ class Strata:
 
 @dataclass(frozen=True, eq=False)
 class BoundEstimate:
-    """The terms of the bound for a batch, one value per draw and stratum, float64.
+    """Estimates of the terms of the bound for a batch, float64.
 
     `nats` (draws, strata, batch) are unbiased estimates of the sum of L_{t-1} in each stratum. `squared_error`, of the
     same shape, are unbiased estimates of the mean ||x_0 - x̂||² / D in each stratum. `reconstruction` and
@@ -228,10 +229,11 @@ def estimate_bound(
     index: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> BoundEstimate:
-    """Every term of the bound for x0 (batch, *shape): one step per stratum, in `draws` independent draws.
+    """Estimate every term of the bound for x0 (batch, *shape) by `draws` independent draws.
 
-    The estimate is unbiased for any strata. The noise and the choice of steps for example i are a function of (seed,
-    index[i]). Raises `InputError` for less than one draw, or strata of a chain of another length.
+    Each draw evaluates one step per stratum. The estimate is unbiased for any strata. The noise and the choice of steps
+    for example i are a function of (seed, index[i]). Raises `InputError` for less than one draw, and for strata of a
+    chain of another length.
     """
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")

@@ -30,12 +30,12 @@ from jensen.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Denoised:
-    """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, a consistent pair.
+    """The expectations of x_0 and eps given x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
 
-    `log_snr` has the shape () or (batch); x_t, x0 and eps have the shape (batch, *shape). `variance_mix` (batch,
-    *shape) is the v of a network that also learns the reverse variance (Nichol & Dhariwal 2021, equation 15), else
-    None. At alpha_bar = 0, x_0 does not follow from eps and is set to 0 instead of nan. At alpha_bar = 1, eps does not
-    follow from x_0 and is set to 0.
+    The two expectations, x0 and eps, also satisfy this equation. `log_snr` has the shape () or (batch); x_t, x0 and eps
+    have the shape (batch, *shape). `variance_mix` (batch, *shape) is the v of a network that also learns the reverse
+    variance (Nichol & Dhariwal 2021, equation 15), else None. At alpha_bar = 0, x_0 does not follow from eps and is set
+    to 0 instead of nan. At alpha_bar = 1, eps does not follow from x_0 and is set to 0.
     """
 
     x_t: Tensor
@@ -120,12 +120,12 @@ class Velocity(AbstractParameterisation):
 
 @dataclass(frozen=True)
 class Preconditioned(AbstractParameterisation):
-    """The preconditioning of Karras et al. 2022, table 1, whose x is x_t / sqrt(alpha_bar) and sigma² is 1 / snr.
+    """The preconditioning of Karras et al. 2022, table 1.
 
-    The denoiser is D(x; sigma) = c_skip x + c_out F(c_in x), c_skip = sigma_data² / (sigma² + sigma_data²), c_out =
-    sigma sigma_data / sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The code multiplies the
-    fractions out, so that sigma = 0 and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one
-    dimension of the data.
+    In their symbols, x is x_t / sqrt(alpha_bar), and sigma² is 1 / snr. The denoiser is D(x; sigma) = c_skip x + c_out
+    F(c_in x), where F is the network, c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
+    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The code multiplies the fractions out, so that
+    sigma = 0 and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one dimension of the data.
     """
 
     sigma_data: float = 0.5
@@ -164,10 +164,10 @@ class Denoiser(AbstractDenoiser):
 
     `network(input, noise_level, labels)` gets the noise levels -log_snr / 8, (batch), and labels. Labels are None
     without `classes`, else integers 0..classes, where the label `classes` means no label. A network with twice the
-    output channels learns the reverse variance: the second half, mapped from [-1, 1] to [0, 1], is the `variance_mix`
-    of the prediction. In training, the network also gets the `augmentation` of each example (batch, numbers) if there
-    is one; without it, the prediction is for unchanged examples. Raises `InputError` for labels without classes, and
-    for another output shape.
+    output channels also learns the reverse variance. The second half of its output, mapped from [-1, 1] to [0, 1], is
+    the `variance_mix` of the prediction. With augmentation, the network in training also gets the `augmentation`
+    (batch, numbers) of each example. Without it, the prediction is for unchanged examples. Raises `InputError` for
+    labels without classes, and for another output shape.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Told(AbstractDenoiser):
 
 
 class Guided(AbstractDenoiser):
-    """Classifier-free guidance: (1 + scale) times the prediction with label minus scale times that without label.
+    """Classifier-free guidance: (1 + scale) D(label) - scale D(no label), where D is the denoiser's prediction.
 
     Scale 0 gives the denoiser itself. A prediction takes one network call with twice the batch. Raises `InputError` for
     a denoiser without classes, for a scale that is not finite, and for missing labels. Source: Ho & Salimans 2022,
@@ -245,9 +245,9 @@ class AutoGuided(AbstractDenoiser):
     """Autoguidance: (1 + scale) times the prediction minus scale times the prediction of a worse denoiser.
 
     Autoguidance reduces errors that both denoisers make and that are larger in the worse denoiser. Autoguidance keeps
-    the diversity of the samples and needs no labels. Both denoisers are of the same data. A prediction takes two
-    network calls. Raises `InputError` for a scale that is not finite, and for denoisers with different classes. Source:
-    Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", where w is 1 + scale.
+    the diversity of the samples and needs no labels. Both denoisers are trained on the same data. A prediction takes
+    two network calls. Raises `InputError` for a scale that is not finite, and for denoisers with different classes.
+    Source: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", where w is 1 + scale.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, weak: AbstractDenoiser, scale: float) -> None:

@@ -35,10 +35,10 @@ ROWS = 500  # samples generated together: changes memory and speed, never a samp
 class Scoring:
     """The settings of bounds on log p(x): the chain of (5.11), the evaluated terms, the flow, and the race of labels.
 
-    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t; None
-    means all terms. `probes` is the maximum number of Hutchinson probes, or of draws of a dequantisation, in the flow's
-    bound. `label_counts` is the number of training examples of each class; p(y) is the share of class y. `label_counts`
-    is None if unknown.
+    For `levels` see `DiffusionBound`. `terms` is the number of strata (`Strata`) in an estimate of the sum over t. If
+    `terms` is None, all terms are computed. `probes` is a maximum for the flow's bound: of Hutchinson probes, or of
+    draws of a dequantisation. `label_counts` is the number of training examples of each class; p(y) is the share of
+    class y. `label_counts` is None if unknown.
     """
 
     steps: int = 1000
@@ -75,7 +75,7 @@ class Generation:
 class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this order, or sharding cannot change its class
     """p(x_{0:T}) = p(x_T) Π_t p_theta(x_{t-1}|x_t) (5.9) by one denoiser, trained by `objective`.
 
-    With a denoiser with classes the model is class-conditional. Training then drops labels with probability
+    If the denoiser has classes, the model is class-conditional. Training then drops labels with probability
     `label_dropout`, so that the model learns p(x) in addition to p(x|y). Every method takes `labels` (batch), integers
     0..classes; the label `classes` means no label. Without `labels`, bounds are on log p(x), and samples get the
     `known_labels` in turn. Raises `InputError` for more steps than the schedule has, for guidance or labels without
@@ -135,10 +135,10 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         return self.loss_by(self.objective, batch, noise)
 
     def loss_by(self, objective: AbstractDenoisingObjective, batch: Batch, noise: Noise) -> Loss:
-        """The loss of this model by any objective.
+        """The loss of this model by the given objective.
 
-        The network is told the augmentation of every example. The errors of changed examples are not noted, so the
-        table of errors, which the bound uses, is about the data as they are.
+        The network gets the augmentation of every example. The bound uses a table of errors; the errors of augmented
+        examples do not enter this table.
         """
         labels = self._training_labels(batch, noise)
         if batch.augmentation is None:
@@ -209,7 +209,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     ) -> Elbo:
         """log p(x), or log p(x|labels), by the probability-flow ODE (5.20), in nats.
 
-        The estimate takes `samples` probes or draws of the dequantisation, but not more than the `probes` of `Scoring`.
+        `samples` is the number of probes, or of draws of the dequantisation; it is limited by `Scoring.probes`.
         """
         self._refuse_others(x)
         scoring = self.scoring
@@ -226,9 +226,10 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         )
 
     def estimators(self, effort: Effort) -> list[Estimator]:
-        """The bound by some of its terms, and the ODE; with cross-checks also the bound by all terms.
+        """The bound by some of its terms, and the ODE; with `cross_checks` also the bound by all terms.
 
-        The two bounds agree. The ODE's estimate may lie above or below the bounds, because the flow is another model.
+        The two bounds have the same expectation. The ODE's estimate may lie above or below the bounds, because the flow
+        is another model.
         """
         networks, draws = (self.denoiser,), effort.draws or self.usual_draws
 
@@ -285,9 +286,9 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     @torch.no_grad()
     def predict_mean(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Prediction:
-        """p(y|.) ∝ p(y) exp E bound(x|y) over draws x (draws, batch, *shape), such as draws of q(z|x) for a prior on z.
+        """p(y|.) ∝ p(y) exp E bound(x|y), where E is the mean over the draws x (draws, batch, *shape).
 
-        Raises `InputError` as `predict` does.
+        If this model is the prior of a VAE, the draws are those of q(z|x). Raises `InputError` as `predict` does.
         """
         self._refuse_others(x.flatten(0, 1))
         race, bound = replace(self.scoring.race, draws=len(x)), self.bound()

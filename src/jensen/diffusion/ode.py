@@ -83,11 +83,11 @@ class Solution:
 def integrate(
     derivative: Derivative, state: Tensor, begin: float, end: float, tolerance: Tolerance, position: int
 ) -> Solution:
-    """Solve d state / dtime = derivative from `begin` to `end`, each row of state (batch, columns) with its own steps.
+    """Solve d state / dtime = derivative from `begin` to `end`.
 
-    The tolerance applies separately to the first `position` columns and to the other columns; otherwise the average
-    over many coordinates would hide the error of a log-determinant. Sums are in float64, whatever the precision of the
-    derivative. Raises `InputError` if the tolerance is not reached.
+    Each row of the state (batch, columns) has its own steps. The first `position` columns and the other columns must
+    each meet the tolerance. A common average over many coordinates would hide the error of a log-determinant. Sums are
+    in float64, whatever the precision of the derivative. Raises `InputError` if the tolerance is not reached.
     """
     state = state.double().clone()
     time = torch.full_like(state[:, 0], begin)
@@ -282,9 +282,10 @@ Draw = tuple[int, list[int], int]  # arguments of the random numbers: seed, exam
 
 
 class AbstractDequantisation(ABC):
-    """The step from the flow's density at x_1, the first point of the chain, to a bound on log p(x) or a log-mass:
+    """Turns the flow's density at x_1, the first point of the chain, into a bound on log p(x) or on a log-mass.
 
-    log p(x) >= E [log_weight + log p_flow(x_1)] over the random x_1, with equality for a fixed x_1 (`random` False).
+    The bound is log p(x) >= E [log_weight + log p_flow(x_1)] over the random x_1, with equality for a fixed x_1
+    (`random` False).
     """
 
     random = True
@@ -305,10 +306,10 @@ class PlainDensity(AbstractDequantisation):
 
 
 class UniformDequantisation(AbstractDequantisation):
-    """The density at x + u, u uniform over the bin of x, times the bin's volume (Theis et al. 2016, section 3.1).
+    """The density at x + u times the volume of the bin of x, where u is uniform over this bin.
 
-    For x on a grid of levels, the mean logarithm of this product over u is a lower bound on the log-mass of x. The
-    bound is tight only for a model that was trained on x + u.
+    For x on a grid of levels, the mean of the logarithm of this product over u is a lower bound on the log-mass of x.
+    The bound is tight only for a model that was trained on x + u. Source: Theis et al. 2016, section 3.1.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -324,9 +325,10 @@ class UniformDequantisation(AbstractDequantisation):
 
 
 class ChainDequantisation(AbstractDequantisation):
-    """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x): the bound (5.11) with the flow in place of x_2 .. x_T.
+    """x_1 ~ q(x_1|x), weighted by p_theta(x|x_1) / q(x_1|x).
 
-    This bound shares L_0 with the bound of the chain, and holds for levels and for densities.
+    The result is the bound (5.11) with the flow in place of x_2 .. x_T. This bound shares L_0 with the bound of the
+    chain, and holds for levels and for densities.
     """
 
     def __call__(self, bound: DiffusionBound, x: Tensor, labels: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -350,7 +352,7 @@ def flow_bound(
     index: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> Elbo:
-    """log p(x) by the flow between x_1 and x_T of the bound's chain, (batch), in nats.
+    """log p(x) in nats (batch), by the flow between x_1 and x_T of the bound's chain.
 
     The trace is exact for up to EXACT dimensions, else estimated with `draws` probes. A random dequantisation is drawn
     `draws` times, each time with another probe. The standard error covers probes and dequantisation. The error is None

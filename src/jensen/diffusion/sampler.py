@@ -84,8 +84,8 @@ def trajectory(
 ) -> Iterator[State]:
     """All T + 1 states from the last point of the grid to point 0, both included.
 
-    `grid` holds log snr at points 0..T of an `AbstractGrid`, or at any part of these points; x is at point T, by
-    default noise(0). Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
+    `grid` holds log snr at points 0..T of an `AbstractGrid`, or at any part of these points. x is the state at point T
+    (default: noise(0)). Gradients flow if enabled. Raises `InputError` for a grid that is not strictly monotone.
     """
     grid = grid.detach().to("cpu", torch.float64)
     if grid.ndim != 1 or len(grid) < 2 or abs(float(grid.diff().sign().sum())) != len(grid) - 1:
@@ -159,10 +159,10 @@ class DDIM(AbstractSampler):
 
 @dataclass(frozen=True)
 class DDIMInversion(AbstractSampler):
-    """DDIM from data to noise, an encoder: give `trajectory` the flipped grid and the data as x.
+    """DDIM from data to noise, as an encoder.
 
-    The denoiser cannot predict eps from noise-free data. So the first step predicts eps from sqrt(alpha_bar) x_0 at the
-    noise level where the step ends.
+    Call `trajectory` with the flipped grid and with the data as x. The denoiser cannot predict eps from noise-free
+    data. So the first step predicts eps from sqrt(alpha_bar) x_0 at the noise level where the step ends.
     """
 
     def step(self, state: State, denoise: Denoise, grid: Tensor, noise: StepNoise) -> State:
@@ -177,12 +177,12 @@ class DDIMInversion(AbstractSampler):
 
 @dataclass(frozen=True)
 class Heun(AbstractSampler):
-    """Heun's method on dx/dsigma = eps, x = x_t / sqrt(alpha_bar), with EDM's churn: noise added before each step.
+    """Heun's method on dx/dsigma = eps, x = x_t / sqrt(alpha_bar), with EDM's churn.
 
-    If a step of the T steps starts at `churn_from` <= sigma <= `churn_to`, noise is added first, so that sigma grows by
-    the factor 1 + min(churn / T, sqrt(2) - 1). The added noise is multiplied by `inflation`. Source: Karras et al.
-    2022, algorithm 2, with the names S_churn, S_tmin, S_tmax and S_noise for `churn`, `churn_from`, `churn_to`,
-    `inflation`.
+    Churn means that noise is added before a step. It is added if the step starts at `churn_from` <= sigma <=
+    `churn_to`. Then sigma grows by the factor 1 + min(churn / T, sqrt(2) - 1), where T is the number of steps. The
+    added noise is multiplied by `inflation`. Source: Karras et al. 2022, algorithm 2, where `churn`, `churn_from`,
+    `churn_to` and `inflation` are S_churn, S_tmin, S_tmax and S_noise.
     """
 
     churn: float = 0.0
@@ -218,9 +218,9 @@ class Heun(AbstractSampler):
 
 @dataclass(frozen=True)
 class DPMSolver2M(AbstractSampler):
-    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the middle of the step; eta = 1 gives the SDE form.
+    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the middle of the step.
 
-    The first step and the last step, to the data, do not extrapolate.
+    eta = 1 gives the SDE form. The first step, and the last step (to the data), do not extrapolate.
     """
 
     eta: float = 0.0
@@ -244,11 +244,11 @@ class DPMSolver2M(AbstractSampler):
 class UniPC(AbstractSampler):
     """UniPC: each step predicts x, calls the denoiser once, and corrects x; the error has the order `order` + 1.
 
-    Predictor and corrector integrate a polynomial in the log-SNR that interpolates x̂ at the last `order` points, the
-    corrector also at the new point. The paper's function B of the step h in log-SNR, here exp(h) - 1, changes the
-    result only for a polynomial through two points, where the paper's coefficient rho is 1/2; for more points B
-    cancels. The state holds the predicted x; its history holds the corrected x. The first step never has a history:
-    with `order` 3, the error is then of order 3, unless x̂ is constant in this step.
+    Predictor and corrector integrate a polynomial in the log-SNR that interpolates x̂. The predictor uses the last
+    `order` points; the corrector also uses the new point. B, the paper's function of the step h in log-SNR, is exp(h) -
+    1 here. B changes the result only for a polynomial through two points, where the paper's coefficient rho is 1/2; for
+    more points B cancels. The state holds the predicted x; its history holds the corrected x. The first step has no
+    history. With `order` 3, the error is then of order 3, unless x̂ is constant in the first step.
     """
 
     order: int = 2

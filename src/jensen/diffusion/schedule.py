@@ -49,8 +49,9 @@ def noise_scale(log_snr: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class AbstractSchedule(nn.Module, ABC):
     """log snr as a decreasing function of t in [0, 1].
 
-    `steps` is the T of a schedule given by a table, and the maximum number of steps of its grids; it is None for
-    continuous time. `first_time` is the first time in use after the data: 1 / T for a table, 0 if log_snr(0) is finite.
+    For a schedule given by a table, `steps` is T, which is also the maximum number of steps of its grids. For
+    continuous time, `steps` is None. `first_time` is the first time after the data: 1 / T for a table, 0 if log_snr(0)
+    is finite.
     """
 
     steps: int | None = None
@@ -76,8 +77,8 @@ class AbstractSchedule(nn.Module, ABC):
 class LinearBeta(AbstractSchedule):
     """DDPM's chain: beta_1..beta_T rise linearly, alpha_bar_t = prod (1 - beta_s).
 
-    Between the steps log alpha_bar is linear. `first` and `last` are the betas for T = 1000; they are scaled by
-    1000 / T (Nichol & Dhariwal 2021), so that a chain of another length ends at about the same noise. Raises
+    Between the steps log alpha_bar is linear. `first` and `last` are beta_1 and beta_T for T = 1000. For another T they
+    are multiplied by 1000 / T (Nichol & Dhariwal 2021), so that the chain ends at about the same noise. Raises
     `InputError` for a beta outside (0, 1). Source: Ho et al. 2020, section 4.
 
     >>> alpha_bar(LinearBeta().log_snr(torch.tensor([0.001, 1.0])))
@@ -107,7 +108,7 @@ class LinearBeta(AbstractSchedule):
 class Cosine(AbstractSchedule):
     """alpha_bar(t) = f(t) / f(0), f(t) = cos²(pi/2 (t + offset) / (1 + offset)), lifted to end at `floor` instead of 0.
 
-    Source: Nichol & Dhariwal 2021, equation 17. The paper caps beta at 0.999 instead of a floor; with a floor the
+    Source: Nichol & Dhariwal 2021, equation 17. The paper has no floor, but caps beta at 0.999. With a floor, the
     schedule does not depend on the grid.
     """
 
@@ -157,7 +158,8 @@ class Sigmoid(AbstractSchedule):
 class LinearLogSnr(AbstractSchedule):
     """log snr falls linearly from `maximum` at t = 0 to `minimum` at t = 1, both finite.
 
-    The bound does not depend on the schedule between its ends (Kingma et al. 2021), and this is the simplest one.
+    The bound does not depend on the schedule between its ends (Kingma et al. 2021), and a straight line is the simplest
+    schedule.
     """
 
     def __init__(self, maximum: float = 13.0, minimum: float = -10.0) -> None:
@@ -176,9 +178,9 @@ class LearnedSchedule(AbstractSchedule):
     estimate.
 
     log_snr(t) = maximum - gap (g(t) - g(0)) / (g(1) - g(0)), g(t) = t + Σ_j height_j tanh(slope_j (t - centre_j)) with
-    positive heights and slopes. `maximum` is the log-SNR at t = 0, and gap > 0 the difference between the log-SNRs at t
-    = 0 and t = 1. Before training the schedule is almost linear in t. Source: Kingma et al. 2021, appendix H, with tanh
-    units.
+    positive heights and slopes. `maximum` is the log-SNR at t = 0. The gap, which is positive, is the difference
+    between the log-SNRs at t = 0 and t = 1. Before training the schedule is almost linear in t. Source: Kingma et al.
+    2021, appendix H, with tanh units.
     """
 
     def __init__(self, maximum: float = 13.0, minimum: float = -10.0, width: int = 32) -> None:
@@ -241,7 +243,7 @@ class AbstractGrid(ABC):
 
 
 class UniformTime(AbstractGrid):
-    """t_i = i / T: the grid of the chain, and of every part of it.
+    """t_i = i / T. The chain, and any part of the chain, has this grid.
 
     >>> UniformTime()(LinearLogSnr(6.0, -6.0), 3)
     tensor([inf, 2., -2., -6.], dtype=torch.float64)

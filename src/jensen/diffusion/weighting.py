@@ -68,11 +68,12 @@ class LowDiscrepancyTimes(AbstractTimes):
 
 
 class LossAwareTimes(AbstractTimes):
-    """Times with a density proportional to sqrt(E loss²), which minimises the variance, in `bins` equal parts of time.
+    """Times with a density proportional to sqrt(E loss²), which minimises the variance of the loss.
 
-    E loss² is a running mean over about `memory` losses of a bin; the share `uniform_share` of the density stays
-    uniform. Until every bin has seen `memory` losses, the density is uniform. Times are evenly spaced under the
-    density. Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last ten losses.
+    Time is divided into `bins` equal bins. E loss² is a running mean over about `memory` losses of a bin. The part
+    `uniform_share` of the density stays uniform. Until every bin has seen `memory` losses, the density is uniform.
+    Times are evenly spaced under the density. Source: Nichol & Dhariwal 2021, section 3.3, with a mean over the last
+    ten losses.
     """
 
     second_moment: Tensor
@@ -179,8 +180,8 @@ class EDMWeighting(AbstractWeighting):
     """The weight of EDM for log sigma ~ N(`mean`, `deviation`²), for any schedule.
 
     The weight is slope p(log snr) (1 + 1 / (snr sigma_data²)), where p is the normal density of -2 log sigma and sigma²
-    = 1 / snr. The loss is then E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² over this sigma: the bound
-    weighted by twice the weight over the slope. Source: Karras et al. 2022, table 1.
+    = 1 / snr. The loss is then E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² over this sigma. It is the
+    bound weighted by 2 weight / slope. Source: Karras et al. 2022, table 1.
     """
 
     sigma_data: float = 0.5
@@ -203,10 +204,10 @@ def _check_positive(name: str, **values: float) -> None:
 
 
 class LogNormalNoise(AbstractSchedule):
-    """EDM's noise levels: log sigma ~ N(mean, deviation²) at uniform t, sigma² = 1 / snr, cut at ±5 deviations.
+    """EDM's noise levels for training: for uniform t, log sigma ~ N(mean, deviation²), where sigma² = 1 / snr.
 
-    This schedule is for training: its slope cancels the density p of `EDMWeighting`, and the remaining weight is
-    smooth.
+    The normal distribution is cut at ±5 deviations. The slope of this schedule cancels the density p of `EDMWeighting`,
+    so the remaining weight is smooth.
     """
 
     def __init__(self, mean: float = -1.2, deviation: float = 1.2) -> None:
@@ -257,11 +258,11 @@ class AbstractDenoisingObjective(nn.Module, ABC):
 
 
 class WeightedObjective(AbstractDenoisingObjective):
-    """E_{t, eps} weight ||eps - epŝ||², t uniform: the continuous-time bound weighted by weight / (½ slope).
+    """E_{t, eps} weight ||eps - epŝ||²: the continuous-time bound weighted by weight / (½ slope).
 
-    With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead; with `Simple` this is (5.18). `noise` is the schedule in
-    training, by default the model's. The schedule gets no gradient, because without L_0 and L_T the ends of the
-    schedule would collapse.
+    t is uniform on [0, 1]. With `steps` = T, t is uniform on 1/T, 2/T .. 1 instead, and `Simple` then gives (5.18).
+    `noise` is the schedule in training (default: the model's schedule). The schedule gets no gradient, because without
+    L_0 and L_T the ends of the schedule would collapse.
     """
 
     def __init__(
@@ -295,10 +296,11 @@ class WeightedObjective(AbstractDenoisingObjective):
 
 
 class BoundObjective(AbstractDenoisingObjective):
-    """-(5.11), estimated without bias by one of the T terms per example, times T, plus L_T.
+    """The negative bound -(5.11), estimated without bias.
 
-    The objective uses the model's own chain and variance. No other objective trains a learned schedule. This objective
-    also trains a `LearnedVariance` (L_vlb of Nichol & Dhariwal 2021).
+    The estimate per example is T times one of the T terms, plus L_T. The objective uses the model's own chain and
+    variance. No other objective trains a learned schedule. This objective also trains a `LearnedVariance` (L_vlb of
+    Nichol & Dhariwal 2021).
     """
 
     def __init__(self, times: AbstractTimes | None = None) -> None:
@@ -319,10 +321,11 @@ class BoundObjective(AbstractDenoisingObjective):
 
 
 class HybridObjective(AbstractDenoisingObjective):
-    """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`: the bound trains only the variance.
+    """L_simple (5.17) + `share` times -(5.11), for `LearnedVariance`.
 
-    Both losses use one step t ~ U{1..T} of the chain per example. The mean gets the gradient of `Simple`, the variance
-    `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021, equation 16.
+    The bound trains only the variance. Both losses use one step t ~ U{1..T} of the chain per example. The mean gets the
+    gradient of `Simple`. The variance gets `share` times the gradient of the bound. Source: Nichol & Dhariwal 2021,
+    equation 16.
     """
 
     def __init__(self, share: float = 1e-3, times: AbstractTimes | None = None) -> None:

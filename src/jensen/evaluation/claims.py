@@ -47,8 +47,9 @@ def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column])
 
 
 def check(first: Named, relation: Relation, second: Named) -> Claim:
-    """Check one claim: an order on all examples, an equality on the examples where both estimates can be trusted.
+    """Check one claim about two estimates.
 
+    An order is checked on all examples. An equality is checked on the examples where both estimates can be trusted.
     Values that are not finite are left out. The logarithm of an average with standard error s is too low by s²/2 on
     average, so two estimates count as equal even if they differ by s²/2.
     """

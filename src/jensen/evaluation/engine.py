@@ -65,12 +65,12 @@ def counted(networks: Sequence[nn.Module]) -> Iterator[Cost]:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """The results of one estimator with one row per example: tensors (count) on the CPU, float64 except `trusted`.
+    """The results of one estimator, one row per example.
 
-    `value` is in nats of the raw data; NaN is replaced by -inf, the worst value. `observed` is the number of observed
-    values of each example. `bias` is how far the value is expected to lie below the limit of infinitely many draws:
-    error² / 2 for the logarithm of an average, else 0. `details` are further numbers per example by name, such as the
-    effective sample size.
+    All tensors are (count), on the CPU, and float64 except `trusted`. `value` is in nats of the raw data; NaN is
+    replaced by -inf, the worst value. `observed` is the number of observed values of each example. `bias` is the
+    expected distance of the value below the limit of infinitely many draws. It is error² / 2 for the logarithm of an
+    average, else 0. `details` are further numbers per example by name, such as the effective sample size.
     """
 
     value: Tensor
@@ -111,7 +111,7 @@ class Column:
 
 
 def trusted(found: Found) -> Tensor:
-    """Whether each value and the error of the value can be trusted, (batch), bool."""
+    """Whether each value and its error can be trusted; (batch), bool."""
     return torch.ones_like(found.value, dtype=torch.bool) if isinstance(found, Elbo) else found.trusted
 
 
@@ -151,8 +151,8 @@ def run_estimators(
 ) -> dict[str, Column]:
     """The column of every estimator by name, cheapest first, for the examples whose indices are in `index`.
 
-    All estimators see the same x, so that differences between estimators are paired. If started in several processes
-    (torchrun), they share the batches.
+    All estimators see the same x, so that differences between estimators are paired. Processes started by torchrun
+    divide the batches among themselves.
     """
     estimators = model.estimators(effort)
     size = at_once(min(AT_ONCE, batch_size), IN_FLIGHT * preparation.dimensions)

@@ -112,7 +112,7 @@ def evaluate(
     source: str,
     step: int | None = None,
 ) -> Evaluation:
-    """Evaluate the ELBO by terms on `examples`, and all bounds, gaps and diagnostics on some of the examples.
+    """Evaluate the ELBO and its terms on `examples`, and all bounds, gaps and diagnostics on a part of `examples`.
 
     `source` names the data in words, `step` is the training step of the weights. The results are a pure function of the
     arguments and do not depend on the batch size.

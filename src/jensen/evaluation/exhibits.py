@@ -95,9 +95,10 @@ def make_exhibits(
     selection: Selection,
     seed: int,
 ) -> Exhibits:
-    """The exhibits of `model`; `scores.index` are indices of `examples`, `seed` is the seed of the evaluation.
+    """The exhibits of `model`.
 
-    Sample i is a pure function of (seed, i), and the noise for example i is a pure function of (seed, i).
+    `scores.index` are indices of `examples`. `seed` is the seed of the evaluation. Sample i is a pure function of
+    (seed, i), and the noise for example i is a pure function of (seed, i).
     """
     labels = None if examples.labels is None else examples.labels[scores.index]
     source = _Source(model, examples, preparation, scores, seed)

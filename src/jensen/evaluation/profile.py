@@ -48,9 +48,10 @@ class NoiseProfile(Value):
 
 
 def noise_profile(profile: Profile, preparation: Preparation, observed: Tensor) -> NoiseProfile:
-    """Means over the examples, with errors of x_0 in raw units.
+    """The means of `profile` over the examples.
 
-    `profile` is in nats of the raw data; `observed` is the number of observed values of each example.
+    The errors of x_0 are in raw units. `profile` is in nats of the raw data; `observed` is the number of observed
+    values of each example.
     """
     scale, unit = _unit(preparation)
     edges, last, size = profile.log_snr.tolist(), profile.last_step.tolist(), profile.steps.tolist()

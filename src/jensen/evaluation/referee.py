@@ -86,8 +86,9 @@ def referee(
 ) -> Verdict:
     """All estimates of log p(x) on the same x, the cost of each, and the checked claims.
 
-    `samples` is the K of L_K, `source` names the data in words, `step` is the training step of the weights. With
-    `settings.simulated`, log p(x) of samples of the model is bounded from below and above, if the model has a bracket.
+    `samples` is the K of L_K. `source` names the data in words. `step` is the training step of the weights. With
+    `settings.simulated`, and if the model has a bracket, log p(x) of samples of the model is bounded from below and
+    above.
     """
     began = time.perf_counter()
     index = spread(len(examples), settings.referee_examples or model.usual_referee_examples)

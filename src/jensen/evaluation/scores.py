@@ -24,7 +24,7 @@ NUMBERS = 1 << 23  # maximum number of values of x in one batch; the networks ne
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One row per example: index, ELBO, Monte-Carlo standard error of the ELBO, bits/dim, every term.
+    """The scores of each example: index, ELBO, standard error of the ELBO (Monte Carlo), bits/dim, and every term.
 
     Nats and bits refer to the raw data; `observed` is the number of observed values of each example. `terms` are signed
     so that they add up to `bound`; the change of units is in the reconstruction. A NaN bound is replaced by -inf, the
@@ -75,11 +75,10 @@ def score(
 ) -> Scores:
     """Every example's ELBO (4.4), averaged over `draws` draws, in nats and in bits per dimension of the raw data.
 
-    The draws for example i are a pure function of (seed, index[i], draws); `index` defaults to 0..count-1.
-    Dequantisation noise u is part of the bound, E_u log p(x + u) <= log P(x), so each draw has its own u and the
-    standard error covers u. Dynamic binarisation is different: it makes another data set, with one image per example
-    and seed. If started in several processes (torchrun), they share the batches; each batch gets the same scores as in
-    a single process.
+    The draws for example i are a pure function of (seed, index[i], draws); `index` defaults to 0..count-1. The noise u
+    of dequantisation is part of the bound, E_u log p(x + u) <= log P(x). So each draw has its own u, and the standard
+    error covers u. Dynamic binarisation is different: it makes another data set, with one image per example and seed.
+    Processes started by torchrun divide the batches among themselves; the scores are the same as in a single process.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)
@@ -190,7 +189,7 @@ def note_shortage(count: int, wanted: int | None) -> None:
 
 
 def spread(count: int, wanted: int | None) -> Tensor:
-    """`wanted` indices spread evenly over 0..count-1; all indices if `wanted` is None or above `count`.
+    """`wanted` evenly spread indices of 0..count-1; all indices if `wanted` is None or above `count`.
 
     >>> spread(10, 4)
     tensor([0, 2, 5, 7])

@@ -14,10 +14,11 @@ from jensen.evaluation.measure import Measure
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The conversion of log p(x) into log p(raw) and into bits, by two numbers per example (batch), float64.
+    """The conversion of log p(x) into log p(raw) and into bits.
 
-    `volume` is log |dx/draw| of an example's observed values, in nats; `observed` is the number of observed values. A
-    missing value is NaN in the raw data, and log p(x) is about the observed values only.
+    It needs two numbers per example, (batch), float64. `volume` is log |dx/draw| of the observed values, in nats;
+    `observed` is the number of observed values. A missing value is NaN in the raw data, and log p(x) is about the
+    observed values only.
     """
 
     volume: Tensor
@@ -45,7 +46,7 @@ def in_bits(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"]) ->
 
 
 def measure(nats: Float[Tensor, " count"], observed: Float[Tensor, " count"], *, sign: int = 1) -> Measure:
-    """The mean of nats per example, and `sign` times the mean in bits per observed value.
+    """The mean in nats per example, and `sign` times the mean in bits per observed value.
 
     `sign` is -1 for log p(raw) and its terms, because bits are a cost, and 1 for costs and differences. Bits are the
     ratio of sums Σ bits / Σ observed, not a mean of ratios; the two differ if examples have missing values.

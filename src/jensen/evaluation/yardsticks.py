@@ -38,8 +38,8 @@ def yardsticks(
 ) -> Yardsticks:
     """The yardsticks for the test examples in `scores`; without `train` there is no independent model.
 
-    The independent model has a histogram per dimension for integers, a normal distribution for floats. Floats have no
-    levels and therefore no uniform model and no PNG; floats with missing values have no yardstick.
+    The independent model is a histogram per dimension for integers, and a normal distribution per dimension for floats.
+    Floats have no levels and therefore no uniform model and no PNG; floats with missing values have no yardstick.
     """
     index = scores.index[spread(len(scores.index), MEASURED)]
     fitted = torch.arange(0) if train is None else spread(len(train), FITTED)

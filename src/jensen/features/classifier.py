@@ -83,7 +83,7 @@ class _Convolutions(nn.Module):
 def features(classifier: Classifier, raw: Tensor | np.ndarray) -> Tensor:
     """The features (count, 128) of raw examples or samples (count, *shape).
 
-    Raises `InputError` for examples of another shape than the classifier's, and for an empty set.
+    Raises `InputError` for examples whose shape is not the classifier's, and for an empty set.
     """
     raw = torch.as_tensor(raw)
     if raw.shape[1:] != classifier.shape or not len(raw):
@@ -102,7 +102,7 @@ def recognised(classifier: Classifier, features: Float[Tensor, " count features"
 
 
 def recognition(classifier: Classifier, samples: Tensor | np.ndarray, labels: Tensor) -> Estimate:
-    """The share of raw samples (count, *shape) in which the classifier recognises the requested label (count).
+    """The share of raw samples (count, *shape) whose requested label (count) the classifier recognises.
 
     The standard error is by `Estimate.share`. Mistakes of the classifier lower the share. Raises `InputError` for
     samples of another shape.

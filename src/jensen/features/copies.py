@@ -23,7 +23,7 @@ QUANTILES = 2000  # number of quantiles of the threshold's distribution in avera
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The distances of samples (n) and of held-out examples (m) to the nearest training example, float64.
+    """The distance of each sample (n), and of each held-out example (m), to the nearest training example, float64.
 
     `row` (n) is the index of the nearest training example of each sample. The memorisation check uses only this object.
     """
@@ -34,9 +34,10 @@ class Nearest:
 
     @classmethod
     def of(cls, samples: Tensor, train: Tensor, held_out: Tensor) -> Self:
-        """The distances between features (count, dims); `train` must be exactly the model's training examples.
+        """The distances between features (count, dims).
 
-        Memory is bounded. Raises `InputError` for an empty set, different dims, and numbers that are not finite.
+        `train` must be exactly the model's training examples. Memory is bounded. Raises `InputError` for an empty set,
+        different dims, and numbers that are not finite.
         """
         train, samples, held_out = comparable("a search for memorised examples", 1, train, samples, held_out)
         distances, row = nearest(samples, train)
@@ -77,9 +78,9 @@ class Memorisation(Value):
     def sign(self) -> Literal["none", "weak", "clear"]:
         """The verdict of all measures of this record: how clearly the model has memorised training examples.
 
-        "clear" if `adjusted_p_value` is at most 0.01; "weak" if it is at most 0.05, or if an interval lies above the
-        value of fresh data; else "none". Fresh data give "clear" in about 1 % and "weak" in about 5 % of cases
-        (docs/errors.md).
+        The verdict is "clear" if `adjusted_p_value` is at most 0.01. Otherwise it is "weak" if `adjusted_p_value` is at
+        most 0.05, or if an interval lies above the value of fresh data. Otherwise it is "none". Fresh data give "clear"
+        in about 1 % and "weak" in about 5 % of cases (docs/errors.md).
         """
         if self.adjusted_p_value <= CLEAR:
             return "clear"
@@ -88,13 +89,14 @@ class Memorisation(Value):
 
 
 def memorisation(distances: Nearest, seed: int = 0) -> Memorisation:
-    """The memorisation check; the null hypothesis of both p-values is that samples are distributed like held-out data.
+    """Check whether the model has memorised training examples, by distances to the training examples.
 
-    Given the training examples, all distances are independent, and the distances of fresh samples have the same
-    distribution as the distances of held-out examples. So tests by ranks are valid for any features, and the bootstrap
-    over distances is valid for `closer`. If a model makes copies and also bad samples, the average `closer` can miss
-    the copies; `near_copies` shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum
-    1954 (exceedances).
+    The null hypothesis of both p-values is that samples are distributed like held-out data. Given the training
+    examples, all distances are independent, and the distances of fresh samples have the same distribution as the
+    distances of held-out examples. So tests by ranks are valid for any features, and the bootstrap over distances is
+    valid for `closer`. If a model makes copies and also bad samples, the average `closer` can miss the copies;
+    `near_copies` shows them. Sources: Meehan, Chaudhuri and Dasgupta 2020, section 3 (closer); Rosenbaum 1954
+    (exceedances).
     """
     from scipy.stats import mannwhitneyu
 
@@ -128,14 +130,15 @@ def _exceedance(count: int, n: int, m: int, rank: int) -> float:
 
 
 def near_copies_interval(count: int, n: int, m: int, rank: int) -> Interval:
-    """The share of near copies, `count` of n samples, with the interval of all shares not rejected at 2.5 % per side.
+    """The share of near copies, `count` of n samples, with a 95 % interval.
 
-    The threshold is the `rank`-th smallest of m distances. The share g of fresh data below the threshold has the
-    distribution Beta(rank, m - rank + 1) with the mean `expected` = rank / (m + 1). A share s above `expected` is
-    modelled as a mixture of copies and fresh samples: given g, a sample is near with probability 1 - a (1 - g). A share
-    s below `expected` is modelled as a mixture of fresh samples and samples that are never near: given g, a sample is
-    near with probability a g. The weight a is such that the mean over g is s. A bootstrap would ignore the randomness
-    of the threshold, so a bootstrap interval would be too narrow.
+    The interval has all shares that are not rejected at 2.5 % per side. The threshold is the `rank`-th smallest of m
+    distances. The share g of fresh data below the threshold has the distribution Beta(rank, m - rank + 1) with the mean
+    `expected` = rank / (m + 1). A share s above `expected` is modelled as a mixture of copies and fresh samples: given
+    g, a sample is near with probability 1 - a (1 - g). A share s below `expected` is modelled as a mixture of fresh
+    samples and samples that are never near: given g, a sample is near with probability a g. The weight a is such that
+    the mean over g is s. A bootstrap would ignore the randomness of the threshold, so a bootstrap interval would be too
+    narrow.
     """
     from scipy.optimize import brentq
     from scipy.stats import beta, binom

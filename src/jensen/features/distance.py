@@ -129,9 +129,10 @@ class Reference:
 
     @classmethod
     def of(cls, classifier: Classifier, dataset: Dataset, n: int) -> Self:
-        """The reference of a data set; the floor uses n examples, spread evenly over the training split.
+        """The reference of a data set.
 
-        Raises `InputError` if n exceeds the size of the training split, and for fewer than two examples of a split.
+        The floor uses n examples, which are spread evenly over the training split. Raises `InputError` if n exceeds the
+        size of the training split, and for fewer than two examples of a split.
         """
         train, test, preparation = dataset.train, dataset.test, dataset.spec.preparation
         if not 2 <= n <= len(train):
@@ -152,9 +153,9 @@ def measure(
     cell: Cell,
     provenance: Callable[[float], Provenance],
 ) -> Distance:
-    """Draw the cell's samples by the model, compare them with the reference, and count network evaluations.
+    """Draw the samples of `cell` from the model, compare them with the reference, and count network evaluations.
 
-    If started in several processes (torchrun), they share the samples; the seconds are the sum over all processes.
+    Processes started by torchrun divide the samples among themselves; the seconds are the sum over all processes.
     `provenance` is `Run.provenance`.
     """
     start = time.perf_counter()

@@ -65,9 +65,9 @@ def accuracy(classifier: Classifier, examples: Examples, preparation: Preparatio
 
 
 def shown(examples: Examples, preparation: Preparation, seed: int = 0) -> Tensor:
-    """Raw examples after the preparation and the inverse preparation, comparable with samples of a model.
+    """Raw examples after the preparation and its inverse, so that they are comparable with samples of a model.
 
-    Binarisation changes the examples; every other preparation restores them, floats up to rounding.
+    Binarisation changes the examples. Every other preparation restores them; floats are restored up to rounding.
     """
     noise = Noise(generator(seed, Stream.BINARISATION))
     parts = [torch.from_numpy(preparation.to_raw(preparation(rows, noise))) for rows in examples.x.split(ROWS)]

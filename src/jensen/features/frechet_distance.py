@@ -14,11 +14,11 @@ def frechet(a: Tensor, b: Tensor) -> Estimate:
     """|m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½) of the Gaussians fitted to features (count, dims), in float64.
 
     The distance is biased upwards, and the bias is larger for fewer examples. So compare only distances between sets of
-    equal size, best with a floor, the distance between two sets of real data. The standard error is by the jackknife:
-    each of 20 random parts of each set is left out in turn, and the variances from both sets are added. Near distance 0
-    the error is too large. `count` is the size of a. Raises `InputError` for fewer than two examples, for different
-    dims, and for numbers that are not finite. Sources: Heusel et al. 2017, equation 6; Quenouille 1956 for the
-    jackknife.
+    equal size. The best comparison is with a floor, which is the distance between two sets of real data. The standard
+    error is by the jackknife. Each set is divided into 20 random parts, and each part is left out in turn. The
+    variances from both sets are added. Near distance 0 the error is too large. `count` is the size of a. Raises
+    `InputError` for fewer than two examples, for different dims, and for numbers that are not finite. Sources: Heusel
+    et al. 2017, equation 6; Quenouille 1956 for the jackknife.
     """
     a, b = (features.detach().cpu().double() for features in (a, b))
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:

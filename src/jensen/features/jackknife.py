@@ -17,7 +17,7 @@ STUDENT = 2.093  # the 97.5 % quantile of Student's t with 19 degrees of freedom
 
 
 def parts(count: int) -> Int[Tensor, " count"]:
-    """The index of the part of each of `count` examples: 0 to 19, or 0 to count - 1 for fewer than 20 examples.
+    """The index of each example's part: 0 to 19, or 0 to count - 1 if there are fewer than 20 examples.
 
     The parts are random with a fixed seed, because regular parts of data sorted by label would be too similar.
     """
@@ -27,8 +27,8 @@ def parts(count: int) -> Int[Tensor, " count"]:
 def variance(left_out: Sequence[float]) -> float:
     """The variance (g - 1) / g Σ (v - mean v)² of a statistic from its values with each of g parts left out.
 
-    The variance is consistent even for shares and other statistics that are not smooth, because a part has many
-    examples. It is NaN if there are no values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
+    Because each part has many examples, the variance is consistent even for statistics that are not smooth, such as
+    shares. It is NaN if there are no values. Sources: Quenouille 1956; Shao and Wu 1989 for parts.
     """
     if not left_out:
         return math.nan
@@ -58,10 +58,10 @@ class Interval(Value):
 
     @classmethod
     def share(cls, value: float, count: int, *left_out: Sequence[float]) -> Self:
-        """The interval of a share of `count` examples, cut off at 0 and 1.
+        """The interval of a share among `count` examples, cut off at 0 and 1.
 
-        The variance is at least the binomial variance with one success and one failure added, because near 0 and 1 the
-        jackknife's variance is too small.
+        Near 0 and 1 the jackknife's variance is too small. So the variance is at least the binomial variance after
+        adding one success and one failure.
         """
         smoothed = (value * count + 1) / (count + 2)
         least = smoothed * (1 - smoothed) / count

@@ -24,10 +24,11 @@ def blocks(x: Tensor, others: Tensor) -> list[Tensor]:
 def nearest(
     x: Float[Tensor, " count dims"], others: Float[Tensor, " others dims"]
 ) -> tuple[Float[Tensor, " count"], Int[Tensor, " count"]]:
-    """The Euclidean distance from each x to its nearest neighbour in `others`, and the row of that neighbour; float64.
+    """The Euclidean distance (float64) from each x to its nearest neighbour in `others`, and the neighbour's row.
 
-    Products in float32, relative to the mean of `others`, choose the neighbour. The distance of the neighbour is then
-    computed in float64, so a copy has distance 0. Other distances are at most about 1e-7 |x|² / distance too large.
+    The neighbour is found by products in float32, relative to the mean of `others`. Its distance is then computed in
+    float64, so a copy has distance 0. If rounding chooses a neighbour that is not the nearest, its distance is too
+    large by at most about 1e-7 |x|² / distance.
     """
     origin = others.mean(0)
     near = (others - origin).float()
@@ -40,10 +41,10 @@ def nearest(
 
 
 def comparable(what: str, least: int, *sets: Tensor) -> list[Tensor]:
-    """Sets of features (count, dims) in float64 on the CPU, shifted to a common origin to keep products exact.
+    """Sets of features (count, dims) in float64 on the CPU.
 
-    Raises `InputError` for a set with fewer than `least` examples, for different dims, and for numbers that are not
-    finite.
+    All sets are shifted to a common origin, which keeps products exact. Raises `InputError` for a set with fewer than
+    `least` examples, for different dims, and for numbers that are not finite.
     """
     shapes = " and ".join(str(tuple(features.shape)) for features in sets)
     if any(x.ndim != 2 or x.shape[1:] != sets[0].shape[1:] or len(x) < least for x in sets):

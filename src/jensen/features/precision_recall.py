@@ -28,11 +28,11 @@ class Fidelity(Value):
 
 
 def fidelity(real: Tensor, samples: Tensor, *, k: int = K) -> Fidelity:
-    """Precision, recall, density and coverage of samples (m, d) for real examples (n, d).
+    """Precision, recall, density and coverage of samples (m, d), measured against real examples (n, d).
 
-    For two sets from one distribution, density is near 1, but precision, recall and coverage are below 1 and depend on
-    k, n and m; so compare with a floor. The intervals are by the jackknife over parts of both sets. A bootstrap would
-    repeat examples, and a repeated example has its nearest neighbour at distance 0 (Abadie and Imbens 2008). Memory is
+    For two sets from one distribution, density is near 1. Precision, recall and coverage are below 1 and depend on k, n
+    and m, so compare with a floor. The intervals are by the jackknife over parts of both sets. A bootstrap would repeat
+    examples, and a repeated example has its nearest neighbour at distance 0 (Abadie and Imbens 2008). Memory is
     bounded, and time grows with (n + m)². Raises `InputError` for fewer than 2k + 2 examples, for different d, and for
     numbers that are not finite. Sources: Kynkäänniemi et al. 2019, equations 1 and 2; Naeem et al. 2020, equations 3
     and 4.

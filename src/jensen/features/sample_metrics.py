@@ -93,11 +93,11 @@ class Check:
 def check_samples(
     samples: Tensor, train: Tensor, test: Tensor, *, features: FeatureFunction, name: str, k: int = K, seed: int = 0
 ) -> Check:
-    """Compare raw samples with raw test examples, and search them for copies of training examples (count, *shape).
+    """Compare raw samples with raw test examples, and search the samples for copies of training examples.
 
-    Two-sample metrics compare n samples with n test examples, spread evenly, or with all test examples if there are
-    fewer than n. The memorisation check uses all test and training examples. Raises `InputError` for too few samples or
-    examples, and for features that are not finite.
+    All three are (count, *shape). Two-sample metrics compare n samples with n test examples, spread evenly, or with all
+    test examples if there are fewer than n. The memorisation check uses all test and training examples. Raises
+    `InputError` for too few samples or examples, and for features that are not finite.
     """
     require(k, samples=len(samples), train=len(train), test=len(test))
     made, known, fresh = (features(raw).detach().cpu() for raw in (samples, train, test))
@@ -145,8 +145,8 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
     """Samples 0 to n - 1 of `seed`, in the form of the run's preparation, on the CPU.
 
-    Samples get n of `labels`, spread evenly. If started in several processes (torchrun), they share the samples. Raises
-    `InputError` for samples that are not finite.
+    The samples have n labels that are spread evenly over `labels`. Processes started by torchrun divide the samples
+    among themselves. Raises `InputError` for samples that are not finite.
     """
     asked = None
     if model.classes is not None and labels is not None:

@@ -79,7 +79,8 @@ def save_classifier(run: Path, classifier: Classifier, record: ClassifierRecord)
 def load_classifier(run: Path, spec: DataSpec) -> tuple[Classifier, ClassifierRecord]:
     """The classifier in the folder of the run, and its record.
 
-    Raises `InputError` without a classifier, for a damaged file, and for a classifier of other data than `spec`.
+    Raises `InputError` if the run has no classifier, for a damaged file, and for a classifier of data other than
+    `spec`.
     """
     folder, advice = run / FOLDER, f"train one with: jensen features train {run}"
     record = _read_record(folder / RECORD, advice)

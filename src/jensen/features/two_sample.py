@@ -35,13 +35,13 @@ class KernelTest(Value):
 def kernel_test(a: Tensor, b: Tensor, *, permutations: int = PERMUTATIONS, seed: int = 0) -> KernelTest:
     """The unbiased estimate of MMD² between features a (n, d) and b (m, d), and its permutation p-value.
 
-    MMD² = E k(a, a') + E k(b, b') - 2 E k(a, b), without pairs of an example with itself. k(x, y) is the mean of
-    exp(-|x - y|² / 2h²) over h = s/2, s, 2s, where s is the median distance between different examples of both sets
-    together, or between 2,000 random examples. The p-value is (1 + the number of random divisions of all n + m examples
-    with an MMD² at least as large) / (1 + permutations). If both sets are from one distribution, the p-value is at most
-    p with probability at most p, for any n, m and d. Memory grows with (n + m) permutations, time with (n + m)². Raises
-    `InputError` for fewer than four examples, for different d, and for numbers that are not finite. Source: Gretton et
-    al. 2012, lemma 6 and section 8.
+    MMD² = E k(a, a') + E k(b, b') - 2 E k(a, b), without pairs of an example with itself. The kernel k(x, y) is the
+    mean of exp(-|x - y|² / 2h²) over h = s/2, s, 2s. Here s is the median distance between different examples of the
+    union of both sets, or of 2,000 random examples of the union. The examples are divided at random `permutations`
+    times into sets of n and m. The p-value is (1 + the number of divisions with an MMD² at least as large) / (1 +
+    permutations). If both sets are from one distribution, the p-value is at most p with probability at most p, for any
+    n, m and d. Memory grows with (n + m) permutations, time with (n + m)². Raises `InputError` for fewer than four
+    examples, for different d, and for numbers that are not finite. Source: Gretton et al. 2012, lemma 6 and section 8.
     """
     pooled = torch.cat(comparable("a kernel two-sample test", 4, a, b))
     n, m = len(a), len(b)
@@ -121,9 +121,10 @@ def _median_distance(pooled: Tensor, seed: int) -> float:
 def sliced_wasserstein(a: Tensor, b: Tensor, *, projections: int = PROJECTIONS, seed: int = 0) -> Interval:
     """SW_2 = (E_θ W_2²(θ·a, θ·b))^½ between features a (n, d) and b (m, d), over random unit vectors θ.
 
-    Each W_2 is exact for any n and m. The directions are a pure function of (seed, d, projections); the jackknife
-    interval does not include their randomness. For two sets from one distribution the estimate is about n^-½ too large,
-    so compare distances for equal n. Raises `InputError` like `kernel_test`. Source: Bonneel et al. 2015, section 3.
+    Each W_2 is exact for any n and m. The directions θ are a pure function of (seed, d, projections). The jackknife
+    interval does not include the randomness of θ. For two sets from one distribution the estimate is about n^-½ too
+    large, so compare distances for equal n. Raises `InputError` like `kernel_test`. Source: Bonneel et al. 2015,
+    section 3.
     """
     a, b = comparable("a sliced Wasserstein distance", 3, a, b)
     source = generator(seed, Stream.EVALUATION, DIRECTIONS)

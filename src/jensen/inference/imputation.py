@@ -30,7 +30,7 @@ def impute(
     for bit; other values of x are never used. An example without observed entries gets draws from p(x). `method` must
     be a method of the model's family. The draws for example i are a pure function of (seed, index[i], draws) in any
     batch; `index` defaults to 0..batch-1. Raises `InputError` for a mask of another shape or type, for an observed
-    value that is not finite, and for a model of another family than the method's.
+    value that is not finite, and for a `method` of another family.
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
     numbers = list(range(len(x))) if index is None else index.tolist()

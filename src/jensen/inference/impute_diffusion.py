@@ -70,12 +70,12 @@ class _Chain:
 
 @dataclass(frozen=True)
 class Replacement(AbstractImputer):
-    """RePaint: after each reverse step, noised y (5.6) of the same noise level replaces the observed entries.
+    """RePaint: after each reverse step, y with noise of the same level (5.6) replaces the observed entries.
 
-    Each step is repeated `resamplings` times, and before each repetition noise is added again (5.1), so that the
-    missing entries adapt to the observed ones. One draw takes steps x resamplings calls of the network. The draws are
-    biased for any number of steps and resamplings. Raises `InputError` for fewer than two steps or one resampling.
-    Source: Lugmayr et al. 2022, algorithm 1, with jumps of one step.
+    Each step is repeated `resamplings` times, so that the missing entries adapt to the observed entries. Noise is added
+    again before each repetition (5.1). One draw takes steps x resamplings calls of the network. The draws are biased
+    for any number of steps and resamplings. Raises `InputError` for fewer than two steps or one resampling. Source:
+    Lugmayr et al. 2022, algorithm 1, with jumps of one step.
     """
 
     steps: int = 50
@@ -129,8 +129,9 @@ class TwistedParticles(AbstractImputer):
     any psi. Each draw has its own particle filter, so draws are independent. A filter resamples systematically when the
     effective sample size falls below half of the number of particles. The proposal of the missing entries is p(x_s |
     x_t) shifted by the gradient of log psi_t; the proposal of the observed entries is (5.8) with x_0 = y. On
-    independent Gaussian data all weights are then equal. One draw takes steps x particles calls and gradients of the
-    network. Raises `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023, algorithm 1.
+    independent Gaussian data all weights are then equal. One draw takes one call and one gradient of the network for
+    each step and particle. Raises `InputError` for fewer than two steps or one particle. Source: Wu et al. 2023,
+    algorithm 1.
     """
 
     particles: int = 16

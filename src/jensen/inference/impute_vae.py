@@ -25,9 +25,9 @@ class ImportanceResampling(AbstractImputer):
     """Draw z from `samples` proposals with weights p(x_observed|z) p(z) / r(z), then x_missing ~ p(x_missing|z).
 
     The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
-    example, starting from the encoder's q; the share of the prior keeps the weights bounded. The draws become exact for
-    many `samples`; a large effective sample size shows that the draws are nearly exact. Raises `InputError` for less
-    than one sample, and for a share outside of 0 to 1.
+    example, starting from the encoder's q. The part of the prior in r keeps the weights bounded. The draws become exact
+    for many `samples`. A large effective sample size shows that the draws are nearly exact. Raises `InputError` for
+    less than one sample, and for a share outside of 0 to 1.
     """
 
     samples: int = 1000
@@ -83,11 +83,11 @@ class ImportanceResampling(AbstractImputer):
 class MetropolisWithinGibbs(AbstractImputer):
     """Markov chains over (z, x_missing), one per draw, which start at the z of importance resampling.
 
-    A sweep is (1) Metropolis-Hastings on z given the completed x, with the encoder's q(z|x) as the proposal: accepted
-    with probability min(1, p(x|z') p(z') q(z|x) / (p(x|z) p(z) q(z'|x))) (Mattei & Frellsen 2018, algorithm 1);
-    (2) a random walk on p(z | x_observed), with x_missing integrated out, which also moves if the encoder's q is too
-    narrow; (3) x_missing ~ p(x_missing|z). Each step leaves p(z, x_missing | x_observed) invariant, so the draws become
-    exact for many `sweeps`. Raises `InputError` for less than one sweep.
+    A sweep has three steps. Step 1 is Metropolis-Hastings on z given the completed x. The proposal z' comes from the
+    encoder's q(z|x) and is accepted with probability min(1, p(x|z') p(z') q(z|x) / (p(x|z) p(z) q(z'|x))) (Mattei &
+    Frellsen 2018, algorithm 1). Step 2 is a random walk on p(z | x_observed), with x_missing integrated out; it moves
+    even if the encoder's q is too narrow. Step 3 is x_missing ~ p(x_missing|z). Each step leaves p(z, x_missing |
+    x_observed) invariant, so the draws become exact for many `sweeps`. Raises `InputError` for less than one sweep.
     """
 
     sweeps: int = 100

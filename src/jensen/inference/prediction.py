@@ -49,7 +49,7 @@ def predict_examples(
 ) -> Predictions:
     """`model.predict` for the examples whose indices are in `index` (default: all examples).
 
-    Row i is a pure function of (seed, index[i]). If started in several processes (torchrun), they share the batches.
+    Row i is a pure function of (seed, index[i]). Processes started by torchrun divide the batches among themselves.
     """
     index = torch.arange(len(examples)) if index is None else index
     mine = []
@@ -169,7 +169,7 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
 
 
 def calibration_error(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> float:
-    """Σ_bins |share right - mean confidence| · share of the examples (Guo et al. 2017, equation 3).
+    """Σ_bins |accuracy - mean confidence| · fraction of the examples in the bin (Guo et al. 2017, equation 3).
 
     >>> round(calibration_error(torch.tensor([0.9, 0.9]), torch.tensor([1.0, 0.0])), 6)
     0.4
@@ -211,7 +211,7 @@ def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
 def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], names: Iterable[str]) -> Path:
     """Write a row per example: index, name, predicted label, probability of every class, error, true label.
 
-    `names` are the names of the examples; `standard_error` is the Monte-Carlo error of the predicted label's
+    `names` are the names of the examples. The column `standard_error` is the Monte-Carlo error of the predicted label's
     probability.
     """
     found, rows = predictions.prediction, []

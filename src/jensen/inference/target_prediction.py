@@ -37,11 +37,12 @@ FITTED = 20_000  # maximum number of training examples for the linear regression
 
 @dataclass(frozen=True, eq=False)
 class TargetPredictions:
-    """p(y|x) of `count` examples, with y in raw units; float64 tensors (count, dims) on the CPU.
+    """p(y|x) of `count` examples, with y in raw units.
 
-    `index` (count) are the indices of the examples. `ends` (count, dims, 6) holds the lower and the upper end of the
-    central interval at each of `LEVELS`. `standard_error` is the Monte-Carlo error of `mean`. If y is known, `y`,
-    `log_density` = log p(y|x) (count), and `rank` = p(Y_d <= y_d|x) are present, else None.
+    Tensors are (count, dims), float64, on the CPU. `index` (count) are the indices of the examples. `ends` (count,
+    dims, 6) holds the lower and the upper end of the central interval at each of `LEVELS`. `standard_error` is the
+    Monte-Carlo error of `mean`. `log_density` (count) is log p(y|x), and `rank` is p(Y_d <= y_d|x). `y`, `log_density`
+    and `rank` are None if y is unknown.
     """
 
     index: Int[Tensor, " count"]
@@ -211,8 +212,8 @@ def assess_linear(
 ) -> Regression:
     """The measures of scikit-learn's `BayesianRidge`, fitted separately to each dimension of y.
 
-    The evidence sets the widths of the prior. At most `FITTED` training examples are used, evenly spread. A missing
-    value of x is replaced by the mean of its dimension.
+    The evidence sets the widths of the prior. The fit uses at most `FITTED` training examples, which are evenly spread.
+    A missing value of x is replaced by the mean of its dimension.
     """
     from sklearn.linear_model import BayesianRidge
 
@@ -250,7 +251,7 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 
 
 def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str]) -> Path:
-    """Write a row per example: index, name, and mean, deviation, error of the mean and intervals of each y_d.
+    """Write a row per example: index, name, and for each y_d the mean, deviation, error of the mean and intervals.
 
     If y has several dimensions, d is part of the name of each column: mean_0, mean_1. If y is known, y and log p(y|x)
     in nats follow.

@@ -12,9 +12,9 @@ SMALLEST = 1e-6  # scale of a channel that never varies
 class Moments(nn.Module):
     """u = (z - shift) / scale with one shift and one scale per channel, for z (*batch, latent_dims).
 
-    u has the shape (*batch, *shape); `shape` is (channels, ...) and has latent_dims numbers. The initial moments are 0
-    and 1. They are measured by `observe` and saved with the model. Any moments give a valid bound on log p(z), because
-    `log_volume` is the exact log-Jacobian.
+    u has the shape (*batch, *shape). `shape` is (channels, ...) for latent_dims numbers in all. The initial shift is 0,
+    and the initial scale is 1. `observe` measures both; they are saved with the model. Any moments give a valid bound
+    on log p(z), because `log_volume` is the exact log-Jacobian.
     """
 
     count: Tensor

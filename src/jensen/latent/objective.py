@@ -17,7 +17,7 @@ MEASURED = 100  # first steps of the second stage, which also measure the moment
 
 @dataclass(frozen=True)
 class StagedObjective(AbstractVAEObjective):
-    """Three stages, which follow from the number of the step; the prior of the model is a `DiffusionPrior`.
+    """Trains a VAE whose prior is a `DiffusionPrior` in three stages.
 
     1. The first `vae_steps` steps minimise the loss `first` of the VAE with the prior N(0, I).
     2. The next `prior_steps` steps (None: all others) train the prior by its own objective on draws z ~ q(z|x), with

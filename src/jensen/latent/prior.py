@@ -31,10 +31,11 @@ ENTROPY, LATENT = "entropy", "latent reconstruction"
 
 
 class DiffusionPrior(AbstractPrior):
-    """p(z) or p(z|y) by a diffusion `model` of the standardised u, of the shape of the model.
+    """p(z) or p(z|y) by a diffusion `model` of the standardised z, u = (z - shift) / scale.
 
-    The prior gives a lower bound on log p(z), not log p(z) itself. An untrained model whose network starts at zero,
-    with the parameterisation of EDM and sigma_data = 1, is the exact denoiser of N(0, I): then the prior is N(0, I).
+    u has the shape of the model. The prior gives a lower bound on log p(z), not log p(z) itself. Before training, the
+    prior is N(0, I) if the output of the network starts at zero and the parameterisation is that of EDM with sigma_data
+    = 1, because such a model is the exact denoiser of N(0, I).
     """
 
     exact = False
@@ -61,9 +62,11 @@ class DiffusionPrior(AbstractPrior):
         index: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Mapping[str, Tensor]:
-        """`entropy` = E_q log q(z|x), `latent reconstruction` = L_0 + Σ_d log scale_d, `denoising`, `prior` = L_T.
+        """The four terms of log q(z|x) - bound of log p(z), each (draws, batch).
 
-        All terms are (draws, batch): each draw of z has its own noise in the diffusion model.
+        `entropy` is log q(z|x), whose mean over draws estimates the negative entropy of q. `latent reconstruction` is
+        L_0 + Σ_d log scale_d, where scale_d is the `moments.scale` of z_d. `denoising` is Σ_t L_{t-1} over t >= 2, and
+        `prior` is L_T. Each draw of z has its own noise in the diffusion model.
         """
 
         def bound(u: Tensor, seed: int) -> Elbo:
@@ -76,7 +79,7 @@ class DiffusionPrior(AbstractPrior):
 
     @property
     def variants(self) -> Mapping[str, AbstractPrior]:
-        """The density of the flow of the same network, and N(0, I)."""
+        """Two other priors: the density of the flow by the same network, and N(0, I)."""
         return {"ELBO, flow prior": FlowPrior(self), "ELBO, N(0, I) prior": StandardNormal(self.latent_dims)}
 
     @torch.no_grad()
@@ -91,7 +94,7 @@ class DiffusionPrior(AbstractPrior):
     def loss(
         self, z: Tensor, batch: Batch, *, noise: Noise, objective: AbstractDenoisingObjective | None = None
     ) -> Loss:
-        """The loss of the diffusion model on u, given z (batch, latent_dims); the default objective is its own."""
+        """The loss of the diffusion model on u, given z (batch, latent_dims); the default objective is the model's."""
         return self.model.loss_by(objective or self.model.objective, replace(batch, x=self.moments(z)), noise)
 
     def observe(self, noted: Mapping[str, Tensor]) -> None:
@@ -132,10 +135,10 @@ class DiffusionPrior(AbstractPrior):
 
 
 class FlowPrior(AbstractPrior):
-    """p(z) by the probability-flow ODE (5.20) of a diffusion prior: another density by the same network.
+    """p(z) by the probability-flow ODE (5.20) of a diffusion prior; the network is the same, the density is another.
 
-    log p(z) is the density of the flow up to the tolerance of the ODE and, in more than a few dimensions, the noise of
-    the trace, which L_K would turn into a bias. So the prior counts as not exact.
+    The value of log p(z) has an error, which comes from the tolerance of the ODE and, in more than a few dimensions,
+    from the noise of the trace. L_K would turn the noise into a bias, so the prior counts as not exact.
     """
 
     exact = False
@@ -157,7 +160,7 @@ class FlowPrior(AbstractPrior):
         index: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Mapping[str, Tensor]:
-        """`entropy` = E_q log q(z|x) and `flow` = -log p(z), each (draws, batch)."""
+        """The two terms of log q(z|x) - log p(z), each (draws, batch): `entropy` is log q(z|x), `flow` is -log p(z)."""
         prior = self.prior
 
         def density(u: Tensor, seed: int) -> Elbo:

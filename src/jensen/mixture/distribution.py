@@ -69,8 +69,8 @@ class Mixture:
     def condition(self, indices: Sequence[int], values: Tensor) -> "Mixture":
         """The distribution (1.2) of the other coordinates, in ascending order, given x[indices] = values.
 
-        `values` is (*batch, len(indices)). The result is a mixture, too: each component k is conditioned, and the
-        weight of the component becomes w_k p(values | k) / p(values).
+        `values` is (*batch, len(indices)). The result is also a mixture. Each component k is conditioned, and its
+        weight becomes w_k p(values | k) / p(values).
         """
         known = values.unsqueeze(-2)
         log_weights = self.log_weights + self.components.marginal(indices).log_prob(known)

@@ -17,11 +17,12 @@ RIDGE = 1e-6  # added to the variances by EM, as scikit-learn does, so that no c
 
 
 class GaussianMixture(AbstractLatentVariableModel):
-    """p(x, z) = w_z N(x | m_z, L_z L_z^T), z = 1..K, in float64; x of one `shape` is flattened.
+    """p(x, z) = w_z N(x | m_z, L_z L_z^T), z = 1..K, in float64.
 
-    `label_probabilities` (K, classes), p(y|z), add labels: p(x, y) = Σ_z p(x, z) p(y|z). A row of zeros with a single
-    one is a component of one class. With `target_dims` the mixture is over (x, y), and the last `target_dims`
-    coordinates are the continuous y. Raises `InputError` if the shapes do not fit, or for both kinds of y.
+    x of shape `shape` is flattened. With `label_probabilities` (K, classes), which are p(y|z), the model has labels:
+    p(x, y) = Σ_z p(x, z) p(y|z). If component z belongs to one class, its row is 1 for this class and 0 for all others.
+    With `target_dims` the mixture is over (x, y), and the last `target_dims` coordinates are the continuous y. Raises
+    `InputError` if the shapes do not fit, or for both kinds of y.
     """
 
     log_weights: Tensor
@@ -66,8 +67,8 @@ class GaussianMixture(AbstractLatentVariableModel):
         """Maximum likelihood by scikit-learn's EM, from examples x (N, *shape).
 
         With labels (N) each class gets `components` components, and p(y) is the share of class y among the examples.
-        With targets (N, dims) the mixture is over (x, y). Raises `InputError` if there are fewer examples, or fewer
-        examples of a class, than components.
+        With targets (N, dims) the mixture is over (x, y). Raises `InputError` if the number of examples, or of examples
+        of a class, is smaller than the number of components.
         """
         rows = x.detach().cpu().double().flatten(1)
         if labels is None:
@@ -137,11 +138,11 @@ class GaussianMixture(AbstractLatentVariableModel):
         return self.marginal.log_joint(self._rows(x)).softmax(-1)
 
     def condition(self, x: Tensor, observed: Tensor) -> Mixture:
-        """p(missing|observed), exact: a mixture for each example x (batch, *shape), over the missing entries in order.
+        """p(missing|observed), exact: for each example x (batch, *shape), a mixture over the missing entries in order.
 
-        `observed` (*shape) is True where x is known, the same for all examples; the other values of x, NaN included,
-        are ignored. If nothing is observed, the result is p(x). Raises `InputError` for a mask of another shape or
-        type, and if nothing is missing.
+        `observed` (*shape) is the same for all examples; it is True where x is known. The other values of x, NaN
+        included, are ignored. If nothing is observed, the result is p(x). Raises `InputError` for a mask of another
+        shape or type, and if nothing is missing.
         """
         if observed.dtype != torch.bool or observed.shape != self.shape or bool(observed.all()):
             raise InputError(

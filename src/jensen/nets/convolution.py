@@ -31,10 +31,10 @@ LARGEST_OVERLAPPING = 4  # side in pixels; smaller patches are coded much better
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels of an encoder for data of `shape` (C, L), (C, H, W) or (C, D, H, W), and of its mirror, the decoder.
+    """The levels of an encoder for data of `shape` (C, L), (C, H, W) or (C, D, H, W).
 
-    Each width has `blocks` residual blocks. Before the first level, patches of `patch` pixels a side become channels.
-    Raises `InputError` for any other shape, and for no widths.
+    A decoder has the same levels in reverse. Each width has `blocks` residual blocks. Before the first level, patches
+    of `patch` pixels a side become channels. Raises `InputError` for any other shape, and for no widths.
     """
 
     shape: tuple[int, ...]
@@ -74,9 +74,9 @@ class Levels:
 class ConvolutionalEncoder(AbstractBlockNetwork):
     """x (batch, C, *sizes) -> (batch, outputs): the levels, then a linear layer on all positions of the last level.
 
-    A `spatial` encoder has `outputs` channels at every position of the last level instead of the linear layer, and
-    returns them as (batch, outputs * positions), one channel after the other: the outputs `chunk(2, dim=1)` of a
-    spatial encoder are its first and its last channels.
+    A `spatial` encoder has no linear layer. It returns `outputs` channels at every position of the last level, as
+    (batch, outputs * positions), one channel after the other. So `chunk(2, dim=1)` separates the first half of its
+    channels from the second half.
     """
 
     def __init__(self, levels: Levels, outputs: int, spatial: bool = False) -> None:
@@ -104,9 +104,9 @@ class ConvolutionalEncoder(AbstractBlockNetwork):
 class ConvolutionalDecoder(AbstractBlockNetwork):
     """z (batch, latent) -> (batch, outputs, C, *sizes): a linear layer to all positions, then the levels in reverse.
 
-    A `spatial` decoder takes z of `latent` channels at every position of the coarsest level, (batch, latent *
-    positions), one channel after the other, and has a convolution in place of the linear layer. `latent_shape` is
-    (latent, *coarsest level) for a spatial decoder, else (latent).
+    A `spatial` decoder has a convolution in place of the linear layer. Its z has `latent` channels at every position of
+    the coarsest level, as (batch, latent * positions), one channel after the other. `latent_shape` is (latent,
+    *coarsest level) for a spatial decoder, else (latent).
     """
 
     def __init__(self, levels: Levels, latent: int, outputs: int, spatial: bool = False) -> None:

@@ -32,8 +32,8 @@ class ConditionEmbedding(nn.Module):
 
     The noise level becomes `sinusoid_width` sinusoids, then passes through linear, SiLU, linear. A learned vector of
     the label is added. Labels are 0..classes; label `classes` and None both mean unconditional. A linear function of
-    the augmentation, without bias, is added; None means zeros, an example as it is (Karras et al.
-    2022, appendix F.2). Raises `InputError` for labels if `classes` is None, and for augmentations of another width.
+    the augmentation, without bias, is added (Karras et al. 2022, appendix F.2). Augmentations None means zeros, that
+    is, unchanged examples. Raises `InputError` for labels if `classes` is None, and for augmentations of another width.
     """
 
     frequencies: Tensor

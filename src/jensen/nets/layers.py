@@ -21,7 +21,7 @@ Axes = tuple[int, ...]  # one number for each axis: two for signals and images, 
 
 
 def sizes_of(shape: Sequence[int]) -> Axes:
-    """(H, W) of data of shape (C, H, W), (D, H, W) of (C, D, H, W), and (1, L) of (C, L).
+    """The sizes of data without the channels: (H, W) or (D, H, W), and (1, L) for a signal of shape (C, L).
 
     Raises `InputError` for any other shape.
     """
@@ -110,9 +110,9 @@ class SpatialAttention(nn.Module):
 class Doubling(nn.Module):
     """Nearest-neighbour doubling followed by a convolution of 3 taps, cropped to a given size.
 
-    Doubling and convolution are computed as one transposed convolution of 4 taps and stride 2. Each tap is the sum of
-    the original taps that fall on the same coarse pixel, so 16 products replace 36 in images, and 64 replace 216 in
-    volumes.
+    Doubling and convolution are computed as one transposed convolution of 4 taps and stride 2. Each of its taps is the
+    sum of the original taps that fall on the same coarse pixel. So images need 16 products instead of 36, and volumes
+    64 instead of 216.
     """
 
     def __init__(self, inputs: int, outputs: int, taps: Axes) -> None:

@@ -12,11 +12,11 @@ from jensen.nets.layers import Axes, cropped, sizes_of
 
 
 class Patches:
-    """Splits data of `shape` (C, L), (C, H, W) or (C, D, H, W) into patches of `patch` pixels a side, of any size.
+    """Splits data of `shape` (C, L), (C, H, W) or (C, D, H, W) into patches of `patch` pixels a side.
 
-    A signal counts as an image of height 1. Along an axis of one pixel, patches are one pixel long. `folded` is the
-    number of channels after `fold`, and `grid` the number of patches along each axis. Raises `InputError` for any other
-    shape, and for a `patch` below 1.
+    The sizes need not be multiples of `patch`. A signal counts as an image of height 1. Along an axis of one pixel,
+    patches are one pixel long. `folded` is the number of channels after `fold`. `grid` has the number of patches along
+    each axis. Raises `InputError` for any other shape, and for a `patch` below 1.
     """
 
     def __init__(self, shape: Sequence[int], patch: int) -> None:

@@ -20,7 +20,7 @@ class PatchTransformer(AbstractBlockNetwork):
     """x (batch, C, *sizes), noise levels (batch), labels (batch) or None -> (batch, outputs * C, *sizes).
 
     The data are signals (C, L), images (C, H, W) or volumes (C, D, H, W). Each patch of `patch` pixels a side becomes a
-    token of `width` channels, to which sinusoids of the patch's place along each axis are added. The tokens pass
+    token of `width` channels. Sinusoids of the patch's place along each axis are added to the token. The tokens pass
     through `depth` blocks. Inputs are padded to whole patches, and outputs are cropped. The initial output of the
     network and of every residual branch is zero. `shape` fixes the channels and the number of axes; `forward` accepts
     any size along the axes. For labels and augmentations see `ConditionEmbedding`. Raises `InputError` for any other
@@ -87,9 +87,9 @@ class TransformerBlock(nn.Module):
 
 
 def grid_positions(grid: Axes, width: int) -> Float[Tensor, " tokens width"]:
-    """Sinusoids of the place along each axis, for tokens in row order; the axes share `width` equally.
+    """Sinusoids of the place along each axis, for tokens in row order.
 
-    Three axes get even shares, the last axis the largest.
+    Every axis gets an even number of sinusoids. The numbers are as equal as possible, and the last axis gets the rest.
     """
     share = 2 * (width // (2 * len(grid)))
     shares = [*[share] * (len(grid) - 1), width - share * (len(grid) - 1)]

@@ -31,9 +31,9 @@ def load_dataset(recipe: AbstractRecipe) -> Dataset:
 
 
 def build_model(recipe: AbstractRecipe, spec: DataSpec) -> AbstractLatentVariableModel:
-    """The recipe's model for data like `spec`, on the CPU; the initial weights depend only on the recipe's seed.
+    """The recipe's model for data like `spec`, on the CPU.
 
-    Raises `InputError` if the model does not fit into memory.
+    The initial weights depend only on the recipe's seed. Raises `InputError` if the model does not fit into memory.
     """
     sizes = f" for a {recipe.family} of the recipe's sizes and examples of shape {spec.shape}"
     with (

@@ -61,7 +61,7 @@ class ImputationWish(_Wish):
 class Sampling(Generic[M]):
     """A model with the requested way of sampling, and the settings of this way for the record of a measurement.
 
-    `sampler`, `steps` and `guidance` are None for a model without such a choice; `guide` is the SHA-256 of the guide's
+    `sampler`, `steps` and `guidance` are None for a model without this choice. `guide` is the SHA-256 of the guide's
     weights.
     """
 
@@ -104,9 +104,10 @@ class AbstractFamily(ABC, Generic[R, M]):
         return recipe.model
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
-        """The model's settings for a training that starts from a run of another family, given its recipe and data.
+        """The model's settings for a training that starts from a run of another family.
 
-        None if this family cannot start from that family.
+        The arguments are the recipe and the data of the other run. The result is None if this family cannot start from
+        the other family.
         """
         return None
 
@@ -117,11 +118,12 @@ class AbstractFamily(ABC, Generic[R, M]):
         recipes: tuple[Any, R],
         classes: Sequence[int | None],
     ) -> dict[str, Tensor]:
-        """The weights of another model for a model with other classes and other augmentations.
+        """Convert the weights of another model into weights of this model.
 
-        The other model is of the family, or of a family that `from_other` accepts. `own` are this model's initial
-        weights. `recipes` are those of the other model and of this one. `classes` has one element for each class of
-        this model: the other model's class of the same name, or None.
+        The models may differ in their classes and augmentations. The other model is of this family, or of a family that
+        `from_other` accepts. `own` are this model's initial weights. `recipes` are the recipe of the other model and
+        the recipe of this model. For each class of this model, `classes` has the index of the other model's class of
+        the same name, or None.
         """
         return weights
 

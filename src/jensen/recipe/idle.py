@@ -81,9 +81,9 @@ class Table:
 
 
 def refuse_idle_settings(recipe: AbstractRecipe, tables: Iterable[Table], spec: DataSpec) -> None:
-    """Raises `InputError` for the first setting that differs from its default but has no effect.
+    """Raise `InputError` for the first setting that differs from its default but has no effect.
 
-    `tables` are the tables of the family's own settings.
+    `tables` are the tables of settings that only this family has.
 
     >>> from jensen.data.load import load_data
     >>> from jensen.recipe.vae.settings import VAERecipe, VAESettings

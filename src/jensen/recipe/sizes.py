@@ -32,7 +32,9 @@ def patch_by_shape(shape: Sequence[int], smallest: int = 1) -> int:
 
 
 def unet_widths(shape: Sequence[int], patch: int) -> tuple[int, ...]:
-    """Two levels: 64 channels for patches of up to 64 values, 128 beyond, or fewer where a step would take longer.
+    """The channels of two levels: 64 for patches of up to 64 values, and 128 for larger patches.
+
+    The number is smaller where a step would otherwise take too long, but at least 32.
 
     >>> [unet_widths(shape, patch_by_shape(shape)) for shape in ((1, 28, 28), (3, 64, 64), (3, 256, 256))]
     [(64, 64), (64, 64), (128, 128)]
@@ -45,9 +47,11 @@ def unet_widths(shape: Sequence[int], patch: int) -> tuple[int, ...]:
 
 
 def encoder_channels(shape: Sequence[int], patch: int) -> tuple[int, ...]:
-    """Levels until at most 64 positions are left; the last has 32, 64 or 128 channels by the values of a patch.
+    """The channels of each level of an encoder, from the finest level to the last.
 
-    The last level of a volume has at most 64. Each finer level has half of the channels, at least 16.
+    Each further level halves the sides, until at most 64 positions are left. The last level has 32 channels for patches
+    of up to 4 values, 64 channels for patches of up to 64 values and for volumes, and 128 channels for all others. Each
+    finer level has half as many channels as the next level, but at least 16.
 
     >>> [encoder_channels(shape, patch_by_shape(shape, 2)) for shape in ((1, 8, 8), (1, 28, 28), (3, 64, 64))]
     [(32,), (16, 32), (32, 64)]
@@ -61,9 +65,10 @@ def encoder_channels(shape: Sequence[int], patch: int) -> tuple[int, ...]:
 
 
 def latent_dims(shape: Sequence[int], examples: int) -> int:
-    """The largest power of 2 up to the root of the number of values; for vectors at least 16, or half of their values.
+    """The number of latent dimensions: the largest power of 2 up to the root of the number of values.
 
-    The number is at most a quarter of the number of training examples.
+    A vector gets at least 16 dimensions, but not more than half of the number of its values, rounded up. In all cases
+    the number is at most a quarter of the number of training examples.
 
     >>> [latent_dims(shape, 10_000) for shape in ((5,), (100,), (1, 8, 8), (1, 28, 28), (3, 32, 32))]
     [3, 16, 8, 16, 32]

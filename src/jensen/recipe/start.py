@@ -26,11 +26,11 @@ class Origin:
 
 
 def inherited(recipe: AbstractRecipe, origin: Origin) -> AbstractRecipe:
-    """The recipe with `start_from`, and with the origin's settings wherever the recipe does not give its own.
+    """Complete a recipe by `start_from` and by the origin's values for everything that the recipe leaves open.
 
-    The settings of the model that the recipe does not give are those of the origin, including choices that depended on
-    the origin's data (such as `patch`). So are the data, with the options of reading, if the recipe gives no data.
-    Raises `InputError` for an origin of another family and for settings that contradict each other.
+    A setting of the model that the recipe does not give has the origin's value, even if the origin chose that value by
+    its data (such as `patch`). If the recipe gives no data, it gets the origin's data and options of reading. Raises
+    `InputError` if the model cannot start from the origin's family, and for settings that contradict each other.
     """
     there = _settings(recipe, origin)
     if there is None:
@@ -101,7 +101,7 @@ def start_weights(
 
 
 def same_classes(origin: DataSpec, spec: DataSpec) -> tuple[int | None, ...]:
-    """For each class of `spec`, the class of `origin` with the same name, or None; empty without labels."""
+    """For each class of `spec`, the index of the class of `origin` with the same name, or None; () without labels."""
     known = {origin.label_name(label): label for label in range(origin.classes or 0)}
     return tuple(known.get(spec.label_name(label)) for label in range(spec.classes or 0))
 
@@ -116,7 +116,7 @@ def _difference(recipe: AbstractRecipe, spec: DataSpec, origin: Origin) -> str:
 
 
 def matched_rows(old: Tensor, classes: Sequence[int | None], fresh: Tensor) -> Tensor:
-    """Row k of `old` for a class that is class k of the origin, else the class's own row of `fresh` (classes, ...)."""
+    """One row per class: a class that is class k of the origin gets row k of `old`, else its row of `fresh`."""
     rows = fresh.clone()
     for place, label in enumerate(classes):
         if label is not None:

@@ -61,7 +61,7 @@ def _quiet() -> Iterator[None]:
 def loss_curve(metrics: Sequence[Mapping[str, Any]], comparable: bool = True) -> "Figure | None":
     """Training loss and the negative validation bound against the step; None for an empty log.
 
-    Both share one panel if the loss is a bound in nats (`comparable`); otherwise one panel stands above the other.
+    If the loss is a bound in nats (`comparable`), both curves are in one panel. Otherwise each curve has its own panel.
     """
     from matplotlib.ticker import LogLocator
 
@@ -117,8 +117,8 @@ def _settled(training: np.ndarray) -> tuple[float, float]:
 def latent_plane(codes: Tensor, labels: Tensor | None, symbols: Sequence[str] | None) -> "Figure":
     """Codes (count, latent dimensions) on the first two principal components, with a symbol for each label.
 
-    Two dimensions are shown as they are, and one dimension as a histogram. Without symbols, labels are shades of a
-    scale.
+    Two-dimensional codes are shown as they are, and one-dimensional codes as a histogram. If there are no symbols, each
+    label has its own shade.
     """
     figure, axes = _chart(5.6 if codes.shape[1] > 1 else 3.2)
     if codes.shape[1] == 1:
@@ -190,7 +190,7 @@ def histogram(bound: Tensor, mean: float) -> "Figure":
 
 @drawing
 def noise_costs(profile: NoiseProfile, nats_per_bit: float) -> "Figure":
-    """Bits per dimension of each noise level per unit of log-SNR, and beside the curve the sums of the terms.
+    """A curve of bits per dimension per unit of log-SNR over the noise levels; beside it, the sums of the terms.
 
     `nats_per_bit` is the number of nats per example in one bit per dimension: ln 2 times the number of dimensions.
     """

@@ -29,7 +29,7 @@ DIFFERENCES = "Differences of the ELBO on each example"
 
 
 def difference(first: Results, second: Results) -> Measure | str:
-    """The second ELBO minus the first, paired on the same test examples; or the reason why there is no difference.
+    """The second ELBO minus the first, paired on the same test examples, or the reason why it is unknown.
 
     The units are nats of log p(raw) (more are better) and bits per dimension (fewer are better). In both units, two
     preparations of the same raw data can be compared.

@@ -46,7 +46,7 @@ class Further:
 
 
 def further_records(folder: Path, weights: str) -> Further:
-    """The records in a run's folder about the weights with the SHA-256 `weights`.
+    """The records in a run's folder that are about the weights with the SHA-256 `weights`.
 
     Raises `InputError` for a damaged record.
     """

@@ -49,9 +49,10 @@ def write_report(results: Results, further: Further = NOTHING) -> Path:
 
 
 def write_comparison(folder: Path, compared: Sequence[Results], title: str = "Comparison") -> Path:
-    """Write report.html, one page about several runs, and pictures/*.png into `folder`. Returns the page's path.
+    """Write a page about several runs into `folder`, and return the path of the page.
 
-    Differences are relative to the first run. Every run's own report gets a link back to this page.
+    The files are report.html and pictures/*.png. Differences are relative to the first run. Every run's own report gets
+    a link back to this page.
     """
     albums = [Album(folder / PICTURES, f"{number}-") for number in range(1, len(compared) + 1)]
     top, sections = comparison_sections(folder, compared, albums, title)

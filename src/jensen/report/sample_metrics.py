@@ -115,10 +115,10 @@ def _p(value: float) -> str:
 
 @drawing
 def nearest_chart(nearest: Nearest, found: Memorisation, pictures: tuple[np.ndarray, np.ndarray] | None) -> "Figure":
-    """Distances to the nearest training example; for images also the nearest samples above these examples.
+    """A chart of the distances to the nearest training examples; for images, also the closest pairs as pictures.
 
     `pictures` are uint8 (count, C, H, W): the samples with the smallest distances, in order, and their nearest training
-    examples.
+    examples. Each sample stands above its training example.
     """
     from matplotlib.figure import Figure
 

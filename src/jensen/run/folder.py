@@ -29,9 +29,10 @@ HISTORY, PLAN = "history.json", "plan.json"
 
 @contextmanager
 def alone(folder: Path, steps: int) -> Iterator[None]:
-    """A context in which no other process trains the run. The lock disappears with its process, even after a crash.
+    """A context in which no other process trains the run.
 
-    A run that has all its `steps` needs no lock, so its folder may be read-only.
+    The lock disappears with its process, even after a crash. A run that has all its `steps` needs no lock, so its
+    folder may be read-only.
     """
     lock = FileLock(folder / LOCK)
 
@@ -108,9 +109,10 @@ def read_history(folder: Path) -> tuple[Change, ...]:
 
 
 def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The changes by `resume`, with the number of steps that each came to; so that commands can repeat them.
+    """The changes that commands `resume` made, so that the same commands can be given again.
 
-    A change of the number of steps to end in time is in the recipe itself, which repeats it.
+    During a training, the plan may change the number of steps. Such a change is added to the command before it; if
+    there is none, the recipe already contains it.
     """
     found: list[Change] = []
     for change in changes:
@@ -122,9 +124,9 @@ def commanded(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 
 
 def changed_recipe(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]) -> tuple[AbstractRecipe, Change]:
-    """The recipe with other training settings, and the record of the change; nothing is written yet.
+    """The recipe with other training settings, and the record of the change.
 
-    Raises `InputError` for fewer steps than have been trained.
+    Nothing is written. Raises `InputError` for fewer steps than have been trained.
     """
     saved = checkpoints(folder / CHECKPOINTS)
     done = step_of(saved[-1]) if saved else 0

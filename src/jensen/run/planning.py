@@ -63,12 +63,12 @@ class Timing:
         return planned(settings, self.sizes, self.costs, limit)
 
     def steps(self, settings: TrainingSettings, done: int, minutes: float) -> int:
-        """The number of steps of a training that goes on from step `done` for `minutes`."""
+        """The total number of steps of a training that continues from step `done` for `minutes`."""
         assert self.costs is not None  # for minutes, costs are always measured
         return max(done + 1, steps_within(self.costs, settings, self.sizes, done, self.left(minutes)))
 
     def plan(self, settings: TrainingSettings, done: int, minutes: float | None) -> Plan | None:
-        """The plan for the record; None if nothing was measured."""
+        """The plan that plan.json records; None if nothing was measured."""
         if self.costs is None:
             return None
         rest = seconds(self.costs, settings, self.sizes, done, settings.steps)
@@ -98,7 +98,7 @@ class Timing:
             )
 
     def announce(self, state: TrainingState, settings: TrainingSettings, plan: Plan | None) -> None:
-        """Say what the training will take, unless it is short or of so few steps that nothing was measured."""
+        """Say what the training will take, unless it is short, or has so few steps that nothing was measured."""
         if plan is None or self.costs is None:
             return
         done = state.step
@@ -122,7 +122,7 @@ class Timing:
 
 
 def peak_memory() -> int | None:
-    """The peak memory of this process in bytes; None where the system does not say."""
+    """The peak memory of this process in bytes; None if the system does not report it."""
     if sys.platform == "win32":
         return None
     import resource

@@ -89,9 +89,10 @@ class Run:
         return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
 
     def with_data(self, source: Source) -> "Run":
-        """The run with its own data from `source`: a new path, which is recorded, or arrays in memory.
+        """The run with its own data read again from `source`.
 
-        Raises `InputError` if the fingerprint shows that the data are different.
+        If `source` is a path, the run's folder records it as the new place of the data. Arrays stay in memory. Raises
+        `InputError` if the fingerprint shows that the data are different.
         """
         spec = load_again(self.spec, source=source).spec
         if isinstance(source, str | Path):
@@ -110,10 +111,10 @@ class Run:
 
 
 def load(folder: str | Path, data: Source | None = None) -> Run:
-    """Open a run: the model with its best weights, on the CPU. Nothing in the folder is executed or unpickled.
+    """Open a run: the model with its best weights, on the CPU.
 
-    If the best checkpoint is damaged, the last good one is used, with a warning. `data` gives the run's own data if
-    they were in memory or have moved, see `Run.with_data`.
+    Nothing in the folder is executed or unpickled. If the best checkpoint is damaged, the last good one is used, with a
+    warning. `data` gives the run's own data if they were in memory or have moved, see `Run.with_data`.
     """
     folder = Path(folder)
     recipe, spec = recipe_of(folder), read_spec(folder)

@@ -59,15 +59,15 @@ from jensen.training.state import TrainingState
 def train(
     recipe: AbstractRecipe, out: str | Path, start: Run | str | Path | None = None, *, began: float | None = None
 ) -> Run:
-    """Train by `recipe` into the new folder `out`. Returns the run with its best weights.
+    """Train by `recipe` into the new folder `out`, and return the run with its best weights.
 
-    `start` is another run, whose best weights this training starts from (fine-tuning). The settings of the model, and
-    the data, are then those of the other run unless the recipe gives them. The new folder holds the starting weights as
-    its first checkpoint, and recipe.json records their origin in `start_from`, which a given recipe may also contain.
-    The recipe's `minutes` count from `began` on the clock `time.monotonic` (default: now). What the recipe leaves to
-    the plan, such as the number of steps for `minutes`, is recorded in the run's recipe. Raises `InputError`, before
-    anything is written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a
-    checkpoint and raise KeyboardInterrupt. Under torchrun, all processes train this one run together.
+    `start` is another run; training then starts from its best weights (fine-tuning). Data and settings of the model
+    that the recipe does not give are taken from the other run. The new folder holds the starting weights as its first
+    checkpoint. recipe.json records their origin in `start_from`; a recipe with `start_from` needs no `start`. The
+    recipe's `minutes` are counted from `began`, a value of `time.monotonic()` (default: now). The plan's choices, such
+    as the number of steps for `minutes`, are recorded in the run's recipe. Raises `InputError`, before anything is
+    written, if the recipe, the data or `out` cannot be used. Ctrl-C and SIGTERM finish the step, write a checkpoint and
+    raise KeyboardInterrupt. Under torchrun, all processes train this one run together.
     """
     processes.join()
     began = time.monotonic() if began is None else began
@@ -103,13 +103,14 @@ def resume(
     minutes: float | None = None,
     learning_rate: float | None = None,
 ) -> Run:
-    """Continue a run from its last good checkpoint, bit for bit as if it had never stopped. Returns the run.
+    """Continue a run from its last good checkpoint, bit for bit as if it had never stopped, and return the run.
 
     On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
     data on disk; the choice does not change results. `data` gives the run's own data if they have moved, see
-    `Run.with_data`. `steps`, or the steps that fit into further `minutes`, and `learning_rate` change the recipe for
-    the remaining training; history.json records the change. Damaged checkpoints are set aside with a warning. Raises
-    `InputError` while another process trains the run, and for an edited recipe.json.
+    `Run.with_data`. `steps`, `minutes` and `learning_rate` change the recipe for the remaining training, and
+    history.json records the change. `minutes` gives the number of steps that fit into so many further minutes. Damaged
+    checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for an
+    edited recipe.json.
     """
     processes.join()
     began, folder = time.monotonic(), Path(folder)

@@ -30,10 +30,10 @@ class Budget:
 
 @dataclass
 class Stopwatch:
-    """The time of one session of training: when to save, and what steps, validations and grids take.
+    """Measures the time of steps, validations and grids in one session of training, and says when to save.
 
-    It looks at the clock every second or so, in all processes at the same steps and at the clock of the main process.
-    So decisions by time are the same in all processes.
+    The clock is read every second or so. All processes read the clock of the main process, and at the same steps, so
+    decisions by time are the same in all processes.
     """
 
     step: int
@@ -55,7 +55,7 @@ class Stopwatch:
         self.aside = before + self.took[name]  # which contains the work inside this work
 
     def look(self, step: int) -> float | None:
-        """The time, or None where it is too early to look again."""
+        """The present time, or None if it is too early to read the clock again."""
         if step < self._look:
             return None
         now = processes.from_main(self.clock())
@@ -73,10 +73,10 @@ class Stopwatch:
 
 
 class Pilot:
-    """Compares plan and clock a few times in a training, and changes the number of steps where they differ.
+    """Compares plan and clock a few times in a training, and changes the number of steps if the two differ.
 
-    A training in stages is compared from the step `first` on, where its last stage begins: the earlier stages have
-    steps of another speed, and a fixed length.
+    In a training with stages, the comparisons start at step `first`, where the last stage begins. The earlier stages
+    have a fixed length, and their steps have another speed.
     """
 
     def __init__(self, budget: Budget, watch: Stopwatch, steps: int, first: int = 0) -> None:
@@ -96,7 +96,7 @@ class Pilot:
         self._next_step = step + SOONER * (end - step)
 
     def steered(self, settings: TrainingSettings, step: int, now: float) -> TrainingSettings | None:
-        """The settings with another number of steps after step `step`, or None if the plan is good."""
+        """The settings with a new number of steps, decided after step `step`, or None if the plan still fits."""
         if step < self._first or (self._step >= self._first and now < self._next_time and step < self._next_step):
             return None
         if step <= self._step or self._step < self._first:  # training went back, or its last stage begins
@@ -116,7 +116,7 @@ class Pilot:
         return new
 
     def _costs_at(self, pace: float, settings: TrainingSettings) -> Costs:
-        """The costs if a step takes `pace` seconds: a slower machine is slower in validations and samples, too."""
+        """The costs if a step takes `pace` seconds; other work scales with the step, relative to its last timing."""
         budget = self._budget
         counts = {"validation": budget.sizes.validated(settings), "grid": budget.sizes.sampled(settings)}
         for name, count in counts.items():

@@ -104,10 +104,11 @@ class DamagedCheckpointError(InputError):
 
 
 def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: int | None = None) -> Path:
-    """Write `state` as a new checkpoint under `folder`, and remove all old ones but the best and the last `keep_last`.
+    """Write `state` as a new checkpoint under `folder`, and remove old checkpoints.
 
-    The last checkpoint up to step `judged`, and the checkpoint that was best at step `judged`, are also kept, because
-    training after step `judged` may turn out to have diverged.
+    The best checkpoint and the last `keep_last` checkpoints are kept. Two more are kept, because training after step
+    `judged` may turn out to have diverged: the last one up to step `judged`, and the one that was the best at step
+    `judged`.
     """
     final = folder / f"step-{state.step:08d}"
     weights = _gathered(state.model.state_dict())
@@ -244,9 +245,9 @@ def is_finished(folder: Path, steps: int) -> bool:
 
 
 def first_good(paths: Sequence[Path], use: Callable[[Path], Value]) -> tuple[Path, Value]:
-    """The first undamaged checkpoint of `paths` and the result of `use` on it; warns of damaged ones before it.
+    """The first undamaged checkpoint of `paths`, and the result of `use` on it.
 
-    Raises the first `DamagedCheckpointError` if all are damaged.
+    Warns of damaged checkpoints before it. Raises the first `DamagedCheckpointError` if all are damaged.
     """
     complaints: list[DamagedCheckpointError] = []
     for path in paths:
@@ -274,9 +275,10 @@ def _unused(path: Path) -> Path:
 
 
 def load_weights(path: Path, model: AbstractLatentVariableModel, recipes: Collection[str] = ()) -> None:
-    """Load the checkpoint's weights into `model`; averaged weights replace the others if they exist.
+    """Load the checkpoint's weights into `model`: the averaged weights, if the checkpoint has them.
 
-    `recipes` are the digests of the run's recipes; raises `InputError` if none of them trained the checkpoint.
+    `recipes` are the digests of the run's recipes. Raises `InputError` if `recipes` is not empty and the checkpoint was
+    trained by another recipe.
     """
     _refuse_other_recipe(path, _read_record(path), recipes)
     tensors = _read_tensors(path, MODEL)

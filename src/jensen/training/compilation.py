@@ -24,10 +24,10 @@ LIMIT = 64  # versions of a function, one for each kind of call and shape; beyon
 
 
 class Compilation:
-    """The networks of a model, which are compiled where `networks` says so, and nowhere else.
+    """Compiles the networks of a model for the blocks of `with networks(...)` only.
 
-    So validation and sampling, whose batches have other sizes, call the networks as they are. The names of the weights
-    do not change. `how` is `TrainingSettings.compile`.
+    Validation and sampling have batches of other sizes, so they use the networks without compilation. The names of the
+    weights do not change. `how` is `TrainingSettings.compile`.
     """
 
     def __init__(self, model: nn.Module | None = None, how: str = "none") -> None:
@@ -37,10 +37,11 @@ class Compilation:
 
     @contextmanager
     def networks(self, in_parts: bool) -> Iterator[None]:
-        """Inside the block, all networks are compiled; the block contains the forward and the backward pass.
+        """A context in which all networks are compiled.
 
-        A batch in parts (`in_parts`) uses no CUDA graphs, because the gradients of a part are in memory that the graph
-        of the next part overwrites (pytorch/pytorch#169545). Raises `InputError` if the machine cannot compile.
+        The block must contain both the forward and the backward pass. A batch in parts (`in_parts`) uses no CUDA
+        graphs, because the gradients of a part are in memory that the graph of the next part overwrites
+        (pytorch/pytorch#169545). Raises `InputError` if the machine cannot compile.
         """
         if not self._networks:
             yield
@@ -71,7 +72,7 @@ def networks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def compiled(function: Function, how: str) -> Function:
-    """The function compiled for every shape of its inputs, or the function itself for `none`."""
+    """The function, compiled anew for every shape of its inputs; for `none`, the function itself."""
     if how == "none":
         return function
     warnings.filterwarnings("ignore", module=r"torch\._inductor")  # about its own code, and advice to allow TF32

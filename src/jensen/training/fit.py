@@ -51,10 +51,11 @@ def fit(
 ) -> TrainingState:
     """Train until the last step, convergence (early stopping) or interruption, and save a checkpoint at the end.
 
-    A `budget` changes the number of steps on the way, so that training ends in time, and records every change.
+    With a `budget`, the number of steps changes on the way, so that training ends in time. The budget records every
+    change.
 
-    Training that diverges goes back to the last good checkpoint, if the settings allow going back. Otherwise, or if
-    going back fails, raises `InputError`, which names the steps, the bad value and the last good checkpoint.
+    Training that diverges goes back to the last good checkpoint, if the settings allow going back. If that is not
+    allowed or fails, `fit` raises `InputError`, which names the steps, the bad value and the last good checkpoint.
     """
     with (
         MetricsLog(folder, state.step) as log,
@@ -116,7 +117,7 @@ class _Watch:
         self.checkpoint()
 
     def take(self, record: Step) -> str:
-        """Record a step, log the window's means at every `log_every`-th, and return the text for the progress bar.
+        """Record a step, and return the text for the progress bar; every `log_every` steps, log the window's means.
 
         Raises `DivergenceError`, like the other methods, if a value that it reads has diverged.
         """
@@ -241,10 +242,10 @@ def averaged(state: TrainingState) -> Iterator[None]:
 def validation_bound(
     model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int
 ) -> Estimate:
-    """The mean ELBO over `examples`, in nats of the raw data; calls with the same seed use the same noise.
+    """The mean ELBO over `examples`, in nats of the raw data.
 
-    So two results with one seed differ only because the model differs. Each process evaluates its part of every batch,
-    and splits the part into pieces only if memory is too small for the whole part.
+    Calls with the same seed use the same noise, so their results differ only because the model differs. Each process
+    evaluates its part of every batch, and splits the part into pieces only if memory is too small for the whole part.
     """
     noise_seed = derived_seed(seed, Stream.VALIDATION)
     noise = Noise(generator(noise_seed))

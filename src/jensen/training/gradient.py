@@ -29,9 +29,9 @@ def attempt(
     """The loss and gradient of the batch, computed in parts that fit into the memory of every process.
 
     `count` is the number of this process's rows. Processes that exchange gradients would wait forever for a process
-    whose memory ran out. So several processes find the size of the parts in a rehearsal without exchange (`rehearsed`
-    says that the rehearsal took place). If memory ran out in the rehearsal, the size is halved once more as a margin,
-    because running out of memory after the rehearsal ends the training.
+    whose memory ran out. So several processes first find the size of the parts in a rehearsal without exchange.
+    `rehearsed` says that the rehearsal took place. If memory ran out in the rehearsal, the size is halved once more,
+    because running out of memory later would end the training.
     """
     forget, size = partial(drop_gradients, [*state.dense, *state.tables]), state.micro_batch_size
     if processes.count() == 1:
@@ -50,9 +50,9 @@ def descend(
 ) -> tuple[Loss, Tensor]:
     """(theta, lambda) = opt_step(grad Loss) (4.8); returns the loss and the gradient's norm before clipping.
 
-    If the loss is finite but the scaled gradients overflow, the scale is halved and the gradients are computed again,
-    until the gradients are finite or the scale is `SMALLEST_SCALE`. The next batch starts with half the scale of this
-    batch's first attempt, however often the scale was halved.
+    If the loss is finite but the scaled gradients overflow, the scale is halved and the gradients are computed again.
+    This ends when the gradients are finite or the scale is `SMALLEST_SCALE`. The next batch starts with half the scale
+    of this batch's first attempt, however often the scale was halved.
     """
     before = scale = state.scaler.get_scale() if state.scaler else 1.0
     while True:

@@ -31,8 +31,8 @@ class DivergenceError(Exception):
 def check_values(step: int, values: Mapping[str, float]) -> None:
     """Raise `DivergenceError` if one of a step's values is not finite.
 
-    The error names the last such value, because `values` has the terms of the loss after the loss, and a term explains
-    more than the sum.
+    The error names the last value that is not finite. In `values` the terms of the loss follow the loss, and a term
+    explains more than the sum.
     """
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
@@ -57,8 +57,8 @@ def check_state(state: TrainingState) -> None:
 def check_loss(first: int, last: int, loss: float, before: Sequence[float], explosion: float | None) -> None:
     """Raise `DivergenceError` if the mean loss of the steps first..last is far above the ten means `before` it.
 
-    Far above means loss - median > explosion * range, with median and range of the ten means. The range includes the
-    trend as well as the noise, so the limit is higher while the loss falls fast.
+    Far above means loss - median > explosion * range, where median and range are those of the ten means. The range
+    includes the trend as well as the noise, so the limit is higher while the loss falls fast.
     """
     if explosion is None or len(before) < HISTORY:
         return

@@ -11,10 +11,11 @@ from jensen.records import write_file
 
 
 class MetricsLog:
-    """Appends lines of JSON to metrics.jsonl and scalars to tensorboard/; on opening, drops lines after `step`.
+    """Appends lines of JSON to metrics.jsonl, and scalars to tensorboard/.
 
-    Only the main process writes. Every line has a "step". All values except "examples_per_second" are a pure function
-    of the recipe, so a resumed run and an uninterrupted one have equal files.
+    When it opens the files, it drops the lines after `step`. Only the main process writes. Every line has a "step". All
+    values except "examples_per_second" are a pure function of the recipe, so a resumed run and an uninterrupted one
+    have equal files.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:

@@ -45,10 +45,10 @@ class Step:
 def steps(
     state: TrainingState, examples: Examples, preparation: Preparation, settings: TrainingSettings, seed: int
 ) -> Generator[Step, None, None]:
-    """Train from `state.step` to `settings.steps`: change `state` in place and yield a record after every step.
+    """Train from `state.step` to `settings.steps`, and yield a record after every step.
 
-    If there are several processes, each computes its own rows of the batch. The gradient, the record and the values
-    that the model observes are always about the whole batch.
+    `state` changes in place. If there are several processes, each process computes its own rows of the batch. The
+    gradient, the record and the values that the model observes are always about the whole batch.
     """
     accelerator = accelerator_for(settings)
     device = accelerator.device
@@ -90,9 +90,9 @@ def steps(
 
 
 def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSettings) -> nn.Module:
-    """The model as the loop calls it; with several processes, the gradient is of the whole batch.
+    """The model as the loop calls it, so that with several processes the gradient is that of the whole batch.
 
-    DistributedDataParallel averages the gradients; sharded weights (FSDP2) average them by themselves.
+    DistributedDataParallel averages the gradients. Sharded weights (FSDP2) average their gradients themselves.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its replacement does not exist yet
@@ -101,11 +101,11 @@ def parallel(accelerator: Accelerator, model: nn.Module, settings: TrainingSetti
 
 @dataclass(frozen=True)
 class Batches:
-    """The batch of every step, a pure function of (seed, step); a pass over the data has every example once.
+    """The batch of every step, which is a pure function of (seed, step).
 
-    `augmentation` changes the raw examples of a batch at random. `rows` selects rows of the batch (default: all).
-    `device` is the device of the labels, the targets and the result (default: the device of x); x itself may be on
-    disk.
+    A pass over the data has every example once. `augmentation` changes the raw examples of a batch at random. `rows`
+    selects rows of the batch (default: all). `device` is the device of the labels, the targets and the batches
+    (default: the device of x). x itself may be on disk.
     """
 
     examples: Examples
@@ -162,7 +162,7 @@ def stage_of(step: int, stages: Sequence[int], steps: int) -> tuple[int, int]:
 
 
 def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] = ()) -> float:
-    """The learning rate of step `step`, counted from 0: linear warm-up, then the schedule, in every stage anew.
+    """The learning rate of step `step`, counted from 0: in every stage a linear warm-up, then the schedule.
 
     The milestones of a staircase are steps of the whole training.
     """
@@ -177,10 +177,11 @@ def learning_rate(step: int, settings: TrainingSettings, stages: Sequence[int] =
 
 
 def progress(step: int, settings: TrainingSettings, begin: int = 0, end: int | None = None) -> float:
-    """The share, from 0 to 1, of the schedule after warm-up that is over at step `step`, in the stage begin..end - 1.
+    """The progress of the schedule after warm-up at step `step`, from 0 to 1.
 
-    By default the stage is the whole training. The share grows linearly with the step. Where `settings.replans` changed
-    the last step of the stage, the share goes on from its value, so that the learning rate does not jump.
+    The stage has the steps begin..end - 1; by default it is the whole training. The progress grows linearly with the
+    step. If `settings.replans` changed the last step of the stage, the progress continues from its value at the change,
+    so that the learning rate does not jump.
     """
     end = settings.steps if end is None else end
     since, over = begin + settings.warmup_steps, 0.0

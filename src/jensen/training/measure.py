@@ -28,11 +28,10 @@ def sizes_of(dataset: Dataset) -> Sizes:
 def measured(
     start: Callable[[], TrainingState], dataset: Dataset, settings: TrainingSettings, seed: int, share: float
 ) -> Costs | None:
-    """The costs of a training from steps, validations and samples of a state made by `start`.
+    """Measure the costs of a training by some steps, validations and samples of a state made by `start`.
 
-    Measuring takes about `share` of the time of the training, which is `settings.minutes` or `settings.steps`. The
-    result is None for a training of fewer than a hundred steps, of which five would be too many. The costs are equal
-    in all processes.
+    The measurement takes about `share` of the time of the training. The result is None for a training of given steps if
+    `share` of the steps is fewer than five steps. The costs are equal in all processes.
     """
     most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
     if most < LEAST:
@@ -56,7 +55,7 @@ def measured(
 
 
 def _now() -> float:
-    """The clock of the main process, after all work of the device."""
+    """The time on the clock of the main process, when the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return processes.from_main(time.monotonic())
@@ -65,7 +64,7 @@ def _now() -> float:
 def _step_seconds(
     state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float
 ) -> float:
-    """The mean time of a step, over the stages of a training of `settings.steps` by their lengths."""
+    """The mean time of a step, weighted by the lengths of the stages of a training of `settings.steps`."""
     begins = [0, *(begin for begin in state.model.stages if begin < settings.steps)]
     lengths = [end - begin for begin, end in pairwise([*begins, settings.steps])]
     total = 0.0

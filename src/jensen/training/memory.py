@@ -19,7 +19,7 @@ def in_fitting_parts(
     """Compute the gradient of `count` rows by `compute`, with `at_once` rows (None: all) in the network at a time.
 
     Returns the result of compute(at_once) and the final `at_once`. If memory runs out in any process, `forget` drops
-    the partial gradients, `at_once` is halved and `compute` is called again; the gradient is the same up to rounding.
+    the partial gradients, `at_once` is halved, and `compute` is called again. The gradient is the same up to rounding.
     Processes must not wait for each other inside `compute`. Raises `InputError` if a single example is too large.
     """
     while True:

@@ -17,10 +17,10 @@ class Muon(torch.optim.Optimizer):
     """w <- w - lr 0.2 sqrt(max(rows, columns)) U V', where U S V' is the moving average of the gradient.
 
     Weights of more than two dimensions are flattened to (outputs, everything else). The factor 0.2 sqrt(max(...)) gives
-    the steps the root mean square of Adam's, so that both share a learning rate. `momentum` is Nesterov's. The
-    optimiser equals `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, except that torch's Muon
-    accepts only matrices and orthogonalises in bfloat16. The average of a sharded matrix is sharded, too; each process
-    orthogonalises the full matrix. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
+    the steps the root mean square of Adam's steps, so that both optimisers work with the same learning rate. `momentum`
+    is Nesterov's. The optimiser equals `torch.optim.Muon(adjust_lr_fn="match_rms_adamw", weight_decay=0)`, except that
+    torch's Muon accepts only matrices and orthogonalises in bfloat16. The average of a sharded matrix is sharded, too;
+    each process orthogonalises the full matrix. Source: Jordan et al. 2024; Liu et al. 2025 (the factor).
     """
 
     def __init__(
@@ -67,9 +67,9 @@ def orthogonal_factor(matrices: Float[Tensor, " batch rows columns"]) -> Float[T
 def orthogonal_factors(stacks: Sequence[Tensor]) -> list[Tensor]:
     """`orthogonal_factor` of each stack of matrices (batch, rows, columns).
 
-    The iteration is X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0, where Q_k is a polynomial in
-    A_0 = X_0 X_0'. So the code iterates on the smaller Gram matrix, A <- P A P with P = a + b A + c A^2, and uses X_0
-    only at the beginning and at the end. Gram matrices of equal size are iterated together: a GPU computes a few large
+    The iteration is X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0, where Q_k is a polynomial in A_0
+    = X_0 X_0'. So the code iterates on the smaller Gram matrix: A <- P A P with P = a + b A + c A^2. It uses X_0 only
+    at the beginning and at the end. Gram matrices of equal size are iterated together: a GPU computes a few large
     batches faster than many small ones.
     """
     wide = [stack.mT if stack.shape[1] > stack.shape[2] else stack for stack in stacks]

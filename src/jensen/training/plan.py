@@ -22,7 +22,7 @@ CHECKS = 40  # validations in the default length, if training ends at convergenc
 
 @dataclass(frozen=True)
 class Costs:
-    """The seconds of a step, of the bound of a validation example, of a sample, and of the work after training."""
+    """The seconds for a step, for the bound of a validation example, for a sample, and for the work after training."""
 
     step: float
     example: float = 0.0
@@ -75,7 +75,9 @@ def seconds(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: int, s
 
 
 def steps_within(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: int, limit: float) -> int:
-    """The largest number of steps that is expected to end within `limit` seconds from step `done` on; `done` if none.
+    """The number of steps, `done` steps included, that a training can reach within `limit` seconds.
+
+    The result is `done` if no further step fits.
 
     >>> steps_within(Costs(step=0.5), TrainingSettings(), Sizes(100, 0, False), done=10, limit=20.0)
     50
@@ -92,9 +94,10 @@ def steps_within(costs: Costs, settings: TrainingSettings, sizes: Sizes, done: i
 def planned(
     settings: TrainingSettings, sizes: Sizes, costs: Costs | None, limit: float | None = None
 ) -> TrainingSettings:
-    """The settings with a value for everything that was left to the plan; they have no `minutes`.
+    """Complete the settings: everything that was left to the plan gets a value, and `minutes` becomes None.
 
-    `costs` are None if nothing was measured. `limit` are the seconds left for the training, in place of `steps`.
+    `costs` is None if nothing was measured. `limit` is the number of seconds that are left for the training; if it is
+    given, the plan chooses the number of steps.
     """
     changes: dict[str, Any] = {"minutes": None}
     if limit is not None and costs is not None:
@@ -129,7 +132,7 @@ def _until_convergence(settings: TrainingSettings, sizes: Sizes) -> dict[str, An
 
 
 def _within(settings: TrainingSettings, sizes: Sizes, costs: Costs, limit: float) -> dict[str, Any]:
-    """The settings that make room for steps in `limit` seconds: fewer and smaller validations and grids."""
+    """Settings for `limit` seconds: fewer and smaller validations and grids leave time for steps."""
     changes: dict[str, Any] = {}
     if untouched(settings, "validation_examples"):
         changes |= _fewer("validation_examples", sizes.validated(settings), costs.example, limit)
@@ -159,7 +162,7 @@ def _of_length(settings: TrainingSettings, steps: int) -> TrainingSettings:
 
 
 def _fewer(name: str, count: int, cost: float, limit: float) -> dict[str, int]:
-    """The setting `name` lowered so that `count` examples of this cost take their share of the time; at least 4."""
+    """The setting `name`, lowered from `count` so that its examples take at most `SHARE` of the time; at least 4."""
     affordable = max(4, int(SHARE * limit / max(cost, 1e-9)))
     return {name: affordable} if affordable < count else {}
 

@@ -79,10 +79,10 @@ def dtype_of(settings: TrainingSettings, device: str) -> torch.dtype:
 
 
 def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
-    """Set the scaler's scale to `scale` / 2, and reset its count of good steps, which makes the scale grow when full.
+    """Set the scaler's scale to `scale` / 2, and its count of good steps to zero.
 
-    The scaler itself halves only if it finds an infinite or NaN gradient, and of sharded gradients it sees only this
-    process's part.
+    The scale grows again after enough good steps. The scaler itself halves only if it finds an infinite or NaN
+    gradient, and of sharded gradients it sees only this process's part.
     """
     scaler.update(max(scale / 2, SMALLEST_SCALE))
     scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})
@@ -93,7 +93,7 @@ def halve(scaler: torch.amp.GradScaler, scale: float) -> None:
 
 @contextmanager
 def arithmetic(settings: TrainingSettings) -> Iterator[None]:
-    """A context in which torch computes as the settings say: CPU threads, and on CUDA, exact float32, deterministic.
+    """A context that applies the settings of CPU threads and, on CUDA, of determinism, with exact float32.
 
     By default, torch computes convolutions of float32 in TF32 on CUDA, and lets cuDNN choose algorithms whose sums have
     no fixed order. An operation without a deterministic algorithm warns.

@@ -44,9 +44,10 @@ def annealed_bracket(
     seed: int,
     numbers: Sequence[int],
 ) -> Bracket:
-    """A lower and an upper bound on log p(x) for samples x of the model; `exact` is the z of each sample.
+    """A lower and an upper bound on log p(x) for samples x of the model.
 
-    Chains for the upper bound start at `exact`, which is an exact draw of the posterior of x.
+    `exact` is the z of each sample, so it is an exact draw from the posterior of x. Chains for the upper bound start at
+    `exact`.
     """
     lower, upper = [], []
     for rows in track(_groups(x, annealing), "annealing in both directions"):

@@ -177,9 +177,9 @@ class Place:
 class Path:
     """The densities f_t of some examples, and Hamiltonian Monte Carlo transitions for them.
 
-    `q` gives the width of the posterior in each dimension. A leapfrog step is measured in units of a scale, whose
-    precision is (1 - beta) / s_0² + beta / s_q²; s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian
-    f_t; for another f_t the scale reduces only the efficiency.
+    `q` gives the width of the posterior in each dimension. The unit of a leapfrog step is the scale with the precision
+    (1 - beta) / s_0² + beta / s_q², where s_0 and s_q are the scales of p_0 and q. The scale suits a Gaussian f_t. For
+    another f_t, an unsuitable scale costs only efficiency.
     """
 
     log_joint: LogDensity
@@ -200,10 +200,11 @@ class Path:
     def move(
         self, place: Place, beta: float, step: Tensor, noise: AnnealingNoise, path: Sequence[int]
     ) -> tuple[Place, Tensor]:
-        """One transition that leaves f_beta invariant, with leapfrog steps `step` (batch).
+        """One transition that leaves f_beta invariant.
 
-        Returns the new state and the probability of acceptance, (chains, batch). The transition is reversible, so the
-        same transition serves both directions. A trajectory that ends at inf or nan is rejected.
+        `step` (batch) is the size of the leapfrog steps. Returns the new state and the probability of acceptance,
+        (chains, batch). The transition is reversible, so the same transition serves both directions. A trajectory that
+        ends at inf or nan is rejected.
         """
         u = noise.uniform(place.z, *path, CHOICE)
         scale = torch.rsqrt((1 - beta) / self.start.variance + beta / self.q.variance)
@@ -226,7 +227,8 @@ class Path:
 def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise) -> Float[Tensor, " transitions batch"]:
     """The leapfrog step of each transition for each example, from pilot chains that no estimate uses.
 
-    The pilots walk the path once. After each transition, log step changes by `GAIN` times (acceptance - `ACCEPTANCE`).
+    The pilots walk the path once. After each transition, the logarithm of the step grows by `GAIN` times (acceptance -
+    `ACCEPTANCE`). The first `WARM_UP` transitions only adapt the step, with `WARM_UP_GAIN` in place of `GAIN`.
     """
     place = path.at(_drawn(path.start, pilots, noise, (PILOT,)))
     log_step = torch.full(place.z.shape[1:2], -0.25 * math.log(place.z.shape[2]), dtype=torch.float64)
@@ -243,10 +245,10 @@ def adapted_steps(path: Path, betas: Tensor, pilots: int, noise: AnnealingNoise)
 def annealed_estimate(
     log_joint: LogDensity, q: Gaussian, annealing: Annealing, *, seed: int, numbers: Sequence[int]
 ) -> AnnealedEstimate:
-    """A lower bound on log p(x) for each example, from log_joint(z) = log p(x, z) and q(z|x) (batch, latent_dims).
+    """A lower bound on log p(x) for each example.
 
-    `numbers` are the indices of the examples. Memory grows with the number of examples times at most `CHAINS`, not with
-    the number of temperatures.
+    `log_joint(z)` is log p(x, z), and `q` is q(z|x) (batch, latent_dims). `numbers` are the indices of the examples.
+    Memory grows with the number of examples times at most `CHAINS`, not with the number of temperatures.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(None)
 
@@ -258,8 +260,8 @@ def reverse_estimate(
     """An upper bound on log p(x): every chain starts at `exact` (batch, latent_dims), an exact draw of the posterior.
 
     For a sample x of the model, `exact` is the z of the sample. All chains of an example start at the same `exact`, and
-    the standard error does not cover the randomness of `exact`; in the mean over examples, E value >= log p(x) still
-    holds.
+    the standard error does not cover the randomness of `exact`. E value >= log p(x) still holds for the mean over
+    examples.
     """
     return _Run(log_joint, q, annealing, AnnealingNoise(seed, numbers)).estimate(exact)
 

@@ -41,7 +41,7 @@ class PartialObservation:
 
 
 class PartlyObserved(AbstractLikelihood):
-    """A likelihood for x with missing values, which are NaN in x: p(x_observed|z) without the missing dimensions.
+    """A likelihood for x with missing values (NaN): p(x_observed|z), without the missing dimensions.
 
     The module shares the parameters of `likelihood`.
     """

@@ -43,8 +43,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     The default prior is N(0, I). If the prior is not exact, only the ELBO is available; L_K, annealed importance
     sampling and an optimised q raise `InputError`. With labels, the prior is p(z|y), and the model draws x given y.
     `decoder` maps z (batch, latent_dims) to (batch, likelihood.outputs, *shape). A per-datapoint posterior has a q only
-    for training examples; for every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
-    the model is p(x, y, z) = p(z) p(x|z) p(y|z); the loss bounds log p(x, y), while `elbo` bounds log p(x).
+    for training examples. For every other example, `fit_steps` steps optimise a new q with theta fixed. With a `target`
+    the model is p(x, y, z) = p(z) p(x|z) p(y|z). The loss then bounds log p(x, y), while `elbo` bounds log p(x).
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return start if isinstance(self.posterior, AmortisedPosterior) else self.optimise(x, start)
 
     def partly_observed(self) -> "VAE":
-        """The same model, with shared weights, for x with missing values (NaN): bounds and q use only observed values.
+        """The same model, with shared weights, for x with missing values (NaN).
 
-        Samples of x still have all dimensions.
+        Bounds and q use only the observed values. Samples of x still have all dimensions.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
@@ -121,7 +121,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
         """The q that maximises the bound for each x with theta fixed, from `start`.
 
-        The gradient goes only through z (Roeder et al. 2017), so the gradient has no noise if q is the posterior.
+        The gradient goes only through z (Roeder et al. 2017), so it has no noise if q is the posterior.
         """
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
@@ -179,9 +179,10 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
-        """Two bounds on log p(x) of samples, by annealing to the posterior and backwards from the z of each sample.
+        """A lower and an upper bound on log p(x) of samples, by annealed importance sampling.
 
-        None if the prior is not exact.
+        For the lower bound, chains run to the posterior. For the upper bound, chains start at the z of each sample and
+        run backwards. The result is None if the prior is not exact.
         """
         if not self.prior.exact:
             return None
@@ -194,9 +195,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
 
         Inference gap = approximation gap + amortisation gap (Cremer et al. 2018). Here L_K, a lower bound, replaces log
-        p(x). L_K usually exceeds the optimised ELBO, but no theorem says so, because the two use different q; so no
-        claim is checked. If the prior is not exact, the ELBO is the only bound. The ELBO under the `variants` of the
-        prior is about other models, so it is not compared by claims.
+        p(x). L_K usually exceeds the optimised ELBO. But the two use different q, so no theorem says so, and no claim
+        is checked. If the prior is not exact, the ELBO is the only bound. A VAE with one of the `variants` of the prior
+        is another model, so no claim compares its ELBO.
         """
         draws, networks = effort.draws or self.usual_draws, self._networks
         importance = f"L_{effort.samples}"
@@ -286,7 +287,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
         """p(y|x) over labels (1.4), by `draws` (default 1,000) weighted draws from q(z|x); see `jensen.vae.predict`.
 
-        A model without a target but with labels in the prior predicts by p(z|y), see `AbstractPrior.predict`.
+        If the model has no target, but its prior has labels, p(y|x) follows from p(z|y): see `AbstractPrior.predict`.
         """
         if self.target is None and self.prior.classes is not None:
             q = self.infer(x)

@@ -40,14 +40,15 @@ class AbstractJoint(ABC):
 
 
 class AbstractVAEObjective(ABC):
-    """A loss for a VAE in nats per example, from a bound on log p(x, y) with a target, on log p(x) without one.
+    """A loss for a VAE in nats per example, by a bound on log p(x), or on log p(x, y) if the model has a target.
 
-    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)); L_K has the same factors.
+    With q(z|x) in (4.4), log p(x, y) >= E_q [log p(x|z) + log p(y|z)] - KL(q(z|x) || p(z)). The weights of L_K have the
+    same factors: p(x|z) p(y|z) p(z) / q(z|x).
     """
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The first steps of the later stages; empty for a single stage."""
+        """The first step of each stage after the first; empty for a single stage."""
         return ()
 
     @abstractmethod
@@ -59,13 +60,13 @@ class AbstractVAEObjective(ABC):
 class ElboObjective(AbstractVAEObjective):
     """The loss (4.8): -(1/B) Σ_j [log p(x_j|z_j) - weight KL_j] over a batch of B examples, with one z each.
 
-    `kl_weight` is the weight of the KL (the beta of Higgins et al. 2017). `warmup_steps` raises the weight linearly,
-    kl_weight (step + 1) / warmup_steps, until the weight is `kl_weight` (Bowman et al. 2016); `free_bits` replaces each
-    latent dimension's batch-mean KL by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15). With free bits the loss is
-    not a mean over examples, so the batch cannot be computed in parts. With a weight of 1 and both other settings zero,
-    the loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently. The KL of a prior that
-    does not factorise is estimated by log q(z|x) - log p(z). Raises `InputError` for negative values, for a part of a
-    batch with free bits, and for free bits with such a prior.
+    `kl_weight` is the weight of the KL (the beta of Higgins et al. 2017). In the first `warmup_steps` steps the weight
+    rises linearly, as kl_weight (step + 1) / warmup_steps (Bowman et al. 2016). `free_bits` replaces the batch-mean KL
+    of each latent dimension by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15). With free bits the loss is not a
+    mean over examples, so the batch cannot be computed in parts. With a weight of 1 and both other settings zero, the
+    loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently. The KL of a prior that does
+    not factorise is estimated by log q(z|x) - log p(z). Raises `InputError` for negative values, for free bits with a
+    part of a batch, and for free bits with a prior that does not factorise.
     """
 
     warmup_steps: int = 0
@@ -131,13 +132,13 @@ class ImportanceWeightedObjective(AbstractVAEObjective):
 
 @dataclass(frozen=True)
 class DoublyReparameterisedObjective(AbstractVAEObjective):
-    """L_K (4.9) with the doubly reparameterised gradient for q, which is unbiased (Tucker et al. 2019, eq. 8).
+    """L_K (4.9) with the doubly reparameterised gradient for q (Tucker et al. 2019, eq. 8).
 
-    The gradient has no noise if q is the posterior, and more noise than the plain gradient if q is far from the
-    posterior. The gradient for theta is Σ_k w̃_k grad log w_k. The gradient for q is
-    Σ_k w̃_k² (d log w_k / d z_k) (d z_k / d q), with normalised weights w̃_k and the derivative of log w_k only through
-    z_k. K = 1 is "sticking the landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K; raises
-    `InputError` below 1.
+    The gradient is unbiased. If q is the posterior, the gradient has no noise. If q is far from the posterior, it has
+    more noise than the plain gradient. The gradient for theta is Σ_k w̃_k grad log w_k. The gradient for q is Σ_k w̃_k²
+    (d log w_k / d z_k) (d z_k / d q). Here w̃_k are the normalised weights, and the derivative of log w_k is taken only
+    through z_k. K = 1 is "sticking the landing" (Roeder et al. 2017). The value of the loss is -L_K. `samples` is K;
+    raises `InputError` below 1.
     """
 
     samples: int

@@ -27,7 +27,7 @@ class AbstractPosterior(nn.Module, ABC):
 
 
 class AmortisedPosterior(AbstractPosterior):
-    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), mu and log s from an encoder with outputs (batch, 2 latent_dims).
+    """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), where an encoder gives mu and log s (batch, 2 latent_dims).
 
     The encoder gets 0 for a missing value, which is NaN in x (as in Mattei & Frellsen 2019).
     """
@@ -45,9 +45,10 @@ class AmortisedPosterior(AbstractPosterior):
 
 
 class PerDatapointPosterior(AbstractPosterior):
-    """(4.5) ①: free mu_i, s_i for every training example i = 1..N, initially near N(0, initial_scale²).
+    """(4.5) ①: a free mu_i and s_i for every training example i = 1..N.
 
-    The gradients of the table are sparse, so a training step changes only the rows of the step's batch.
+    Initially q is near N(0, initial_scale²). The gradients of all mu and s are sparse, so a training step changes only
+    the examples of its batch.
     """
 
     def __init__(self, examples: int, latent_dims: int, initial_scale: float = 0.5) -> None:
@@ -84,7 +85,7 @@ def optimise_posterior(
     learning_rate: float = 0.1,
     seed: int = 0,
 ) -> Gaussian:
-    """Maximise the bound (4.4) over q with theta fixed, from `start`; there is one (mu_i, s_i) per example.
+    """Maximise the bound (4.4) over q with theta fixed, from `start`; each example has its own (mu_i, s_i).
 
     `negative_elbo(q, eps)` gives one value per example (batch) from standard normal eps (draws, 1, latent_dims), which
     all examples share. Examples do not interact, so the result for one example does not depend on other examples. The

@@ -47,8 +47,8 @@ class AbstractPrior(nn.Module, ABC):
         """E_q [log q(z|x) - log p(z)] (4.4) as a sum of terms by name, given q (batch, latent_dims) and draws z of q.
 
         z has the shape (draws, batch, latent_dims). A term has the shape (batch) if it is exact, else (draws, batch).
-        If the prior is not exact, the sum is an upper bound. With `labels` (batch) the prior is p(z|labels). The
-        default is the single term `rate`, log q(z|x) - log p(z) of each draw.
+        If the prior is not exact, the sum is an upper bound. With `labels` (batch) the prior is p(z|labels). By default
+        there is a single term, `rate`, which is log q(z|x) - log p(z) for each draw.
         """
         return {"rate": q.log_prob(z) - self.log_prob(z)}
 

@@ -19,7 +19,7 @@ from jensen.progress import track
 
 @dataclass(frozen=True)
 class Content:
-    """The examples of one file (n, *shape), the name of each within the file, and notes."""
+    """The examples of one file (n, *shape), the name of each example within the file, and notes."""
 
     values: Values
     name: RowName = lambda row: ""
@@ -32,7 +32,7 @@ Load = Callable[[Path], Content]
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of file: the function that reads one, the layout of examples unless an option names it, and advice."""
+    """A kind of file: the function that reads a file, the default layout of the examples, and advice."""
 
     kind: Kind
     load: Load
@@ -41,7 +41,9 @@ class Form:
 
 
 def measured(values: np.ndarray) -> np.ndarray:
-    """Signed integers as floats that hold them exactly, as measured values have no levels; other arrays unchanged.
+    """Convert signed integers to floats that hold them exactly, because measured values have no levels.
+
+    Other arrays stay unchanged.
 
     >>> measured(np.array([-1, 2], np.int16)).dtype
     dtype('float32')
@@ -52,9 +54,10 @@ def measured(values: np.ndarray) -> np.ndarray:
 
 
 def read_array_files(form: Form, source: Path, paths: Sequence[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of all files, in the order of the files; an unusable file is refused or, with `skip_bad`, left out.
+    """The examples of all files, in the order of the files.
 
-    All examples must have one shape. Files of several dtypes become the smallest dtype that holds all values exactly.
+    An unusable file is refused or, with `skip_bad`, left out. All examples must have one shape. Files of several dtypes
+    become the smallest dtype that holds all values exactly.
     """
     gathering = _Gathering(form, options, refuse)
     for path in track(paths, "reading files", len(paths)):

@@ -12,7 +12,7 @@ LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 
 
 def choose_arrays(names: list[str], options: ReadOptions, source: str) -> list[tuple[str, str | None]]:
-    """The arrays of examples to read, each with the array of the labels of these examples.
+    """The names of the arrays of examples to read, each with the name of its array of labels, or None.
 
     Raises InputError, which begins with `source`, if the names and the options leave a choice open.
     """

@@ -10,16 +10,16 @@ from jensen.data.stored import Values, converted
 from jensen.errors import InputError
 
 CHANNELS = (1, 3, 4)
-"""Usual numbers of channels: an axis of such a length at the beginning or the end holds the channels."""
+"""Usual numbers of channels; a first or last axis of such a length holds the channels."""
 
 THIN = 2
-"""Another first or last axis holds the channels if every other axis is more than this many times longer."""
+"""A first or last axis of another length holds the channels if every other axis is over this many times longer."""
 
 LONG = 8
 """Two axes are a signal, not a grey image, if one axis is at least this many times longer than the other."""
 
 RATHER_LONG = 4
-"""From this ratio of two axes on, a grey image is doubtful."""
+"""If the ratio of two axes is at least this, it is doubtful that they are a grey image."""
 
 Rearrange = Callable[[np.ndarray], np.ndarray]
 
@@ -56,15 +56,16 @@ _ORDERS: dict[str, tuple[Layout, Rearrange]] = {
 """What each order of axes means, and the step to (N, C, ...)."""
 
 _RANKS = {"signal": (1, 2), "volume": (3, 4)} | {order: (len(order), len(order)) for order in _ORDERS}
-"""The least and the greatest number of axes after the first, by --layout; all others accept any number from 1."""
+"""The least and the greatest number of axes after the first, by --layout; other layouts accept any number from 1."""
 
 
 def arrange(values: Values, name: str, wish: str) -> tuple[Values, Layout, str, bool]:
-    """Vectors as (N, D), signals as (N, C, L), images as (N, C, H, W), volumes as (N, C, D, H, W), and a note.
+    """Decide what the axes of `values` mean, and bring them into the order of the layout.
 
-    `wish` is `ReadOptions.layout`. The note names the rule; the last value says whether the rule may have been wrong.
-    Raises InputError, which begins with `name`, if the number of axes differs from that of `wish`, or if `auto` leaves
-    the axis of the channels open.
+    Vectors become (N, D), signals (N, C, L), images (N, C, H, W) and volumes (N, C, D, H, W). `wish` is
+    `ReadOptions.layout`. Returns the arranged values, the layout, a note on the decision, and whether the decision is
+    doubtful. Raises InputError, which begins with `name`, if the number of axes does not fit `wish`, or if `auto`
+    cannot decide which axis holds the channels.
     """
     shape = values.shape[1:]
     _refuse_rank(values.shape, name, wish)
@@ -96,7 +97,7 @@ def _refuse_rank(shape: tuple[int, ...], name: str, wish: str) -> None:
 
 
 def _order(shape: tuple[int, ...], wish: str) -> str:
-    """The order of the axes for a given --layout; of signals and volumes, the shorter end holds the channels."""
+    """The order of the axes for a given --layout; the channels are the shorter end of a signal or volume."""
     plain = {"signal": "l", "volume": "dhw"}.get(wish)
     if plain is None or len(shape) == len(plain):
         return plain or wish

@@ -28,7 +28,7 @@ PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff
 
 
 class Shard:
-    """The batches of some columns of one Parquet or Arrow file; for Arrow also the place of the batches in the file."""
+    """The batches of some columns of one Parquet or Arrow file, and for Arrow the place of the batches in the file."""
 
     def __init__(self, path: Path, columns: Sequence[str], in_memory: bool) -> None:
         import pyarrow
@@ -104,7 +104,7 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def parquet_batches(path: Path, columns: Sequence[str]) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a Parquet file, some MiB at a time, independently of the size of its row groups.
+    """The rows of a Parquet file in batches of some MiB, whatever the size of its row groups.
 
     A batch has at least two rows; the number of rows per batch follows from the size of the first rows. Checksums of
     pages are verified.
@@ -139,7 +139,7 @@ def _batches(content: "pyarrow.Buffer") -> "list[pyarrow.RecordBatch]":
 
 
 def number_values(shards: Sequence[Shard], name: str) -> Values:
-    """A column of numbers, or of equally long lists of them: rows on disk for Arrow files, an array for Parquet."""
+    """A column of numbers, or of lists of numbers of one length; it is on disk for Arrow, in memory for Parquet."""
     parts: list[Values] = []
     for shard in shards:
         for piece in shard.pieces(name):
@@ -221,10 +221,10 @@ class _Encoded:
 
 
 def numbers(column: "pyarrow.Array") -> np.ndarray:
-    """A column of numbers, or of equally long lists of them, as an array (n, ...), without a copy.
+    """A column of numbers, or of lists of numbers of one length, as an array (n, ...) without a copy.
 
-    Raises ValueError for lists of several lengths and for other values; the text of the error continues the column's
-    name.
+    Raises ValueError for lists of several lengths and for other values. The text of the error is made to follow the
+    column's name.
     """
     from pyarrow import compute, types
 

@@ -32,9 +32,10 @@ Row = tuple[int, list[str]]
 
 
 def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
-    """The columns of numbers; labels are the column of --labels, or the only one with a name for labels.
+    """Read the columns of numbers, and one column of labels.
 
-    Whole numbers from 0 to 65535 have levels; other numbers are floats, and an empty cell is NaN.
+    --labels names the column of labels; by default it is the only column with a usual name for labels. Whole numbers
+    from 0 to 65535 have levels; other numbers are floats, and an empty cell is NaN.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -155,7 +156,7 @@ class _Table:
         self._parts.append(self._numbers(cells, block))
 
     def add_lines(self, lines: Sequence[str]) -> bool:
-        """Adds the next rows quickly, without quoted or missing cells; False, and nothing is added, if that fails."""
+        """Add rows without quoted or missing cells, which is quick; returns False and adds nothing if that fails."""
         if any(line.count(self._delimiter) != len(self._names) - 1 for line in lines):
             return False
         for dtype in (np.int64, np.float64):
@@ -235,7 +236,7 @@ def _parsed(cells: np.ndarray) -> np.ndarray:
 
 
 def _numeric(cells: Sequence[str]) -> bool:
-    """Whether a column holds numbers: each cell is a number or missing, and one is a number."""
+    """Whether a column holds numbers: each cell is a number or is missing, and at least one cell is a number."""
     given = [cell for cell in cells if cell.strip().lower() not in MISSING]
     return bool(given) and all(map(_is_number, given))
 

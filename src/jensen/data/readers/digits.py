@@ -12,9 +12,10 @@ CLASSES = 10
 
 
 def read_digits() -> Reading:
-    """(1797, 1, 8, 8) uint8 with 17 levels and the ten labels (UCI, Alpaydin and Kaynak 1998).
+    """Read 1,797 images of digits, (1797, 1, 8, 8) uint8 with 17 levels, and their ten labels.
 
-    The file is read without an import of scikit-learn, which takes longer than a short training.
+    The file is read without scikit-learn, because importing scikit-learn takes longer than a short training. Source:
+    UCI, Alpaydin and Kaynak 1998.
     """
     package = find_spec("sklearn")
     assert package is not None

@@ -96,9 +96,10 @@ class Gathered:
 def gather(
     pictures: AbstractPictures, options: ReadOptions, refuse: Refuse, source: str, strangers: Sequence[str] = ()
 ) -> Gathered:
-    """Decodes every image once. An unusable image is refused or, with `skip_bad`, left out and counted.
+    """Decode every image once.
 
-    `strangers` are the problems of files of other kinds, which are not opened. Raises InputError if no image is left.
+    An unusable image is refused or, with `skip_bad`, left out and counted. `strangers` are the problems of files of
+    other kinds; such files are not opened. Raises InputError if no image is left.
     """
     _check_size(options)
     gathering = _Gathering(pictures, options, refuse)

@@ -100,8 +100,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 def entries_of_tars(source: Path, paths: Sequence[Path], options: ReadOptions) -> list[Entry]:
     """The regular files of tar archives, such as the shards of a WebDataset; links and special files are passed over.
 
-    The files of an archive stay in it; a compressed archive is unpacked into memory. The names of several archives may
-    give the split. Raises InputError for a damaged archive.
+    The files are not unpacked to disk; a compressed archive is unpacked into memory. If there are several archives,
+    their names may give the splits. Raises InputError for a damaged archive.
     """
     found: list[Entry] = []
     splits = [_split_of(path) for path in paths]

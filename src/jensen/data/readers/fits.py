@@ -21,7 +21,7 @@ PLAIN = {8: ">u1", -32: ">f4", -64: ">f8"}
 
 
 def read_fits(source: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """Images (H, W) of several files, one per file; the only file may hold (N, ...)."""
+    """Images (H, W) of several files, one per file; a single file may also hold an array (N, ...)."""
     several = len(paths) > 1
     return read_array_files(Form("fits", lambda path: _load(path, options, several)), source, paths, options, refuse)
 

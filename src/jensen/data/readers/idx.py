@@ -113,7 +113,7 @@ def _refuse_length(path: Path, shape: tuple[int, ...], expected: int, held: int)
 
 
 def read_idx_folder(paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The examples of the IDX files in a folder; file names tell images from labels, and train from t10k or test."""
+    """The examples of the IDX files in a folder; file names separate images from labels, and training from test."""
     chosen: dict[tuple[str, str], Path] = {}
     for path in _without_twins(paths):
         key = (_split_of(path), "labels" if {"label", "labels"} & _words(path) else "images")

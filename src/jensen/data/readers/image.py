@@ -26,11 +26,12 @@ def decode_image(path: Path, options: ReadOptions) -> np.ndarray:
 
 
 def decode(stream: IO[bytes], name: str, options: ReadOptions, page: int | None = None) -> np.ndarray:
-    """The pixels (C, H, W) of an image, uint8, or uint16 for 16-bit grey, or float32 for a band of floats.
+    """The pixels (C, H, W) of an image.
 
-    `page` is a page of a TIFF file; None requires that the file has one page. An animated GIF is read as its first
-    frame. Raises InputError, which begins with `name`, for an image that cannot be decoded, is larger than Pillow's
-    limit, has several frames, or has pixels that the colour option does not cover.
+    Pixels are uint16 for 16-bit grey, float32 for a band of floats, and uint8 for all other images. `page` is a page of
+    a TIFF file; None requires that the file has one page. An animated GIF is read as its first frame. Raises
+    InputError, which begins with `name`, for an image that cannot be decoded, is larger than Pillow's limit, has
+    several frames, or has pixels that the colour option does not cover.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -59,7 +60,7 @@ def decode(stream: IO[bytes], name: str, options: ReadOptions, page: int | None 
 
 
 def frames(stream: IO[bytes]) -> tuple[int, bool]:
-    """The number of pages of a TIFF file, else 1; and whether the file is an animated GIF.
+    """The number of pages of a file (1 unless it is a TIFF), and whether the file is an animated GIF.
 
     A file that cannot be read counts as one page; `decode` reports its problem.
     """

@@ -22,10 +22,10 @@ MANY_PAGED = (".tif", ".tiff", ".gif")
 
 
 def read_images(source: str, entries: Sequence[Entry], options: ReadOptions, refuse: Refuse) -> Reading:
-    """The images among `entries`, in their order; every page of a TIFF is an example.
+    """Read the images among `entries`, in the order of `entries`.
 
-    An unusable image is refused or, with `skip_bad`, left out and counted. Files of other kinds (notes, tables) are
-    ignored, and a note names them.
+    Every page of a TIFF file is an example. An unusable image is refused or, with `skip_bad`, left out and counted.
+    Files of other kinds (notes, tables) are ignored, and a note names them.
     """
     images = [entry for entry in entries if entry.suffix in SUFFIXES]
     if not images:
@@ -140,10 +140,10 @@ class Pages(AbstractPictures):
 def labels_from_folders(
     parts: list[tuple[str, ...]],
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray | None, str]:
-    """Labels, names of labels and supplied splits from the relative paths of images, and a note on the applied rule.
+    """Derive labels, their names and the supplied splits from the relative paths of images.
 
-    Folders train, validation and test at the top are splits. The next folder is the class if every image lies in such a
-    folder.
+    A top folder train, validation or test gives the split. The next folder gives the label, provided that every image
+    has such a next folder. The last value of the result is a note on the applied rule.
     """
     tops = {path[0].lower() for path in parts if len(path) > 1}
     supplied, note = None, "no supplied splits"

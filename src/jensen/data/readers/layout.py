@@ -81,8 +81,8 @@ def _precision(given: np.dtype) -> Literal["float16", "float32", "float64"]:
 def standard_dtype(values: Values, name: str, options: ReadOptions, refuse: Refuse) -> tuple[Values, int | None]:
     """The values as uint8, uint16, float32 or float64, and their levels (None for floats).
 
-    Floats of 64 bits and more become float64, other floats become float32. Booleans become 2 levels; other integers
-    become the smaller of uint8 and uint16 that holds them all.
+    Floats of 64 bits and more become float64, other floats become float32. Booleans become 2 levels. Other integers
+    become uint8, or uint16 if uint8 cannot hold them all.
     """
     kind, levels = values.dtype.kind, options.levels
     if kind == "f":
@@ -143,9 +143,10 @@ def _refuse_unusable(
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int64 >= 0, and their names. A string becomes its rank among the sorted distinct strings.
+    """Labels as (N,) int64 >= 0, and their names.
 
-    Integers with gaps become ranks too, so that every class has examples.
+    A string becomes its rank among the sorted distinct strings. Integers with gaps also become ranks, so that every
+    class has examples.
     """
     if labels.ndim != 1:
         raise InputError(f"{name} have shape {labels.shape}; expected one label per example, shape (N,)")

@@ -8,9 +8,10 @@ from jensen.errors import InputError
 
 
 def library(name: str, path: Path, what: str, python: str) -> Any:
-    """The module `name`, which reads files of the kind `what`.
+    """Import the module `name`, which reads files of the kind `what`.
 
-    Raises InputError if it is not installed; the line contains `python`, code that turns the file into an .npz.
+    Raises InputError if the module is not installed. The message contains `python`, which is code that turns the file
+    into an .npz.
     """
     python = python.replace("'FILE'", repr(str(path)))
     try:

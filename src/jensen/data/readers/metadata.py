@@ -28,7 +28,7 @@ Key = tuple[str, ...]
 
 
 class Metadata:
-    """What is known of each image beside its pixels, by the image's path."""
+    """The metadata of each image, by the image's path."""
 
     def __init__(self, source: str, files: Sequence[Entry], rows: dict[Key, Row], key: Callable[[Entry], Key]) -> None:
         self._source, self._rows, self._key = source, rows, key
@@ -37,9 +37,10 @@ class Metadata:
         self.columns = tuple(dict.fromkeys(name for row in rows.values() for name in row))
 
     def column(self, images: Sequence[Entry], options: ReadOptions, refuse: Refuse) -> tuple[np.ndarray, str] | None:
-        """The labels or targets of `images` with a note, or None if no column has a name for labels.
+        """The labels or targets of `images`, and a note on their column; None if there is no such column.
 
-        The column is that of --labels, or the only one with a name for labels. Refuses images without a row.
+        --labels names the column; by default it is the only column with a usual name for labels. `refuse` is called if
+        an image has no value in the column; the result is then None.
         """
         name = self._chosen(options)
         if name is None:

@@ -132,7 +132,7 @@ def _flag(name: str) -> str:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files below `folder` in the order of their relative names; links are followed, hidden names left out."""
+    """The files below `folder` in the order of their relative names; links are followed, hidden files left out."""
     files: list[Path] = []
     seen: set[Path] = set()
     waiting = [folder]

@@ -76,7 +76,9 @@ def row_name(row: int) -> str:
 
 
 def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
-    """Names of the rows of several parts; each part has a name and a number of rows; `row_name` for a single part.
+    """The function from a row of several parts to the name of the row.
+
+    `parts` has the name and the number of rows of each part. If there is a single part, the function is `row_name`.
 
     >>> numbered_rows([("x_train", 100), ("x_test", 20)])(103)
     'x_test row 3'
@@ -88,7 +90,9 @@ def numbered_rows(parts: Sequence[tuple[str, int]]) -> RowName:
 
 
 def part_name(parts: Sequence[tuple[str, int]]) -> RowName:
-    """The function from a row to the name of its part; each part has a name and a number of rows.
+    """The function from a row to the name of the part that contains the row.
+
+    `parts` has the name and the number of rows of each part.
 
     >>> part_name([("x_train", 100), ("x_test", 20)])(103)
     'x_test'

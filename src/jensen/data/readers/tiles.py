@@ -24,7 +24,7 @@ class Grid:
 
     @classmethod
     def of(cls, side: int, height: int, width: int) -> "Grid":
-        """The largest grid that an image of this size holds; what it does not cover is at the edges, divided evenly."""
+        """The largest grid that an image of this size holds; uncovered pixels are divided evenly between the edges."""
         rows, columns = height // side, width // side
         return cls(side, rows, columns, (height - rows * side) // 2, (width - columns * side) // 2)
 
@@ -34,7 +34,7 @@ class Grid:
         return self.rows * self.columns
 
     def cut(self, images: np.ndarray) -> np.ndarray:
-        """The tiles (n count, C, side, side) of images (n, C, H, W), row by row, image after image."""
+        """The tiles of images (n, C, H, W) as (n count, C, side, side), image after image, row by row."""
         n, channels = images.shape[:2]
         height, width = self.rows * self.side, self.columns * self.side
         covered = images[:, :, self.top : self.top + height, self.left : self.left + width]
@@ -42,7 +42,7 @@ class Grid:
         return np.ascontiguousarray(cells.transpose(0, 2, 4, 1, 3, 5)).reshape(-1, channels, self.side, self.side)
 
     def place(self, tile: int) -> str:
-        """The pixels of a tile of an image, rows first, as NumPy would index them.
+        """The NumPy index of the pixels of a tile in its image, as text, rows first.
 
         >>> Grid.of(64, 130, 200).place(4)
         '[65:129, 68:132]'
@@ -69,7 +69,7 @@ class TileRows(AbstractRows):
 
 
 def tiled(reading: Reading, options: ReadOptions, refuse: Refuse) -> Reading:
-    """The reading with every image cut into tiles of `options.tile` pixels a side; without the option, the reading."""
+    """Cut every image into tiles of `options.tile` pixels a side; without this option the reading stays unchanged."""
     side = options.tile
     if side is None:
         return reading

@@ -21,7 +21,7 @@ CHANNELS = 4  # default number of channels of a spatial z
 def build_latent(recipe: LatentRecipe, spec: DataSpec, augmentations: int = 0) -> VAE:
     """The model for data like `spec`; layers draw initial weights from torch's global generator.
 
-    The network of the prior is told the augmentation of x, which is `augmentations` numbers.
+    The network of the prior gets the augmentation of x, a vector of `augmentations` numbers.
     """
     settings = recipe.model
     of_vae = completed_vae(settings.vae, spec)
@@ -37,7 +37,7 @@ def completed_vae(settings: VAESettings, spec: DataSpec) -> VAESettings:
 
 
 def with_spatial_z(settings: VAESettings, spec: DataSpec) -> VAESettings:
-    """The settings, in which z of a convolutional VAE is spatial if its size is left open."""
+    """The settings, with a spatial z for a convolutional VAE whose size of z is not given."""
     unsaid = settings.latent_dims is None and settings.latent_channels is None
     if unsaid and network_by_data(settings, spec) == "convolutional":
         return settings.model_copy(update={"latent_channels": CHANNELS})
@@ -45,7 +45,7 @@ def with_spatial_z(settings: VAESettings, spec: DataSpec) -> VAESettings:
 
 
 def latent_spec(settings: VAESettings, spec: DataSpec) -> DataSpec:
-    """The specification of the standardised z of the examples, given complete settings: floats, with the labels."""
+    """The specification of the standardised z of the examples, which are floats with the examples' labels."""
     shape = _latent_shape(settings, spec)
     ends = {"minimum": -1.0, "maximum": 1.0}
     moments = {"shift": (0.0,) * shape[0], "scale": (1.0,) * shape[0]}

@@ -63,7 +63,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         return settings.model_copy(update={**parts, "vae_steps": None, "prior_steps": None})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
-        """A VAE becomes the first stage, which takes no further step."""
+        """The given VAE replaces the first stage, which then has no steps."""
         if not isinstance(recipe, VAERecipe):
             return None
         return {"vae": {**explicit_vae(recipe.model, spec).model_dump(), **NO_TARGET}, "vae_steps": 0}
@@ -75,7 +75,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         recipes: tuple[LatentRecipe | VAERecipe, LatentRecipe],
         classes: Sequence[int | None],
     ) -> dict[str, Tensor]:
-        """The weights of the VAE stay; those of the prior are adapted as in a diffusion model, or begin afresh."""
+        """The VAE keeps its weights; the prior's weights are adapted as in a diffusion model, or start anew."""
         before, after = recipes
         of_vae = {name: tensor for name, tensor in weights.items() if not name.startswith(("prior.", "target."))}
         fresh = {name: tensor for name, tensor in own.items() if name.startswith("prior.")}
@@ -104,7 +104,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
-        """Refuses what the VAE refuses."""
+        """Raises `InputError` in the same cases as the VAE."""
         AUTOENCODER.check_processes(VAERecipe(model=recipe.model.vae), count, device)
 
     def sampling(self, model: VAE, recipe: LatentRecipe, wish: SamplingWish) -> Sampling[VAE]:
@@ -118,7 +118,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         return Sampling(model.with_prior(wished), found.sampler, found.steps, found.guidance, found.guide)
 
     def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """None: the VAE's imputers weigh z by log p(z), of which the prior has only a bound."""
+        """None, because the VAE's imputers weight z by log p(z), and the prior has only a bound on log p(z)."""
         raise InputError(
             "a latent model cannot impute: its prior gives a bound on log p(z), and imputation needs log p(z) itself; "
             "use a vae or a diffusion run on the same data"

@@ -70,7 +70,7 @@ def explicit(settings: VAESettings, spec: DataSpec) -> VAESettings:
 
 
 def vae_networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module, int]:
-    """Encoder, decoder and the size of z for examples of `shape`, from `completed` settings.
+    """The encoder, the decoder and the size of z for examples of `shape`, from `completed` settings.
 
     The encoder has twice as many outputs as z has dimensions, and the decoder maps z to (batch, outputs, *shape). A
     convolutional decoder has `latent_shape`. Raises `InputError` for a network that does not suit the shape.

@@ -55,7 +55,7 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         recipes: tuple[VAERecipe, VAERecipe],
         classes: Sequence[int | None],
     ) -> dict[str, Tensor]:
-        """The last layer of p(y|z) keeps the rows of known classes; a p(y|z) of another kind of y begins afresh."""
+        """The last layer of p(y|z) keeps the rows of known classes; for another kind of y, p(y|z) starts anew."""
         before, after = (recipe.model.predict for recipe in recipes)
         rest = {name: tensor for name, tensor in weights.items() if not name.startswith("target.")}
         fresh = {name: tensor for name, tensor in own.items() if name.startswith("target.")}
