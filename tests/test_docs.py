@@ -223,3 +223,10 @@ def test_a_page_runs(page: Path, kinds: set[str], desk: Path) -> None:
         elif block.kind in kinds:
             for words in block.commands:
                 assert main(to_run(words)) == 0, f"{page.name}:{block.line}: jensen {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "lecture.md"], ids=lambda page: page.name)
+def test_lines_are_at_most_120_columns(page: Path) -> None:
+    """All but rows of tables and pictures, which cannot be broken."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.startswith(("|", "!"))]
