@@ -175,6 +175,25 @@ def test_annealed_chains_are_asked_for_trust_and_the_looser_bound_is_named():
     assert "AIS is the looser bound (its weights can be trusted for 0 % of the examples)" in warning
 
 
+def test_an_equality_is_undecided_where_many_weights_cannot_be_trusted():
+    """A q that is too narrow: L_200 counts as trusted for those whose draws missed the tail, and there it is too low.
+
+    On these examples L_200 lies 0.4 nats below AIS and log p(x), so to call the two contradicted would be wrong.
+    """
+    vae = as_vae(random_ppca(5, 2))
+    with torch.no_grad():
+        vae.posterior.encoder.layers[0].bias[2:] += math.log(0.4)
+    found = settled(vae, random_ppca(5, 2).draw(100), referee_examples=100, temperatures=40)
+    claim = found.claims[-1]
+    assert (claim.first, claim.relation, claim.second) == ("L_200", "=", "AIS")
+    assert claim.nats.mean > max(0.3, 3 * claim.nats.standard_error)
+    assert claim.holds is None
+    assert claim.trusted == found.accounts[2].trusted < 0.5
+    assert found.warnings == ()
+    words = f"L_200 = AIS: undecided, trusted for {100 * claim.trusted:.3g} % of the examples only"
+    assert words in verdict_table(found).caption.plain
+
+
 def test_that_l_k_exceeds_the_optimised_elbo_is_no_claim():
     optimised = as_vae(random_ppca(5, 2)).estimators(Effort(samples=5))[1]
     assert optimised.name == "optimised ELBO"
