@@ -147,6 +147,28 @@ def test_a_large_error_excuses_no_difference_of_averages():
     assert [claim.holds for claim in settled(vae).claims] == [False]
 
 
+class Rare(VAE):
+    """A VAE with two ELBOs that differ by 0.01 nats, and by 100 on one example."""
+
+    def estimators(self, effort: Effort):
+        def elbo(x, seed, index):
+            return self.elbo(x, draws=16, seed=seed, index=index)
+
+        def rare(x, seed, index):
+            found = elbo(x, seed, index)
+            return Elbo(found.reconstruction + 0.01 * index + 100 * (index == 3), found.rates, found.standard_error)
+
+        return [Estimator("one", elbo, (), equal=("other",)), Estimator("other", rare, ())]
+
+
+def test_a_difference_that_one_example_carries_is_doubted():
+    vae = as_vae(random_ppca(5, 2))
+    vae.__class__ = Rare
+    found = settled(vae)
+    assert [claim.holds for claim in found.claims] == [True]
+    assert found.warnings == ("other, other - one (=): 1 of 30 values carries the spread: do not trust the error",)
+
+
 class Loose(VAE):
     """A VAE with a right L_K and an annealed estimate that one chain carries, two nats too low."""
 
