@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jensen.bound import Elbo, Estimate
 from jensen.data.examples import Examples
 from jensen.data.options import ReadOptions
-from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Threshold
+from jensen.data.preparation import Dequantise, DynamicBinarisation, Levels, Preparation, Standardise, Threshold
 from jensen.data.spec import DataSpec
 from jensen.evaluation.evaluation import evaluate
 from jensen.evaluation.exhibits import Exhibits, make_exhibits
@@ -27,7 +27,7 @@ from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.families import Recipe
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.report.comparison import comparison_groups, difference
+from jensen.report.comparison import comparison_groups, comparison_table, difference
 from jensen.report.pages import write_comparison, write_report
 from jensen.report.results import Results
 
@@ -89,6 +89,33 @@ def test_a_mass_and_a_density_of_the_same_integers_are_compared_in_raw_units() -
     for title in ("mass", "density"):
         assert groups[title]["ELBO"].nats.mean == pytest.approx(-DATA * math.log(L))
         assert groups[title]["ELBO"].bits_per_dimension.mean == pytest.approx(math.log2(L))
+
+
+def test_floats_with_a_scale_per_feature_are_compared() -> None:
+    """The two preparations are equal values, although each keeps tensors of its own after its first use."""
+    examples = Examples(torch.randn(300, DATA, generator=generator(5), dtype=torch.float64))
+    scales = {"shift": (0.0,) * DATA, "scale": (2.0,) * DATA, "minimum": -9.0, "maximum": 9.0}
+    one, other = (Standardise(dtype="float64", dimensions=DATA, resolution=1e-3, **scales) for _ in range(2))
+    first, second = flat("first", -9.0, one, examples=examples), flat("second", -8.0, other, examples=examples)
+    found = difference(first, second)
+    assert isinstance(found, Measure)
+    assert found.nats.mean == pytest.approx(1)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != one.model_copy(update={"shift": (1.0,) * DATA})
+
+
+def test_a_difference_that_one_example_carries_is_doubted() -> None:
+    examples = raw(300)
+    first, second = flat("first", -9.0, LEVELS, examples=examples), flat("second", -8.0, LEVELS, examples=examples)
+    second.scores.bound[7] -= 100
+    assert comparison_groups([first, second])[1] == [
+        "second − first: 1 of 300 values carries the spread: do not trust the error"
+    ]
+    second.evaluation.__dict__["warnings"] = ("the bound is bad",)
+    said = comparison_table([first, second]).caption.plain
+    assert "Warning: second: the bound is bad" in said
+    assert "1 of 300 values carries the spread" in said
 
 
 def test_what_cannot_be_compared_is_left_out_and_said() -> None:

@@ -116,10 +116,25 @@ def test_supplied_splits(tmp_path):
     assert data.spec.counts == {"train": 27, "validation": 3, "test": 30}
     train, validation, _ = groups_by_split(data, films)
     assert not train & validation
+    shared = check(folder, ReadOptions(group="folder")).notes
+    assert sum(each.startswith("10 groups by folder are in more than one split") for each in shared) == 1
     line = "--group folder: no split is drawn from these data; leave it out"
     refused(folder, line, group="folder", validation_fraction=0)
     pair = saved(tmp_path / "x.npz", x_train=X, x_test=X[:9], patient=PATIENT)
     refused(pair, "--group patient: these data have no groups of this name; leave it out", group="patient")
+
+
+def test_groups_that_supplied_splits_share_are_doubted(tmp_path):
+    """Films a, b and c are in both folders; the other films are in one. Training warns of what a check notes."""
+    films = {"train": "abcdefghij", "test": "abcklm"}
+    names = sorted(f"{split}/{film}/{n}.png" for split in films for film in films[split] for n in "123")
+    folder = pictures(tmp_path / "two", names)
+    (doubt,) = [each for each in load_data(folder, ReadOptions(group="folder")).spec.doubts if "groups" in each]
+    assert doubt.startswith("3 groups by folder are in more than one split, because DATA brings its own test examples")
+    assert "train/a/1.png and test/a/1.png" in doubt
+    apart = pictures(tmp_path / "apart", [name for name in names if name.split("/")[1] not in "abc" or "train" in name])
+    assert not [each for each in load_data(apart, ReadOptions(group="folder")).spec.doubts if "groups" in each]
+    assert not [each for each in load_data(folder).spec.doubts if "groups by" in each]
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,37 @@ def test_gaps_are_paired_example_by_example() -> None:
     assert found.warnings == ()
 
 
+def test_every_mean_that_is_shown_is_asked_for_doubt() -> None:
+    """A gap, and bits per observed value, that one example carries, although the means in nats are sound."""
+
+    class Rare(Sum):
+        def estimators(self, effort: Effort) -> list[Estimator]:
+            elbo, tighter = super().estimators(effort)[:2]
+
+            def rare(x: Tensor, seed: int, index: Tensor) -> Elbo:
+                found = elbo.estimate(x, seed, index)
+                return Elbo(found.value + 0.5 * (index == 7), {})
+
+            return [elbo, replace(tighter, estimate=rare)]
+
+    found = evaluate(Rare({"tighter": 0.0}), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
+    name = f"{found.gaps[0].name} of {found.gaps[0].nats.count} examples"
+    assert found.warnings == (
+        f"{name}: 1 of {found.gaps[0].nats.count} values carries the spread: do not trust the error",
+    )
+
+
+def test_bits_per_observed_value_have_a_doubt_of_their_own() -> None:
+    """Every example costs 1 bit per observed value, but the one with 1,000 observed values costs 2."""
+    sizes = torch.tensor([10.0] * 99 + [1000.0])
+    costs = sizes.clone()
+    costs[-1] = 2000
+    assert Estimate.ratio(costs, sizes).carriers == pytest.approx(1, abs=0.1)
+    assert Estimate.ratio(costs, sizes).doubt == "1 of 100 values carries the spread: do not trust the error"
+    whole = torch.randn(100, generator=generator(3)).double()
+    assert Estimate.ratio(whole, torch.full((100,), 5)).carriers == pytest.approx(Estimate.of(whole).carriers)
+
+
 def test_a_bound_below_one_it_ought_to_improve_is_a_contradiction() -> None:
     found = evaluate(Sum({"tighter": -0.5}, spread=0.1), bytes_of(100), STANDARD, EvaluationSettings(), "bytes")
     assert len(found.warnings) == 1

@@ -147,6 +147,28 @@ def test_a_large_error_excuses_no_difference_of_averages():
     assert [claim.holds for claim in settled(vae).claims] == [False]
 
 
+class Rare(VAE):
+    """A VAE with two ELBOs that differ by 0.01 nats, and by 100 on one example."""
+
+    def estimators(self, effort: Effort):
+        def elbo(x, seed, index):
+            return self.elbo(x, draws=16, seed=seed, index=index)
+
+        def rare(x, seed, index):
+            found = elbo(x, seed, index)
+            return Elbo(found.reconstruction + 0.01 * index + 100 * (index == 3), found.rates, found.standard_error)
+
+        return [Estimator("one", elbo, (), equal=("other",)), Estimator("other", rare, ())]
+
+
+def test_a_difference_that_one_example_carries_is_doubted():
+    vae = as_vae(random_ppca(5, 2))
+    vae.__class__ = Rare
+    found = settled(vae)
+    assert [claim.holds for claim in found.claims] == [True]
+    assert found.warnings == ("other, other - one (=): 1 of 30 values carries the spread: do not trust the error",)
+
+
 class Loose(VAE):
     """A VAE with a right L_K and an annealed estimate that one chain carries, two nats too low."""
 
@@ -173,6 +195,25 @@ def test_annealed_chains_are_asked_for_trust_and_the_looser_bound_is_named():
     (warning,) = found.warnings
     assert warning.startswith("L_200 exceeds AIS by 2 ")
     assert "AIS is the looser bound (its weights can be trusted for 0 % of the examples)" in warning
+
+
+def test_an_equality_is_undecided_where_many_weights_cannot_be_trusted():
+    """A q that is too narrow: L_200 counts as trusted for those whose draws missed the tail, and there it is too low.
+
+    On these examples L_200 lies 0.4 nats below AIS and log p(x), so to call the two contradicted would be wrong.
+    """
+    vae = as_vae(random_ppca(5, 2))
+    with torch.no_grad():
+        vae.posterior.encoder.layers[0].bias[2:] += math.log(0.4)
+    found = settled(vae, random_ppca(5, 2).draw(100), referee_examples=100, temperatures=40)
+    claim = found.claims[-1]
+    assert (claim.first, claim.relation, claim.second) == ("L_200", "=", "AIS")
+    assert claim.nats.mean > max(0.3, 3 * claim.nats.standard_error)
+    assert claim.holds is None
+    assert claim.trusted == found.accounts[2].trusted < 0.5
+    assert found.warnings == ()
+    words = f"L_200 = AIS: undecided, trusted for {100 * claim.trusted:.3g} % of the examples only"
+    assert words in verdict_table(found).caption.plain
 
 
 def test_that_l_k_exceeds_the_optimised_elbo_is_no_claim():

@@ -13,6 +13,7 @@ from torch import nn
 
 import jensen
 from jensen.bound import root_mean_square
+from jensen.commands.train import reached
 from jensen.data.augment_options import AugmentOptions
 from jensen.errors import InputError
 from jensen.evaluation.scores import score
@@ -391,3 +392,15 @@ def test_the_validation_bound_is_in_nats_of_the_raw_data(tmp_path):
         of_one_draw = root_mean_square(validation.standard_error) * math.sqrt(64 / len(validation.bound))
         assert abs(bounds[-1] - validation.bound.mean()) < 4 * of_one_draw  # false alarm: 6e-5
     assert bounds[0] - bounds[1] == pytest.approx(4 * math.log(10), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*a fill value")
+def test_a_validation_bound_that_one_example_carries_is_doubted(tmp_path):
+    """The log says so, and so does the last line of the training."""
+    raw = np.random.default_rng(0).normal(size=(300, 3))
+    data = {"x_train": raw, "x_validation": np.append(raw[:60], [[90.0] * 3], axis=0), "x_test": raw[:9]}
+    recipe = VAERecipe(data=data, model=VAESettings(latent_dims=2, hidden=(8,)), training={"steps": 5})
+    run = jensen.train(recipe, tmp_path / "run")
+    doubt = "1 of 61 values carries the spread: do not trust the error"
+    assert [line.get("validation_doubt") for line in run.metrics if "validation_bound" in line] == [doubt]
+    assert f"nats per example ({doubt})" in reached(run)[0]

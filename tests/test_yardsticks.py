@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jensen.bound import Estimate
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise, Threshold
 from jensen.evaluation.scores import Scores
-from jensen.evaluation.yardsticks import histogram, independent_bits, yardsticks
+from jensen.evaluation.yardsticks import Yardsticks, histogram, independent_bits, yardsticks
 from jensen.randomness import generator
+from jensen.report.bound import yardstick_words
 
 
 def scores_of(count: int) -> Scores:
@@ -92,3 +94,11 @@ def test_the_png_is_one_that_pillow_reads_back() -> None:
     Image.fromarray(sheet).save(buffer, format="PNG", optimize=True)
     assert found.png == pytest.approx(8 * buffer.tell() / images.numel())
     assert found.independent is None  # nothing to fit it on
+
+
+def test_a_yardstick_that_one_example_carries_is_doubted() -> None:
+    bits = torch.zeros(100, dtype=torch.float64)
+    bits[7] = 50
+    found = Yardsticks(uniform=None, independent=Estimate.of(bits), png=None, examples=100, fitted=9)
+    (value,) = yardstick_words(found, 100).values()
+    assert value == "0.50 ± 0.50 (1 of 100 values carries the spread: do not trust the error)"

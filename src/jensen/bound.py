@@ -302,7 +302,7 @@ class Estimate:
     standard_error: float
     count: int
     carriers: float | None = None
-    """How many values carry the spread, (Σ d²)² / Σ d⁴ with d_i = v_i - mean: 1 to `count`; None where unknown."""
+    """How many values carry the spread, (Σ d²)² / Σ d⁴ over the deviations d_i: 1 to `count`; None where unknown."""
 
     @classmethod
     def of(cls, values: Float[Tensor, " count"]) -> Self:
@@ -310,11 +310,8 @@ class Estimate:
         wide, count = values.double(), values.numel()
         if count < 2:
             return cls(wide.mean().item(), math.nan, count)
-        deviations = wide - wide.mean()
-        squares = (deviations / deviations.abs().max()).square()  # scaled, so that no power overflows
-        carriers = (squares.sum().square() / squares.square().sum()).item()
         error = (wide.std() / math.sqrt(count)).item()
-        return cls(wide.mean().item(), error, count, carriers if math.isfinite(carriers) else None)
+        return cls(wide.mean().item(), error, count, _carriers(wide - wide.mean()))
 
     @property
     def doubt(self) -> str | None:
@@ -347,8 +344,10 @@ class Estimate:
         """
         wide, weights, count = values.double(), sizes.double(), values.numel()
         ratio, size = (wide.sum() / weights.sum()).item(), weights.mean().item()
-        error = ((wide - ratio * weights).std() / (math.sqrt(count) * size)).item() if count > 1 else math.nan
-        return cls(ratio, error, count)
+        deviations = wide - ratio * weights
+        if count < 2:
+            return cls(ratio, math.nan, count)
+        return cls(ratio, (deviations.std() / (math.sqrt(count) * size)).item(), count, _carriers(deviations))
 
     @classmethod
     def share(cls, hits: Shaped[Tensor, " count"], sizes: Shaped[Tensor, " count"] | None = None) -> Self:
@@ -376,3 +375,10 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.mean:.4g} ± {self.standard_error:.2g}"
+
+
+def _carriers(deviations: Tensor) -> float | None:
+    """(Σ d²)² / Σ d⁴; None if all deviations are 0, or if one is not finite."""
+    squares = (deviations / deviations.abs().max()).square()  # scaled, so that no power overflows
+    carriers = (squares.sum().square() / squares.square().sum()).item()
+    return carriers if math.isfinite(carriers) else None

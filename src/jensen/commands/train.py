@@ -61,7 +61,8 @@ def reached(run: "Run") -> list[str]:
     bound = ""
     if bounds:
         value, error = bounds[-1]["validation_bound"], bounds[-1]["validation_standard_error"]
-        bound = f", validation bound {value:.3f} ± {error:.3f} nats per example"
+        doubt = bounds[-1].get("validation_doubt")
+        bound = f", validation bound {value:.3f} ± {error:.3f} nats per example{f' ({doubt})' if doubt else ''}"
     lines = [f"{run.folder}: the best weights are from step {run.step}{bound}"]
     validated = [line["step"] for line in run.metrics if "validation_bound" in line]
     if len(validated) > 1 and run.step == validated[-1]:

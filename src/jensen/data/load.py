@@ -19,7 +19,7 @@ from jensen.data.readers.read import DIGITS, IMAGE_KINDS, check_options, read
 from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
 from jensen.data.smooth import smooth_vectors
 from jensen.data.spec import DataSpec
-from jensen.data.splits import check_fractions, describe_split, groups_of, split_rows
+from jensen.data.splits import check_fractions, describe_split, groups_of, shared_groups, split_rows
 from jensen.data.stored import converted, in_memory_or_stored, selected
 from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
@@ -198,7 +198,7 @@ def specify(
         skipped=reading.skipped,
         fingerprint=fingerprint(reading, options),
         preparation=chosen,
-        doubts=(*reading.doubts, *smooth, *doubts),
+        doubts=(*reading.doubts, *smooth, *doubts, *shared_groups(reading, options, rows)),
     )
 
 

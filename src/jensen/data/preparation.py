@@ -45,6 +45,10 @@ class Preparation(BaseModel, ABC):
     deterministic: ClassVar[bool] = True
     """Whether the same raw batch always gives the same x."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether type and fields are equal; what a preparation keeps for speed, such as tensors, does not count."""
+        return type(self) is type(other) and dict(self) == dict(other)
+
     @abstractmethod
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         """x of a raw batch. Raises ValueError without `noise` if the preparation is not deterministic."""

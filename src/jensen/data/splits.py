@@ -74,6 +74,32 @@ def groups_of(reading: Reading, options: ReadOptions) -> np.ndarray | None:
     return groups.astype(np.int64)
 
 
+def shared_groups(reading: Reading, options: ReadOptions, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """A doubt about groups in more than one split, or none; only splits of the source can share a group.
+
+    `rows` are the rows of each split.
+    """
+    groups = groups_of(reading, options)
+    if groups is None or reading.supplied is None:
+        return ()
+    split = np.empty(len(groups), np.int8)
+    for code, name in enumerate(SPLITS):
+        split[rows[name]] = code
+    ordered = np.lexsort((split, groups))
+    edges = ordered[:-1][(np.diff(groups[ordered]) == 0) & (np.diff(split[ordered]) != 0)]
+    shared = np.unique(groups[edges])
+    if not len(shared):
+        return ()
+    members = np.flatnonzero(groups == shared[0])
+    one, other = (members[split[members] == code][0] for code in np.unique(split[members])[:2])
+    own = " and ".join(SPLITS[code] for code in np.unique(reading.supplied) if code)
+    return (
+        f"{len(shared)} groups by {options.group} are in more than one split, because DATA brings its own {own} "
+        f"examples: such as {reading.names(int(one))} and {reading.names(int(other))}; leave these groups out of one "
+        "of the splits, or the bound is too good",
+    )
+
+
 def _with_pieces(wholes: np.ndarray, pieces: np.ndarray) -> np.ndarray:
     """All pieces of the wholes, in ascending order."""
     return np.sort((wholes[:, None] + pieces).ravel())

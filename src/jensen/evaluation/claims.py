@@ -15,6 +15,7 @@ from jensen.model import Estimator
 
 ENOUGH = 10  # minimum number of examples; the standard error of fewer differences means little
 CONTRADICTION = 3.0  # standard errors; chance exceeds this in about one of 700 comparisons
+MANY = 0.1  # a larger share of untrusted examples is a doubt about the flags of all examples
 NEGLIGIBLE = 0.05  # nats; an optimised q is left a few hundredths short of its optimum
 
 Relation = Literal["<=", "="]
@@ -28,11 +29,12 @@ class Claim(Measure):
     relation: Relation
     second: str
     holds: bool | None
-    """Whether the relation holds; None with fewer than ten examples, too few to decide."""
+    """Whether the relation holds; None if undecided, with too few examples or too few that can be trusted."""
     looser: str | None = None
     """The looser of two stochastic lower bounds that contradict each other."""
     trusted: float | None = None
-    """Share of the examples on which the looser bound can be trusted."""
+    """Share of the examples on which the looser bound can be trusted; of an equality that is undecided because many
+    examples cannot be trusted, the share of the estimate that can be trusted less often."""
 
 
 def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tuple[Claim, ...]:
@@ -49,22 +51,28 @@ def check_claims(estimators: Sequence[Estimator], columns: Mapping[str, Column])
 def check(first: Named, relation: Relation, second: Named) -> Claim:
     """Check one claim about two estimates.
 
-    An order is checked on all examples. An equality is checked on the examples where both estimates can be trusted.
-    Values that are not finite are left out. The logarithm of an average with standard error s is too low by s²/2 on
+    An order is checked on all examples. An equality is checked on the examples where both estimates can be trusted. It
+    is undecided if an estimate cannot be trusted on more than a tenth of the examples: if q is too narrow, the trusted
+    examples are those whose draws missed the tail of the weights, and there the estimate is too low. Values that are
+    not finite are left out. The logarithm of an average with standard error s is too low by s²/2 on
     average, so two estimates count as equal even if they differ by s²/2.
     """
     (name, low), (other, high) = first, second
     rows = (high.value - low.value).isfinite()
+    share = None
     if relation == "=":
+        share = min(one.trusted.double().mean().item() for one in (low, high))
         rows &= low.trusted & high.trusted
     difference = (high.value - low.value)[rows]
     found, holds = _measured(difference, low.observed[rows]), None
-    if len(difference) >= ENOUGH:
+    doubtful = share is not None and 1 - share > MANY
+    if len(difference) >= ENOUGH and not doubtful:
         bias = torch.maximum(low.bias[rows], high.bias[rows]).mean().item()
         allowed = NEGLIGIBLE + 1e-5 * abs(low.value[rows].mean().item())  # the latter for float32
         limit = max(CONTRADICTION * found.nats.standard_error, allowed + (bias if relation == "=" else 0.0))
         holds = bool((abs(found.nats.mean) if relation == "=" else -found.nats.mean) <= limit)
-    return Claim(first=name, relation=relation, second=other, holds=holds, **dict(found))
+    trusted = share if doubtful else None
+    return Claim(first=name, relation=relation, second=other, holds=holds, trusted=trusted, **dict(found))
 
 
 def _measured(difference: Tensor, observed: Tensor) -> Measure:

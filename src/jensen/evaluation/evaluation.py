@@ -12,7 +12,7 @@ from torch import Tensor
 from jensen.bound import Estimate, root_mean_square
 from jensen.data.examples import Examples, counted
 from jensen.data.preparation import Preparation
-from jensen.evaluation.claims import check_claims, contradictions
+from jensen.evaluation.claims import MANY, check_claims, contradictions
 from jensen.evaluation.engine import Column, run_estimators
 from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.profile import NoiseProfile, noise_profile
@@ -25,7 +25,6 @@ from jensen.provenance import Provenance, provenance
 from jensen.records import Value
 
 DIAGNOSED = 2000  # maximum number of examples for the diagnostics, which hold all of them in memory
-MANY = 0.1  # a larger share of untrusted examples makes a warning
 
 # ---------------------------------------------------------------------------------------------- the record
 
@@ -132,19 +131,23 @@ def evaluate(
         for name, column in columns.items()
     )
     claims = check_claims(estimators, columns) if columns else ()
+    elbo = _bound("ELBO", scores.bound, scores.standard_error, scores.observed)
+    terms = {name: measure(values, scores.observed, sign=-1) for name, values in scores.terms.items()}
+    profile = None if scores.profile is None else noise_profile(scores.profile, preparation, scores.observed)
+    gaps = _gaps(estimators, columns) if columns else ()
     return Evaluation(
         source=source,
         examples_digest=examples_digest(examples),
         examples=len(rows),
         preparation=preparation.__class__.__name__,
         settings=settings,
-        elbo=_bound("ELBO", scores.bound, scores.standard_error, scores.observed),
-        terms={name: measure(values, scores.observed, sign=-1) for name, values in scores.terms.items()},
-        profile=None if scores.profile is None else noise_profile(scores.profile, preparation, scores.observed),
+        elbo=elbo,
+        terms=terms,
+        profile=profile,
         bounds=bounds,
-        gaps=_gaps(estimators, columns) if columns else (),
+        gaps=gaps,
         diagnostics=_diagnostics(model, examples, preparation, settings.seed, rows),
-        warnings=(*_doubts(scores, columns), *contradictions(claims), *_unreliable(bounds)),
+        warnings=(*_doubts(scores, _rows(elbo, terms, bounds, gaps)), *contradictions(claims), *_unreliable(bounds)),
         provenance=provenance(model, step, began),
         scores=scores,
     )
@@ -195,21 +198,28 @@ def _gaps(estimators: Sequence[Estimator], columns: Mapping[str, Column]) -> tup
 # ---------------------------------------------------------------------------------------------- warnings
 
 
-def _doubts(scores: Scores, columns: Mapping[str, Column]) -> list[str]:
+def _rows(
+    elbo: Bound, terms: Mapping[str, Measure], bounds: Sequence[Bound], gaps: Sequence[Gap]
+) -> dict[str, Measure]:
+    """Every mean of the evaluation's table by name."""
+    few: Sequence[Bound | Gap] = (*bounds, *gaps)
+    return {"ELBO": elbo, **terms, **{f"{one.name} of {counted(one.nats.count)}": one for one in few}}
+
+
+def _doubts(scores: Scores, shown: Mapping[str, Measure]) -> list[str]:
     found = [scores.not_finite] if scores.not_finite else []
-    parts = {"ELBO": scores.bound, **scores.terms}
-    parts |= {f"{name} of {counted(len(column.value))}": column.value for name, column in columns.items()}
-    if 1 in map(len, parts.values()):
+    if 1 in {one.nats.count for one in shown.values()}:
         found.append("a mean over 1 example has no standard error, shown as ± nan; evaluate more examples")
-    return found + doubts({name: Estimate.of(values) for name, values in parts.items() if len(values) > 1})
+    return found + doubts({name: one for name, one in shown.items() if one.nats.count > 1})
 
 
 def _unreliable(bounds: tuple[Bound, ...]) -> list[str]:
     return [
         f"{100 * (1 - bound.weights.trusted):.3g} % of the examples have importance weights that cannot be trusted "
         f"(median effective sample size {bound.weights.median_effective_sample_size:.3g} of {bound.weights.samples}): "
-        f"for them {bound.name} is a lower bound but not an estimate of log p(x), and its error is too small. Raise "
-        "--samples, or compare with annealed importance sampling: jensen evaluate RUN --referee"
+        f"for them {bound.name} is a lower bound but not an estimate of log p(x), and its error is too small; with so "
+        "many, the other examples may have missed the largest weights. Raise --samples, or compare with annealed "
+        "importance sampling: jensen evaluate RUN --referee"
         for bound in bounds
         if bound.weights and bound.weights.doubtful
     ]

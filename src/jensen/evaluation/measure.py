@@ -18,17 +18,23 @@ class Measure(Value):
     """Bits per observed value of the raw data: the cost of a bound or term, or the absolute value of a difference."""
 
 
-def doubts(estimates: Mapping[str, Estimate]) -> list[str]:
+def doubts(estimates: Mapping[str, Estimate | Measure]) -> list[str]:
     """A sentence for each reason not to trust a standard error, with the names of its estimates; see `Estimate.doubt`.
+
+    The bits of a `Measure` are named only if their doubt differs from that of the nats, as examples with missing values
+    may make it.
 
     >>> doubts({"loss": Estimate(2.0, float("nan"), 1), "share": Estimate(0.5, 0.1, 25)})
     ['loss: one value: its error is unknown']
     """
     names: dict[str, list[str]] = {}
-    for name, estimate in estimates.items():
-        if estimate.doubt:
-            names.setdefault(estimate.doubt, []).append(name)
-    return [f"{', '.join(found)}: {doubt}" for doubt, found in names.items()]
+    for name, found in estimates.items():
+        nats, bits = (found.nats, found.bits_per_dimension) if isinstance(found, Measure) else (found, found)
+        if nats.doubt:
+            names.setdefault(nats.doubt, []).append(name)
+        if bits.doubt and bits.doubt != nats.doubt:
+            names.setdefault(bits.doubt, []).append(f"{name}, in bits")
+    return [f"{', '.join(those)}: {doubt}" for doubt, those in names.items()]
 
 
 def aligned(estimates: list[Estimate]) -> list[str]:

@@ -1,6 +1,7 @@
 """The referee: all of a model's estimates of log p(x) on the same examples, with their costs and failed claims."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from jensen.bound import root_mean_square
@@ -8,7 +9,7 @@ from jensen.data.examples import Examples
 from jensen.data.preparation import Preparation
 from jensen.evaluation.claims import Claim, check, check_claims, contradictions
 from jensen.evaluation.engine import Column, Cost, counted, run_estimators
-from jensen.evaluation.measure import Measure
+from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.scores import examples_digest, spread
 from jensen.evaluation.settings import RefereeSettings
 from jensen.evaluation.units import Units, measure
@@ -65,7 +66,7 @@ class Verdict(Value):
     simulated: tuple[Account, ...] = ()
     """Estimates for samples of the model: annealed importance sampling forwards and backwards."""
     warnings: tuple[str, ...] = ()
-    """One sentence for each claim that does not hold."""
+    """One sentence for each claim that does not hold, and for each reason to doubt the error of a mean."""
     provenance: Provenance
     """The weights, software and command that gave these results."""
 
@@ -105,6 +106,8 @@ def referee(
     if sides:
         lower, upper = sides.items()
         claims = (*claims, check(lower, "<=", upper))
+    accounts = tuple(_account(name, column) for name, column in columns.items())
+    simulated = tuple(_account(name, side) for name, side in sides.items())
     return Verdict(
         source=source,
         examples_digest=examples_digest(examples),
@@ -112,12 +115,20 @@ def referee(
         settings=settings,
         samples=samples,
         seed=seed,
-        accounts=tuple(_account(name, column) for name, column in columns.items()),
+        accounts=accounts,
         claims=claims,
-        simulated=tuple(_account(name, side) for name, side in sides.items()),
-        warnings=contradictions(claims),
+        simulated=simulated,
+        warnings=(*contradictions(claims), *_doubts(accounts, simulated, claims)),
         provenance=provenance(model, step, began),
     )
+
+
+def _doubts(accounts: Sequence[Account], simulated: Sequence[Account], claims: Sequence[Claim]) -> list[str]:
+    """Doubts about the errors; a single example, which has no error, and claims about no example are left out."""
+    shown: dict[str, Measure] = {account.name: account for account in accounts}
+    shown |= {f"{account.name}, simulated": account for account in simulated}
+    shown |= {f"{claim.second} - {claim.first} ({claim.relation})": claim for claim in claims}
+    return doubts({name: one for name, one in shown.items() if one.nats.count > 1})
 
 
 def _simulated(

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jensen.bound import Estimate
 from jensen.data.examples import counted
 from jensen.evaluation.evaluation import Evaluation
 from jensen.evaluation.measure import Measure, typeset
@@ -121,10 +122,14 @@ def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
     independent = f"independent dimensions, fitted on {found.fitted:,} training examples{of}"
     rows = {
         "all values equally likely": None if found.uniform is None else f"{found.uniform:.3f}",
-        independent: None if found.independent is None else typeset(found.independent),
+        independent: None if found.independent is None else _with_doubt(found.independent),
         f"PNG, all images in one file{of}": None if found.png is None else f"{found.png:.3f}",
     }
     return {name: value for name, value in rows.items() if value is not None}
+
+
+def _with_doubt(estimate: Estimate) -> str:
+    return typeset(estimate) + (f" ({estimate.doubt})" if estimate.doubt else "")
 
 
 def bound_section(results: Results) -> Section:

@@ -9,7 +9,7 @@ import torch
 from jensen.data.examples import counted
 from jensen.data.preparation import Dequantise, Levels, Standardise
 from jensen.evaluation.evaluation import Bound
-from jensen.evaluation.measure import Groups, Measure, typeset
+from jensen.evaluation.measure import Groups, Measure, doubts, typeset
 from jensen.evaluation.units import measure
 from jensen.report.album import Album
 from jensen.report.bits import bits_section
@@ -56,14 +56,14 @@ def _incomparable(one: Results, other: Results) -> str:
 
 
 def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
-    """The rows of the table by heading, in the units of the raw data, and notes on missing rows."""
+    """The rows of the table by heading, in the units of the raw data, and notes on missing rows and doubtful errors."""
     groups: dict[str, dict[str, Measure]] = {results.title: _bounds(results) for results in compared}
     first, *others = compared
     found = {f"{other.title} − {first.title}": difference(first, other) for other in others}
     measured = {name: value for name, value in found.items() if isinstance(value, Measure)}
     if measured:
         groups[DIFFERENCES] = measured
-    return groups, [value for value in found.values() if isinstance(value, str)]
+    return groups, [value for value in found.values() if isinstance(value, str)] + doubts(measured)
 
 
 def _bounds(results: Results) -> dict[str, Measure]:
@@ -80,8 +80,9 @@ def _bounds(results: Results) -> dict[str, Measure]:
 
 def comparison_table(compared: Sequence[Results]) -> "Table":
     """The bounds of several models for a terminal, and the differences between the ELBOs."""
-    groups, missing = comparison_groups(compared)
-    return measures_table(_where(compared), groups, missing)
+    groups, notes = comparison_groups(compared)
+    warned = [f"Warning: {one.title}: {warning}" for one in compared for warning in one.evaluation.warnings]
+    return measures_table(_where(compared), groups, [*notes, *warned])
 
 
 def _where(compared: Sequence[Results]) -> str:
@@ -133,14 +134,14 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
 
 def _bound_section(compared: Sequence[Results]) -> Section:
     words = {results.title: results.words for results in compared}
-    groups, missing = comparison_groups(compared)
+    groups, notes = comparison_groups(compared)
 
     def formula(heading: str, name: str) -> str:
         if heading in words:
             return words[heading].formula(name.partition(",")[0])
         return "the first-named bound minus the second; more nats, fewer bits are better"
 
-    values = {"groups": measure_rows(groups, formula), "warnings": [(reason, "") for reason in missing]}
+    values = {"groups": measure_rows(groups, formula), "warnings": [(note, "") for note in notes]}
     return Section("The bounds", "comparison_bounds", values)
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADS = ("nats per example", "bits per dimension", "one example's error", "network rows", "with gradient", "seconds")
-STATES = {True: "holds", False: "contradicted", None: "too few examples"}
 
 
 def verdict_table(verdict: Verdict) -> "Table":
@@ -56,7 +55,15 @@ def _sentence(claim: Claim) -> str:
         return f"{claim.first} {claim.relation} {claim.second}: no example's importance weights can be trusted"
     difference = f"{claim.second} - {claim.first}: {written(claim.nats)} nats"
     of = f" on {counted(claim.nats.count)}" if claim.relation == "=" else ""
-    return f"{difference}{of}; {claim.first} {claim.relation} {claim.second}: {STATES[claim.holds]}"
+    return f"{difference}{of}; {claim.first} {claim.relation} {claim.second}: {_state(claim)}"
+
+
+def _state(claim: Claim) -> str:
+    if claim.holds is not None:
+        return "holds" if claim.holds else "contradicted"
+    if claim.trusted is None:
+        return "too few examples"
+    return f"undecided, trusted for {100 * claim.trusted:.3g} % of the examples only"
 
 
 def notes(verdict: Verdict) -> list[str]:
@@ -100,4 +107,4 @@ def _order(claim: Claim) -> str:
 
 
 def _claim_cells(claim: Claim) -> list[str]:
-    return [typeset(claim.nats), f"{claim.nats.count:,}", STATES[claim.holds]]
+    return [typeset(claim.nats), f"{claim.nats.count:,}", _state(claim)]

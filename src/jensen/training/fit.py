@@ -207,7 +207,9 @@ class _Watch:
         self._read()
         with averaged(state):
             bound = validation_bound(state.model, examples[: settings.validation_examples], preparation, seed)
-        self._log.write(state.step, {"validation_bound": bound.mean, "validation_standard_error": bound.standard_error})
+        doubt = {"validation_doubt": bound.doubt} if bound.doubt else {}
+        line = {"validation_bound": bound.mean, "validation_standard_error": bound.standard_error, **doubt}
+        self._log.write(state.step, line)
         if not math.isfinite(bound.mean):
             warnings.warn(f"the validation bound of step {state.step} is not finite, so no best one", stacklevel=2)
         if bound.mean > state.best_bound:
