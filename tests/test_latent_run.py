@@ -180,6 +180,16 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
     assert jensen.reconstruct(run).prepared.shape[1:] == (1, 5, 4)
 
 
+def test_stages_that_do_not_fit_into_the_minutes_are_refused(tmp_path: Path) -> None:
+    """Before training, and only by the plan: the default number of steps says nothing about a training of minutes."""
+    hurried = TRAINING.model_copy(update={"steps": DiffusionTraining().steps, "minutes": 0.02})
+    for stages in ({"vae_steps": 10**8}, {"prior_steps": 10**8}):
+        recipe = LatentRecipe(data=LABELLED, model=LatentSettings(vae=FLAT, prior=PRIOR, **stages), training=hurried)
+        with pytest.raises(InputError, match=r"minutes 0\.02, time for \d+ steps: .*vae_steps \d+ .*give more steps"):
+            jensen.train(recipe, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 # ---------------------------------------------------------------------------------------------- over another run
 
 
