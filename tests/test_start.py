@@ -79,7 +79,7 @@ def test_training_starts_from_the_best_weights_and_says_so(unet: Run, tmp_path: 
     for name in before:
         fresh = name.startswith("errors.")  # the errors were those on other data
         assert torch.equal(start[name], before[name]) != fresh, name
-    assert jensen.info(load(run.folder))["started"].startswith(f"started from {unet.folder.resolve()}, weights with")
+    assert jensen.info(load(run.folder))["started"].startswith(f"from {unet.folder.resolve()}, weights with")
 
 
 def test_labels_are_matched_by_their_names_and_new_ones_begin_as_no_label(unet: Run, tmp_path: Path):

@@ -126,7 +126,7 @@ class _Table:
         width = len(first[0][1])
         self._names = [name.strip() for name in header or map(str, range(width))]
         self._y = self._column_of_labels(options)
-        self._group = self._names.index(options.group) if options.group in self._names else None
+        self._group = self._column_of_groups(options)
         cells = list(zip(*(row for _, row in first), strict=True))
         numeric = [
             column for column in range(width) if column not in (self._y, self._group) and _numeric(cells[column])
@@ -193,7 +193,8 @@ class _Table:
         """The applied rules, one line."""
         others = [self._names[column] for column in range(len(self._names)) if column not in (*self._x, self._y)]
         header = "the first row is the header" if self._header else "there is no header"
-        y = f"y is column {self._names[self._y]!r}" if self._y is not None else "no column is named label"
+        unlabelled = "no column is named label (--labels names another)"
+        y = unlabelled if self._y is None else f"y is column {self._names[self._y]!r}"
         x = f"x are {len(self._x)} columns of numbers, {self._names[self._x[0]]!r} to {self._names[self._x[-1]]!r}"
         return (f"{header}; {x}; {y}; left out: {listed(others)}",)
 
@@ -215,6 +216,13 @@ class _Table:
     def _cells(self, lines: Sequence[str], column: int) -> list[str]:
         """The cells of a column of lines without quotes."""
         return [line.split(self._delimiter, column + 1)[column].strip() for line in lines]
+
+    def _column_of_groups(self, options: ReadOptions) -> int | None:
+        if options.group is None:
+            return None
+        if options.group not in self._names:
+            raise InputError(f"{self._path}: has no column {options.group!r}; --group may be {listed(self._names)}")
+        return self._names.index(options.group)
 
     def _column_of_labels(self, options: ReadOptions) -> int | None:
         if options.labels is not None:
