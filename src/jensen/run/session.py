@@ -126,7 +126,7 @@ def resume(
         done = step_of(saved[-1]) if saved else 0
         if minutes:
             with arithmetic(recipe.training):
-                timing.measure(recipe.training.model_copy(update={"minutes": minutes}))
+                timing.measure(recipe.training.model_copy(update={"minutes": minutes}), done)
             steps = timing.steps(recipe.training, done, minutes)
         changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
         earlier = [change.recipe for change in read_history(folder)]
@@ -153,10 +153,12 @@ def resume(
         if not (state.converged or state.step >= recipe.training.steps):
             if not minutes:
                 with arithmetic(recipe.training):
-                    timing.measure(recipe.training.model_copy(update={"steps": recipe.training.steps - state.step}))
+                    timing.measure(recipe.training, state.step)
             _continue(folder, recipe, state, dataset, timing, minutes)
         with processes.together():
-            return replace(load(folder), data=_in_memory(data))
+            run = replace(load(folder), data=_in_memory(data))
+    timing.warn_of_overrun(minutes)
+    return run
 
 
 def _planned(recipe: AbstractRecipe, timing: Timing) -> AbstractRecipe:

@@ -17,7 +17,7 @@ from jensen.data.readers.array_names import LABEL_NAMES, listed
 from jensen.data.readers.layout import Part, assemble
 from jensen.data.readers.metadata import standard_column
 from jensen.data.readers.reading import Reading, Refuse
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 DELIMITERS = "\t;|, "  # in this order, as numbers may hold commas and names may hold spaces
 CELLS_AT_ONCE = 1 << 16
@@ -217,20 +217,18 @@ class _Table:
         """The cells of a column of lines without quotes."""
         return [line.split(self._delimiter, column + 1)[column].strip() for line in lines]
 
+    def _named(self, name: str, option: str) -> int:
+        if self._names.count(name) != 1:
+            known = listed(self._names)
+            raise AbsentColumnError(f"{self._path}: has no column {name!r}; --{option} may be {known}", option)
+        return self._names.index(name)
+
     def _column_of_groups(self, options: ReadOptions) -> int | None:
-        if options.group is None:
-            return None
-        if options.group not in self._names:
-            raise InputError(f"{self._path}: has no column {options.group!r}; --group may be {listed(self._names)}")
-        return self._names.index(options.group)
+        return None if options.group is None else self._named(options.group, "group")
 
     def _column_of_labels(self, options: ReadOptions) -> int | None:
         if options.labels is not None:
-            if self._names.count(options.labels) != 1:
-                raise InputError(
-                    f"{self._path}: has no column {options.labels!r}; --labels may be {listed(self._names)}"
-                )
-            return self._names.index(options.labels)
+            return self._named(options.labels, "labels")
         found = [column for column, name in enumerate(self._names) if name.lower() in LABEL_NAMES]
         if len(found) > 1:
             names = listed(self._names[column] for column in found)
