@@ -367,7 +367,7 @@ def test_evaluation_does_not_see_augmentation(tmp_path):
 )
 def test_changes_that_cannot_act_are_refused(data: np.ndarray, options: dict[str, object], says: str):
     training = TrainingSettings(augment=AugmentOptions(**options))
-    with pytest.raises(InputError, match=f"^{says}.*; leave it out$"):
+    with pytest.raises(InputError, match=f"^{says}.*(;|, or) leave it out$"):
         load_dataset(VAERecipe(data=data, training=training))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import wave
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def test_windows_of_many_wav_files_with_labels_and_names(tmp_path):
         assert data.spec.label_names[data.train.labels[number]] == file.split("/")[0]
     report = check(tmp_path, ReadOptions(window=10, hop=5, skip_bad=True))
     assert any("windows of 10 samples every 5" in note for note in report.notes)
+    doubt = "windows of 10 samples every 5 overlap.*the bound is too good; give --group file, or --hop 10"
+    assert [bool(re.search(doubt, line)) for line in data.spec.doubts] == [True]
+    for options in ({"hop": 10}, {"hop": 5, "group": "file"}):
+        assert not load_data(tmp_path, ReadOptions(window=10, skip_bad=True, **options)).spec.doubts
+    one = load_data(tmp_path / "cat/0.wav", ReadOptions(window=10, hop=1))
+    assert one.spec.doubts[0].endswith("good; give --hop 10")
 
 
 def test_wav_files_without_windows_must_have_one_length_rate_and_number_of_channels(tmp_path):

@@ -75,6 +75,13 @@ def test_a_column_of_groups(tmp_path):
     assert_apart(load_data(path, ReadOptions(group="patient", stream="always")), PATIENT)
     line = "--group site: these data have no groups of this name; --group may be 'patient', 'other'"
     refused(path, line, group="site")
+    (tmp_path / "x.csv").write_text("a,b,patient\n" + "".join(f"{i},{i % 7},p{p}\n" for i, p in enumerate(PATIENT)))
+    assert_apart(load_data(tmp_path / "x.csv", ReadOptions(group="patient")), PATIENT)
+    run = load_data(tmp_path / "x.csv", ReadOptions(group="patient", labels="b", levels=128)).spec
+    (tmp_path / "bare.csv").write_text("".join(f"{i}\n" for i in range(9)))
+    bare = read_examples(tmp_path / "bare.csv", run)  # other data need neither labels nor groups
+    assert (bare.x[:, 0].tolist(), bare.labels) == (list(range(9)), None)
+    refused(tmp_path / "x.csv", "x.csv: has no column 'site'; --group may be 'a', 'b', 'patient'", group="site")
 
 
 def test_shards_and_their_folders(tmp_path):

@@ -175,6 +175,20 @@ def test_masks_of_volumes(mask, hidden):
     np.testing.assert_array_equal(found, np.stack([expected] * 2))
 
 
+@pytest.mark.parametrize(
+    ("shape", "layout", "mask", "known"),
+    [
+        ((3, 40), "cl", "half:bottom", "half:left, half:right, centre, random:0.5, or an .npy"),
+        ((3, 5, 6), "chw", "half:back", "half:top, half:bottom, centre, random:0.5, a PNG of the size"),
+        ((2, 4, 6, 8), "cdhw", "middle", "half:bottom, half:front, half:back, centre, random:0.5, or an .npy"),
+        ((7,), "auto", "centre", "MASK is half:left, half:right, random:0.5, or an .npy"),
+    ],
+)
+def test_a_refused_mask_names_those_that_suit_the_examples(shape, layout, mask, known):
+    with pytest.raises(jensen.InputError, match=rf"^--mask {mask}: n.*{known}"):
+        read_mask(mask, spec(shape, layout), 30, [0])
+
+
 @pytest.mark.parametrize(("shape", "layout"), [((3, 40), "cl"), ((3, 5, 6), "chw"), ((2, 4, 6, 8), "cdhw")])
 def test_masks_hide_all_channels_of_a_place(shape, layout):
     about = spec(shape, layout)

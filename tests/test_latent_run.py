@@ -24,6 +24,8 @@ from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.checkpoint import checkpoints
 from jensen.training.log import read_lines
 from jensen.training.loop import learning_rate, stage_of
+from jensen.training.measure import measured
+from jensen.training.state import TrainingState
 
 LABELLED = {"x": byte_images(60), "y": np.arange(60) % 3}
 FLAT = VAESettings(network="mlp", hidden=(16,), latent_dims=3)
@@ -178,6 +180,30 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"cannot impute.*use a vae or a diffusion run"):
         jensen.impute(run, mask="right-half")
     assert jensen.reconstruct(run).prepared.shape[1:] == (1, 5, 4)
+
+
+def test_a_training_that_goes_on_is_measured_in_the_stages_to_come() -> None:
+    recipe, states = tiny(), []
+    dataset = load_dataset(recipe)
+
+    def start() -> TrainingState:
+        states.append(TrainingState.start(build_model(recipe, dataset.spec), recipe.training))
+        return states[-1]
+
+    for done in (0, 150, 400):  # the last stage begins at step 13; step 400 is after the last one
+        settings = TRAINING.model_copy(update={"steps": 300, "minutes": 0.01})
+        assert measured(start, dataset, settings, recipe.seed, 0.05, done) is not None
+        assert states[-1].step > max(done, 13)
+
+
+def test_stages_that_do_not_fit_into_the_minutes_are_refused(tmp_path: Path) -> None:
+    """Before training, and only by the plan: the default number of steps says nothing about a training of minutes."""
+    hurried = TRAINING.model_copy(update={"steps": DiffusionTraining().steps, "minutes": 0.02})
+    for stages in ({"vae_steps": 10**8}, {"prior_steps": 10**8}):
+        recipe = LatentRecipe(data=LABELLED, model=LatentSettings(vae=FLAT, prior=PRIOR, **stages), training=hurried)
+        with pytest.raises(InputError, match=r"minutes 0\.02, time for \d+ steps: .*vae_steps \d+ .*give more steps"):
+            jensen.train(recipe, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------------------------------------- over another run

@@ -11,8 +11,10 @@ import jensen
 from jensen.cli import main
 from jensen.data.options import ReadOptions
 from jensen.errors import InputError
-from jensen.recipe.build import load_dataset
+from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
+from jensen.recipe.latent.settings import LatentRecipe, LatentSettings
+from jensen.recipe.settings import AbstractRecipe
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.settings import TrainingSettings
 
@@ -36,8 +38,22 @@ LABELLED = {"x": byte_images(40), "y": np.arange(40) % 3}
     ],
 )
 def test_settings_of_a_vae_that_cannot_act_are_refused(settings: dict[str, object], named: str):
-    with pytest.raises(InputError, match=rf"^{named}: .*; leave it out$"):
+    with pytest.raises(InputError, match=rf"^{named}: .*(;|, or) leave it out$"):
         load_dataset(VAERecipe(data=LABELLED, model=VAESettings(**settings)))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        VAERecipe(data=VECTORS, model=VAESettings(network="convolutional")),
+        DiffusionRecipe(data=VECTORS, model=DiffusionSettings(network="unet")),
+        LatentRecipe(data=VECTORS, model=LatentSettings(vae=VAESettings(network="convolutional"))),
+    ],
+)
+def test_networks_for_pictures_refuse_vectors(recipe: AbstractRecipe):
+    line = r"^network \w+ for vectors of shape \(3,\): choose network mlp; for signals give --layout signal$"
+    with pytest.raises(InputError, match=line):
+        build_model(recipe, load_dataset(recipe).spec)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +93,7 @@ def test_settings_of_a_vae_that_act_are_accepted(settings: dict[str, object]):
 def test_settings_of_a_diffusion_model_that_cannot_act_are_refused(
     data: object, settings: dict[str, object], named: str
 ):
-    with pytest.raises(InputError, match=rf"^{named}: .*; leave it out$"):
+    with pytest.raises(InputError, match=rf"^{named}: .*(;|, or) leave it out$"):
         load_dataset(DiffusionRecipe(data=data, model=DiffusionSettings(**settings)))
 
 
@@ -115,7 +131,7 @@ def test_settings_of_a_diffusion_model_that_act_are_accepted(data: object, setti
 def test_settings_of_training_that_cannot_act_are_refused(family: type, settings: dict[str, object], named: str):
     kind = TrainingSettings if family is VAERecipe else DiffusionTraining
     without = {"read": ReadOptions(validation_fraction=0.0)} if "vali" in named or "pat" in named else {}
-    with pytest.raises(InputError, match=rf"^{named}: .*; leave it out$"):
+    with pytest.raises(InputError, match=rf"^{named}: .*(;|, or) leave it out$"):
         load_dataset(family(data=LABELLED, training=kind(**settings), **without))
     if without:
         load_dataset(family(data=LABELLED, training=kind(**settings)))

@@ -79,7 +79,7 @@ def test_training_starts_from_the_best_weights_and_says_so(unet: Run, tmp_path: 
     for name in before:
         fresh = name.startswith("errors.")  # the errors were those on other data
         assert torch.equal(start[name], before[name]) != fresh, name
-    assert jensen.info(load(run.folder))["started"].startswith(f"started from {unet.folder.resolve()}, weights with")
+    assert jensen.info(load(run.folder))["started"].startswith(f"from {unet.folder.resolve()}, weights with")
 
 
 def test_labels_are_matched_by_their_names_and_new_ones_begin_as_no_label(unet: Run, tmp_path: Path):
@@ -241,3 +241,18 @@ def test_the_command_line_takes_the_model_of_the_other_run_and_flags_win(
     assert "is a run of family diffusion, not vae" in capsys.readouterr().err
     assert main(["train", "vae", "--from", str(tmp_path / "nothing"), "--out", str(tmp_path / "no")]) == 2
     assert "is not a run" in capsys.readouterr().err
+
+
+def test_other_data_are_not_read_by_the_options_of_the_other_run(tmp_path: Path) -> None:
+    """Its options of reading belong to its data: the column of its labels is not expected elsewhere."""
+    (tmp_path / "named.csv").write_text("a,b,kind\n" + "".join(f"{n},{n % 5},{n % 2}\n" for n in range(40)))
+    (tmp_path / "bare.csv").write_text("a,b\n" + "".join(f"{n},{n % 5}\n" for n in range(40)))
+    named, bare, start, other = (str(tmp_path / name) for name in ("named.csv", "bare.csv", "start", "other"))
+    small = ["--steps", "1", "--levels", "64"]
+    assert main(["train", "vae", "--data", named, "--labels", "kind", "--hidden", "4", *small, "--out", start]) == 0
+    assert (
+        main(["train", "vae", "--data", bare, "--from", start, "--levels", "64", "--steps", "1", "--out", other]) == 0
+    )
+    assert (load(other).spec.options.labels, load(start).spec.options.labels) == (None, "kind")
+    assert main(["train", "vae", "--from", start, "--steps", "1", "--out", str(tmp_path / "own")]) == 0
+    assert load(tmp_path / "own").spec.options.labels == "kind"

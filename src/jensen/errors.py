@@ -12,6 +12,14 @@ class InputError(ValueError):
     """
 
 
+class AbsentColumnError(InputError):
+    """Data lack the column, array or file that a data option names; `option` is the option's name."""
+
+    def __init__(self, message: str, option: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` reports that memory ran out: in Python, in a CPU allocator, in oneDNN or on a GPU."""
     # For the CPU, PyTorch raises a plain RuntimeError; only its text tells this error from others. "could not create a

@@ -71,6 +71,8 @@ def _defaults(kind: type[Train], words: Sequence[str]) -> Train:
         from jensen.recipe.start import Origin, inherited
         from jensen.run.folder import read_spec, recipe_of
 
+        if (data := _given("--data", words)) is not None:  # other data are not read by the options of the run
+            recipe = recipe.model_copy(update={"data": data})
         recipe = inherited(recipe, Origin(Path(start), recipe_of(Path(start)), read_spec(Path(start))))
     return kind(recipe=recipe)
 

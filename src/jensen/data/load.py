@@ -22,7 +22,7 @@ from jensen.data.spec import DataSpec
 from jensen.data.splits import check_fractions, describe_split, groups_of, shared_groups, split_rows
 from jensen.data.stored import converted, in_memory_or_stored, selected
 from jensen.data.target_scaling import TargetScaling
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 
 def load_data(source: Source, options: ReadOptions = DEFAULTS, preparation: PreparationWish = None) -> Dataset:
@@ -108,7 +108,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     options = spec.options.model_copy(update=changes)
     name = source_name(source)
     try:
-        reading = read(source, options, refuse_at_once)
+        reading = _read_other(source, options)
     except InputError as error:
         raise InputError(_advice_of_run(str(error))) from None
     reading = _with_channels(reading, spec)
@@ -131,6 +131,16 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     if only_known_y:
         _refuse_other_y(name, reading, spec, labels)
     return _examples(replace(reading, labels=labels, targets=targets), np.arange(len(reading.values)), spec)
+
+
+def _read_other(source: Source, options: ReadOptions) -> Reading:
+    """The reading of other data than the run's own, which need neither the labels nor the groups of the run's."""
+    try:
+        return read(source, options, refuse_at_once)
+    except AbsentColumnError as absent:
+        if absent.option not in ("labels", "group"):
+            raise
+        return _read_other(source, options.model_copy(update={absent.option: None}))
 
 
 def _advice_of_run(problem: str) -> str:

@@ -24,10 +24,15 @@ from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.randomness import Stream, derived_seed, uniform_per_example
 
-EXPECTED = (
-    "MASK is half:left, half:right, half:top, half:bottom, centre, random:0.5, a PNG of the size of the images, or an "
-    ".npy or .npz of booleans"
-)
+SIDES = {
+    "left": (-1, False),
+    "right": (-1, True),
+    "top": (-2, False),
+    "bottom": (-2, True),
+    "front": (-3, False),
+    "back": (-3, True),
+}
+"""Axis of a half, and whether it is the second half."""
 OPAQUE = 255  # highest 8-bit value: opaque as transparency, white as a colour
 HIDING = 0  # purpose of the random numbers of masks, which are independent of the imputations' random numbers
 
@@ -47,7 +52,7 @@ def masked(
     if bool(observed.all()):
         nothing = f"--mask {mask if isinstance(mask, str) else 'array'} hides nothing"
         source = "no value is missing and no --mask hides any" if mask is None else nothing
-        raise InputError(f"{source}; there is nothing to impute: give a --mask, say half:bottom or random:0.5")
+        raise InputError(f"{source}; there is nothing to impute: give a --mask, say half:right or random:0.5")
     return observed, known
 
 
@@ -72,13 +77,8 @@ def read_mask(
 
 def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
     observed = np.ones(spec.shape, bool)
-    sides = {"left": (-1, False), "right": (-1, True)}
-    if len(_places(spec)) > 1:
-        sides |= {"top": (-2, False), "bottom": (-2, True)}
-    if len(_places(spec)) > 2:
-        sides |= {"front": (-3, False), "back": (-3, True)}
-    if name == "half" and detail in sides:
-        axis, second = sides[detail]
+    if f"half:{detail}" == mask and mask in _patterns(spec):
+        axis, second = SIDES[detail]
         across = np.moveaxis(observed, axis, 0)  # a view
         middle = len(across) // 2
         across[slice(middle, None) if second else slice(middle)] = False
@@ -87,11 +87,23 @@ def _pattern(mask: str, name: str, detail: str, spec: DataSpec) -> np.ndarray:
         observed[(slice(None), *box)] = False
     elif name in ("half", "centre"):
         raise InputError(
-            f"--mask {mask}: not a pattern for examples of shape {spec.shape} read as {spec.layout}; {EXPECTED}"
+            f"--mask {mask}: not a pattern for examples of shape {spec.shape} read as {spec.layout}; {_expected(spec)}"
         )
     else:
-        raise InputError(f"--mask {mask}: neither a pattern nor a file of a known kind; {EXPECTED}")
+        raise InputError(f"--mask {mask}: neither a pattern nor a file of a known kind; {_expected(spec)}")
     return observed
+
+
+def _patterns(spec: DataSpec) -> list[str]:
+    """The patterns that suit the examples."""
+    axes = max(1, len(_places(spec)))
+    halves = [f"half:{side}" for side, (axis, _) in SIDES.items() if -axis <= axes]
+    return [*halves, *["centre"] * spec.pictured, "random:0.5"]
+
+
+def _expected(spec: DataSpec) -> str:
+    image = "a PNG of the size of the images, " if spec.layout == "image" else ""
+    return f"MASK is {', '.join(_patterns(spec))}, {image}or an .npy or .npz of booleans"
 
 
 def _places(spec: DataSpec) -> tuple[int, ...]:
@@ -116,7 +128,7 @@ def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: i
 def _from_file(path: Path, spec: DataSpec, total: int) -> np.ndarray:
     """The mask in a file, of shape (1, *shape) or (total, *shape)."""
     if not path.is_file():
-        raise InputError(f"--mask {path}: no such file; {EXPECTED}")
+        raise InputError(f"--mask {path}: no such file; {_expected(spec)}")
     values = _picture(path, spec) if path.suffix.lower() == ".png" else _array(path)
     return _fitted(f"--mask {path}", values, spec, total)
 

@@ -101,6 +101,14 @@ def refuse_idle_settings(recipe: AbstractRecipe, tables: Iterable[Table], spec: 
         _refuse(table)
 
 
+def refuse_vectors(network: str, shape: tuple[int, ...]) -> None:
+    """Raises `InputError` for examples (D,), which have no axis that `network` could act along."""
+    if len(shape) < 2:
+        raise InputError(
+            f"network {network} for vectors of shape {shape}: choose network mlp; for signals give --layout signal"
+        )
+
+
 def _refuse(table: Table) -> None:
     fields = type(table.settings).model_fields
     for rule in table.rules:
@@ -108,4 +116,5 @@ def _refuse(table: Table) -> None:
             value = getattr(table.settings, name)
             if value != fields[name].default and not rule.acts(table.settings, table.spec):
                 given = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                raise InputError(f"{table.prefix}{name} {given or 'of no layer'}: {rule.advice}; leave it out")
+                end = ", or" if ";" in rule.advice else ";"
+                raise InputError(f"{table.prefix}{name} {given or 'of no layer'}: {rule.advice}{end} leave it out")

@@ -55,7 +55,7 @@ class StartFrom(BaseModel):
     @property
     def sentence(self) -> str:
         """The start in words."""
-        return f"started from {self.path}, weights with SHA-256 {self.weights}"
+        return f"from {self.path}, weights with SHA-256 {self.weights}"
 
 
 class AbstractRecipe(BaseModel, ABC):

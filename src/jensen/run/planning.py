@@ -49,9 +49,9 @@ class Timing:
         self._dataset, self._recipe = dataset, recipe
         self.costs: Costs | None = None
 
-    def measure(self, settings: TrainingSettings) -> None:
-        """Measure the costs, unless the training is too short for it."""
-        self.costs = measured(self._start, self._dataset, settings, self._recipe.seed, SHARE)
+    def measure(self, settings: TrainingSettings, done: int = 0) -> None:
+        """Measure the costs of the steps after step `done`, unless they are too few for it."""
+        self.costs = measured(self._start, self._dataset, settings, self._recipe.seed, SHARE, done)
 
     def left(self, minutes: float) -> float:
         """The seconds until the end of `minutes`, counted from the beginning."""

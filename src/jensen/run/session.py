@@ -19,7 +19,7 @@ from jensen.data.readers.memory import Source
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.recipe.build import build_model, load_dataset
-from jensen.recipe.families import family_of
+from jensen.recipe.families import family_of, read_recipe
 from jensen.recipe.settings import AbstractRecipe
 from jensen.recipe.start import Origin, inherited, start_weights
 from jensen.records import write_record
@@ -79,7 +79,8 @@ def train(
     with arithmetic(recipe.training):
         timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec, origin), began)
         timing.measure(recipe.training)
-    recipe = recipe.model_copy(update={"training": timing.planned(recipe.training)}).settled()
+    with processes.together():
+        recipe = _planned(recipe, timing)
     state = _start(recipe, dataset.spec, origin)
     processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     with alone(folder, recipe.training.steps):
@@ -126,7 +127,7 @@ def resume(
         done = step_of(saved[-1]) if saved else 0
         if minutes:
             with arithmetic(recipe.training):
-                timing.measure(recipe.training.model_copy(update={"minutes": minutes}))
+                timing.measure(recipe.training.model_copy(update={"minutes": minutes}), done)
             steps = timing.steps(recipe.training, done, minutes)
         changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
         earlier = [change.recipe for change in read_history(folder)]
@@ -153,10 +154,22 @@ def resume(
         if not (state.converged or state.step >= recipe.training.steps):
             if not minutes:
                 with arithmetic(recipe.training):
-                    timing.measure(recipe.training.model_copy(update={"steps": recipe.training.steps - state.step}))
+                    timing.measure(recipe.training, state.step)
             _continue(folder, recipe, state, dataset, timing, minutes)
         with processes.together():
-            return replace(load(folder), data=_in_memory(data))
+            run = replace(load(folder), data=_in_memory(data))
+    timing.warn_of_overrun(minutes)
+    return run
+
+
+def _planned(recipe: AbstractRecipe, timing: Timing) -> AbstractRecipe:
+    """The recipe with the settings of the plan. Raises `InputError` if its other settings need more steps."""
+    settings = timing.planned(recipe.training)
+    planned = recipe.model_copy(update={"training": settings}).settled()
+    if recipe.training.minutes:
+        values = {**planned.model_dump(), "data": recipe.source}
+        read_recipe(values, f"minutes {recipe.training.minutes:g}, time for {settings.steps} steps")
+    return planned
 
 
 def _with_origin(recipe: AbstractRecipe, start: Run | str | Path | None) -> tuple[AbstractRecipe, Run | None]:

@@ -26,14 +26,20 @@ def sizes_of(dataset: Dataset) -> Sizes:
 
 
 def measured(
-    start: Callable[[], TrainingState], dataset: Dataset, settings: TrainingSettings, seed: int, share: float
+    start: Callable[[], TrainingState],
+    dataset: Dataset,
+    settings: TrainingSettings,
+    seed: int,
+    share: float,
+    done: int = 0,
 ) -> Costs | None:
     """Measure the costs of a training by some steps, validations and samples of a state made by `start`.
 
     The measurement takes about `share` of the time of the training. The result is None for a training of given steps if
-    `share` of the steps is fewer than five steps. The costs are equal in all processes.
+    `share` of the steps is fewer than five steps. For a training that goes on from step `done`, the costs are those of
+    the later steps. The costs are equal in all processes.
     """
-    most = MOST if settings.minutes else min(MOST, int(share * settings.steps) - 1)
+    most = MOST if settings.minutes else min(MOST, int(share * (settings.steps - done)) - 1)
     if most < LEAST:
         return None
     state = start()
@@ -43,9 +49,10 @@ def measured(
         state = start()
         built = _now() - began
     limit = share * 60 * settings.minutes if settings.minutes else None
-    step = _step_seconds(state, dataset, settings, seed, most, ENOUGH if limit is None else min(ENOUGH, limit / 3))
+    enough = ENOUGH if limit is None else min(ENOUGH, limit / 3)
+    step = _step_seconds(state, dataset, settings, seed, most, enough, done)
     if limit is None:
-        limit = share * settings.steps * step
+        limit = share * (settings.steps - done) * step
     costs = Costs(step, end=built)
     if len(dataset.validation):
         costs = replace(costs, example=_slope(lambda n: _validate(state, dataset, seed, n), limit / 2))
@@ -62,16 +69,17 @@ def _now() -> float:
 
 
 def _step_seconds(
-    state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float
+    state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float, done: int
 ) -> float:
-    """The mean time of a step, weighted by the lengths of the stages of a training of `settings.steps`."""
-    begins = [0, *(begin for begin in state.model.stages if begin < settings.steps)]
-    lengths = [end - begin for begin, end in pairwise([*begins, settings.steps])]
+    """The mean time of a step after step `done`, weighted by the remaining lengths of the stages of the training."""
+    steps = max(settings.steps, done + 1)
+    begins = [done, *(begin for begin in state.model.stages if done < begin < steps)]
+    lengths = [end - begin for begin, end in pairwise([*begins, steps])]
     total = 0.0
     for begin, length in zip(begins, lengths, strict=True):
         if length:
             total += length * _of_a_stage(state, dataset, settings, seed, begin, most, enough / len(begins))
-    return total / settings.steps
+    return total / (steps - done)
 
 
 def _of_a_stage(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from jensen.data.options import ReadOptions
 from jensen.data.readers.reading import SPLIT_NAMES, SPLITS
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 DATA_NAMES = ("x", "data", "images", "image", "samples", "inputs")
 LABEL_NAMES = ("y", "label", "labels", "target", "targets")
@@ -20,7 +20,7 @@ def choose_arrays(names: list[str], options: ReadOptions, source: str) -> list[t
         raise InputError(f"{source}: holds no array; give one named x")
     for option, name in (("array", options.array), ("labels", options.labels)):
         if name is not None and name not in names:
-            raise InputError(f"{source}: has no array {name!r}; --{option} may be {listed(names)}")
+            raise AbsentColumnError(f"{source}: has no array {name!r}; --{option} may be {listed(names)}", option)
     data = [options.array] if options.array is not None else _arrays_of_examples(names, options, source)
     unlabelled = [name for name in names if name != options.group]
     return [(name, options.labels or _labels_of(name, unlabelled, source)) for name in data]

@@ -17,7 +17,7 @@ from jensen.data.readers.array_names import LABEL_NAMES, listed
 from jensen.data.readers.layout import Part, assemble
 from jensen.data.readers.metadata import standard_column
 from jensen.data.readers.reading import Reading, Refuse
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 DELIMITERS = "\t;|, "  # in this order, as numbers may hold commas and names may hold spaces
 CELLS_AT_ONCE = 1 << 16
@@ -127,7 +127,7 @@ class _Table:
         width = len(first[0][1])
         self._names = [name.strip() for name in header or map(str, range(width))]
         self._y = self._column_of_labels(options)
-        self._group = self._names.index(options.group) if options.group in self._names else None
+        self._group = self._column_of_groups(options)
         cells = list(zip(*(row for _, row in first), strict=True))
         numeric = [
             column for column in range(width) if column not in (self._y, self._group) and _numeric(cells[column])
@@ -194,7 +194,8 @@ class _Table:
         """The applied rules, one line."""
         others = [self._names[column] for column in range(len(self._names)) if column not in (*self._x, self._y)]
         header = "the first row is the header" if self._header else "there is no header"
-        y = f"y is column {self._names[self._y]!r}" if self._y is not None else "no column is named label"
+        unlabelled = "no column is named label (--labels names another)"
+        y = unlabelled if self._y is None else f"y is column {self._names[self._y]!r}"
         x = f"x are {len(self._x)} columns of numbers, {self._names[self._x[0]]!r} to {self._names[self._x[-1]]!r}"
         return (f"{header}; {x}; {y}; left out: {listed(others)}",)
 
@@ -217,13 +218,18 @@ class _Table:
         """The cells of a column of lines without quotes."""
         return [line.split(self._delimiter, column + 1)[column].strip() for line in lines]
 
+    def _named(self, name: str, option: str) -> int:
+        if self._names.count(name) != 1:
+            known = listed(self._names)
+            raise AbsentColumnError(f"{self._path}: has no column {name!r}; --{option} may be {known}", option)
+        return self._names.index(name)
+
+    def _column_of_groups(self, options: ReadOptions) -> int | None:
+        return None if options.group is None else self._named(options.group, "group")
+
     def _column_of_labels(self, options: ReadOptions) -> int | None:
         if options.labels is not None:
-            if self._names.count(options.labels) != 1:
-                raise InputError(
-                    f"{self._path}: has no column {options.labels!r}; --labels may be {listed(self._names)}"
-                )
-            return self._names.index(options.labels)
+            return self._named(options.labels, "labels")
         found = [column for column, name in enumerate(self._names) if name.lower() in LABEL_NAMES]
         if len(found) > 1:
             names = listed(self._names[column] for column in found)

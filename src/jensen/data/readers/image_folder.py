@@ -16,7 +16,7 @@ from jensen.data.readers.kinds import ENOUGH, identify
 from jensen.data.readers.layout import Part, labels_or_targets
 from jensen.data.readers.metadata import read_metadata
 from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 MANY_PAGED = (".tif", ".tiff", ".gif")
 
@@ -40,7 +40,8 @@ def read_images(source: str, entries: Sequence[Entry], options: ReadOptions, ref
     targets = None
     metadata = read_metadata(entries, images, refuse)
     if metadata is None and options.labels is not None:
-        refuse(f"--labels is for images with a metadata.csv or .jsonl, and {source} has none; leave it out")
+        none = f"--labels is for images with a metadata.csv or .jsonl, and {source} has none; leave it out"
+        raise AbsentColumnError(none, "labels")
     notes: tuple[str, ...] = ()
     if metadata is not None:
         column = metadata.column(kept, options, refuse)

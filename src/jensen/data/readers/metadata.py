@@ -15,7 +15,7 @@ from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import LABEL_NAMES, listed
 from jensen.data.readers.entries import Entry
 from jensen.data.readers.reading import Refuse
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 BESIDE = (".cls", ".json")
@@ -64,8 +64,9 @@ class Metadata:
     def _chosen(self, options: ReadOptions) -> str | None:
         if options.labels is not None:
             if options.labels not in self.columns:
-                raise InputError(
-                    f"{self._source}: has no column {options.labels!r}; --labels may be {listed(self.columns)}"
+                known = listed(self.columns)
+                raise AbsentColumnError(
+                    f"{self._source}: has no column {options.labels!r}; --labels may be {known}", "labels"
                 )
             return options.labels
         found = [name for name in self.columns if name.lower() in (*LABEL_NAMES, "cls")]

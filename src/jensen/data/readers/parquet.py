@@ -33,7 +33,7 @@ from jensen.data.readers.columns import (
 from jensen.data.readers.encoded import gather
 from jensen.data.readers.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
 from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse, numbered_rows, part_name
-from jensen.errors import InputError
+from jensen.errors import AbsentColumnError, InputError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -228,7 +228,7 @@ def _column_of_labels(
     if options.labels is not None:
         if options.labels not in others:
             advice = f"--labels may be {listed(others)}" if others else "leave --labels out"
-            raise InputError(f"{source}: has no column {options.labels!r} beside {x!r}; {advice}")
+            raise AbsentColumnError(f"{source}: has no column {options.labels!r} beside {x!r}; {advice}", "labels")
         return options.labels
     classes = [name for name in others if type(features[name]).__name__ == "ClassLabel"]
     named = [name for name in others if name.lower() in LABEL_NAMES]

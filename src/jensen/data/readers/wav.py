@@ -1,6 +1,7 @@
 """WAV files: signals (channels, length) in windows, as floats in [-1, 1) of the full scale."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,21 @@ def read_wav(source: Path, paths: list[Path], options: ReadOptions, refuse: Refu
                 "resample it, or give a folder for each"
             )
         length = window or len(signal)
-        note = f"signals of {rate} Hz and {channels} channels, in units of full scale, -1 to 1"
+        note = f"signals of {rate} Hz and {channels} channel{'s' * (channels > 1)}, in units of full scale, -1 to 1"
         if window is not None:
             note += f"; windows of {length} samples every {hop}, without the samples after the last whole window"
         return Content(Windows(signal, length, hop or length), _names(length, hop) if window else _no_name, (note,))
 
     form = Form("wav", load, "cl", "give --window SAMPLES")
-    return read_array_files(form, source, paths, options, refuse)
+    reading = read_array_files(form, source, paths, options, refuse)
+    if window is None or hop is None or hop >= window or options.group is not None:
+        return reading
+    advice = f"give --hop {window}" if reading.file is None else f"give --group file, or --hop {window}"
+    doubt = (
+        f"windows of {window} samples every {hop} overlap, so examples of different splits share samples and the bound "
+        f"is too good; {advice}"
+    )
+    return replace(reading, doubts=(*reading.doubts, doubt))
 
 
 def _no_name(row: int) -> str:

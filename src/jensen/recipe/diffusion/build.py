@@ -56,6 +56,7 @@ from jensen.recipe import sizes
 from jensen.recipe.diffusion.idle import RULES
 from jensen.recipe.diffusion.samplers import SAMPLERS
 from jensen.recipe.diffusion.settings import DiffusionSettings
+from jensen.recipe.idle import refuse_vectors
 
 
 def build_diffusion(settings: DiffusionSettings, spec: DataSpec, augmentations: int = 0) -> DiffusionModel:
@@ -135,11 +136,7 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
     outputs = 2 if settings.variance == "learned" else 1
     if settings.network == "mlp":
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs, augmentations)
-    if len(shape) < 2:
-        raise InputError(
-            f"network {settings.network} for vectors of shape {shape}: choose network mlp; for signals give "
-            "--layout signal"
-        )
+    refuse_vectors(settings.network, shape)
     if settings.network == "transformer":
         size = settings.width, settings.depth, settings.patch
         return PatchTransformer(shape, *size, classes, outputs, augmentations)

@@ -66,11 +66,15 @@ class LatentRecipe(AbstractRecipe):
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         first, steps = self.vae_steps, self.training.steps
-        if first >= steps:
-            raise ValueError(f"vae_steps {first} of steps {steps}: no step is left for the prior; give more steps")
-        if self.model.prior_steps is not None and first + self.model.prior_steps > steps:
+        unplanned = self.training.minutes is not None  # the plan sets the number of steps, and then it is checked
+        if first >= steps and not unplanned:
             raise ValueError(
-                f"vae_steps {first} and prior_steps {self.model.prior_steps} of steps {steps}: give more steps"
+                f"vae_steps {first} of steps {steps}: no step is left for the prior; give more steps or a shorter stage"
+            )
+        if self.model.prior_steps is not None and first + self.model.prior_steps > steps and not unplanned:
+            raise ValueError(
+                f"vae_steps {first} and prior_steps {self.model.prior_steps} of steps {steps}: give more steps or "
+                "shorter stages"
             )
         if self.model.vae.free_bits and self.training.micro_batch_size:
             raise ValueError("vae.free_bits is about the mean of a whole batch; leave training.micro_batch_size out")

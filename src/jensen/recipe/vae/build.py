@@ -22,6 +22,7 @@ from jensen.likelihood import (
 )
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
 from jensen.recipe import sizes
+from jensen.recipe.idle import refuse_vectors
 from jensen.recipe.vae.idle import RULES, network_by_data
 from jensen.recipe.vae.settings import VAESettings
 from jensen.vae import (
@@ -51,11 +52,15 @@ def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
 
 
 def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
-    """The settings with every None and auto of the networks replaced by a value that suits the data."""
+    """The settings with every None and auto of the networks replaced by a value that suits the data.
+
+    Raises `InputError` for a convolutional network for vectors.
+    """
     by_data: dict[str, Any] = {"network": network_by_data(settings, spec), "hidden": (200, 200)}
     if settings.latent_channels is None:
         by_data["latent_dims"] = sizes.latent_dims(spec.shape, spec.counts["train"])
     if by_data["network"] == "convolutional":
+        refuse_vectors("convolutional", spec.shape)
         by_data["patch"] = patch = settings.patch or sizes.patch_by_shape(spec.shape, smallest=2)
         by_data["channels"] = sizes.encoder_channels(spec.shape, patch)
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
