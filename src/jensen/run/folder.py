@@ -78,8 +78,8 @@ class Change(Value):
     """The digest of the recipe before the change."""
     step: int
     """The last step trained with the recipe before the change."""
-    before: dict[str, float]
-    after: dict[str, float]
+    before: dict[str, int | float]
+    after: dict[str, int | float]
     """The changed settings by name, with their new values; `before` has the old ones."""
     date: str
     """ISO 8601, UTC."""

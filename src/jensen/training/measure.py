@@ -72,14 +72,14 @@ def _step_seconds(
     state: TrainingState, dataset: Dataset, settings: TrainingSettings, seed: int, most: int, enough: float, done: int
 ) -> float:
     """The mean time of a step after step `done`, weighted by the remaining lengths of the stages of the training."""
-    steps = max(settings.steps, done + 1)
-    begins = [done, *(begin for begin in state.model.stages if done < begin < steps)]
-    lengths = [end - begin for begin, end in pairwise([*begins, steps])]
+    last = max(settings.steps, done + 1)
+    begins = [done, *(begin for begin in state.model.stages if done < begin < last)]
+    lengths = [end - begin for begin, end in pairwise([*begins, last])]
     total = 0.0
     for begin, length in zip(begins, lengths, strict=True):
         if length:
             total += length * _of_a_stage(state, dataset, settings, seed, begin, most, enough / len(begins))
-    return total / (steps - done)
+    return total / (last - done)
 
 
 def _of_a_stage(
