@@ -145,8 +145,8 @@ def change_of(
     return Change(
         recipe=recipe_digest(recipe),
         step=step,
-        before={name: float(getattr(recipe.training, name)) for name in names},
-        after={name: float(getattr(new.training, name)) for name in names},
+        before={name: getattr(recipe.training, name) for name in names},
+        after={name: getattr(new.training, name) for name in names},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         jensen=jensen_version(),
         replanned=replanned,
