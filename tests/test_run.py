@@ -75,7 +75,7 @@ def test_nothing_is_written_where_training_cannot_start(tmp_path: Path) -> None:
     convolutional = VAESettings(network="convolutional")
     vectors = tmp_path / "vectors.npy"
     np.save(vectors, np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
-    with pytest.raises(InputError, match=r"expected \(C, L\), \(C, H, W\) or"):
+    with pytest.raises(InputError, match="network convolutional for vectors"):
         jensen.train(VAERecipe(data=str(vectors), model=convolutional), tmp_path / "run")
     with pytest.raises(InputError, match="categorical"):
         jensen.train(VAERecipe(data=str(vectors), model=VAESettings(likelihood="categorical")), tmp_path / "run")
