@@ -46,6 +46,7 @@ RECIPES: dict[str, Recipe] = {
             ema_decay=0.99,
             validate_every=600,
             sample_every=1200,
+            first_look=0,  # a demo of two minutes needs no early look
         ),
     ),
 }
