@@ -124,6 +124,8 @@ def resume(
             dataset = load_again(spec, stream, data)
         timing = Timing(recipe, dataset, partial(_start, recipe, spec), began)
         saved = checkpoints(folder / CHECKPOINTS)
+        if recipe.start_from and not saved:  # before anything is written
+            raise InputError(f"{folder} holds no checkpoint, not even its starting weights; restore it from a copy")
         done = step_of(saved[-1]) if saved else 0
         if minutes:
             with arithmetic(recipe.training):
@@ -140,13 +142,7 @@ def resume(
             processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
         state.earlier_recipes = tuple(earlier)
-        if recipe.start_from and not saved:
-            raise InputError(f"{folder} holds no checkpoint, not even its starting weights; restore it from a copy")
-        if saved:
-            with processes.together():
-                good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
-            processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
-        processes.agree("the steps to go on from", str(state.step))
+        _restore(state, saved)
         if change:  # recorded only now, when nothing was refused
             processes.on_main(lambda: record_change(folder, recipe, change))
         if changes:  # also continue a training that had converged
@@ -160,6 +156,15 @@ def resume(
             run = replace(load(folder), data=_in_memory(data))
     timing.warn_of_overrun(minutes)
     return run
+
+
+def _restore(state: TrainingState, saved: list[Path]) -> None:
+    """Bring the state to the last good checkpoint, the same in all processes; set damaged checkpoints aside."""
+    if saved:
+        with processes.together():
+            good, _ = first_good(saved[::-1], lambda path: load_checkpoint(path, state))
+        processes.on_main(lambda: set_aside([path for path in saved if path.name > good.name]))
+    processes.agree("the steps to go on from", str(state.step))
 
 
 def _planned(recipe: AbstractRecipe, timing: Timing) -> AbstractRecipe:
