@@ -1,4 +1,4 @@
-"""The cells of one column, of text or with a type: which are missing, and the numbers, texts or moments of the others."""
+"""The cells of one column, as text or with a type: which are missing, and the values of the others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,10 @@ class Cells:
         """Whether each cell is missing."""
         if self.text is not None:
             return self.text.is_null().to_numpy(zero_copy_only=False)
-        return np.isnan(self.numbers) if self.numbers is not None else np.isnat(self.moments)
+        if self.numbers is not None:
+            return np.isnan(self.numbers)
+        assert self.moments is not None
+        return np.isnat(self.moments)
 
 
 def text_cells(column: "pyarrow.ChunkedArray", words: Sequence[str] = MISSING) -> Cells:
@@ -110,8 +113,8 @@ def typed_cells(name: str, column: "pyarrow.ChunkedArray") -> Cells:
         text = compute.cast(whole, pyarrow.string())
         return Cells("text", words, text=text, order=order, ranked=ranked)
     raise InputError(
-        f"column {name!r} has cells of the type {words}; expected numbers, text, booleans or dates: convert it, or leave "
-        "the column out"
+        f"column {name!r} has cells of the type {words}; expected numbers, text, booleans or dates: convert it, or "
+        "leave the column out"
     )
 
 

@@ -124,8 +124,9 @@ def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
     if context.form is not None and wish.type != "datetime":
         numbers = _numbers(name, cells, wish, context)
         if numbers is not None:
-            form = written_form(numbers.text.drop_null(), context.form.decimal) if numbers.text is not None else None
-            assert form is not None and numbers.numbers is not None
+            assert numbers.text is not None
+            assert numbers.numbers is not None
+            form = written_form(numbers.text.drop_null(), context.form.decimal)
             return number_column(name, numbers, numbers.numbers, form, wish.type)
     if wish.type in ("continuous", "integer", "count", "datetime"):
         raise InputError(_not_as_wished(name, cells, wish, context))
@@ -154,7 +155,8 @@ def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | 
     """The cells as numbers; None if they are words. Raises InputError for numbers with a few mistakes."""
     from pyarrow import compute
 
-    assert cells.text is not None and context.form is not None
+    assert cells.text is not None
+    assert context.form is not None
     text = cells.text
     number = is_number(text, context.form.decimal)
     others = text.filter(compute.invert(number))

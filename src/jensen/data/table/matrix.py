@@ -1,4 +1,4 @@
-"""From an Arrow table to the matrix that a model sees, and back: float64 (N, D), D the number of fields, NaN missing."""
+"""From an Arrow table to the matrix that a model sees, and back: float64 (N, D), NaN missing."""
 
 import re
 from typing import TYPE_CHECKING, NoReturn
@@ -51,7 +51,7 @@ def encode_with_notes(
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         raise InputError(
-            f"there is no column {absent[0]!r}{more}, which the run was trained on; add it, or leave its cells empty"
+            f"there is no column {absent[0]!r}{more}, which the run was trained on; add it, with empty cells if unknown"
         )
     matrix = np.empty((arrow.num_rows, len(table.fields)))
     notes: list[str] = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jensen.data.table.cells import Cells
-from jensen.data.table.column import Column, ColumnType, Field, LeftOut, Stored
+from jensen.data.table.column import Column, ColumnType, Field, Law, LeftOut, Stored
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ class Distinct:
         return None
 
     def fills(self, decimals: int) -> bool:
-        """Whether the numbers are on a grid of some decimals, and are repeated, as the numbers of a coarse scale are."""
+        """Whether the numbers lie on a grid of some decimals and are repeated, as those of a coarse scale are."""
         span = float(self.values[-1] - self.values[0]) * 10.0**decimals
         return 5 * len(self.values) <= self.rows and span <= WIDE * len(self.values)
 
     def comb(self, decimals: int) -> bool:
-        """Whether nearly all numbers have fewer than `decimals` decimals: whole numbers, but for one or two mistakes."""
+        """Whether nearly all numbers have fewer decimals: whole numbers, but for one or two mistakes."""
         fewer = np.round(self.values, decimals - 1) == self.values
         mostly = self.counts[fewer].sum() >= COMB * self.rows
         return bool(mostly) and len(self.values) <= min(MOST_VALUES, self.rows // 5)
@@ -138,7 +138,7 @@ def _index(name: str, found: Distinct, decimals: int) -> str | None:
     if high - low + 1 == found.rows and (found.rows >= LEAST_INDEX or not name):
         return f"identifier: counts the rows from {low} to {high}"
     words = name.lower().replace("-", "_").split("_")
-    if found.rows >= LEAST_INDEX and (words[-1] in INDEX_NAMES or name.endswith("Id") or name.endswith("ID")):
+    if found.rows >= LEAST_INDEX and (words[-1] in INDEX_NAMES or name.endswith(("Id", "ID"))):
         return "identifier: a different number in every row, and the name says so"
     return None
 
@@ -211,8 +211,8 @@ def _as_wished(base: Column, found: Distinct, written: Written, wish: ColumnType
     if wish in ("boolean", "categorical", "ordinal"):
         return of_values(base, found, wish, "by --columns")
     if wish == "continuous":
-        column, fields = _real(base, found)
-        return column.model_copy(update={"why": "by --columns"}), fields
+        column = base.model_copy(update={"why": "by --columns"})
+        return column, (Field(name=base.name, column=0, law="real", missing=base.missing),)
     decimals = found.decimals(written.decimals)
     if decimals is None or (wish == "count" and (decimals or found.values[0] < 0)):
         expected = "whole numbers from 0" if wish == "count" else f"numbers with at most {MOST_DECIMALS} decimals"
@@ -225,8 +225,13 @@ def _as_wished(base: Column, found: Distinct, written: Written, wish: ColumnType
     ticks = found.ticks(decimals)
     apart = max(1, int(np.gcd.reduce(np.diff(ticks)))) if len(ticks) > FREQUENT else 1
     levels = int(ticks[-1] - ticks[0]) // apart + 1
-    law = "whole" if levels <= MOST_LEVELS else "real"
-    update = {"type": "integer", "why": "by --columns", "low": float(found.values[0]), "step": apart / 10**decimals}
+    law: Law = "whole" if levels <= MOST_LEVELS else "real"
+    update: dict[str, object] = {
+        "type": "integer",
+        "why": "by --columns",
+        "low": float(found.values[0]),
+        "step": apart / 10**decimals,
+    }
     field = Field(name=base.name, column=0, law=law, levels=levels if law == "whole" else None, missing=base.missing)
     return base.model_copy(update=update), (field,)
 
@@ -246,7 +251,7 @@ def written_form(text: "pyarrow.Array", decimal: str) -> Written:
     ends = compute.ends_with(text, "0").to_numpy(zero_copy_only=False) & (decimals > 0)
     padded = int(decimals[ends].max()) if ends.any() else 0
     most = int(decimals.max()) if len(decimals) else 0
-    padded = padded if len(decimals) and decimals.min() >= padded else 0
+    padded = padded if len(decimals) and int(decimals.min()) >= padded else 0
     return Written(most if most <= 2 * MOST_DECIMALS - 3 else None, min(padded, 2 * MOST_DECIMALS))
 
 

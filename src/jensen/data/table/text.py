@@ -1,4 +1,4 @@
-"""Text files of cells, CSV and TSV: Arrow tables of text, with the delimiter, decimal sign and header that they have."""
+"""Text files of cells, CSV and TSV, as Arrow tables of text, and the form in which they are written."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jensen.data.table.cells import MISSING_NUMBER, NUMBER, TEXT, RowName, shown
+from jensen.data.table.cells import MISSING_NUMBER, NUMBER, TEXT, RowName
 from jensen.data.table.infer import TextForm
 from jensen.errors import InputError
 
@@ -267,14 +267,15 @@ def _refuse_ragged(body: _Body, width: int) -> None:
 
 
 def _refuse_open_quote(body: _Body) -> None:
-    """Raises InputError for a cell whose quotes are not closed, if that is why the number of quotes is odd."""
-    start = last = 0
-    cells: list[str] = []
-    for number, cells in body.records():
-        start, last = number, number
-    if cells and any("\n" in cell for cell in cells) and body.text.rstrip().endswith(cells[-1].rstrip()) and last:
-        long = max(cells, key=len)
-        raise InputError(f"{body.path}: row {start} opens a quote that is never closed ({shown(long)}); close it")
+    """Raises InputError if the last cell has a quote that is never closed, so that it holds all rows below."""
+    reader = csv.reader(io.StringIO(body.text, newline=""), delimiter=body.delimiter, strict=True)
+    number = body.skipped
+    try:
+        for _ in reader:
+            number += 1
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise InputError(f"{body.path}: row {number + 1} opens a quote that is never closed; close it") from error
 
 
 def _row_names(body: _Body, header: bool, rows: int) -> RowName:
@@ -320,15 +321,11 @@ def _without_thousands(arrow: "pyarrow.Table", decimal: str, notes: list[str]) -
         cells = compute.utf8_trim_whitespace(column)
         blank = compute.is_in(compute.utf8_lower(cells), value_set=_array(MISSING_NUMBER))
         number = compute.match_substring_regex(cells, _THOUSANDS[decimal])
-        if (
-            compute.all(compute.or_(blank, number)).as_py()
-            and compute.any(compute.match_substring(cells, sign)).as_py()
-        ):
-            if decimal == "." or compute.any(compute.match_substring_regex(cells, r"\..*\.|\..*,")).as_py():
-                arrow = arrow.set_column(place, name, compute.replace_substring(cells, sign, ""))
-                notes.append(
-                    f"column {name!r}: the signs {sign!r} between thousands are left out, also when it is written"
-                )
+        sure = r"," if decimal == "." else r"\..*[.,]"  # 1.234 may be a number with three decimals
+        signs = compute.match_substring_regex(cells, sure)
+        if compute.all(compute.or_(blank, number)).as_py() and compute.any(compute.and_(number, signs)).as_py():
+            arrow = arrow.set_column(place, name, compute.replace_substring(cells, sign, ""))
+            notes.append(f"column {name!r}: the signs {sign!r} between thousands are left out, also in what is written")
     return arrow
 
 

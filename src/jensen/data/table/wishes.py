@@ -68,8 +68,8 @@ def _wish(name: str, given: Any) -> Wish:
         given = {"type": "ordinal", "values": given}
     if not isinstance(given, dict) or not given.keys() <= {"type", "values", "format", "missing"}:
         raise InputError(
-            f"--columns: {name} = {given!r} is not understood; expected a type, a list of values, or a table with type, "
-            "values, format and missing"
+            f"--columns: {name} = {given!r} is not understood; expected a type, a list of values, or a table with "
+            "type, values, format and missing"
         )
     kind = given.get("type", "datetime" if "format" in given else None)
     if kind is not None and kind not in _TYPES:
