@@ -37,6 +37,8 @@ def choose_preparation(
     Each doubt is one line. The default is to dequantise integers and standardise floats. Raises InputError for an
     unknown name, and for a preparation that the data do not allow.
     """
+    if reading.table is not None:
+        return _of_table(reading, rows)
     name = wish(reading.levels) if callable(wish) else wish
     name = name or ("standardise" if reading.levels is None else "dequantise")
     dtype, dimensions = reading.values.dtype.name, math.prod(reading.values.shape[1:])
@@ -63,6 +65,12 @@ def choose_preparation(
     found = columns(selected(reading.values, rows))
     preparation = standardise(found, dtype, dimensions, reading.epsilon)
     return preparation, doubts_of_floats(reading, found)
+
+
+def _of_table(reading: Reading, rows: np.ndarray) -> tuple[AnyPreparation, tuple[str, ...]]:
+    """The preparation of the rows of a table."""
+    values = selected(reading.values, rows)
+    return standardise(columns(values), reading.values.dtype.name, values.shape[1], reading.epsilon), ()
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:

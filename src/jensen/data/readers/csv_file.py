@@ -25,6 +25,9 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
 HEADER_OF_NUMBERS = 10  # columns from which a first row 0, 1, 2, ... is taken for a header, as pandas writes
 
+PIXELS = 64  # the least columns of pixels
+FIRST_ROWS = 1000  # rows by which pixels are recognised
+
 CELLS_AT_FIRST = 1 << 14  # cells by which columns are told apart
 
 Row = tuple[int, list[str]]
@@ -57,6 +60,19 @@ def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         raise InputError(f"{path}: is not a sound CSV file ({error}); write it again") from error
     reading = assemble("csv", [Part(str(path), table.values(), table.labels())], options, refuse)
     return replace(reading, notes=(*table.notes(), *reading.notes), keys=table.keys())
+
+
+def holds_pixels(path: Path) -> bool:
+    """Whether the first rows of a file look like pixels: many columns of whole numbers with one common range."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [cells for _, cells in islice(_rows(_Lines(path, file)), FIRST_ROWS)]
+        numbers = np.array(rows[1:], dtype=np.int64)
+    except (UnicodeDecodeError, csv.Error, ValueError, OverflowError):
+        return False
+    if numbers.ndim != 2 or numbers.shape[1] < PIXELS or numbers.min() < 0 or numbers.max() > 65535:
+        return False
+    return bool((2 * numbers.max(axis=0) >= numbers.max()).mean() >= 0.5)
 
 
 class _Lines(Iterator[str]):

@@ -16,16 +16,17 @@ from jensen.data.readers.idx import is_idx_name, is_idx_start, read_idx_file, re
 from jensen.data.readers.image import SUFFIXES, frames
 from jensen.data.readers.image_folder import no_images, read_images
 from jensen.data.readers.kinds import ENOUGH, TEXT, identify
-from jensen.data.readers.memory import MEMORY, Source, read_arrays
-from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
+from jensen.data.readers.memory import MEMORY, Source, cells_in_memory, read_arrays
+from jensen.data.readers.numpy_files import npz_columns, read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
+from jensen.data.readers.tables import Cells, array_cells, read_table, text_cells_of
 from jensen.data.readers.tiles import tiled
 from jensen.errors import InputError
 
 DIGITS = "digits"
 EXPECTED = (
-    "DATA is 'digits', an IDX file or folder, a .npy, .npz, HDF5, MATLAB or CSV file, a folder of images, of Parquet, "
-    "Arrow, WAV, NIfTI, DICOM or FITS files, or a zip or tar archive of images"
+    "DATA is 'digits', a CSV file, an IDX file or folder, a .npy, .npz, HDF5 or MATLAB file, a folder of images, of "
+    "Parquet, Arrow, WAV, NIfTI, DICOM or FITS files, or a zip or tar archive of images"
 )
 
 _WORDS: dict[Kind, str] = {
@@ -36,7 +37,8 @@ _WORDS: dict[Kind, str] = {
     "array in memory": "a single array in memory",
     "arrays in memory": "a dict of arrays",
     "images": "images",
-    "table": "a table of numbers",
+    "table": "a table",
+    "list table": "a table of lists of numbers",
     "image table": "a table of images",
     "wav": "WAV",
     "nifti": "NIfTI",
@@ -49,23 +51,24 @@ _WORDS: dict[Kind, str] = {
 
 IMAGE_KINDS: tuple[Kind, ...] = ("images", "image table")
 _FILES: tuple[Kind, ...] = ("wav", "nifti", "dicom", "fits")
-_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "table", "image table", "hdf5", "matlab")
+_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "list table", "image table", "hdf5", "matlab")
 _IN_MEMORY: tuple[Kind, ...] = ("array in memory", "arrays in memory")
-_ARRAYS: tuple[Kind, ...] = ("array", "arrays", *_IN_MEMORY, "table", "hdf5", "matlab", "csv")
+_ARRAYS: tuple[Kind, ...] = ("array", "arrays", *_IN_MEMORY, "list table", "hdf5", "matlab", "csv")
 
 _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "size": IMAGE_KINDS,
     "tile": ("idx", *_ARRAYS, *IMAGE_KINDS),
     "colour": IMAGE_KINDS,
     "skip_bad": (*IMAGE_KINDS, *_FILES),
-    "layout": ("idx", *_ARRAYS, *_FILES),
+    "layout": ("idx", *_ARRAYS, *_FILES, "table"),
     "levels": ("idx", *_ARRAYS, *_FILES, *IMAGE_KINDS),
     "array": (*_NAMED, "fits"),
-    "labels": (*_NAMED, "csv", "images"),
+    "labels": (*_NAMED, "csv", "table", "images"),
+    "columns": ("table",),
     "window": ("wav",),
     "hop": ("wav",),
     "missing": (*_ARRAYS, *_FILES),
-    "stream": ("idx", "array", "arrays", "table", "hdf5", *IMAGE_KINDS, *_FILES),
+    "stream": ("idx", "array", "arrays", "list table", "hdf5", *IMAGE_KINDS, *_FILES),
 }
 """The kinds of source on which each option of reading has an effect; options of splitting are not included."""
 
@@ -98,6 +101,29 @@ def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     except MemoryError as error:
         raise InputError(f"{source}: does not fit into memory; give a part of it") from error
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
+
+
+def read_cells(source: Source) -> Cells:
+    """The cells of a source that is a table. Raises InputError if it is none."""
+    if not isinstance(source, str | Path):
+        return cells_in_memory(source)
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{source}: no such file or folder; {EXPECTED}")
+    try:
+        start = b"" if path.is_dir() else _start(path)
+        shards = (
+            [one for one in visible_files(path) if one.name.lower().endswith(parquet.SUFFIXES)] if not start else []
+        )
+        if shards or start.startswith((b"PAR1", FILE_MAGIC)):
+            return parquet.cells_of_shards(path, shards or [path])
+        if start.startswith(b"PK") and (arrays := npz_columns(path)):
+            return array_cells(str(source), arrays)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror or error}); check it") from error
+    if not start or (b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))):
+        raise InputError(f"{source}: is not a table, but the run was trained on one; give a CSV or Parquet file")
+    return text_cells_of(path)
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
@@ -208,7 +234,7 @@ def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         begins = f"is {kind[0]}" if kind else f"does not begin like a {path.suffix.lower()} file"
         raise InputError(f"{path}: {begins}; write it again with numpy")
     if kind is not None and kind[0] == TEXT:
-        return csv_file.read_csv(path, options, refuse)
+        return read_csv(path, options, refuse)
     if kind is None:
         raise InputError(f"{path}: is a file of an unknown kind, beginning with bytes {start[:6].hex(' ')}; {EXPECTED}")
     advice = kind[1].replace("'FILE'", repr(str(path)))
@@ -256,6 +282,13 @@ def _read_zip(source: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 def _read_tars(source: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
     return read_images(str(source), entries_of_tars(source, paths, options), options, refuse)
+
+
+def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
+    """A CSV file as a table, or as a matrix of numbers: for pixels, and with a --layout other than table."""
+    if options.layout not in ("auto", "table") or (options.layout == "auto" and csv_file.holds_pixels(path)):
+        return csv_file.read_csv(path, options, refuse)
+    return read_table(text_cells_of(path), options)
 
 
 def _alone(read: Callable[[Path, ReadOptions, Refuse], Reading]) -> "Read":
@@ -306,6 +339,6 @@ FORMATS: tuple[Format, ...] = (
     Format("MATLAB files", (".mat",), ((0, b"MATLAB"),), _alone(matlab.read_matlab), of_folders=False),
     Format("HDF5 files", (".h5", ".hdf5"), _HDF5, _alone(hdf5.read_hdf5), of_folders=False),
     Format("NumPy arrays", (), ((0, b"\x93NUMPY"),), _alone(read_npy_file), of_folders=False),
-    Format("CSV files", (".csv", ".tsv"), (), _alone(csv_file.read_csv), of_folders=False),
+    Format("CSV files", (".csv", ".tsv"), (), _alone(read_csv), of_folders=False),
 )
 """Every format but IDX and digits. The first bytes of a file decide, then its name."""
