@@ -19,6 +19,7 @@ from jensen.data.preparation import (
 from jensen.data.readers.reading import Reading
 from jensen.data.stored import selected
 from jensen.data.survey import Survey
+from jensen.data.table_preparation import SAMPLE, fit_table_preparation
 from jensen.errors import InputError
 
 _INTEGER: dict[str, type[Dequantise] | type[Levels]] = {"dequantise": Dequantise, "levels": Levels}
@@ -68,9 +69,10 @@ def choose_preparation(
 
 
 def _of_table(reading: Reading, rows: np.ndarray) -> tuple[AnyPreparation, tuple[str, ...]]:
-    """The preparation of the rows of a table."""
-    values = selected(reading.values, rows)
-    return standardise(columns(values), reading.values.dtype.name, values.shape[1], reading.epsilon), ()
+    """The preparation of the rows of a table, fitted to some of the training rows if there are very many."""
+    assert reading.table is not None
+    some = selected(reading.values, rows[:: max(1, len(rows) // SAMPLE)])
+    return fit_table_preparation(some[: len(some)], reading.table.fields, reading.epsilon)
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:
