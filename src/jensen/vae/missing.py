@@ -58,6 +58,10 @@ class PartialObservation:
         """The inverse distribution function of every dimension."""
         return self.whole.quantile(u)
 
+    def present(self) -> Observation:
+        """The distribution of x given that no value is missing."""
+        return self.whole if self.generated is None else self.whole.present()  # type: ignore[attr-defined]
+
 
 class PartlyObserved(AbstractLikelihood):
     """A likelihood for x with missing (NaN) and hidden (inf) values: p(x_observed|z).

@@ -30,8 +30,8 @@ class AbstractPosterior(nn.Module, ABC):
 class AmortisedPosterior(AbstractPosterior):
     """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), where an encoder gives mu and log s (batch, 2 latent_dims).
 
-    The encoder gets `fill` for a missing value, which is NaN in x (0 as in Mattei & Frellsen 2019); with None it gets
-    x as it is. `of_parts` is a second encoder, for examples with hidden values (inf in x): its q(z | observed part) is
+    The encoder gets `fill` for missing and hidden values, NaN and inf in x (0 as in Mattei & Frellsen 2019); with None
+    it gets x as it is. `of_parts` is a second encoder, for examples with hidden values (inf in x): its q(z | observed part) is
     what `jensen.vae.parts` trains, and leaves the encoder of whole examples alone.
     """
 
@@ -63,7 +63,8 @@ class AmortisedPosterior(AbstractPosterior):
         return self._by(self.of_parts, x)
 
     def _by(self, encoder: nn.Module, x: Tensor) -> Gaussian:
-        return _from_mean_and_log_scale(encoder(x if self.fill is None else x.nan_to_num(nan=self.fill)).to(x.dtype))
+        given = x if self.fill is None else x.masked_fill(x.isnan() | hidden(x), self.fill)
+        return _from_mean_and_log_scale(encoder(given).to(x.dtype))
 
 
 class PerDatapointPosterior(AbstractPosterior):
