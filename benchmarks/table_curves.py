@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.optimize import brentq  # noqa: F401
-from scipy.special import log_ndtr, ndtri
+from scipy.special import log_ndtr
 from sklearn.mixture import GaussianMixture
 
-from jensen import monotone
 from jensen.monotone import Curves, fit_curve
 
 Pair = tuple[np.ndarray, np.ndarray]  # T(v) and its log-slope
@@ -64,7 +63,9 @@ def mixture_cdf(train: np.ndarray, v: np.ndarray) -> Pair:
     z = ((v - middle) / unit)[:, None]
     below = np.logaddexp.reduce(logs + log_ndtr((z - means) / scales), 1)
     above = np.logaddexp.reduce(logs + log_ndtr((means - z) / scales), 1)
-    density = np.logaddexp.reduce(logs - ((z - means) / scales) ** 2 / 2 - np.log(scales) - math.log(2 * math.pi) / 2, 1)
+    density = np.logaddexp.reduce(
+        logs - ((z - means) / scales) ** 2 / 2 - np.log(scales) - math.log(2 * math.pi) / 2, 1
+    )
     from scipy.special import ndtri_exp
 
     y = np.where(below < above, ndtri_exp(below), -ndtri_exp(above))
@@ -80,11 +81,8 @@ def spline(train: np.ndarray, v: np.ndarray) -> Pair:
 
 def straight(train: np.ndarray, v: np.ndarray) -> Pair:
     """The same spline with straight lines beyond the outermost training values."""
-    curve = fit_curve(train)
-    low, high = train.min(), train.max()
-    inside = np.clip(v, low, high)
+    inside = np.clip(v, train.min(), train.max())
     y, slope = spline(train, inside)
-    del curve
     return y + (v - inside) * np.exp(slope), slope
 
 
@@ -103,7 +101,11 @@ def tables(folder: Path) -> dict[str, np.ndarray]:
     found = {}
     for name, columns in COLUMNS.items():
         with (folder / f"{name}.csv").open(encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if all(row[column] not in ("", "NA", "?") for column in columns.split())]
+            rows = [
+                row
+                for row in csv.DictReader(file)
+                if all(row[column] not in ("", "NA", "?") for column in columns.split())
+            ]
         values = np.array([[float(row[column]) for column in columns.split()] for row in rows])
         for column in values.T:  # views
             gaps = np.diff(np.unique(column))
@@ -129,7 +131,9 @@ def main() -> None:
             for way in WAYS.values():
                 pairs = [way(train[:, d], np.concatenate([train[:, d], test[:, d]])) for d in range(values.shape[1])]
                 y, volume = np.stack([p[0] for p in pairs], 1), sum(p[1] for p in pairs)
-                model = GaussianMixture(8 if rows > 200 else 2, random_state=0, reg_covar=1e-3, max_iter=60).fit(y[:rows])
+                model = GaussianMixture(8 if rows > 200 else 2, random_state=0, reg_covar=1e-3, max_iter=60).fit(
+                    y[:rows]
+                )
                 nats = model.score_samples(y[rows:]) + volume[rows:]
                 line.append(f"{nats.mean():10.3f} ± {nats.std() / math.sqrt(len(nats)):5.3f}")
             print(f"{name:12} {rows:6} " + " ".join(f"{each:>17}" for each in line), flush=True)

@@ -39,7 +39,9 @@ def around(values):
     """A column of numbers within, at and far beyond the values, in ascending order."""
     low, high = (values.min(), values.max()) if len(values) else (-1.0, 1.0)
     spread = max(high - low, 1.0 if len(np.unique(values)) < 2 else 0.0)
-    grid = np.concatenate([np.linspace(low - 2 * spread, high + 2 * spread, 999), values, [-1e5 * spread, 1e5 * spread]])
+    grid = np.concatenate(
+        [np.linspace(low - 2 * spread, high + 2 * spread, 999), values, [-1e5 * spread, 1e5 * spread]]
+    )
     return torch.from_numpy(np.unique(grid))[:, None]
 
 
@@ -66,7 +68,9 @@ def test_the_inverse_gives_the_number_back_and_every_y_has_one(values):
     assert ((curves(back) - inner).abs() <= tolerance).all()
 
 
-@pytest.mark.parametrize("name", ["normal", "far", "Cauchy", "ten decades", "two far clusters", "uniform", "two scales"])
+@pytest.mark.parametrize(
+    "name", ["normal", "far", "Cauchy", "ten decades", "two far clusters", "uniform", "two scales"]
+)
 def test_y_is_about_standard_normal(name):
     values = SAMPLES[name]
     y = Curves([fit_curve(values)])(torch.from_numpy(values)[:, None])

@@ -19,7 +19,8 @@ def fields(*laws):
     """Fields named a, b, c, ...: a pair of law and levels, or the law alone."""
     pairs = [law if isinstance(law, tuple) else (law, None) for law in laws]
     return [
-        Field(name=chr(97 + column), column=column, law=law, levels=levels) for column, (law, levels) in enumerate(pairs)
+        Field(name=chr(97 + column), column=column, law=law, levels=levels)
+        for column, (law, levels) in enumerate(pairs)
     ]
 
 
