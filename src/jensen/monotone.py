@@ -37,11 +37,17 @@ STEEPEST = 1e4
 LIGHTEST, HEAVIEST = 1e-8, 4.0
 """The range of the shape of a tail: exponential, and heavier than that of a Cauchy variable (1)."""
 
-PENALTY = 2.0
+DECIMALS = 7
+"""Decimals of a height, so that a description is short; neighbouring heights differ by 1e-5 or more."""
+
+EQUAL = 1e-9
+"""Two differences of heights are equal up to this rounding."""
+
+PENALTY = 0.5
 """Nats per unit of the shape of a tail."""
 
-FAR = 600.0
-"""Exponents beyond this number would leave the range of float64."""
+FAR, LARGEST = 600.0, float(np.finfo(np.float64).max)
+"""Larger exponents, and larger numbers, would leave the range of float64."""
 
 
 class Curve(BaseModel):
@@ -125,10 +131,10 @@ class Curves(nn.Module):
         v = x0 + (x1 - x0) * (2 * share / (b + root).clamp(min=1e-300)).clamp(0, 1)
         for side in (0, 1):
             beyond, start, a, scale, shape, sign = self._tail(side, y, self.heights)
-            log_tail = beyond.clamp(min=0) * (beyond.clamp(min=0) + 2 * a) / 2
+            log_tail = beyond * (beyond + 2 * a) / 2
             t = torch.expm1((shape * log_tail).clamp(max=FAR)) / shape
             v = torch.where(beyond > 0, start + sign * scale * t, v)
-        return v
+        return v.clamp(-LARGEST, LARGEST)
 
     def _interval(self, v: Tensor, ordered: Tensor) -> tuple[Tensor, ...]:
         """Ends in v and in y of the interval with v, and its two slopes, divided by the slope of its chord."""
@@ -149,7 +155,7 @@ class Curves(nn.Module):
         x, y = (table.gather(1, index[:, None])[:, 0] for table in (self.knots, self.heights))
         mine, other = (x, y) if ordered is self.knots else (y, x)
         scale, shape = self.tails[:, side].unbind(-1)
-        return sign * (v - mine), other, (sign * y).clamp(min=1), scale, shape, sign
+        return (sign * (v - mine)).clamp(min=0), other, (sign * y).clamp(min=1), scale, shape, sign
 
 
 def _intervals(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -196,13 +202,12 @@ def _fit(points: np.ndarray, below: np.ndarray, rows: int) -> Curve:
     if len(points) < 2:
         middle = float(points[0]) if len(points) else 0.0
         return Curve(knots=(middle - 1, middle + 1), heights=(-1, 1), lower=(1, LIGHTEST), upper=(1, LIGHTEST))
-    y = ndtri(below / rows)
+    y = np.round(ndtri(below / rows), DECIMALS)
     beyond = min(math.ceil(math.sqrt(rows)), rows / 4)  # the rows of a tail
     inside = np.flatnonzero((below >= beyond) & (below <= rows - beyond))
     first, last = (inside[0], inside[-1]) if len(inside) > 1 else (0, len(points) - 1)
     intervals = int(np.clip(round(rows ** (1 / 3)), 1, MOST_KNOTS // 2))
-    even = np.searchsorted(y, np.linspace(y[first], y[last], intervals + 1)).clip(first, last)
-    chosen = np.array(_refined(points, below, np.unique([first, *even, last]).tolist()))
+    chosen = np.array(_refined(points, below, _nearest(y, np.linspace(y[first], y[last], intervals + 1))))
     knots, heights = points[chosen], y[chosen]
     slopes = np.diff(heights) / np.diff(knots)
     masses = np.convolve(np.diff(below, prepend=0, append=rows), [0.5, 0.5], "valid")  # rows at each point
@@ -210,6 +215,14 @@ def _fit(points: np.ndarray, below: np.ndarray, rows: int) -> Curve:
     lower = _tail(knots[0] - points[under], masses[under], slopes[0] * max(1, abs(heights[0])))
     upper = _tail(points[over] - knots[-1], masses[over], slopes[-1] * max(1, abs(heights[-1])))
     return Curve(knots=tuple(knots.tolist()), heights=tuple(heights.tolist()), lower=lower, upper=upper)
+
+
+def _nearest(y: np.ndarray, targets: np.ndarray) -> list[int]:
+    """The places of the numbers nearest to targets, both ascending; of two equally near ones both, for symmetry."""
+    above = np.searchsorted(y, targets).clip(1, len(y) - 1)
+    nearer = (targets - y[above - 1]) - (y[above] - targets)
+    chosen = np.concatenate([above[nearer > -EQUAL], above[nearer < EQUAL] - 1])
+    return sorted(set(chosen.tolist()))
 
 
 def _refined(points: np.ndarray, below: np.ndarray, chosen: list[int]) -> list[int]:
