@@ -1,5 +1,6 @@
 """`jensen sample`: draw samples from a trained model, as values and as files."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,12 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from jensen.commands.common import Command, RunFolder
 from jensen.commands.files import TABLES, refuse_other_file
+from jensen.errors import InputError
 from jensen.recipe.diffusion.samplers import Sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     import numpy as np
     from torch import Tensor
 
@@ -20,7 +24,10 @@ if TYPE_CHECKING:
     from jensen.recipe.family import Sampling, SamplingWish
     from jensen.run import Run
 
+    Draw = Callable[..., Tensor]
+
 AT_ONCE = 256  # number of samples drawn together
+FEW = 2  # effective number of draws of z below which a sample given some cells is doubtful
 Labels = Literal["in-turn", "p(y)"]
 LastStep = Literal["mean", "draw"]
 
@@ -123,7 +130,6 @@ class Samples:
         """
         from jensen.data.table.frames import like as as_frame
         from jensen.data.table.matrix import decode
-        from jensen.errors import InputError
 
         if self.spec.table is None:
             raise InputError("the run was not trained on a table, so its samples have no columns; use x")
@@ -179,6 +185,7 @@ def sample(
 
     from jensen import processes
     from jensen.commands.labels import sample_labels
+    from jensen.progress import track
     from jensen.recipe.family import SamplingWish
 
     with processes.together():
@@ -186,7 +193,7 @@ def sample(
         chosen = sample_labels(run, labels, n, seed=seed, first=first)
         if mean and run.spec.table is not None:
             raise InputError("--mean: the cells of a table have no common mean; leave it out, or see jensen predict")
-        draws = _ways(run, way.model, mean, with_means) if not given else {"x": _given(run, given, seed)}
+        draws = _ways(run, way.model, mean, with_means) if not given else {"x": _given(run, given)}
     mine = []
     with processes.together():
         for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
@@ -200,14 +207,58 @@ def sample(
     return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec, means[0] if means else None)
 
 
+def _ways(run: "Run", model: "AbstractLatentVariableModel", mean: bool, with_means: bool) -> "dict[str, Draw]":
+    """The functions that draw the samples, and their means if wanted."""
+    ways: dict[str, Draw] = {"x": model.sample_mean if mean else model.sample}
+    if with_means and model.noisy_samples and run.spec.table is None:
+        ways["mean"] = model.sample_mean
+    return ways
+
+
+def _given(run: "Run", cells: "Mapping[str, object]") -> "Draw":
+    """The function that draws rows with the given cells."""
+    import torch
+
+    from jensen.data.table.given import given_row
+    from jensen.inference.columns import checked, draw_given
+
+    if run.spec.table is None:
+        raise InputError(f"--given: {run.folder} was not trained on a table, so it has no columns; leave it out")
+    model = checked(run.model)
+    numbers, notes = given_row(run.spec.table, cells)
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    raw = torch.from_numpy(numbers)[None]
+    x = run.spec.preparation(torch.where(raw.isinf(), torch.nan, raw))[0]
+    x = torch.where(raw[0].isinf(), torch.inf, x)
+
+    def draw(n: int, *, seed: int, first: int, labels: "Tensor | None") -> "Tensor":
+        rows, sizes = draw_given(model, x, n, seed=seed, first=first)
+        if sizes.min() < FEW:
+            warnings.warn(
+                f"--given: a row has few useful draws of z ({sizes.min():.2g}), because such cells are rare in the "
+                "training rows; the samples are only roughly draws from p(rest | given)",
+                stacklevel=2,
+            )
+        return rows
+
+    return draw
+
+
+def _refuse_infinite(run: "Run", drawn: "Iterable[Tensor]") -> None:
+    """Raises `InputError` for samples that are not finite; NaN in a sample of a table is a missing cell."""
+    for values in drawn:
+        bad = values.isinf() if run.spec.table is not None else ~values.isfinite()
+        if bool(bad.any()):
+            raise InputError(f"{run.folder}: samples are not finite; try a guidance nearer to 0 or other steps")
+
+
 def guide_of(run: "Run", guide: "Run") -> "AbstractLatentVariableModel":
     """The model of `guide`, a worse run on the same data.
 
     Samples of `run` are guided away from this model. Raises `InputError` for a guide of another family or of other
     data.
     """
-    from jensen.errors import InputError
-
     other, own = guide.spec, run.spec
     if guide.recipe.family != run.recipe.family:
         raise InputError(
