@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
+from jensen.data.any_preparation import AnyPreparation
 from jensen.data.doubts import doubts_of_floats, doubts_of_integers
 from jensen.data.moments import Columns, columns, smallest_gap
 from jensen.data.options import PreparationWish
 from jensen.data.preparation import (
-    AnyPreparation,
     Dequantise,
     DynamicBinarisation,
     Levels,

@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from jensen.data.any_preparation import AnyPreparation
 from jensen.data.options import ReadOptions
-from jensen.data.preparation import AnyPreparation, DataType
+from jensen.data.preparation import DataType
 from jensen.data.readers.reading import PICTURED, SPLITS, Kind, Layout
 from jensen.data.table.column import Table
 from jensen.data.target_scaling import TargetScaling
