@@ -19,6 +19,7 @@ from jensen.data.preparation import (
 from jensen.data.readers.reading import Reading
 from jensen.data.stored import selected
 from jensen.data.survey import Survey
+from jensen.data.table_preparation import fit_table_preparation
 from jensen.errors import InputError
 
 _INTEGER: dict[str, type[Dequantise] | type[Levels]] = {"dequantise": Dequantise, "levels": Levels}
@@ -69,8 +70,12 @@ def choose_preparation(
 
 def _of_table(reading: Reading, rows: np.ndarray) -> tuple[AnyPreparation, tuple[str, ...]]:
     """The preparation of the rows of a table."""
-    values = selected(reading.values, rows)
-    return standardise(columns(values), reading.values.dtype.name, values.shape[1], reading.epsilon), ()
+    assert reading.table is not None
+    values = np.asarray(selected(reading.values, rows)[:])
+    if (empty := np.isnan(values).all(axis=0)).any():
+        name = reading.table.fields[int(empty.argmax())].name
+        raise InputError(f"column {name!r}: missing in all training rows; leave it out by --columns")
+    return fit_table_preparation(values, reading.table.fields, reading.epsilon)
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:

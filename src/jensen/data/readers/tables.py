@@ -1,6 +1,6 @@
 """Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,14 +99,18 @@ def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str,
         supplied=cells.supplied,
         notes=(*notes, *more),
         names=cells.names,
-        keys={name: partial(_key, cells.arrow, name) for name in cells.arrow.column_names},
+        keys={name: key_of(cells.arrow, name) for name in cells.arrow.column_names},
         precision="float64",
         table=table,
     )
 
 
+def key_of(arrow: "pyarrow.Table", name: str) -> Callable[[], np.ndarray]:
+    """The function that gives a column as the group of each row."""
+    return partial(_key, arrow, name)
+
+
 def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
-    """A column as the group of each row."""
     import pyarrow
     from pyarrow import compute
 

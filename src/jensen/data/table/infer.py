@@ -151,6 +151,15 @@ def _wished_values(name: str, cells: Cells, wish: Wish, context: _Context) -> tu
     return wish.values
 
 
+def numbers_of_text(name: str, column: "pyarrow.ChunkedArray", form: TextForm, row_name: RowName) -> np.ndarray | None:
+    """The numbers of a column of a text file, NaN where a cell is missing; None for a column of words.
+
+    Raises InputError for numbers with a few mistakes.
+    """
+    found = _numbers(name, text_cells(column), NO_WISH, _Context(form, row_name, []))
+    return None if found is None else found.numbers
+
+
 def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | None:
     """The cells as numbers; None if they are words. Raises InputError for numbers with a few mistakes."""
     from pyarrow import compute
