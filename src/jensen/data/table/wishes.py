@@ -96,12 +96,12 @@ def written(table: Table) -> str:
     ]
     for column in table.columns:
         wish: object = column.type
-        if column.type == "ordinal":
+        if column.type == "ordinal" and column.stored == "text":
             wish = list(column.values)
         if column.format is not None:
             wish = {"type": "datetime", "format": column.format}
         if column.missing_words:
-            extra = {"values": list(column.values)} if column.type == "ordinal" else {}
+            extra = {"values": list(column.values)} if column.type == "ordinal" and column.stored == "text" else {}
             form = {} if column.format is None else {"format": column.format}
             wish = {"type": column.type, **extra, **form, "missing": list(column.missing_words)}
         lines.append(f"{json.dumps(column.name, ensure_ascii=False)} = {_toml(wish)}  # {_comment(column.why)}")
