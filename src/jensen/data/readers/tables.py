@@ -1,7 +1,7 @@
 """Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,10 @@ from jensen.errors import AbsentColumnError, InputError
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+SHOWN = 8
+"""The most columns that one line names."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
         table, notes = infer(cells.arrow, cells.form, wishes, cells.names)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
-    return _reading(cells, table, options, (*cells.notes, *notes, *_notes_of(table, cells)))
+    reading = _reading(cells, table, options, (*cells.notes, *_notes_of(table, cells)))
+    return replace(reading, doubts=(*_left_out(table), *notes))
 
 
 def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
@@ -99,14 +104,18 @@ def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str,
         supplied=cells.supplied,
         notes=(*notes, *more),
         names=cells.names,
-        keys={name: partial(_key, cells.arrow, name) for name in cells.arrow.column_names},
+        keys={name: key_of(cells.arrow, name) for name in cells.arrow.column_names},
         precision="float64",
         table=table,
     )
 
 
+def key_of(arrow: "pyarrow.Table", name: str) -> Callable[[], np.ndarray]:
+    """The function that gives a column as the group of each row."""
+    return partial(_key, arrow, name)
+
+
 def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
-    """A column as the group of each row."""
     import pyarrow
     from pyarrow import compute
 
@@ -116,9 +125,16 @@ def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
     return np.array(compute.fill_null(compute.cast(column, pyarrow.string()), "").to_pylist())
 
 
+def _left_out(table: Table) -> tuple[str, ...]:
+    """One line about the columns that are left out, or none."""
+    few = [f"{one.name!r} ({one.why})" for one in table.left_out[:SHOWN]]
+    more = f" and {len(table.left_out) - SHOWN} more" if len(table.left_out) > SHOWN else ""
+    return (f"columns left out: {', '.join(few)}{more}; --columns may give them a type",) if few else ()
+
+
 def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
-    """Which columns are left out, and what else a user should know about the choice of types."""
-    notes = [f"column {one.name!r} is left out: {one.why}" for one in table.left_out]
+    """What a user should know about the values of categories."""
+    notes: list[str] = []
     for column in table.columns:
         lower: dict[str, str] = {}
         for value in column.values:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 MIXED = 0.9
 """The share of numbers among the cells from which the other cells count as mistakes."""
 FEW_NUMBERS = 12
-"""Up to this many different numbers beside words are categories."""
+REPEATED = 5
+"""Up to 12 different numbers beside words on 5 rows each are categories, as 1, 2, 3, 4+."""
 NO_WISH = Wish()
 
 
@@ -151,6 +152,15 @@ def _wished_values(name: str, cells: Cells, wish: Wish, context: _Context) -> tu
     return wish.values
 
 
+def numbers_of_text(name: str, column: "pyarrow.ChunkedArray", form: TextForm, row_name: RowName) -> np.ndarray | None:
+    """The numbers of a column of a text file, NaN where a cell is missing; None for a column of words.
+
+    Raises InputError for numbers with a few mistakes.
+    """
+    found = _numbers(name, text_cells(column), NO_WISH, _Context(form, row_name, []))
+    return None if found is None else found.numbers
+
+
 def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | None:
     """The cells as numbers; None if they are words. Raises InputError for numbers with a few mistakes."""
     from pyarrow import compute
@@ -167,7 +177,7 @@ def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | 
         blank = compute.is_in(compute.utf8_lower(others), value_set=_words(MISSING_NUMBER))
         mistakes = others.filter(compute.invert(blank))
         wished = wish.type in ("continuous", "integer", "count")
-        if len(mistakes) and not wished and _are_words(text, number, len(mistakes) / present):
+        if len(mistakes) and not wished and _are_words(text, number, mistakes):
             return None
         if len(mistakes) and wish.type in ("boolean", "categorical", "ordinal"):
             return None
@@ -179,12 +189,14 @@ def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | 
     return replace(cells, numbers=numbers_of(cells.text, context.form.decimal))
 
 
-def _are_words(text: "pyarrow.Array", number: "pyarrow.Array", share: float) -> bool:
-    """Whether a column of words and numbers is one of words, and not one of numbers with mistakes."""
+def _are_words(text: "pyarrow.Array", number: "pyarrow.Array", others: "pyarrow.Array") -> bool:
+    """Whether a column of numbers and other words is one of words, and not one of numbers with mistakes."""
     from pyarrow import compute
 
-    different = compute.count_distinct(text.filter(number)).as_py()
-    return share > 1 - MIXED or different <= FEW_NUMBERS
+    if len(others) > (1 - MIXED) * (len(text) - text.null_count):
+        return True
+    few = compute.count_distinct(text.filter(number)).as_py() <= FEW_NUMBERS
+    return few and len(others) >= REPEATED * compute.count_distinct(others).as_py()
 
 
 def _words(words: tuple[str, ...]) -> "pyarrow.Array":

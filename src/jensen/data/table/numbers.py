@@ -80,11 +80,17 @@ class Distinct:
         span = float(self.values[-1] - self.values[0]) * 10.0**decimals
         return 5 * len(self.values) <= self.rows and span <= WIDE * len(self.values)
 
-    def comb(self, decimals: int) -> bool:
-        """Whether nearly all numbers have fewer decimals: whole numbers, but for one or two mistakes."""
-        fewer = np.round(self.values, decimals - 1) == self.values
-        mostly = self.counts[fewer].sum() >= COMB * self.rows
-        return bool(mostly) and len(self.values) <= min(MOST_VALUES, self.rows // 5)
+    def comb(self, decimals: int) -> int | None:
+        """Fewer decimals that do for nearly all rows, as of whole numbers with a few mistakes; None if there are none.
+
+        Such numbers lie on the teeth of a comb, so neither a density nor the fine grid suits them.
+        """
+        if len(self.values) > min(MOST_VALUES, self.rows // 5):
+            return None
+        for fewer in range(decimals):
+            if self.counts[np.round(self.values, fewer) == self.values].sum() >= COMB * self.rows:
+                return fewer
+        return None
 
     def ticks(self, decimals: int) -> np.ndarray:
         """The numbers as integers, in units of the last of the decimals."""
@@ -113,9 +119,10 @@ def number_column(name: str, cells: Cells, numbers: np.ndarray, written: Written
         return LeftOut(name=name, why=why)
     if len(values) <= 2:
         return of_values(base, found, _kind_of_pair(found), _words_of_pair(found, written))
-    if decimals and found.comb(decimals):
-        why = f"{len(values)} different numbers, of which nearly all have fewer than {decimals} decimals"
-        return of_values(base, found, "ordinal", why)
+    coarse = found.comb(decimals) if decimals else None
+    if coarse is not None:
+        most = "whole" if coarse == 0 else f"of at most {coarse} decimals"
+        return of_values(base, found, "ordinal", f"{len(values)} different numbers, on nearly all rows {most}")
     if decimals is not None and (decimals == 0 or found.fills(decimals)):
         return _whole(base, found, decimals)
     if found.repeated and len(values) <= MOST_VALUES:

@@ -195,10 +195,9 @@ def _has_header(rows: Sequence[list[str]]) -> bool:
     if any(names_above_numbers):
         return True
     if names_above_numbers:  # only numbers above columns of numbers
-        counted = [str(number) for start in (0, 1) for number in range(start, start + len(first))]
-        numbers = [cell for cell in first if cell]
-        in_order = numbers in (counted[: len(numbers)], counted[len(first) : len(first) + len(numbers)])
-        return in_order and len(numbers) >= 10
+        numbers = [cell for cell, number in zip(first, numeric, strict=True) if number and cell]
+        counted = [[str(number) for number in range(start, start + len(numbers))] for start in (0, 1)]
+        return numbers in counted and (2 <= len(numbers) < len(first) or len(numbers) >= 10)
     return not all(cell in column for cell, column in zip(first, columns, strict=True))
 
 
