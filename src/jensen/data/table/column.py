@@ -92,6 +92,11 @@ class LeftOut(BaseModel):
 
     why: str
 
+    @property
+    def identifier(self) -> bool:
+        """Whether the column tells the rows apart, so that its cells are the keys of the rows."""
+        return self.why.startswith("identifier")
+
 
 class Table(BaseModel):
     """The columns of a table in the source's order, with the fields of the matrix. JSON both ways."""
@@ -114,6 +119,13 @@ class Table(BaseModel):
     def fields_of(self, column: int) -> tuple[int, ...]:
         """The places in the matrix of the fields of a column."""
         return tuple(place for place, field in enumerate(self.fields) if field.column == column)
+
+    def places(self) -> list[tuple[int, ...]]:
+        """`fields_of` every column."""
+        found: list[list[int]] = [[] for _ in self.columns]
+        for place, field in enumerate(self.fields):
+            found[field.column].append(place)
+        return [*map(tuple, found)]
 
     def named(self, name: str) -> int:
         """The index in `columns` of the column `name`; raises KeyError."""
