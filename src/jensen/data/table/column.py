@@ -115,6 +115,13 @@ class Table(BaseModel):
         """The places in the matrix of the fields of a column."""
         return tuple(place for place, field in enumerate(self.fields) if field.column == column)
 
+    def places(self) -> list[tuple[int, ...]]:
+        """`fields_of` every column."""
+        found: list[list[int]] = [[] for _ in self.columns]
+        for place, field in enumerate(self.fields):
+            found[field.column].append(place)
+        return [*map(tuple, found)]
+
     def named(self, name: str) -> int:
         """The index in `columns` of the column `name`; raises KeyError."""
         for index, column in enumerate(self.columns):
