@@ -128,7 +128,7 @@ def _facts_of_reading(reading: Reading) -> dict[str, str]:
 
 def _missing(values: np.ndarray, table: Table) -> tuple[float, ...]:
     """The share of missing cells of each column."""
-    return tuple(float(np.isnan(values[:, table.fields_of(place)[0]]).mean()) for place in range(len(table.columns)))
+    return tuple(float(np.isnan(values[:, places[0]]).mean()) for places in table.places())
 
 
 def _range(low: float, high: float) -> str:

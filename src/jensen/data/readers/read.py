@@ -103,8 +103,8 @@ def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
 
 
-def read_cells(source: Source) -> Cells:
-    """The cells of a source that is a table. Raises InputError if it is none."""
+def read_cells(source: Source, header: bool | None = None) -> Cells:
+    """The cells of a source that is a table. Raises InputError if it is none; for `header` see `read_text`."""
     if not isinstance(source, str | Path):
         return cells_in_memory(source)
     path = Path(source)
@@ -123,7 +123,7 @@ def read_cells(source: Source) -> Cells:
         raise InputError(f"{source}: cannot be read ({error.strerror or error}); check it") from error
     if not start or (b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))):
         raise InputError(f"{source}: is not a table, but the run was trained on one; give a CSV or Parquet file")
-    return text_cells_of(path)
+    return text_cells_of(path, header)
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:

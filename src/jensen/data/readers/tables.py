@@ -12,7 +12,7 @@ from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import Reading, RowName, row_name
 from jensen.data.survey import survey
-from jensen.data.table.cells import is_text_table
+from jensen.data.table.cells import decimal_of
 from jensen.data.table.column import Table
 from jensen.data.table.infer import TextForm, infer
 from jensen.data.table.matrix import encode_with_notes
@@ -59,12 +59,12 @@ def table_package(name: str) -> None:
         ) from error
 
 
-def text_cells_of(path: Path) -> Cells:
-    """The cells of a CSV or TSV file."""
+def text_cells_of(path: Path, header: bool | None = None) -> Cells:
+    """The cells of a CSV or TSV file; for `header` see `read_text`."""
     table_package(str(path))
     from jensen.data.table.text import read_text
 
-    found = read_text(path)
+    found = read_text(path, header)
     return Cells(str(path), found.arrow, found.form, found.notes, found.row_name)
 
 
@@ -143,7 +143,7 @@ def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
                 notes.append(
                     f"column {column.name!r}: {other!r} and {value!r} are two values; make them one if they are"
                 )
-        if "none" in lower and is_text_table(cells.arrow):
+        if "none" in lower and decimal_of(cells.arrow):
             notes.append(
                 f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
                 f"--columns with {column.name} = {{ missing = [{lower['none']!r}] }}"

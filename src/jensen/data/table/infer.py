@@ -19,7 +19,7 @@ from jensen.data.table.cells import (
     typed_cells,
 )
 from jensen.data.table.column import Column, Field, LeftOut, Table
-from jensen.data.table.dates import formats_of, moments_of
+from jensen.data.table.dates import formats_of, looks_like_date, moments_of, usual_formats
 from jensen.data.table.datetimes import datetime_column, moments_of_typed
 from jensen.data.table.numbers import Typed, number_column, typed_form, written_form
 from jensen.data.table.wishes import Wish
@@ -117,18 +117,20 @@ def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
             raise InputError(f"--columns: {name!r} holds dates; choose the type datetime or leave out")
         return datetime_column(name, cells, moments_of_typed(cells.moments), None, f"cells of the type {cells.arrow}")
     assert cells.text is not None
-    as_text = context.form is None and cells.stored != "text"
-    if wish.type in (None, "datetime") and not as_text and cells.order is None:
-        found = _dates(name, cells, wish, context)
-        if found is not None:
-            return found
+    numbers = None
     if context.form is not None and wish.type != "datetime":
         numbers = _numbers(name, cells, wish, context)
-        if numbers is not None:
-            assert numbers.text is not None
-            assert numbers.numbers is not None
-            form = written_form(numbers.text.drop_null(), context.form.decimal)
-            return number_column(name, numbers, numbers.numbers, form, wish.type)
+    as_text = context.form is None and cells.stored != "text"
+    if wish.type in (None, "datetime") and not as_text and cells.order is None:
+        found = _dates(name, cells, wish, context, numbers is not None)
+        if found is not None:
+            return found
+    if numbers is not None:
+        assert context.form is not None
+        assert numbers.text is not None
+        assert numbers.numbers is not None
+        form = written_form(numbers.text.drop_null(), context.form.decimal)
+        return number_column(name, numbers, numbers.numbers, form, wish.type)
     if wish.type in ("continuous", "integer", "count", "datetime"):
         raise InputError(_not_as_wished(name, cells, wish, context))
     return text_column(name, cells, wish.type, _wished_values(name, cells, wish, context))
@@ -205,13 +207,15 @@ def _words(words: tuple[str, ...]) -> "pyarrow.Array":
     return pyarrow.array(words)
 
 
-def _mixed(name: str, text: "pyarrow.Array", mistake: object, many: int, context: _Context) -> str:
+def _mixed(
+    name: str, text: "pyarrow.Array", mistake: object, many: int, context: _Context, what: str = "numbers"
+) -> str:
     from pyarrow import compute
 
     row = compute.index(text, mistake).as_py()
     such = f" ({many} such cells)" if many > 1 else ""
     return (
-        f"{context.row_name(row)}, column {name!r}: holds {shown(mistake)}{such}, but the other cells are numbers; "
+        f"{context.row_name(row)}, column {name!r}: holds {shown(mistake)}{such}, but the other cells are {what}; "
         f"correct it, or say by --columns that it is missing: {name} = {{ missing = [{str(mistake)!r}] }}"
     )
 
@@ -234,18 +238,24 @@ def _not_as_wished(name: str, cells: Cells, wish: Wish, context: _Context) -> st
 # ---------------------------------------------------------------------------------------------- dates
 
 
-def _dates(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed | None:
-    """A column of dates; None if the cells have no known format of dates."""
+def _dates(name: str, cells: Cells, wish: Wish, context: _Context, digits: bool) -> Typed | None:
+    """A column of dates; None if the cells have no known format of dates. With `digits` they are numbers, too."""
     from pyarrow import compute
 
     assert cells.text is not None
     text = cells.text
+    if digits and not looks_like_date(text.drop_null()[:1].to_pylist()):
+        return None
     blank = compute.is_in(compute.utf8_lower(text), value_set=_words(MISSING_NUMBER))
     if compute.any(blank).as_py():
         text = compute.if_else(blank, None, text)
     distinct = compute.unique(text.drop_null())
     forms = formats_of(distinct) if wish.format is None else [wish.format]
-    if not len(distinct) or not forms:
+    if not len(distinct):
+        return None
+    if not forms and not digits:
+        _refuse_mistaken_date(name, text, distinct, context)
+    if not forms:
         return None
     moments = [moments_of(text, form) for form in forms]
     if wish.format and bool((np.isnan(moments[0].days) & text.is_valid().to_numpy(zero_copy_only=False)).any()):
@@ -262,6 +272,15 @@ def _dates(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed | No
         )
     cells = replace(cells, blank=usual if isinstance(usual, str) else cells.blank)
     return datetime_column(name, cells, moments[chosen], forms[chosen], f"dates of the format {forms[chosen]}")
+
+
+def _refuse_mistaken_date(name: str, text: "pyarrow.Array", distinct: "pyarrow.Array", context: _Context) -> None:
+    """Raises InputError if nearly all texts are dates of one format, and a few are not."""
+    for form in usual_formats(distinct):
+        wrong = np.isnan(moments_of(distinct, form).days)
+        if wrong.sum() < (1 - MIXED) * len(distinct):
+            mistake = distinct[int(wrong.argmax())]
+            raise InputError(_mixed(name, text, mistake, int(wrong.sum()), context, f"dates of the format {form}"))
 
 
 def _rising(days: np.ndarray, seconds: np.ndarray) -> float:

@@ -10,8 +10,8 @@ from jensen.data.table.cells import (
     MISSING_NUMBER,
     Cells,
     RowName,
+    decimal_of,
     is_number,
-    is_text_table,
     numbers_of,
     refuse_infinite,
     shown,
@@ -55,11 +55,11 @@ def encode_with_notes(
         )
     matrix = np.empty((arrow.num_rows, len(table.fields)))
     notes: list[str] = []
-    for index, column in enumerate(table.columns):
-        places = table.fields_of(index)
+    decimal = decimal_of(arrow) or table.decimal
+    for column, places in zip(table.columns, table.places(), strict=True):
         fields = tuple(table.fields[place] for place in places)
         cells = cells_of(column, arrow)
-        matrix[:, list(places)] = _encoded(column, fields, cells, table.decimal, row_name, notes)
+        matrix[:, list(places)] = _encoded(column, fields, cells, decimal, row_name, notes)
     return matrix, tuple(notes)
 
 
@@ -86,7 +86,7 @@ def _encoded(
 def cells_of(column: Column, arrow: "pyarrow.Table") -> Cells:
     """The cells of a known column in new data, which are text if `arrow` is from a text file."""
     cells = arrow.column(column.name)
-    if not is_text_table(arrow):
+    if decimal_of(arrow) is None:
         return typed_cells(column.name, cells)
     numeric = column.stored in ("integer", "float") or column.type == "datetime"
     return text_cells(cells, (*(MISSING_NUMBER if numeric else MISSING), *map(str.lower, column.missing_words)))
@@ -207,8 +207,7 @@ def decode(matrix: np.ndarray, table: Table) -> "pyarrow.Table":
 
     matrix = np.asarray(matrix, np.float64)
     arrays = []
-    for index, column in enumerate(table.columns):
-        places = table.fields_of(index)
+    for column, places in zip(table.columns, table.places(), strict=True):
         fields = tuple(table.fields[place] for place in places)
         arrays.append(_decoded(matrix[:, list(places)], column, fields))
     return pyarrow.table(arrays, names=[column.name for column in table.columns])
