@@ -28,7 +28,7 @@ from torch import Tensor, nn
 MOST_KNOTS = 32
 """Knots of one curve at most, so that a table of a thousand columns has a description of a few hundred kilobytes."""
 
-GAIN = 8.0
+GAIN = 12.0
 """A knot is added if it raises the log-likelihood of the rows by this many nats, as a histogram's edge would."""
 
 STEEPEST = 1e4
@@ -40,8 +40,11 @@ LIGHTEST, HEAVIEST = 1e-8, 4.0
 DECIMALS = 7
 """Decimals of a height, so that a description is short; neighbouring heights differ by 1e-5 or more."""
 
-EQUAL = 1e-9
-"""Two differences of heights are equal up to this rounding."""
+ROUNDING = 1e-12
+"""Relative rounding of the computed steps, at most."""
+
+SAME = 1e-6
+"""A point whose height is that close to another one is left out."""
 
 PENALTY = 0.5
 """Nats per unit of the shape of a tail."""
@@ -193,7 +196,7 @@ def fit_curve_to_levels(levels: Float[np.ndarray, " rows"]) -> Curve:
 
 
 def _fit(points: np.ndarray, below: np.ndarray, rows: int) -> Curve:
-    """The curve through some of the `points`, which ascend; `below` is the number of rows below each, never 0 or all.
+    """The curve of `points`, which ascend; `below` is the number of rows below each of them, never 0 or all.
 
     With a single point or none the curve is v minus that point: there is nothing that would give a scale.
     """
@@ -202,27 +205,37 @@ def _fit(points: np.ndarray, below: np.ndarray, rows: int) -> Curve:
     if len(points) < 2:
         middle = float(points[0]) if len(points) else 0.0
         return Curve(knots=(middle - 1, middle + 1), heights=(-1, 1), lower=(1, LIGHTEST), upper=(1, LIGHTEST))
-    y = np.round(ndtri(below / rows), DECIMALS)
     beyond = min(math.ceil(math.sqrt(rows)), rows / 4)  # the rows of a tail
     inside = np.flatnonzero((below >= beyond) & (below <= rows - beyond))
     first, last = (inside[0], inside[-1]) if len(inside) > 1 else (0, len(points) - 1)
-    intervals = int(np.clip(round(rows ** (1 / 3)), 1, MOST_KNOTS // 2))
-    chosen = np.array(_refined(points, below, _nearest(y, np.linspace(y[first], y[last], intervals + 1))))
-    knots, heights = points[chosen], y[chosen]
-    slopes = np.diff(heights) / np.diff(knots)
     masses = np.convolve(np.diff(below, prepend=0, append=rows), [0.5, 0.5], "valid")  # rows at each point
-    under, over = slice(0, chosen[0]), slice(chosen[-1] + 1, len(points))
-    lower = _tail(knots[0] - points[under], masses[under], slopes[0] * max(1, abs(heights[0])))
-    upper = _tail(points[over] - knots[-1], masses[over], slopes[-1] * max(1, abs(heights[-1])))
+    y = np.round(ndtri(below / rows), DECIMALS)
+    knots, heights = _knots(points[first : last + 1], y[first : last + 1], below[first : last + 1], rows)
+    slopes = np.diff(heights) / np.diff(knots)
+    lower = _tail(points[first] - points[:first], masses[:first], slopes[0] * max(1, abs(y[first])))
+    upper = _tail(points[last + 1 :] - points[last], masses[last + 1 :], slopes[-1] * max(1, abs(y[last])))
     return Curve(knots=tuple(knots.tolist()), heights=tuple(heights.tolist()), lower=lower, upper=upper)
 
 
-def _nearest(y: np.ndarray, targets: np.ndarray) -> list[int]:
-    """The places of the numbers nearest to targets, both ascending; of two equally near ones both, for symmetry."""
-    above = np.searchsorted(y, targets).clip(1, len(y) - 1)
-    nearer = (targets - y[above - 1]) - (y[above] - targets)
-    chosen = np.concatenate([above[nearer > -EQUAL], above[nearer < EQUAL] - 1])
-    return sorted(set(chosen.tolist()))
+def _knots(points: np.ndarray, y: np.ndarray, below: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Knots and heights: even steps of y, and points at which the density changes much.
+
+    The even steps lie between the points: the slope between two neighbouring points would be random.
+    """
+    from scipy.special import ndtr
+
+    intervals = int(np.clip(round(rows ** (1 / 3)), 1, MOST_KNOTS // 2))
+    even = np.linspace(y[0], y[-1], intervals + 1)
+    even = np.round(even * (1 - ROUNDING), DECIMALS)  # halves go towards 0, so that the curve of -v is -T
+    nearest = even[np.searchsorted((even[1:] + even[:-1]) / 2, y)]
+    others = np.abs(y - nearest) > SAME
+    heights = np.concatenate([even, y[others]])
+    order = heights.argsort()
+    heights = heights[order]
+    points = np.concatenate([np.interp(even, y, points), points[others]])[order]
+    below = np.concatenate([ndtr(even) * rows, below[others]])[order]
+    chosen = _refined(points, below, np.searchsorted(heights, even).tolist())
+    return points[chosen], heights[chosen]
 
 
 def _refined(points: np.ndarray, below: np.ndarray, chosen: list[int]) -> list[int]:

@@ -25,7 +25,7 @@ FEW_VALUES, REPEATED = 32, 10
 """All repeated values of a column are atoms if it has at most this many distinct values, each with this many rows on
 average. Its grid of values is then too coarse for a density at all."""
 
-MOST = 32
+MOST = 64
 """Atoms of one column at most; the most frequent ones are kept."""
 
 
