@@ -13,12 +13,13 @@ TABLES = (".csv", ".tsv", ".parquet", ".arrow")
 
 
 def refuse_other_file(out: Path, spec: "DataSpec", *others: str) -> None:
-    """Raises `InputError` unless `out` is a table for a run on a table, or ends in one of `others` for any other run."""
+    """Raises `InputError` unless `out` is a table for a run on a table, or no table for any other run.
+
+    If there are `others`, a file for any other run must end in one of them.
+    """
     suffix = out.suffix.lower()
     if spec.table is not None and suffix not in TABLES:
         raise InputError(f"--out {out}: the run was trained on a table; give a file that ends in {', '.join(TABLES)}")
-    if spec.table is None and suffix not in others:
-        named = [other or "a folder" for other in others]
-        raise InputError(
-            f"--out {out}: the run was not trained on a table, so give {' or '.join(named)}; change its ending"
-        )
+    if spec.table is None and (suffix not in others if others else suffix in TABLES):
+        named = " or ".join(other or "a folder" for other in others or ("",))
+        raise InputError(f"--out {out}: the run was not trained on a table, so give {named}; change its ending")

@@ -6,22 +6,26 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow
 
-    from jensen.data.table.column import Table
     from jensen.data.examples import Names
+    from jensen.data.table.column import Table
     from jensen.run import Run
 
 
-def source_rows(run: "Run", data: Any, names: "Names") -> "pyarrow.Table":
-    """The rows of the source in which the examples with these names stand, with all columns of the source.
+def source_rows(run: "Run", data: Any, names: "Names") -> "tuple[pyarrow.Table, Table]":
+    """The rows of the source in which the examples with these names stand, and the run's table in the source's form.
 
-    `data` is the source, or None for the run's own data.
+    The rows have all columns of the source. `data` is the source, or None for the run's own data.
     """
     from jensen.data.readers.read import read_cells
 
-    assert run.spec.table is not None
+    table = run.spec.table
+    assert table is not None
     own = run.spec.source if run.data is None else run.data
-    cells = read_cells(own if data is None else data)
-    return cells.arrow.take(names.rows.numpy())
+    cells = read_cells(own if data is None else data, table.header)
+    if cells.form is not None:
+        form = {name: getattr(cells.form, name) for name in ("delimiter", "decimal", "header")}
+        table = table.model_copy(update=form)
+    return cells.arrow.take(names.rows.numpy()), table
 
 
 def keys(run: "Run", data: Any, names: "Names") -> list[str]:
@@ -29,7 +33,7 @@ def keys(run: "Run", data: Any, names: "Names") -> list[str]:
     table = run.spec.table
     known = [] if table is None else [one.name for one in table.left_out if one.identifier]
     if known:
-        arrow = source_rows(run, data, names)
+        arrow, _ = source_rows(run, data, names)
         if known[0] in arrow.column_names:
             return [str(cell) for cell in arrow.column(known[0]).to_pylist()]
     return list(names)

@@ -55,9 +55,7 @@ class Score(OfExamples):
             refuse_existing_file(self.out)
             run = opened(self.run)
             refuse_other_file(self.out, run.spec, ".csv")
-        found = score(
-            run, self.data, split=self.part, draws=self.draws, explained=self.explained, seed=self.seed
-        )
+        found = score(run, self.data, split=self.part, draws=self.draws, explained=self.explained, seed=self.seed)
         processes.on_main(lambda: found.save(self.out))
         print(f"{self.out}: {counted(len(found.scores.index))} scored")
 

@@ -97,6 +97,4 @@ def score_cells(
     found = score_columns(model, x, groups, draws=draws, seed=seed, index=index)
     volume = preparation.log_volume_by_field(raw)
     by_column = torch.stack([volume[:, list(group)].sum(1) for group in groups], 1)
-    return ColumnScores(
-        found.log_prob.cpu() + by_column, found.standard_error.cpu(), found.effective_sample_size.cpu()
-    )
+    return ColumnScores(found.log_prob.cpu() + by_column, found.standard_error.cpu(), found.effective_sample_size.cpu())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jensen.data.table.cells import is_text_table, numbers_of, text_cells
+from jensen.data.table.cells import decimal_of, numbers_of, text_cells
 from jensen.data.table.column import Column, Field, Table
 from jensen.data.table.datetimes import DAY, decoded
 from jensen.data.table.matrix import cells_of, decode, typed_array
@@ -92,7 +92,7 @@ def _mode(codes: np.ndarray) -> np.ndarray:
 
 
 def filled_cells(draws: np.ndarray, values: np.ndarray, empty: np.ndarray, table: Table) -> list[FilledCell]:
-    """The filled cells, row by row, from draws (draws, rows, fields), `values` (rows, fields), `empty` (rows, fields)."""
+    """The filled cells, row by row, from draws (draws, rows, fields), and `values` and `empty` (rows, fields)."""
     tails = [(1 + sign * level) / 2 for level in LEVELS for sign in (-1, 1)]
     ends = [_texts(part, table) for part in quantiles(draws, table, tails)]
     texts, found = _texts(values, table), []
@@ -118,7 +118,9 @@ def _texts(matrix: np.ndarray, table: Table) -> list[list[str]]:
 # ---------------------------------------------------------------------------------------------- into the source
 
 
-def filled(source: "pyarrow.Table", values: np.ndarray, empty: np.ndarray, table: Table, *, text: bool) -> "pyarrow.Table":
+def filled(
+    source: "pyarrow.Table", values: np.ndarray, empty: np.ndarray, table: Table, *, text: bool
+) -> "pyarrow.Table":
     """The rows of the source with `values` (rows, fields) in the cells that are `empty` (rows, fields).
 
     All other cells, and the columns that are not modelled, stay as they are. With `text`, the cells of a text file stay
@@ -127,7 +129,7 @@ def filled(source: "pyarrow.Table", values: np.ndarray, empty: np.ndarray, table
     import pyarrow
     from pyarrow import compute
 
-    arrow, of_text = decode(values, table), is_text_table(source)
+    arrow, of_text = decode(values, table), decimal_of(source) is not None
     for index, places in enumerate(table.places()):
         column = table.columns[index]
         if not text and of_text:

@@ -45,7 +45,7 @@ def given_row(table: Table, cells: Mapping[str, object]) -> tuple[np.ndarray, tu
             raise InputError(f"--given {name}={cell}: there is no column {name!r}; expected one of {shown}")
     texts = {name: _text(cells.get(name), table.decimal) for name in known}
     arrow = pyarrow.table({name: pyarrow.array([text], pyarrow.string()) for name, text in texts.items()})
-    arrow = arrow.replace_schema_metadata({TEXT: b"1"})
+    arrow = arrow.replace_schema_metadata({TEXT: table.decimal.encode()})
     matrix, notes = encode_with_notes(arrow, table, lambda row: "--given")
     row = matrix[0]
     for place, field in enumerate(table.fields):
