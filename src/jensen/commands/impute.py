@@ -358,8 +358,9 @@ def impute(
     the model's family does not have.
     """
     from jensen.data.mask import masked
-    from jensen.evaluation.scores import note_shortage, prepare, spread
+    from jensen.evaluation.scores import note_shortage, spread
     from jensen.inference.imputation import impute as draw_missing
+    from jensen.inference.rows import seen_rows
     from jensen.recipe.family import ImputationWish
 
     began, table = time.perf_counter(), run.spec.table
@@ -375,7 +376,7 @@ def impute(
     if table is not None:
         some = ~observed.all(1)
         rows, raw, observed, known = rows[some], raw[some], observed[some], known[some]
-    x = prepare(run.spec.preparation, raw, rows, seed)
+    x = seen_rows(raw, run.spec, rows, seed)
     draws = draws or (FEW_DRAWS if table is None or fill == "draw" else TABLE_DRAWS)
     drawn = draw_missing(run.model, x, observed, imputer, draws=draws, seed=seed, index=rows)
     if not drawn.draws.isfinite().all():
