@@ -123,7 +123,7 @@ def features_check(
 
 
 def _compare(
-    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int, str], made: "Provenance"
+    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int, str], traced: "Provenance"
 ) -> Checked:
     from dataclasses import replace
 
@@ -142,9 +142,9 @@ def _compare(
     check = check_samples(samples, train, test, features=see, name=name, k=k, seed=seed)
     of_columns = None
     if run.spec.table is not None:
-        matrices = (one.double().numpy() for one in (samples, train, test))
-        of_columns = table_metrics(*matrices, run.spec.table, target, seed)
-    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": made, "table": of_columns}))
+        made, known, fresh = (one.double().numpy() for one in (samples, train, test))
+        of_columns = table_metrics(made, known, fresh, run.spec.table, target, seed)
+    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": traced, "table": of_columns}))
     pairs = None
     if run.spec.pictured:
         least = check.nearest.samples.argsort()[:SUSPICIOUS]

@@ -29,7 +29,7 @@ class Predict(OfExamples):
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
-    """The folder of the run: a VAE of a table or trained with --predict, or a diffusion model trained on labelled data."""
+    """The folder of the run: a VAE of a table, a VAE trained with --predict, or a diffusion model of labelled data."""
     out: Path
     """The .csv to write. Accuracy and calibration, if y is known, are written into the run for its test examples,
     or for other data into a folder beside the file, called NAME-report for NAME.csv."""
@@ -205,8 +205,8 @@ def predict(
     from jensen import processes
 
     if run.spec.table is not None:
-        asked = partial(_predict_column, run, data, split, _target(run, target), (examples, draws, seed))
-        return processes.on_main(asked)  # type: ignore[return-value]  # only the main process uses the result
+        of_column = partial(_predict_column, run, data, split, _target(run, target), (examples, draws, seed))
+        return processes.on_main(of_column)  # type: ignore[return-value]  # only the main process uses the result
     if target is not None:
         raise InputError(f"--target {target}: {run.folder} was not trained on a table; leave it out")
     if run.model.predicted_targets is not None:
@@ -288,15 +288,15 @@ def _assess_column(
 
     Raises `InputError` if the training rows, which give the constant prediction, are gone.
     """
-    from jensen.inference.prediction import Circumstances, Predictions, assess
     from jensen.inference.predict_column import class_counts, scaling_of
+    from jensen.inference.prediction import Circumstances, Predictions, assess
     from jensen.inference.target_prediction import TargetCircumstances, assess_targets
 
     if isinstance(found, Predictions):
         if found.labels is None:
             return None
         counts = class_counts(run.dataset.train, field, classes)
-        return assess(found.known(), Circumstances(*about, classes, counts))
+        return assess(found.known(), Circumstances(*about, class_names=classes, label_counts=counts))
     if found.y is None:
         return None
     return assess_targets(

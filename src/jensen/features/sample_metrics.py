@@ -145,9 +145,7 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 # ---------------------------------------------------------------------------------------------- samples of a model
 
 
-def draw(
-    model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None, *, gaps: bool = False
-) -> Tensor:
+def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None, *, gaps: bool = False) -> Tensor:
     """Samples 0 to n - 1 of `seed`, in the form of the run's preparation, on the CPU.
 
     The samples have n labels that are spread evenly over `labels`. Processes started by torchrun divide the samples

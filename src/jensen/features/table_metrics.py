@@ -171,7 +171,9 @@ def _correlations(rows: Rows) -> np.ndarray:
     """Pearson's correlation of every pair of columns over the rows that have both; 0 for a constant column."""
     known = ~np.isnan(rows)
     deviation = np.nanstd(rows, 0) if len(rows) else np.zeros(rows.shape[1])
-    x = np.where(known, rows - np.nanmean(np.where(known.any(0), rows, 0), 0), 0) / np.where(deviation > 0, deviation, 1)
+    x = np.where(known, rows - np.nanmean(np.where(known.any(0), rows, 0), 0), 0) / np.where(
+        deviation > 0, deviation, 1
+    )
     n = known.T.astype(float) @ known
     mean = x.T @ known / np.maximum(n, 1)
     square = (x**2).T @ known / np.maximum(n, 1) - mean**2

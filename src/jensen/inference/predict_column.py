@@ -87,11 +87,10 @@ def predict_numbers(
         _numbers(model, examples.x[rows], spec, field, draws, seed, rows)
         for rows in track(index.split(AT_ONCE), "predicting")
     ]
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    *kept, y, log_density, rank = columns
+    mean, deviation, ends, error, size, y, log_density, rank = (torch.cat(one) for one in zip(*parts, strict=True))
     if bool(y.isnan().all()):
-        return TargetPredictions(index, *kept)
-    return TargetPredictions(index, *kept, y, log_density, rank)
+        return TargetPredictions(index, mean, deviation, ends, error, size)
+    return TargetPredictions(index, mean, deviation, ends, error, size, y, log_density, rank)
 
 
 def scaling_of(train: Examples, spec: DataSpec, field: int) -> TargetScaling:

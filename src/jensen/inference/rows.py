@@ -12,7 +12,7 @@ from jensen.vae.missing import HIDDEN
 def seen_rows(raw: Float[Tensor, " batch fields"], spec: DataSpec, index: Tensor, seed: int) -> Tensor:
     """Raw rows after the run's preparation; an empty cell is NaN, or inf if no training row has one in its column.
 
-    The model has learned nothing about an empty cell of such a column, so the cell counts as unknown and not as missing.
+    The model has learned nothing about an empty cell of such a column, so the cell is unknown and not missing.
     """
     x = prepare(spec.preparation, raw, index, seed)
     if spec.table is None:

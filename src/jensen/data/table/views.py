@@ -22,7 +22,7 @@ def ordered_columns(table: Table) -> tuple[bool, ...]:
 
 
 def compared_cells(cells: np.ndarray, column: Column, fields: tuple[Field, ...]) -> np.ndarray:
-    """The number of each cell (*rows, fields) of a column: (*rows). For a date it is seconds, for a category its code."""
+    """The number of each cell (*rows, fields) of a column, (*rows): seconds of a date, the code of a category."""
     if column.type != "datetime":
         return cells[..., 0]
     moments = decoded(cells.reshape(-1, len(fields)), column, fields)
