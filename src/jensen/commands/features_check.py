@@ -32,8 +32,8 @@ class FeaturesCheck(Command):
     pixels: bool = False
     """Compare pixels, even if the run has a classifier."""
     target: str | None = None
-    """Tables: the column that a model trained on samples predicts for test rows. Default: that of --labels, or the last.
-    """
+    """Tables: the column that a model trained on samples predicts for test rows.
+    Default: the column of --labels, or the last one."""
     k: PositiveInt = 5
     """Number of neighbours for precision, recall, density and coverage."""
     seed: NonNegativeInt = 0
@@ -105,8 +105,8 @@ def features_check(
     model trained on the samples predicts; the default is the column named as labels, or the last one.
 
     Processes started by torchrun divide the sampling among themselves. The main process measures and returns the
-    result; the other processes return None. Raises `InputError` for too few samples or examples, and for options that do
-    not suit the data.
+    result; the other processes return None. Raises `InputError` for too few samples or examples, and for options
+    that do not suit the data.
     """
     from jensen import processes
     from jensen.features.sample_metrics import draw, require

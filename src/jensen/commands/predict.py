@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jensen.data.examples import Examples
     from jensen.inference.prediction import PredictionRecord, Predictions
-    from jensen.inference.target_prediction import Regression, TargetPredictions, TargetRecord
+    from jensen.inference.target_prediction import Regression, TargetCircumstances, TargetPredictions, TargetRecord
     from jensen.run import Run
 
 
@@ -264,6 +264,7 @@ def _predict_column(
     from jensen.commands.rows import keys
     from jensen.evaluation.scores import note_shortage, spread
     from jensen.inference.predict_column import predict_classes, predict_numbers, target_column
+    from jensen.inference.target_prediction import TargetCircumstances
 
     table, (count, draws, seed) = run.spec.table, how
     assert table is not None
@@ -275,14 +276,19 @@ def _predict_column(
     found = asked(run.model, examples, run.spec, field, draws=draws, seed=seed, index=rows)
     names = keys(run, data, examples[rows].names)
     where = f"{run.source(data, split)}, column {name}"
-    record = _assess_column(run, found, field, classes, (where, run.provenance(began), draws, seed))
+    about = TargetCircumstances(where, run.provenance(began), draws, seed)
+    record = _assess_column(run, found, field, classes, about)
     if classes:
         return LabelPredictions(run, found, names, classes, record, f"cells of {name}")  # type: ignore[arg-type]
     return TargetsPredicted(run, found, names, record, f"cells of {name}")  # type: ignore[arg-type]
 
 
 def _assess_column(
-    run: "Run", found: "Predictions | TargetPredictions", field: int, classes: tuple[str, ...], about: Any
+    run: "Run",
+    found: "Predictions | TargetPredictions",
+    field: int,
+    classes: tuple[str, ...],
+    about: "TargetCircumstances",
 ) -> "PredictionRecord | TargetRecord | None":
     """The quality of predictions of the rows whose y is known; None if there are none.
 
@@ -290,13 +296,13 @@ def _assess_column(
     """
     from jensen.inference.predict_column import class_counts, scaling_of
     from jensen.inference.prediction import Circumstances, Predictions, assess
-    from jensen.inference.target_prediction import TargetCircumstances, assess_targets
+    from jensen.inference.target_prediction import assess_targets
 
     if isinstance(found, Predictions):
         if found.labels is None:
             return None
         counts = class_counts(run.dataset.train, field, classes)
-        return assess(found.known(), Circumstances(*about, class_names=classes, label_counts=counts))
+        return assess(found.known(), Circumstances(**vars(about), class_names=classes, label_counts=counts))
     if found.y is None:
         return None
     return assess_targets(
