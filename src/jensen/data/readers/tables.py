@@ -12,10 +12,11 @@ from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import Reading, RowName, row_name
 from jensen.data.survey import survey
+from jensen.data.table.cells import Cells as ColumnCells
 from jensen.data.table.cells import decimal_of
 from jensen.data.table.column import Table
 from jensen.data.table.infer import TextForm, infer
-from jensen.data.table.matrix import encode_with_notes
+from jensen.data.table.matrix import NOTHING, encode_with_notes
 from jensen.data.table.wishes import parsed
 from jensen.errors import AbsentColumnError, InputError
 
@@ -72,11 +73,11 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
     """The reading of a table whose types are inferred from its cells, or given by --columns."""
     wishes = parsed(options.columns) if options.columns else {}
     try:
-        table, notes = infer(cells.arrow, cells.form, wishes, cells.names)
+        found = infer(cells.arrow, cells.form, wishes, cells.names)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
-    reading = _reading(cells, table, options, (*cells.notes, *_notes_of(table, cells)))
-    return replace(reading, doubts=(*_left_out(table), *notes))
+    reading = _reading(cells, found.table, options, (*cells.notes, *_notes_of(found.table, cells)), found.cells)
+    return replace(reading, doubts=(*_left_out(found.table), *found.notes))
 
 
 def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
@@ -84,15 +85,17 @@ def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
     return _reading(cells, table, options, cells.notes)
 
 
-def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...]) -> Reading:
-    for option, name, known in (
+def _reading(
+    cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...], known: Mapping[str, ColumnCells] = NOTHING
+) -> Reading:
+    for option, name, there in (
         ("labels", options.labels, [column.name for column in table.columns]),
         ("group", options.group, cells.arrow.column_names),
     ):
-        if name is not None and name not in known:
-            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(known)}", option)
+        if name is not None and name not in there:
+            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(there)}", option)
     try:
-        matrix, more = encode_with_notes(cells.arrow, table, cells.names)
+        matrix, more = encode_with_notes(cells.arrow, table, cells.names, known)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
     return Reading(

@@ -133,6 +133,20 @@ def is_number(text: "pyarrow.Array", decimal: str = ".") -> "pyarrow.Array":
     return compute.and_not(number, compute.match_substring_regex(text, _CODE))
 
 
+def quick_numbers(text: "pyarrow.Array") -> np.ndarray | None:
+    """The texts as float64 if all of them are plain finite numbers; None where a closer look is needed."""
+    import pyarrow
+    from pyarrow import compute
+
+    try:
+        found = compute.cast(text, pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        return None
+    numbers = np.array(found.to_numpy(zero_copy_only=False), np.float64)
+    odd = text.null_count == len(text) or np.isinf(numbers).any() or np.isnan(numbers).sum() > text.null_count
+    return None if odd or compute.any(compute.match_substring_regex(text, _CODE)).as_py() else numbers
+
+
 def numbers_of(text: "pyarrow.Array", decimal: str = ".") -> np.ndarray:
     """The texts as float64, NaN where the text is null; the texts must be numbers."""
     import pyarrow

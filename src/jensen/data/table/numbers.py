@@ -38,6 +38,12 @@ Typed = tuple[Column, tuple[Field, ...]] | LeftOut
 """A column and the fields of its matrix, whose `column` is still 0; or the reason for leaving the column out."""
 
 
+def rounded(numbers: np.ndarray, decimals: int) -> np.ndarray:
+    """Numbers rounded to some decimals; numbers so large that float64 holds no more decimals stay as they are."""
+    scale = 10.0**decimals
+    return np.where(np.abs(numbers) * scale < 2.0**53, np.round(numbers, decimals), numbers)
+
+
 @dataclass(frozen=True)
 class Written:
     """The way in which the cells of a column of numbers are written; see `Column`."""
@@ -71,7 +77,7 @@ class Distinct:
         for decimals in range(min(MOST_DECIMALS, MOST_DECIMALS if most is None else most) + 1):
             if largest * 10.0**decimals >= 2.0**53:
                 return None
-            if (np.round(self.values, decimals) == self.values).all():
+            if (rounded(self.values, decimals) == self.values).all():
                 return decimals
         return None
 
@@ -268,6 +274,22 @@ def typed_form(numbers: np.ndarray, whole: bool) -> Written:
     if whole or not len(present):
         return Written(0 if whole else None, 0)
     return Written(Distinct(present, np.ones(len(present)), False).decimals(6), 0)
+
+
+def number_texts(numbers: np.ndarray, written: Written) -> "pyarrow.Array":
+    """The texts of numbers (N,), as by `number_text`."""
+    import pyarrow
+    from pyarrow import compute
+
+    values, places = np.unique(numbers, return_inverse=True)
+    values = values if written.decimals is None else rounded(values, written.decimals)
+    quick = compute.cast(pyarrow.array(values), pyarrow.string())  # the shortest text, but with exponents
+    slow = compute.match_substring_regex(quick, r"e|^-0$" if written.padded == 0 else r"e|^[^.]*$|0$|^-0")
+    if written.padded > 1 or written.decimals is None:
+        slow = compute.is_valid(quick)
+    which = np.flatnonzero(slow.to_numpy(zero_copy_only=False))
+    texts = pyarrow.array([number_text(value, written) for value in values[which].tolist()], pyarrow.string())
+    return compute.replace_with_mask(quick, slow, texts).take(pyarrow.array(places))
 
 
 def number_text(value: float, written: Written) -> str:
