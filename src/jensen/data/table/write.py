@@ -69,7 +69,7 @@ def text_of(name: str, column: "pyarrow.ChunkedArray", known: Column | None, dec
     cells = typed_cells(name, column)
     text = cells.text
     if cells.numbers is not None:
-        form = Written(known.decimals, known.padded) if known else Written(0 if cells.stored == "integer" else None, 0)
+        form = Written.of(known) if known else Written(0 if cells.stored == "integer" else None)
         text = compute.if_else(pyarrow.array(cells.missing), None, number_texts(np.nan_to_num(cells.numbers), form))
         text = text if decimal == "." else compute.replace_substring(text, ".", decimal)
     elif cells.moments is not None:
