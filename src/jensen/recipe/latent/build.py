@@ -51,7 +51,15 @@ def latent_spec(settings: VAESettings, spec: DataSpec) -> DataSpec:
     moments = {"shift": (0.0,) * shape[0], "scale": (1.0,) * shape[0]}
     resolution = float(torch.finfo(torch.float32).eps)
     preparation = Standardise(dtype="float32", dimensions=math.prod(shape), resolution=resolution, **moments, **ends)
-    z = {"shape": shape, "dtype": "float32", "levels": None, "missing": 0, "targets": None, "table": None, "preparation": preparation}
+    z = {
+        "shape": shape,
+        "dtype": "float32",
+        "levels": None,
+        "missing": 0,
+        "targets": None,
+        "table": None,
+        "preparation": preparation,
+    }
     return spec.model_copy(update=z | ends)
 
 

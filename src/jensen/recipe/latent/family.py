@@ -18,6 +18,7 @@ from jensen.latent import DiffusionPrior
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.diffusion.build import explicit as explicit_diffusion
 from jensen.recipe.diffusion.family import FAMILY as DIFFUSION
+from jensen.recipe.diffusion.family import warn_of_targets
 from jensen.recipe.diffusion.idle import RULES as OF_DIFFUSION
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish
@@ -101,7 +102,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """
         if recipe.vae_steps == 0 and recipe.start_from is None:
             raise InputError("vae_steps 0: the VAE would stay untrained; give --from RUN, or a number of steps")
-        DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
+        warn_of_targets(recipe.data, spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
         """Raises `InputError` in the same cases as the VAE."""

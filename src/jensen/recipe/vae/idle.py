@@ -51,7 +51,11 @@ RULES = (
         lambda _, spec: spec.table is not None and any(f.law in ("whole", "real") for f in spec.table.fields),
         "acts on columns of whole or real numbers of a table only",
     ),
-    Rule(("missing_cells",), lambda _, spec: spec.table is not None and spec.missing > 0, "acts on tables with missing cells"),
+    Rule(
+        ("missing_cells",),
+        lambda _, spec: spec.table is not None and spec.missing > 0,
+        "acts on tables with missing cells",
+    ),
     Rule(("likelihood",), _not_table, "a table has a law for each column, which --columns changes"),
     Rule(("posterior",), _not_table, "a table needs an encoder; choose amortised"),
     Rule(("predict",), _not_table, "every column of a table is part of x, and p(column | others) needs no target"),
