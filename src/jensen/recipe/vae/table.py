@@ -19,6 +19,7 @@ from jensen.training.settings import TrainingSettings
 from jensen.vae import PartlyObserved
 
 FLOOR = 1e-3  # smallest scale of a component, where x of real numbers is about N(0, 1)
+BATCH = 256
 LEARNING_RATE = 2e-3
 LOOKS = 40  # validations in a training of the default length
 PATIENCE = 8
@@ -59,7 +60,7 @@ def table_training(settings: TrainingSettings, spec: DataSpec) -> TrainingSettin
     wanted: dict[str, Any] = {
         "steps": steps,
         "learning_rate": LEARNING_RATE,
-        "batch_size": min(256, rows),
+        "batch_size": min(BATCH, rows),
         "warmup_steps": min(50, steps // 10),
         "validate_every": max(1, steps // LOOKS),
     }
