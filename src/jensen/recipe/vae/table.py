@@ -20,7 +20,6 @@ from jensen.vae import PartlyObserved
 
 FLOOR = 1e-3  # smallest scale of a component, where x of real numbers is about N(0, 1)
 BATCH = 256
-LEARNING_RATE = 2e-3
 LOOKS = 40  # validations in a training of the default length
 PATIENCE = 8
 FEW_LEVELS = 32  # whole numbers with up to so many values are also seen value by value
@@ -59,7 +58,6 @@ def table_training(settings: TrainingSettings, spec: DataSpec) -> TrainingSettin
     steps = table_steps(rows) if untouched(settings, "steps") else settings.steps
     wanted: dict[str, Any] = {
         "steps": steps,
-        "learning_rate": LEARNING_RATE,
         "batch_size": min(BATCH, rows),
         "warmup_steps": min(50, steps // 10),
         "validate_every": max(1, steps // LOOKS),
@@ -67,7 +65,7 @@ def table_training(settings: TrainingSettings, spec: DataSpec) -> TrainingSettin
     if settings.patience is None and spec.counts["validation"]:
         wanted["patience"] = PATIENCE
     if settings.minutes is not None:  # then the plan chooses the length and the looks
-        wanted = {name: wanted[name] for name in ("batch_size", "learning_rate")}
+        wanted = {"batch_size": wanted["batch_size"]}
     return settings.model_copy(update={name: value for name, value in wanted.items() if untouched(settings, name)})
 
 
