@@ -19,7 +19,7 @@ from jensen.data.readers.kinds import ENOUGH, TEXT, identify
 from jensen.data.readers.memory import MEMORY, Source, cells_in_memory, read_arrays
 from jensen.data.readers.numpy_files import npz_columns, read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
-from jensen.data.readers.tables import Cells, array_cells, read_table, text_cells_of
+from jensen.data.readers.tables import Cells, array_cells, text_cells_of
 from jensen.data.readers.tiles import tiled
 from jensen.errors import InputError
 
@@ -103,8 +103,8 @@ def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
 
 
-def read_cells(source: Source) -> Cells:
-    """The cells of a source that is a table. Raises InputError if it is none."""
+def read_cells(source: Source, header: bool | None = None) -> Cells:
+    """The cells of a source that is a table. Raises InputError if it is none; for `header` see `read_text`."""
     if not isinstance(source, str | Path):
         return cells_in_memory(source)
     path = Path(source)
@@ -123,7 +123,7 @@ def read_cells(source: Source) -> Cells:
         raise InputError(f"{source}: cannot be read ({error.strerror or error}); check it") from error
     if not start or (b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))):
         raise InputError(f"{source}: is not a table, but the run was trained on one; give a CSV or Parquet file")
-    return text_cells_of(path)
+    return text_cells_of(path, header)
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:
@@ -234,7 +234,7 @@ def _read_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
         begins = f"is {kind[0]}" if kind else f"does not begin like a {path.suffix.lower()} file"
         raise InputError(f"{path}: {begins}; write it again with numpy")
     if kind is not None and kind[0] == TEXT:
-        return read_csv(path, options, refuse)
+        return csv_file.read_csv(path, options, refuse)
     if kind is None:
         raise InputError(f"{path}: is a file of an unknown kind, beginning with bytes {start[:6].hex(' ')}; {EXPECTED}")
     advice = kind[1].replace("'FILE'", repr(str(path)))
@@ -282,13 +282,6 @@ def _read_zip(source: Path, options: ReadOptions, refuse: Refuse) -> Reading:
 
 def _read_tars(source: Path, paths: list[Path], options: ReadOptions, refuse: Refuse) -> Reading:
     return read_images(str(source), entries_of_tars(source, paths, options), options, refuse)
-
-
-def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
-    """A CSV file as a table, or as a matrix of numbers: for pixels, and with a --layout other than table."""
-    if options.layout not in ("auto", "table") or (options.layout == "auto" and csv_file.holds_pixels(path)):
-        return csv_file.read_csv(path, options, refuse)
-    return read_table(text_cells_of(path), options)
 
 
 def _alone(read: Callable[[Path, ReadOptions, Refuse], Reading]) -> "Read":
@@ -339,6 +332,6 @@ FORMATS: tuple[Format, ...] = (
     Format("MATLAB files", (".mat",), ((0, b"MATLAB"),), _alone(matlab.read_matlab), of_folders=False),
     Format("HDF5 files", (".h5", ".hdf5"), _HDF5, _alone(hdf5.read_hdf5), of_folders=False),
     Format("NumPy arrays", (), ((0, b"\x93NUMPY"),), _alone(read_npy_file), of_folders=False),
-    Format("CSV files", (".csv", ".tsv"), (), _alone(read_csv), of_folders=False),
+    Format("CSV files", (".csv", ".tsv"), (), _alone(csv_file.read_csv), of_folders=False),
 )
 """Every format but IDX and digits. The first bytes of a file decide, then its name."""

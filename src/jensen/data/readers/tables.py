@@ -1,7 +1,7 @@
 """Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,20 @@ from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import Reading, RowName, row_name
 from jensen.data.survey import survey
-from jensen.data.table.cells import is_text_table
+from jensen.data.table.cells import Cells as ColumnCells
+from jensen.data.table.cells import decimal_of
 from jensen.data.table.column import Table
 from jensen.data.table.infer import TextForm, infer
-from jensen.data.table.matrix import encode_with_notes
+from jensen.data.table.matrix import NOTHING, encode_with_notes
 from jensen.data.table.wishes import parsed
 from jensen.errors import AbsentColumnError, InputError
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+SHOWN = 8
+"""The most columns that one line names."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,12 @@ def table_package(name: str) -> None:
         ) from error
 
 
-def text_cells_of(path: Path) -> Cells:
-    """The cells of a CSV or TSV file."""
+def text_cells_of(path: Path, header: bool | None = None) -> Cells:
+    """The cells of a CSV or TSV file; for `header` see `read_text`."""
     table_package(str(path))
     from jensen.data.table.text import read_text
 
-    found = read_text(path)
+    found = read_text(path, header)
     return Cells(str(path), found.arrow, found.form, found.notes, found.row_name)
 
 
@@ -68,10 +73,11 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
     """The reading of a table whose types are inferred from its cells, or given by --columns."""
     wishes = parsed(options.columns) if options.columns else {}
     try:
-        table, notes = infer(cells.arrow, cells.form, wishes, cells.names)
+        found = infer(cells.arrow, cells.form, wishes, cells.names)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
-    return _reading(cells, table, options, (*cells.notes, *notes, *_notes_of(table, cells)))
+    reading = _reading(cells, found.table, options, (*cells.notes, *_notes_of(found.table, cells)), found.cells)
+    return replace(reading, doubts=(*_left_out(found.table), *found.notes))
 
 
 def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
@@ -79,15 +85,17 @@ def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
     return _reading(cells, table, options, cells.notes)
 
 
-def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...]) -> Reading:
-    for option, name, known in (
+def _reading(
+    cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...], known: Mapping[str, ColumnCells] = NOTHING
+) -> Reading:
+    for option, name, there in (
         ("labels", options.labels, [column.name for column in table.columns]),
         ("group", options.group, cells.arrow.column_names),
     ):
-        if name is not None and name not in known:
-            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(known)}", option)
+        if name is not None and name not in there:
+            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(there)}", option)
     try:
-        matrix, more = encode_with_notes(cells.arrow, table, cells.names)
+        matrix, more = encode_with_notes(cells.arrow, table, cells.names, known)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
     return Reading(
@@ -99,14 +107,18 @@ def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str,
         supplied=cells.supplied,
         notes=(*notes, *more),
         names=cells.names,
-        keys={name: partial(_key, cells.arrow, name) for name in cells.arrow.column_names},
+        keys={name: key_of(cells.arrow, name) for name in cells.arrow.column_names},
         precision="float64",
         table=table,
     )
 
 
+def key_of(arrow: "pyarrow.Table", name: str) -> Callable[[], np.ndarray]:
+    """The function that gives a column as the group of each row."""
+    return partial(_key, arrow, name)
+
+
 def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
-    """A column as the group of each row."""
     import pyarrow
     from pyarrow import compute
 
@@ -116,9 +128,16 @@ def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
     return np.array(compute.fill_null(compute.cast(column, pyarrow.string()), "").to_pylist())
 
 
+def _left_out(table: Table) -> tuple[str, ...]:
+    """One line about the columns that are left out, or none."""
+    few = [f"{one.name!r} ({one.why})" for one in table.left_out[:SHOWN]]
+    more = f" and {len(table.left_out) - SHOWN} more" if len(table.left_out) > SHOWN else ""
+    return (f"columns left out: {', '.join(few)}{more}; --columns may give them a type",) if few else ()
+
+
 def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
-    """Which columns are left out, and what else a user should know about the choice of types."""
-    notes = [f"column {one.name!r} is left out: {one.why}" for one in table.left_out]
+    """What a user should know about the values of categories."""
+    notes: list[str] = []
     for column in table.columns:
         lower: dict[str, str] = {}
         for value in column.values:
@@ -127,7 +146,7 @@ def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
                 notes.append(
                     f"column {column.name!r}: {other!r} and {value!r} are two values; make them one if they are"
                 )
-        if "none" in lower and is_text_table(cells.arrow):
+        if "none" in lower and decimal_of(cells.arrow):
             notes.append(
                 f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
                 f"--columns with {column.name} = {{ missing = [{lower['none']!r}] }}"

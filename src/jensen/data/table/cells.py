@@ -22,7 +22,7 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 WITH_COMMA = r"^[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?$"
 _CODE = r"^[+-]?0\d"  # 007 is a code, not the number 7
 TEXT = b"jensen text"
-"""The key in the metadata of a schema that marks a table from a text file."""
+"""The key in the metadata of a schema that marks a table from a text file, with the decimal sign as value."""
 SHOWN = 40
 """The characters of a cell that a message shows."""
 
@@ -133,6 +133,20 @@ def is_number(text: "pyarrow.Array", decimal: str = ".") -> "pyarrow.Array":
     return compute.and_not(number, compute.match_substring_regex(text, _CODE))
 
 
+def quick_numbers(text: "pyarrow.Array") -> np.ndarray | None:
+    """The texts as float64 if all of them are plain finite numbers; None where a closer look is needed."""
+    import pyarrow
+    from pyarrow import compute
+
+    try:
+        found = compute.cast(text, pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        return None
+    numbers = np.array(found.to_numpy(zero_copy_only=False), np.float64)
+    odd = text.null_count == len(text) or np.isinf(numbers).any() or np.isnan(numbers).sum() > text.null_count
+    return None if odd or compute.any(compute.match_substring_regex(text, _CODE)).as_py() else numbers
+
+
 def numbers_of(text: "pyarrow.Array", decimal: str = ".") -> np.ndarray:
     """The texts as float64, NaN where the text is null; the texts must be numbers."""
     import pyarrow
@@ -153,9 +167,10 @@ def refuse_infinite(name: str, numbers: np.ndarray, row_name: RowName) -> None:
         raise InputError(f"{row_name(row)}, column {name!r}: holds an infinite number; replace it or empty the cell")
 
 
-def is_text_table(arrow: "pyarrow.Table") -> bool:
-    """Whether the columns are those of a text file, so that words such as NA mean a missing cell."""
-    return (arrow.schema.metadata or {}).get(TEXT) is not None
+def decimal_of(arrow: "pyarrow.Table") -> str | None:
+    """The decimal sign of a table from a text file, in which words such as NA mean a missing cell; None for others."""
+    sign = (arrow.schema.metadata or {}).get(TEXT)
+    return None if sign is None else sign.decode()
 
 
 def shown(cell: object) -> str:

@@ -50,6 +50,9 @@ class Column(BaseModel):
     padded: int = 0
     """Numbers: the fewest decimals of a written cell; 2 for 1.50, 0 for 1.5 and 1."""
 
+    exponent: int | None = None
+    """Numbers: the decimals before the exponent of a written cell; 3 for 1.234e-05. None for a cell without one."""
+
     format: str | None = None
     """Datetime: the format of a written cell, as in strftime; None for a source with types."""
 
@@ -114,6 +117,13 @@ class Table(BaseModel):
     def fields_of(self, column: int) -> tuple[int, ...]:
         """The places in the matrix of the fields of a column."""
         return tuple(place for place, field in enumerate(self.fields) if field.column == column)
+
+    def places(self) -> list[tuple[int, ...]]:
+        """`fields_of` every column."""
+        found: list[list[int]] = [[] for _ in self.columns]
+        for place, field in enumerate(self.fields):
+            found[field.column].append(place)
+        return [*map(tuple, found)]
 
     def named(self, name: str) -> int:
         """The index in `columns` of the column `name`; raises KeyError."""

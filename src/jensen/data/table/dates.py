@@ -88,21 +88,39 @@ def formats_of(texts: "pyarrow.Array") -> list[str]:
     few = texts[:ENOUGH].to_pylist()
     found = []
     for form in _formats_of_one(few[0]) if few else ():
-        pattern = pattern_of(form)
-        if not all(re.match(pattern, text) for text in few):
+        if not all(_compiled(form).match(text) for text in few):
             continue
-        every = compute.all(compute.match_substring_regex(texts, pattern)).as_py()
+        every = compute.all(compute.match_substring_regex(texts, pattern_of(form))).as_py()
         if every and not np.isnan(moments_of(texts, form).days).any():
             found.append(form)
     return found
+
+
+def usual_formats(texts: "pyarrow.Array") -> list[str]:
+    """The formats of more than half of the first texts (without nulls), which have mistakes among them."""
+    few = texts[:10].to_pylist()
+    forms = [form for text in few for form in _formats_of_one(text)]
+    return [form for form in dict.fromkeys(forms) if 2 * forms.count(form) > len(few)]
+
+
+def looks_like_date(texts: list[str]) -> bool:
+    """Whether the texts, which are numbers, may be dates without signs between their parts, such as 20201231."""
+    return bool(texts) and all(_compiled("%Y%m%d").match(text) for text in texts)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(form: str, begins: bool = False) -> re.Pattern[str]:
+    """The pattern of a format, or of the beginning of a text."""
+    pattern = pattern_of(form)
+    return re.compile(pattern[:-1] if begins else pattern)
 
 
 def _formats_of_one(text: str) -> list[str]:
     """The formats of which one text is a date."""
     if not text[-1:].isdigit() and not text.endswith(("M", "Z")):  # words are ruled out at once
         return []
-    days = [day for day in DATES if re.match(pattern_of(day)[:-1], text)]
-    return [day + end for day in days for end in _ENDS if re.match(pattern_of(day + end), text)]
+    days = [day for day in DATES if _compiled(day, True).match(text)]
+    return [day + end for day in days for end in _ENDS if _compiled(day + end).match(text)]
 
 
 def moments_of(texts: "pyarrow.Array", form: str) -> Moments:

@@ -70,8 +70,11 @@ class _Body:
                 yield number, cells
 
 
-def read_text(path: Path) -> TextTable:
-    """The cells of a CSV or TSV file. Raises InputError, with the row, for a file that is none."""
+def read_text(path: Path, header: bool | None = None) -> TextTable:
+    """The cells of a CSV or TSV file, whose first row has the names of the columns if `header`; None: by the cells.
+
+    Raises InputError, with the row, for a file that is none.
+    """
     notes: list[str] = []
     text = _decoded(path, path.read_bytes(), notes)
     start, skipped, given = _preface(text, notes)
@@ -82,14 +85,15 @@ def read_text(path: Path) -> TextTable:
     if body.delimiter == " " and '"' not in text:  # columns aligned by several spaces
         body = _Body(path, re.sub(r"(?m)^ +| +$", "", re.sub(r"[ \t]+", " ", text)), " ", skipped)
     first = [cells for _, cells in islice(body.records(), SAMPLE)]
-    header = _has_header(first)
+    header = _has_header(first) if header is None else header
+    _refuse_preface(body, first)
     names = _names(first, header, notes)
     arrow = _parsed(body, names, header)
     if not arrow.num_rows:
         raise InputError(f"{path}: holds one row, the names of columns; expected rows of cells below")
     decimal = _decimal(arrow, body.delimiter)
     arrow = _without_thousands(arrow, decimal, notes)
-    arrow = arrow.replace_schema_metadata({TEXT: b"1"})
+    arrow = arrow.replace_schema_metadata({TEXT: decimal.encode()})
     return TextTable(
         arrow, TextForm(body.delimiter, decimal, header), tuple(notes), _row_names(body, header, arrow.num_rows)
     )
@@ -195,15 +199,35 @@ def _has_header(rows: Sequence[list[str]]) -> bool:
     if any(names_above_numbers):
         return True
     if names_above_numbers:  # only numbers above columns of numbers
-        counted = [str(number) for start in (0, 1) for number in range(start, start + len(first))]
-        numbers = [cell for cell in first if cell]
-        in_order = numbers in (counted[: len(numbers)], counted[len(first) : len(first) + len(numbers)])
-        return in_order and len(numbers) >= 10
+        numbers = [cell for cell, number in zip(first, numeric, strict=True) if number and cell]
+        counted = [[str(number) for number in range(start, start + len(numbers))] for start in (0, 1)]
+        return numbers in counted and (2 <= len(numbers) < len(first) or len(numbers) >= 10)
     return not all(cell in column for cell, column in zip(first, columns, strict=True))
 
 
 def _is_number(cell: str) -> bool:
     return bool(_NUMBER.match(cell) or _WITH_COMMA.match(cell))
+
+
+def _refuse_preface(body: _Body, rows: Sequence[list[str]]) -> None:
+    """Raises InputError for a first row with fewer cells than most rows have, as a title has."""
+    widths = [len(row) for row in rows[1:]] or [len(rows[0])]
+    most = max(set(widths), key=widths.count)
+    if len(rows[0]) < most - 1:
+        raise InputError(
+            f"{body.path}: row {body.skipped + 1} has {counted(len(rows[0]))} and the rows below have {most}, divided "
+            f"by {sign_of(body.delimiter)}; remove the lines above the names of the columns, and use one delimiter"
+        )
+
+
+def counted(cells: int) -> str:
+    """The number of cells, in words."""
+    return "1 cell" if cells == 1 else f"{cells} cells"
+
+
+def sign_of(delimiter: str) -> str:
+    """A delimiter as a message shows it."""
+    return "a tab" if delimiter == "\t" else repr(delimiter)
 
 
 def _names(rows: Sequence[list[str]], header: bool, notes: list[str]) -> list[str]:
@@ -255,13 +279,13 @@ def _refuse_ragged(body: _Body, width: int) -> None:
     first = True
     for number, cells in body.records():
         if len(cells) != width and not (first and len(cells) == width - 1):
-            sign = "a tab" if body.delimiter == "\t" else f"{body.delimiter!r}"
+            sign = sign_of(body.delimiter)
             advice = (
                 f"put cells that hold {sign} into quotes" if len(cells) > width else "add the cells that are missing"
             )
             raise InputError(
-                f"{body.path}: row {number} has {len(cells)} cells but there are {width} columns, divided by {sign}; "
-                f"{advice}"
+                f"{body.path}: row {number} has {counted(len(cells))} but there are {width} columns, divided by "
+                f"{sign}; {advice}"
             )
         first = False
 
@@ -300,9 +324,9 @@ def _decimal(arrow: "pyarrow.Table", delimiter: str) -> str:
     for column in arrow.columns:
         cells = [cell.strip() for cell in column[:SAMPLE].to_pylist()]
         cells = [cell for cell in cells if cell.lower() not in MISSING_NUMBER]
-        if not all(_is_number(cell) for cell in cells):
+        if not all(_is_number(cell) or re.match(_THOUSANDS[","], cell) for cell in cells):
             continue
-        with_comma = [cell for cell in cells if _WITH_COMMA.match(cell)]
+        with_comma = [cell for cell in cells if re.match(r"^[+-]?[\d.]*,\d+$", cell)]
         thousands = delimiter == "," and all(re.match(_THOUSANDS["."], cell) for cell in with_comma)
         commas = commas or (bool(with_comma) and not thousands)
         points = points or any(_WITH_POINT.match(cell) for cell in cells)

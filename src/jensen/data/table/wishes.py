@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jensen.data.table.column import ColumnType, Table
-from jensen.data.table.dates import known
 from jensen.errors import InputError
 
 LEAVE_OUT = "leave out"
@@ -78,6 +77,8 @@ def _wish(name: str, given: Any) -> Wish:
     for key, texts in lists.items():
         if not isinstance(texts, list) or len({str(text) for text in texts}) < len(texts):
             raise InputError(f"--columns: {key} of {name} is {texts!r}; expected a list of different texts")
+    from jensen.data.table.dates import known  # needs NumPy, which options of reading do not
+
     form = given.get("format")
     if form is not None and (not isinstance(form, str) or not known(form)):
         raise InputError(f"--columns: the format of {name} is {form!r}; expected one such as '%d.%m.%Y %H:%M'")
@@ -95,12 +96,12 @@ def written(table: Table) -> str:
     ]
     for column in table.columns:
         wish: object = column.type
-        if column.type == "ordinal":
+        if column.type == "ordinal" and column.stored == "text":
             wish = list(column.values)
         if column.format is not None:
             wish = {"type": "datetime", "format": column.format}
         if column.missing_words:
-            extra = {"values": list(column.values)} if column.type == "ordinal" else {}
+            extra = {"values": list(column.values)} if column.type == "ordinal" and column.stored == "text" else {}
             form = {} if column.format is None else {"format": column.format}
             wish = {"type": column.type, **extra, **form, "missing": list(column.missing_words)}
         lines.append(f"{json.dumps(column.name, ensure_ascii=False)} = {_toml(wish)}  # {_comment(column.why)}")
