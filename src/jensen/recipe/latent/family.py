@@ -31,7 +31,7 @@ from jensen.recipe.vae.build import explicit as explicit_vae
 from jensen.recipe.vae.family import FAMILY as AUTOENCODER
 from jensen.recipe.vae.idle import RULES as OF_VAE
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.recipe.vae.table import BATCH, table_steps
+from jensen.recipe.vae.table import BATCH, table_model, table_steps
 from jensen.training.plan import untouched
 from jensen.vae import VAE
 
@@ -71,9 +71,13 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
             return recipe
         first = table_steps(spec.counts["train"])
         given = recipe.model.vae_steps
-        model = recipe.model.model_copy(update={"vae_steps": first if given is None else given})
+        vae = table_model(recipe.model.vae, first) if recipe.model.kl_weight == 1 else recipe.model.vae
+        model = recipe.model.model_copy(update={"vae": vae, "vae_steps": first if given is None else given})
         batch = min(BATCH, spec.counts["train"]) if untouched(recipe.training, "batch_size") else None
-        steps = {"steps": (first if given is None else given) + 2 * first, "batch_size": batch or recipe.training.batch_size}
+        steps = {
+            "steps": (first if given is None else given) + 2 * first,
+            "batch_size": batch or recipe.training.batch_size,
+        }
         return recipe.model_copy(update={"model": model, "training": recipe.training.model_copy(update=steps)})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
