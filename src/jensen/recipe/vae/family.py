@@ -57,7 +57,8 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
             return recipe
         training = table_training(recipe.training, spec)
         steps = table_steps(spec.counts["train"]) if training.minutes else training.steps
-        return recipe.model_copy(update={"training": training, "model": table_model(recipe.model, steps)})
+        model = recipe.model if recipe.start_from else table_model(recipe.model, steps)
+        return recipe.model_copy(update={"training": training, "model": model})
 
     def adapted(
         self,
