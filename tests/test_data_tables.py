@@ -17,6 +17,7 @@ from jensen.data.check import check
 from jensen.data.load import load_again, load_data, read_examples
 from jensen.data.options import ReadOptions
 from jensen.data.spec import DataSpec
+from jensen.data.stored import Stored
 from jensen.data.table.column import Table
 from jensen.data.table.frames import like
 from jensen.data.table.matrix import decode, encode
@@ -248,6 +249,24 @@ def test_every_source_of_a_table_gives_the_same_rows(tmp_path, kind):
         np.testing.assert_allclose(getattr(found, split).x, getattr(expected, split).x, rtol=1e-6)
     assert [field.law for field in found.spec.table.fields] == [field.law for field in expected.spec.table.fields]
     assert load_again(found.spec, source=source).spec.fingerprint == found.spec.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_on_disk_has_the_rows_of_one_in_memory(tmp_path, monkeypatch, kind):
+    """The same columns, fingerprint, preparation and rows, and the same refusals, in blocks of two rows."""
+    monkeypatch.setattr("jensen.data.readers.tables.NUMBERS_AT_ONCE", 2 * len(FRAME.columns))
+    arrow = pyarrow.Table.from_pandas(FRAME.head(60), preserve_index=False)
+    path = tmp_path / f"a.{kind}"
+    write_table(arrow, path, load_data(arrow).spec.table)
+    memory, disk = (load_data(path, ReadOptions(stream=stream)) for stream in ("never", "always"))
+    assert isinstance(disk.train.x, Stored)
+    told = {"options": memory.spec.options}
+    assert disk.spec.model_copy(update=told) == memory.spec
+    np.testing.assert_array_equal(disk.train.x[:], memory.train.x)
+    assert load_again(disk.spec).spec == disk.spec
+    if kind == "csv":
+        path.write_text(path.read_text() + "1,2\n")
+        refused(path, "row 62 has 2 cells but there are 12 columns", stream="always")
 
 
 HUNDRED = range(100)

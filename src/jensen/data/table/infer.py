@@ -69,11 +69,18 @@ class Inferred:
     """The cells of the modelled columns, as they were read."""
 
 
-def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wish], row_name: RowName) -> Inferred:
+def infer(
+    arrow: "pyarrow.Table",
+    form: TextForm | None,
+    wishes: Mapping[str, Wish],
+    row_name: RowName,
+    keep: bool = True,
+) -> Inferred:
     """The table of all rows, with notes about doubtful choices.
 
     `form` is that of a text file, whose columns are all text; None for columns with types. `row_name` gives the name of
-    a row in messages. Raises InputError for mixed columns, and if no column can be modelled.
+    a row in messages. The cells are kept if `keep`, which takes the memory of all numbers. Raises InputError for mixed
+    columns, and if no column can be modelled.
     """
     if unknown := [name for name in wishes if name not in arrow.column_names]:
         known = ", ".join(map(repr, arrow.column_names[:20]))
@@ -86,6 +93,8 @@ def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wi
     left_out: list[LeftOut] = []
     for name in arrow.column_names:
         found = _typed(name, arrow.column(name), wishes.get(name, NO_WISH), context)
+        if not keep:
+            context.cells.clear()
         if isinstance(found, LeftOut):
             left_out.append(found)
             continue
@@ -100,7 +109,7 @@ def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wi
         columns=tuple(columns), fields=tuple(fields), left_out=tuple(left_out),
         delimiter=form.delimiter, decimal=form.decimal, header=form.header,
     )  # fmt: skip
-    return Inferred(table, tuple(context.notes), {name: context.cells[name] for name in context.cells})
+    return Inferred(table, tuple(context.notes), context.cells)
 
 
 def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Context) -> Typed:
