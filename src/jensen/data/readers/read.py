@@ -103,7 +103,7 @@ def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
 
 
-def read_cells(source: Source, options: ReadOptions = DEFAULTS, header: bool | None = None) -> Cells:
+def read_cells(source: Source, header: bool | None = None, options: ReadOptions = DEFAULTS) -> Cells:
     """The cells of a source that is a table. Raises InputError if it is none; for `header` see `read_text`."""
     if not isinstance(source, str | Path):
         return cells_in_memory(source)
