@@ -177,17 +177,15 @@ def test_cells_in_quotes_hold_delimiters_quotes_and_lines(tmp_path):
     refused(tmp_path / "a.csv", "row 42 has 3 cells")  # a spreadsheet counts rows, not lines
 
 
-def test_a_million_cells_and_a_thousand_columns(tmp_path):
+def test_a_thousand_columns(tmp_path):
     rng = np.random.default_rng(0)
-    numbers = rng.normal(size=(200, 1000))
+    numbers = rng.normal(size=(20, 1000))
     names = ",".join(f"c{i}" for i in range(1000))
     np.savetxt(tmp_path / "a.csv", numbers, "%.6g", ",", header=names, comments="")
     np.testing.assert_allclose(read_all(tmp_path / "a.csv").values, numbers, rtol=1e-5)
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.integers(0, len(GOOD)),
     removed=st.integers(0, 8),
@@ -199,9 +197,7 @@ def test_no_damage_ends_in_another_error(tmp_path, place, removed, content):
     assert_read_or_refused(tmp_path / "a.csv")
 
 
-@settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text('ab,;"\n\r\t .1', max_size=60))
 def test_no_text_ends_in_another_error(tmp_path, text):
     (tmp_path / "a.csv").write_bytes(text.encode())

@@ -178,19 +178,20 @@ def _left_out(table: Table) -> tuple[str, ...]:
 def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
     """What a user should know about the values of categories."""
     notes: list[str] = []
+    none: list[str] = []
     for column in table.columns:
         lower: dict[str, str] = {}
         for value in column.values:
             other = lower.setdefault(" ".join(value.lower().split()), value)
             if other != value:
-                notes.append(
-                    f"column {column.name!r}: {other!r} and {value!r} are two values; make them one if they are"
-                )
+                notes.append(f"column {column.name!r}: {other!r} and {value!r} are two values; should they be one?")
         if "none" in lower and decimal_of(cells.arrow):
-            notes.append(
-                f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
-                f"--columns with {json.dumps(column.name)} = {{ missing = [{json.dumps(lower['none'])}] }}"
-            )
+            none.append(column.name)
+    if none:
+        notes.append(
+            f"'none' is taken for a value in {listed(none)}; if it means a missing cell, give --columns with "
+            f'{json.dumps(none[0])} = {{ missing = ["none"] }}'
+        )
     return tuple(notes)
 
 

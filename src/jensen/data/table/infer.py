@@ -121,7 +121,7 @@ def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Cont
         except InputError as error:
             return LeftOut(name=name, why=str(error).split("; ")[0].split(" has ", 1)[1])
     else:
-        cells = text_cells(column, (*MISSING, *(word.lower() for word in wish.missing)))
+        cells = _text(column, wish, context.form)
     context.cells[name] = cells
     found = _of_cells(name, cells, wish, context)
     if isinstance(found, LeftOut):
@@ -129,8 +129,21 @@ def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Cont
     return found[0].model_copy(update={"missing_words": wish.missing}), found[1]
 
 
+def _text(column: "pyarrow.ChunkedArray", wish: Wish, form: TextForm) -> Cells:
+    """The cells of a column of text, and its numbers where all cells are plain numbers."""
+    whole = column.combine_chunks()
+    quick = None if wish.values or wish.missing or form.decimal != "." else quick_numbers(whole)
+    if quick is not None:  # no cell is missing, or has spaces around
+        return Cells("text", text=whole, numbers=quick)
+    return text_cells(column, (*MISSING, *(word.lower() for word in wish.missing)))
+
+
 def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
-    if cells.numbers is not None:
+    if cells.numbers is not None and cells.text is None:
+        if wish.values:
+            raise InputError(
+                f"--columns: {name!r} holds numbers, which have an order; give the type ordinal without values"
+            )
         refuse_infinite(name, cells.numbers, context.row_name)
         if wish.type == "datetime":
             raise InputError(f"--columns: {name!r} holds numbers, which are no dates; choose another type")
@@ -142,7 +155,7 @@ def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
         return datetime_column(name, cells, moments_of_typed(cells.moments), None, f"cells of the type {cells.arrow}")
     assert cells.text is not None
     numbers = None
-    if context.form is not None and wish.type != "datetime":
+    if context.form is not None and wish.type != "datetime" and not wish.values:
         numbers = _numbers(name, cells, wish, context)
     as_text = context.form is None and cells.stored != "text"
     if wish.type in (None, "datetime") and not as_text and cells.order is None:
@@ -194,6 +207,8 @@ def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | 
 
     assert cells.text is not None
     assert context.form is not None
+    if cells.numbers is not None:
+        return cells
     text = cells.text
     quick = quick_numbers(text) if context.form.decimal == "." else None
     if quick is not None:
