@@ -2,7 +2,7 @@
 
 import csv
 import json
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 
@@ -81,6 +81,9 @@ TYPES = {
                 "whole codes whole"),
     "half days": ([f"{day} {'11:30 PM' if i % 3 else '6:05 AM'}" for i, day in enumerate(days(N, "%-m/%-d/%Y"))],
                   "datetime", "whole codes whole"),
+    "times": ([f"{i * 7 % 24:02}:{i % 60:02}" for i in range(N)], "datetime", "whole"),
+    "an hour from Greenwich": ([f"{day}T10:00:00+01:00" for day in days(N, "%Y-%m-%d")], "datetime",
+                               "whole codes whole"),
     "years": (text(RNG.integers(1990, 2010, N)), "integer", "codes"),
 }  # fmt: skip
 LEFT_OUT = {
@@ -92,6 +95,8 @@ LEFT_OUT = {
     "customer_id": (text(RNG.permutation(10 * N)[:N]), "identifier: a different number in every row"),
     "name": ([f"w{i * 7}" for i in range(N)], "identifier: a different text in every row"),
     "comment": ([f"this is the {i}th comment" for i in range(N)], "free text: 600 different values"),
+    "discount": ([f"{i}%" for i in range(N)], "numbers with '%', such as '0%': write the numbers alone"),
+    "price": ([f"$ {i}.50" for i in range(N)], "numbers with '$', such as '$ 0.50': write the numbers alone"),
     "street": ([f"s{i // 2}" for i in range(N)], "text: 300 different values on 600 rows, too few rows of each"),
 }
 
@@ -279,6 +284,7 @@ ODD = {
     "complex numbers": (RNG.normal(size=100) + 1j, "refused"),
     "infinite numbers": ([np.inf, 1.5] * 50, "refused"),
     "decimals": ([Decimal("1.50"), Decimal("2.25"), None, Decimal("4.75")] * 25, "ordinal"),
+    "times": ([time(i % 24, i % 60) for i in HUNDRED], "datetime"),
     "days": ([date(2020, 1, 1 + i % 28) for i in HUNDRED], "datetime"),
     "booleans with gaps": (pandas.array([True, None, False, True] * 25, "boolean"), "boolean"),
     "categories of numbers": (pandas.Categorical([3, 1, 2, 1] * 25), "categorical"),

@@ -83,8 +83,8 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
         found = infer(cells.arrow, cells.form, wishes, cells.names, keep)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
-    reading = _reading(cells, found.table, options, (*cells.notes, *_notes_of(found.table, cells)), found.cells)
-    return replace(reading, doubts=(*_left_out(found.table), *found.notes))
+    reading = _reading(cells, found.table, options, _notes_of(found.table, cells), found.cells)
+    return replace(reading, doubts=(*cells.notes, *_left_out(found.table), *found.notes))
 
 
 def read_by_table(cells: Cells, table: Table, options: ReadOptions, absent: bool = False) -> Reading:

@@ -21,7 +21,7 @@ from jensen.data.table.cells import (
     typed_cells,
 )
 from jensen.data.table.column import Column, Field, LeftOut, Table
-from jensen.data.table.dates import formats_of, looks_like_date, moments_of, usual_formats
+from jensen.data.table.dates import formats_of, is_clock, looks_like_date, moments_of, usual_formats
 from jensen.data.table.datetimes import datetime_column, moments_of_typed
 from jensen.data.table.numbers import Typed, number_column, typed_form, written_form
 from jensen.data.table.wishes import Wish
@@ -36,6 +36,8 @@ MIXED = 0.9
 FEW_NUMBERS = 12
 REPEATED = 5
 """Up to 12 different numbers beside words on 5 rows each are categories, as 1, 2, 3, 4+."""
+IN_ORDER = 0.98
+"""The share of steps forward in time from which rows are in the order of their dates."""
 NO_WISH = Wish()
 
 
@@ -304,19 +306,22 @@ def _dates(name: str, cells: Cells, wish: Wish, context: _Context, digits: bool)
     moments = [moments_of(text, form) for form in forms]
     if wish.format and bool((np.isnan(moments[0].days) & text.is_valid().to_numpy(zero_copy_only=False)).any()):
         return None
-    usual = cells.blank if text is cells.text else text.filter(blank)
     chosen = 0
     if len(forms) > 1:
         rising = [_rising(one.days, one.seconds) for one in moments]
-        chosen = int(np.argmax(rising))
-        other = forms[1 - chosen]
+        sorted_by = [place for place, share in enumerate(rising) if share > IN_ORDER]
+        chosen = sorted_by[0] if len(sorted_by) == 1 else 0
+        other = next(form for form in forms if form != forms[chosen])
+        why = ", because the rows are then in order" if len(sorted_by) == 1 else ""
         context.notes.append(
-            f"column {name!r}: its dates may be {forms[chosen]} or {other}; taken as {forms[chosen]}"
-            f"{', because the rows are then in order' if rising[chosen] > min(rising) else ''}; --columns changes it"
+            f"column {name!r}: its dates may be {forms[chosen]} or {other}; taken as {forms[chosen]}{why}; --columns "
+            "changes it"
         )
     context.cells[name] = replace(cells, text=text)
-    cells = replace(cells, blank=usual if isinstance(usual, str) else cells.blank)
-    return datetime_column(name, cells, moments[chosen], forms[chosen], f"dates of the format {forms[chosen]}")
+    words = cells.text.filter(blank)
+    cells = replace(cells, blank=words[0].as_py() if len(words) and not cells.missing.any() else cells.blank)
+    what = "times" if is_clock(forms[chosen]) else "dates"
+    return datetime_column(name, cells, moments[chosen], forms[chosen], f"{what} of the format {forms[chosen]}")
 
 
 def _refuse_mistaken_date(name: str, text: "pyarrow.Array", distinct: "pyarrow.Array", context: _Context) -> None:

@@ -160,8 +160,8 @@ def _delimiter(sample: str, whole: bool) -> str:
 def _has_header(rows: Sequence[list[str]]) -> bool:
     """Whether the first row has the names of the columns.
 
-    It has none if a name would be a number above words or above nothing but numbers, or if all of its cells also stand
-    below.
+    It has them if a word stands above numbers, or above words that repeat and is none of them. It has none if a number
+    stands above numbers, unless such numbers count the columns, or if all of its cells also stand below.
     """
     first, below = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
     if not below:
@@ -175,6 +175,13 @@ def _has_header(rows: Sequence[list[str]]) -> bool:
     ]
     if any(names_above_numbers):
         return True
+    repeating = [
+        cell in column
+        for cell, column, number in zip(first, columns, numeric, strict=True)
+        if not number and 2 * len(set(column)) <= len(column)
+    ]
+    if repeating:
+        return not all(repeating)
     if names_above_numbers:  # only numbers above columns of numbers
         numbers = [cell for cell, number in zip(first, numeric, strict=True) if number and cell]
         counted = [[str(number) for number in range(start, start + len(numbers))] for start in (0, 1)]
