@@ -114,6 +114,7 @@ def test_the_type_is_the_one_that_a_statistician_would_choose(tmp_path, name, ga
     column = table.columns[0]
     assert (column.type, " ".join(table.fields[place].law for place in table.fields_of(0))) == (kind, laws), column.why
     assert column.missing == (blank in cells)
+    assert reading.doubts == ()
     assert Table.model_validate_json(table.model_dump_json()) == table
     write_table(decode(reading.values, table), tmp_path / "b.csv", table)
     assert (tmp_path / "b.csv").read_text() == path.read_text()

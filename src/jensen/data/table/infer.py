@@ -21,7 +21,7 @@ from jensen.data.table.cells import (
     typed_cells,
 )
 from jensen.data.table.column import Column, Field, LeftOut, Table
-from jensen.data.table.dates import formats_of, is_clock, looks_like_date, moments_of, usual_formats
+from jensen.data.table.dates import Moments, formats_of, is_clock, looks_like_date, moments_of, usual_formats
 from jensen.data.table.datetimes import datetime_column, moments_of_typed
 from jensen.data.table.numbers import Typed, number_column, typed_form, written_form
 from jensen.data.table.wishes import Wish
@@ -306,6 +306,8 @@ def _dates(name: str, cells: Cells, wish: Wish, context: _Context, digits: bool)
     moments = [moments_of(text, form) for form in forms]
     if wish.format and bool((np.isnan(moments[0].days) & text.is_valid().to_numpy(zero_copy_only=False)).any()):
         return None
+    differing = [0, *(place for place, one in enumerate(moments) if not _same(one, moments[0]))]
+    forms, moments = [forms[place] for place in differing], [moments[place] for place in differing]
     chosen = 0
     if len(forms) > 1:
         rising = [_rising(one.days, one.seconds) for one in moments]
@@ -331,6 +333,13 @@ def _refuse_mistaken_date(name: str, text: "pyarrow.Array", distinct: "pyarrow.A
         if wrong.sum() < (1 - MIXED) * len(distinct):
             mistake = distinct[int(wrong.argmax())]
             raise InputError(_mixed(name, text, mistake, int(wrong.sum()), context, f"dates of the format {form}"))
+
+
+def _same(one: Moments, other: Moments) -> bool:
+    """Whether two formats give the same moments, as %H and %-H do for hours of two digits."""
+    return np.array_equal(one.days, other.days, equal_nan=True) and np.array_equal(
+        one.seconds, other.seconds, equal_nan=True
+    )
 
 
 def _rising(days: np.ndarray, seconds: np.ndarray) -> float:
