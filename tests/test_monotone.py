@@ -112,6 +112,13 @@ def test_many_columns_at_once_are_each_column_alone():
             torch.testing.assert_close(together.log_slope(v)[..., one], alone.log_slope(v[..., one]), rtol=0, atol=0)
 
 
+def test_a_cast_keeps_the_digits_of_a_curve():
+    curves, v = Curves([fit_curve(SAMPLES["far"])]), torch.from_numpy(SAMPLES["far"])[:, None]
+    expected = curves(v)
+    torch.testing.assert_close(curves.float()(v), expected, rtol=0, atol=0)
+    assert torch.nn.Sequential(curves).bfloat16()[0].knots.dtype == torch.float64
+
+
 def test_missing_numbers_stay_missing():
     curves = Curves([fit_curve(SAMPLES["normal"])])
     nan = torch.full((1, 1), math.nan)
