@@ -135,6 +135,26 @@ def test_edges_of_levels_are_quantiles_of_the_levels():
     np.testing.assert_allclose(torch.special.ndtr(edges).numpy(), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.repeat([0.0, 1000, 5000, 20_000], [5000, 2000, 900, 30]),
+        np.concatenate([RANDOM.geometric(1e-4, 3000), 5000 * RANDOM.integers(0, 9, 20_000)]).astype(float),
+        np.array([3.0]),
+        np.repeat([0.0, 1_000_000], [50_000, 50_000]),
+        np.arange(2000.0) ** 2,
+        np.zeros(0),
+    ],
+    ids=["heaps", "heaps and others", "one", "two far levels", "all different", "none"],
+)
+def test_a_curve_of_levels_increases_strictly_also_where_there_are_none(levels):
+    curve = fit_curve_to_levels(levels)
+    v = torch.arange(-100, 30_000, dtype=torch.float64)[:, None] - 0.5
+    y = Curves([curve])(v)
+    assert y.isfinite().all()
+    assert (y.diff(dim=0) > 0).all()
+
+
 def test_a_curve_is_json_of_a_sensible_size():
     curve = fit_curve(np.random.default_rng(0).standard_t(2, 50_000))
     assert Curve.model_validate_json(curve.model_dump_json()) == curve
