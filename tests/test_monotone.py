@@ -24,6 +24,8 @@ SAMPLES = {
     "constant": np.full(4, 3.0),
     "one": np.array([-2.0]),
     "none": np.zeros(0),
+    "neighbouring floats": 1e12 + RANDOM.normal(size=1000) * 1e-3,
+    "two floats": 1e12 + 2.0**-13 * RANDOM.integers(0, 2, 1000),
     "tiny": 1e-200 * RANDOM.normal(size=100),
     "huge": 1e200 * RANDOM.normal(size=100),
     "levels": RANDOM.integers(0, 20, 1000).astype(float),

@@ -223,13 +223,15 @@ def fit_curve_to_levels(levels: Float[np.ndarray, " rows"]) -> Curve:
 def _fit(points: np.ndarray, below: np.ndarray, rows: float, most: int) -> Curve:
     """The curve of `points`, which ascend; `below` is the number of rows below each of them, never 0 or all.
 
-    With a single point or none the curve is v minus that point: there is nothing that would give a scale.
+    A single point gives no scale; then it is that of the point itself.
     """
     from scipy.special import ndtri
 
     if len(points) < 2:
         middle = float(points[0]) if len(points) else 0.0
-        return Curve(knots=(middle - 1, middle + 1), heights=(-1, 1), lower=(1, LIGHTEST), upper=(1, LIGHTEST))
+        unit = abs(middle) or 1.0
+        tail = (unit, LIGHTEST)
+        return Curve(knots=(middle - unit, middle + unit), heights=(-1, 1), lower=tail, upper=tail)
     beyond = min(math.ceil(math.sqrt(rows)), rows / 4)  # the rows of a tail
     inside = np.flatnonzero((below >= beyond) & (below <= rows - beyond))
     masses = np.convolve(np.diff(below, prepend=0, append=rows), [0.5, 0.5], "valid")  # rows at each point
@@ -260,10 +262,12 @@ def _knots(
     others = np.abs(y - nearest) > SAME
     heights = np.concatenate([even, y[others]])
     order = heights.argsort()
-    heights = heights[order]
     points = np.concatenate([np.interp(even, y, points), points[others]])[order]
     below = np.concatenate([ndtr(even) * rows, below[others]])[order]
-    chosen = np.array(_refined(points, below, np.searchsorted(heights, even).tolist(), most))
+    apart = np.diff(points, prepend=-np.inf) > 0  # a step between two neighbouring floats is one of them
+    points, heights, below = points[apart], heights[order][apart], below[apart]
+    steps = np.unique(np.searchsorted(heights, even).clip(max=len(heights) - 1))
+    chosen = np.array(_refined(points, below, steps.tolist(), most))
     chosen = chosen[np.diff(heights[chosen], prepend=-np.inf) > SAME]
     return points[chosen], heights[chosen]
 
