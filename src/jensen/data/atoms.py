@@ -9,6 +9,9 @@ from jaxtyping import Float
 FALSE_ALARM = 1e-6
 """Probability that a column of continuous numbers without atoms, however coarsely they are rounded, has one."""
 
+PEAK = 4
+"""A density is at most this many times its mean over the neighbourhood of a value."""
+
 NEIGHBOURS = 16
 """Distinct values on each side of a value, from which the density around it is estimated."""
 
@@ -22,7 +25,7 @@ FEW_VALUES, REPEATED = 32, 10
 """All repeated values of a column are atoms if it has at most this many distinct values, each with this many rows on
 average. Its grid of values is then too coarse for a density at all."""
 
-MOST = 32
+MOST = 64
 """Atoms of one column at most; the most frequent ones are kept."""
 
 
@@ -30,24 +33,25 @@ def find_atoms(values: Float[np.ndarray, " rows"]) -> tuple[Float[np.ndarray, " 
     """The atoms of a column in ascending order, and the share of the rows of each; the values have no NaN.
 
     The null hypothesis: the column is a density, rounded to a grid. Then the count of a value, given its sum with the
-    counts of its neighbours, is binomial, and its share is one cell of the grid between the outermost neighbours. The
-    step of the grid is the smallest distance of two neighbours. The level of the test is `FALSE_ALARM` for the column,
-    divided among its distinct values (Bonferroni).
+    counts of its neighbours, is binomial, with the share of one cell of the grid, times at most `PEAK`. The step of the
+    grid is the smallest distance of two neighbours. The level of the test is `FALSE_ALARM` for the column, divided
+    among its distinct values (Bonferroni).
     """
-    from scipy.stats import binom
-
     distinct, counts = np.unique(values, return_counts=True)
     rows = len(values)
-    frequent = (counts >= FEWEST) & (counts >= SHARE * rows)
-    if len(distinct) > FEW_VALUES or rows < REPEATED * len(distinct):
-        for place in np.flatnonzero(frequent):
-            first, last = max(0, place - NEIGHBOURS), min(len(distinct), place + NEIGHBOURS + 1)
-            near = distinct[first:last]
-            if len(near) < 2:
-                continue
-            cells = (near[-1] - near[0]) / np.diff(near).min() + 1
-            surprise = binom.sf(counts[place] - 1, counts[first:last].sum(), 1 / cells)
-            frequent[place] = surprise * len(distinct) < FALSE_ALARM
-    found = np.flatnonzero(frequent)
-    found = np.sort(found[np.argsort(-counts[found], kind="stable")[:MOST]])
+    frequent = np.flatnonzero((counts >= FEWEST) & (counts >= SHARE * rows))
+    if len(frequent) and (len(distinct) > FEW_VALUES or rows < REPEATED * len(distinct)):
+        frequent = frequent[_surprise(distinct, counts, frequent) * len(distinct) < FALSE_ALARM]
+    found = np.sort(frequent[np.argsort(-counts[frequent], kind="stable")[:MOST]])
     return distinct[found], counts[found] / rows
+
+
+def _surprise(distinct: np.ndarray, counts: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Under the null hypothesis, the probability of a count as large as each of those at the places."""
+    from scipy.special import bdtrc
+
+    first, last = np.maximum(places - NEIGHBOURS, 0), np.minimum(places + NEIGHBOURS, len(distinct) - 1)
+    step = [np.diff(distinct[low : high + 1]).min(initial=np.inf) for low, high in zip(first, last, strict=True)]
+    others = (distinct[last] - distinct[first]) / step  # cells of the grid beside that of the value
+    total = np.concatenate([[0], np.cumsum(counts)])
+    return bdtrc(counts[places] - 1, total[last + 1] - total[first], PEAK / (PEAK + others))

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from jensen.gaussian import LOG_SQRT_TWO_PI
@@ -13,7 +14,7 @@ from jensen.likelihood.scales import floored_scale
 STEPS = 100
 """Steps of the search for a quantile at most; Newton's method takes about five."""
 
-ROUNDING = 1e-13
+ROUNDING = 1e-12
 """Relative size of a step that ends the search."""
 
 SMALLEST, ROUNDING_OF_ONE = 1e-300, 2.0**-53
@@ -64,24 +65,47 @@ class Components:
         """P(value or less) of the mixture, float64, for value (*batch, fields)."""
         return (self.log_weights.double().exp() * law.cdf(self.standardised(value.double()))).sum(-1)
 
+    @torch.no_grad()
     def quantile(self, u: Tensor, law: "Standard") -> Tensor:
-        """The inverse of `cdf`, float64, by Newton's method with bisection as fallback."""
-        weights, scales = self.log_weights.double().exp(), self.scales.double()
+        """The inverse of `cdf`, float64, by Newton's method with bisection as fallback; it has no gradient."""
         u = u.double().clamp(SMALLEST, 1 - ROUNDING_OF_ONE)
-        ends = self.locations + scales * law.quantile(u).unsqueeze(-1)
-        low, high = ends.amin(-1), ends.amax(-1)  # no component has less of u below, none more
-        value = (low + high) / 2
-        for _ in range(STEPS):
-            t = self.standardised(value)
-            excess = (weights * law.cdf(t)).sum(-1) - u
-            low, high = torch.where(excess < 0, value, low), torch.where(excess < 0, high, value)
-            newton = value - excess / (weights * law.density(t) / scales).sum(-1)
-            inside = (newton > low) & (newton < high)  # False for NaN
-            step = torch.where(inside, newton, (low + high) / 2) - value
-            value = value + step
-            if not bool((step.abs() > ROUNDING * (value.abs() + 1)).any()):
-                break
-        return value
+        weights, locations, scales, u = torch.broadcast_tensors(
+            self.log_weights.double().exp(), self.locations.double(), self.scales.double(), u.unsqueeze(-1)
+        )
+        weights, locations, scales = (each.reshape(-1, each.shape[-1]) for each in (weights, locations, scales))
+        return _quantile(weights, locations, scales, u[..., 0].flatten(), law).reshape(u.shape[:-1])
+
+
+def _quantile(
+    weights: Float[Tensor, "rows C"],
+    locations: Float[Tensor, "rows C"],
+    scales: Float[Tensor, "rows C"],
+    u: Float[Tensor, " rows"],
+    law: "Standard",
+) -> Float[Tensor, " rows"]:
+    """The u-quantile of each mixture. Rows leave the search as soon as they are found; most are after a few steps."""
+    ends = locations + scales * law.quantile(u).unsqueeze(-1)
+    low, high = ends.amin(-1), ends.amax(-1)  # no component has less of u below, none more
+    value, step = (low + high) / 2, high - low
+    found, rows = value.clone(), torch.arange(len(u), device=u.device)
+    for _ in range(STEPS):
+        t = (value.unsqueeze(-1) - locations) / scales
+        excess = (weights * law.cdf(t)).sum(-1) - u
+        low, high = torch.where(excess < 0, value, low), torch.where(excess < 0, high, value)
+        newton = value - excess / (weights * law.density(t) / scales).sum(-1)
+        halved = (newton - value).abs() < step.abs() / 2
+        trusted = (newton > low) & (newton < high) & halved  # False for NaN
+        step = torch.where(trusted, newton, (low + high) / 2) - value
+        step = torch.where(excess.abs() > ROUNDING_OF_ONE, step, 0)
+        value = value + step
+        found[rows] = value
+        moving = step.abs() > ROUNDING * (value.abs() + 1)
+        if not bool(moving.any()):
+            break
+        weights, locations, scales, u, low, high, value, step, rows = (
+            each[moving] for each in (weights, locations, scales, u, low, high, value, step, rows)
+        )
+    return found
 
 
 class Standard(ABC):
