@@ -194,8 +194,9 @@ def fit_curve(values: Float[np.ndarray, " rows"]) -> Curve:
 def fit_curve_to_levels(levels: Float[np.ndarray, " rows"]) -> Curve:
     """The curve of whole numbers k, each spread over k - ½ to k + ½, so that T(k ± ½) are quantiles of the numbers."""
     found, counts = np.unique(np.asarray(levels, np.float64), return_counts=True)
-    points = np.unique(np.concatenate([found - 0.5, found + 0.5]))
-    below = np.concatenate([[0], np.cumsum(counts)])[np.searchsorted(found, points)]
+    # An empty stretch between two numbers is shared by both: as an interval of its own it would have no rows
+    points = np.concatenate([found[:1] - 0.5, (found[1:] + found[:-1]) / 2, found[-1:] + 0.5])
+    below = np.concatenate([[0], np.cumsum(counts)])
     return _fit(points, (below + 0.5) * (len(levels) / (len(levels) + 1)), len(levels))
 
 

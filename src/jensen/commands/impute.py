@@ -244,7 +244,7 @@ def impute(
     from jensen.recipe.family import ImputationWish
 
     began = time.perf_counter()
-    imputer = run.family.imputer(wish or ImputationWish())
+    imputer = run.family.imputer(wish or ImputationWish(), run.spec)
     found = run.examples(data, split, missing=run.spec.levels is None)
     note_shortage(len(found), examples)
     rows = spread(len(found), examples or (SHOWN if data is None else None))

@@ -19,7 +19,7 @@ from jensen.data.preparation import (
 from jensen.data.readers.reading import Reading
 from jensen.data.stored import selected
 from jensen.data.survey import Survey
-from jensen.data.table_preparation import fit_table_preparation
+from jensen.data.table_preparation import SAMPLE, fit_table_preparation
 from jensen.errors import InputError
 
 _INTEGER: dict[str, type[Dequantise] | type[Levels]] = {"dequantise": Dequantise, "levels": Levels}
@@ -69,9 +69,10 @@ def choose_preparation(
 
 
 def _of_table(reading: Reading, rows: np.ndarray) -> tuple[AnyPreparation, tuple[str, ...]]:
-    """The preparation of the rows of a table."""
+    """The preparation of the rows of a table, fitted to some of the training rows if there are very many."""
     assert reading.table is not None
-    values = np.asarray(selected(reading.values, rows)[:])
+    some = selected(reading.values, rows[:: max(1, len(rows) // SAMPLE)])
+    values = np.asarray(some[: len(some)])
     if (empty := np.isnan(values).all(axis=0)).any():
         name = reading.table.fields[int(empty.argmax())].name
         raise InputError(f"column {name!r}: missing in all training rows; leave it out by --columns")

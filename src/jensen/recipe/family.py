@@ -103,6 +103,10 @@ class AbstractFamily(ABC, Generic[R, M]):
         """The model's settings, in which choices that depend on data like `spec` are replaced by the chosen values."""
         return recipe.model
 
+    def suited(self, recipe: R, spec: DataSpec) -> R:
+        """The recipe of a new training, in which settings of training that it leaves at their defaults suit the data."""
+        return recipe
+
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
         """The model's settings for a training that starts from a run of another family.
 
@@ -144,8 +148,11 @@ class AbstractFamily(ABC, Generic[R, M]):
         """The model with the recipe's sampling, changed by the wish. Raises `InputError` for an impossible wish."""
 
     @abstractmethod
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """The requested method of imputation. Raises `InputError` for options that the method does not have."""
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
+        """The requested method of imputation for data like `spec`.
+
+        Raises `InputError` for options that the method does not have.
+        """
 
     @abstractmethod
     def codec(self, model: M, steps: int | None) -> "AbstractCodec":

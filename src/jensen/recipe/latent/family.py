@@ -18,6 +18,7 @@ from jensen.latent import DiffusionPrior
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.diffusion.build import explicit as explicit_diffusion
 from jensen.recipe.diffusion.family import FAMILY as DIFFUSION
+from jensen.recipe.diffusion.family import warn_of_targets
 from jensen.recipe.diffusion.idle import RULES as OF_DIFFUSION
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish
@@ -30,6 +31,8 @@ from jensen.recipe.vae.build import explicit as explicit_vae
 from jensen.recipe.vae.family import FAMILY as AUTOENCODER
 from jensen.recipe.vae.idle import RULES as OF_VAE
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.table import BATCH, table_steps
+from jensen.training.plan import untouched
 from jensen.vae import VAE
 
 DENOISING = "prior.model."  # the weights of the diffusion model
@@ -61,6 +64,17 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
             "prior": explicit_diffusion(settings.prior, latent_spec(completed_vae(settings.vae, spec), spec)),
         }
         return settings.model_copy(update={**parts, "vae_steps": None, "prior_steps": None})
+
+    def suited(self, recipe: LatentRecipe, spec: DataSpec) -> LatentRecipe:
+        """For a table, the first stage is as long as the training of a VAE, and the second stage twice as long."""
+        if spec.table is None or recipe.training.minutes is not None or not untouched(recipe.training, "steps"):
+            return recipe
+        first = table_steps(spec.counts["train"])
+        given = recipe.model.vae_steps
+        model = recipe.model.model_copy(update={"vae_steps": first if given is None else given})
+        batch = min(BATCH, spec.counts["train"]) if untouched(recipe.training, "batch_size") else None
+        steps = {"steps": (first if given is None else given) + 2 * first, "batch_size": batch or recipe.training.batch_size}
+        return recipe.model_copy(update={"model": model, "training": recipe.training.model_copy(update=steps)})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
         """The given VAE replaces the first stage, which then has no steps."""
@@ -101,7 +115,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """
         if recipe.vae_steps == 0 and recipe.start_from is None:
             raise InputError("vae_steps 0: the VAE would stay untrained; give --from RUN, or a number of steps")
-        DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
+        warn_of_targets(recipe.data, spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
         """Raises `InputError` in the same cases as the VAE."""
@@ -117,7 +131,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         wished._modules = {**prior._modules, "model": found.model}
         return Sampling(model.with_prior(wished), found.sampler, found.steps, found.guidance, found.guide)
 
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
         """None, because the VAE's imputers weight z by log p(z), and the prior has only a bound on log p(z)."""
         raise InputError(
             "a latent model cannot impute: its prior gives a bound on log p(z), and imputation needs log p(z) itself; "

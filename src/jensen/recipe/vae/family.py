@@ -15,10 +15,13 @@ from jensen.recipe.start import matched_rows
 from jensen.recipe.vae.build import build_vae, explicit
 from jensen.recipe.vae.idle import RULES
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.table import table_training
 from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
 METHODS = {"gibbs": ("sweeps", "samples"), "importance": ("samples",)}
+OF_TABLES = {"importance": ("samples",)}
+TABLE_SAMPLES = 200  # default number of proposals; those of the encoder of parts are good, so few are enough
 
 
 class VAEFamily(AbstractFamily[VAERecipe, VAE]):
@@ -47,6 +50,12 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
 
     def explicit(self, recipe: VAERecipe, spec: DataSpec) -> VAESettings:
         return explicit(recipe.model, spec)
+
+    def suited(self, recipe: VAERecipe, spec: DataSpec) -> VAERecipe:
+        """For a table, the number of steps, the size of a batch and the patience by its rows."""
+        if spec.table is None:
+            return recipe
+        return recipe.model_copy(update={"training": table_training(recipe.training, spec)})
 
     def adapted(
         self,
@@ -88,8 +97,11 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         refuse(wish, recipe.family)
         return Sampling(model)
 
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """`gibbs`, which is asymptotically exact, or `importance`."""
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
+        """`gibbs`, which is asymptotically exact, or `importance`; of tables only `importance`, by their encoder."""
+        if spec.table is not None:
+            _, given = heeded(wish, OF_TABLES, "vae, of a table,")
+            return ImportanceResampling(given.get("samples", TABLE_SAMPLES))
         method, given = heeded(wish, METHODS, "vae")
         start = ImportanceResampling(**({"samples": given["samples"]} if "samples" in given else {}))
         if method == "importance":
