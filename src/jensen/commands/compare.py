@@ -25,7 +25,7 @@ class Compare(Command):
     """The folder for report.html and its pictures."""
     error: float | None = Field(None, gt=0)
     """Only estimate the differences between ELBOs, each to this standard error in bits per dimension (continuous data:
-    nats), by draws on the same examples with the same random numbers. Needs no evaluation; written to differences.json."""
+    nats). Draws share examples and random numbers. Needs no evaluation; written to differences.json."""
     seed: NonNegativeInt | None = None
     """With --error: seed of all draws. Default: 0."""
 

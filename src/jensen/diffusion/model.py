@@ -19,7 +19,7 @@ from jensen.diffusion.ode import (
     Tolerance,
     flow_bound,
 )
-from jensen.diffusion.parts import PARTS, bound_parts
+from jensen.diffusion.parts import PARTS, UNIFORM, bound_parts
 from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
 from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
@@ -252,7 +252,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     def parts(self) -> Parts:
         """The bound (5.11) in parts of one evaluation each: -L_0 - L_T, and `PARTS` strata of steps 2..T."""
         bound = self.bound()
-        return bound_parts(bound, Strata.weighted(self._nats(bound), PARTS))
+        return bound_parts(bound, Strata.weighted(self._nats(bound), PARTS, UNIFORM))
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:

@@ -5,6 +5,7 @@ difference between the model's bound and its prediction from them is left to cha
 """
 
 import zlib
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,54 +17,64 @@ from jensen.evaluation.scores import at_once, prepare, spread
 
 FITTED = 10_000  # maximum number of training examples for the normal distribution
 WIDEST = 2048  # maximum number of dimensions for its covariance
-NOISES = (0.01, 0.1)  # variance of the noise that is added to it, as a share of the mean variance
+NOISE = 0.1  # variance of the noise that is added to it, as a share of the mean variance
+ROWS = 1000
 
 
 def controls(
     train: Examples | None, examples: Examples, preparation: Preparation, seed: int
 ) -> dict[str, Float[Tensor, " examples"]]:
-    """Every control by its name, standardised, float64; a control that is constant or not finite is left out."""
-    found = {"size of the deflated example": _deflated(examples)}
-    if train is not None and preparation.dimensions <= WIDEST and len(train) > 1:
-        found |= _normal(train, examples, preparation, seed)
-    found |= _counts(preparation, examples)
-    return {name: (c - c.mean()) / c.std() for name, c in found.items() if len(c) > 1 and 0 < c.std() < torch.inf}
+    """Every control by its name, standardised, float64; a control that is constant or not finite is left out.
+
+    Without training examples, and for many dimensions, there is no normal distribution.
+    """
+    normal = None
+    if train is not None and len(train) > 1 and preparation.dimensions <= WIDEST:
+        normal = _Normal.fitted(train, preparation, seed)
+    parts = []
+    for rows in torch.arange(len(examples)).split(at_once(ROWS, preparation.dimensions)):
+        raw, x = examples.x[rows].cpu(), prepare(preparation, examples.x[rows], rows, seed).cpu()
+        found = {
+            "total variation": total_variation(x),
+            "size when deflated": _deflated(raw),
+            "observed values": preparation.observed(raw).double(),
+        }
+        parts.append(found if normal is None else {**found, "normal distribution": normal.energy(x)})
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: (c - c.mean()) / c.std() for name, c in whole.items() if 1e-9 < c.std() < torch.inf}
 
 
-def _deflated(examples: Examples) -> Tensor:
-    """The bytes of each raw example after zlib, of differences between neighbours as in PNG for integers."""
-    sizes = []
-    for rows in torch.arange(len(examples)).split(1000):
-        raw = examples.x[rows].cpu()
-        if not raw.is_floating_point() and raw.ndim > 1:
-            raw = raw.diff(dim=-1, prepend=torch.zeros_like(raw[..., :1]))
-        sizes += [len(zlib.compress(one.tobytes(), 6)) for one in raw.contiguous().numpy()]
+def total_variation(x: Float[Tensor, " batch *shape"]) -> Float[Tensor, " batch"]:
+    """Σ |difference| of neighbours along every dimension but the first (channels, features); missing values count 0."""
+    total = torch.zeros(len(x), dtype=torch.float64)
+    for dim in range(2, x.ndim):
+        total += x.diff(dim=dim).abs().nan_to_num(0.0).flatten(1).double().sum(1)
+    return total
+
+
+def _deflated(raw: Tensor) -> Tensor:
+    """The bytes of each raw example after zlib, which are nearly proportional to those of a PNG."""
+    sizes = [len(zlib.compress(one.tobytes())) for one in raw.contiguous().numpy()]
     return torch.tensor(sizes, dtype=torch.float64)
 
 
-def _counts(preparation: Preparation, examples: Examples) -> dict[str, Tensor]:
-    parts = [preparation.observed(examples.x[rows]) for rows in torch.arange(len(examples)).split(1000)]
-    return {"observed values": torch.cat(parts).double().cpu()}
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """N(m, C + s² I) of training examples, the linear Gaussian model: the bound of the best linear denoiser from s²."""
 
+    mean: Tensor
+    basis: Tensor
+    variance: Tensor
 
-def _normal(train: Examples, examples: Examples, preparation: Preparation, seed: int) -> dict[str, Tensor]:
-    """-log N(x | m, C + s² I) up to a constant, the linear Gaussian model (4.5), for some s²: C from training examples.
+    @classmethod
+    def fitted(cls, train: Examples, preparation: Preparation, seed: int) -> "_Normal":
+        rows = spread(len(train), FITTED)
+        x = prepare(preparation, train.x[rows], rows, seed).cpu().flatten(1).nan_to_num(0.0)
+        mean = x.mean(0)
+        variance, basis = torch.linalg.eigh((x - mean).mT @ (x - mean) / len(x))
+        return cls(mean, basis, variance.clamp(min=0) + NOISE * variance.mean())
 
-    It is the bound of the best linear denoiser, from the noise s² on.
-    """
-    mean, basis, variance = _principal(train, preparation, seed)
-    found: list[list[Tensor]] = [[] for _ in NOISES]
-    for rows in torch.arange(len(examples)).split(at_once(1000, preparation.dimensions)):
-        x = prepare(preparation, examples.x[rows], rows, seed).flatten(1).nan_to_num(0.0)
-        squares = ((x - mean) @ basis).square()
-        for each, noise in zip(found, NOISES, strict=True):
-            each.append((squares / (variance + noise * variance.mean())).sum(1).double())
-    return {f"normal distribution, noise {noise}": torch.cat(each) for noise, each in zip(NOISES, found, strict=True)}
-
-
-def _principal(train: Examples, preparation: Preparation, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    rows = spread(len(train), FITTED)
-    x = prepare(preparation, train.x[rows], rows, seed).flatten(1).nan_to_num(0.0)
-    mean = x.mean(0)
-    variance, basis = torch.linalg.eigh((x - mean).mT @ (x - mean) / len(x))
-    return mean, basis, variance.clamp(min=0)
+    def energy(self, x: Tensor) -> Tensor:
+        """Minus the log-density of each example, up to a constant, in nats."""
+        squares = ((x.flatten(1).nan_to_num(0.0) - self.mean) @ self.basis).square()
+        return (0.5 * squares / self.variance).sum(1).double()

@@ -10,7 +10,7 @@ times as wide after the same rows, which is more than twice the price (Waudby-Sm
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -61,10 +61,18 @@ class Reached:
     limit: float | None
 
 
-def until(source: Source, controls: Float[Tensor, " examples controls"], goal: Goal, *, seed: int) -> Reached:
+def until(
+    source: Source,
+    controls: Float[Tensor, " examples controls"],
+    goal: Goal,
+    *,
+    seed: int,
+    tell: Callable[[str], None] = say,
+) -> Reached:
     """Draw parts of the bound until the standard error of the mean is at most that of the `goal`.
 
-    The draws end before, with a `limit`, if no number of draws reaches the goal, and at once if a draw is not finite.
+    After the pilot, `tell` gets one line about the expected cost. The draws end before, with a `limit`, if no number of
+    draws reaches the goal, and at once if a draw is not finite.
     """
     began, evaluations, draws, forecast = time.perf_counter(), 0.0, Draws.none(), math.nan
     rows, text = torch.full((source.count,), max(PILOT[0], -(-PILOT[1] // source.count))), "pilot"
@@ -83,7 +91,7 @@ def until(source: Source, controls: Float[Tensor, " examples controls"], goal: G
             if limit >= 1 and len(draws) >= ENOUGH * len(source.known):
                 return Reached(measure, found, visited, evaluations, seconds, forecast, limit * goal.error)
             if math.isnan(forecast):
-                say(_price(total, seconds / len(draws), evaluations / len(draws), goal))
+                tell(_price(total, seconds / len(draws), evaluations / len(draws), goal))
                 forecast = total if total < math.inf else math.nan
             rows = allocation(found, total) - found.rows
             text = f"± {error:.2g}"
