@@ -74,12 +74,12 @@ class RegressionEstimate:
 def regression_estimate(draws: Draws, parts: int, controls: Float[Tensor, " examples controls"]) -> RegressionEstimate:
     """The regression estimate of the mean over the population, with its error; at least two rows of each part."""
     part, example, y = draws.part, draws.example, draws.value.double()
-    rows = torch.bincount(part, minlength=parts)
+    rows = torch.bincount(part, minlength=parts).double()
     c = controls - controls.mean(0)
     slopes = _cross_fitted(part, y, c[example], example % FOLDS, parts)  # (rows, controls)
     adjusted = y - (slopes * c[example]).sum(1)
     mean, deviation, residual = _within(part, adjusted, rows)
-    weight = (rows / (rows - 1.0)).sqrt() / rows  # unbiased variances
+    weight = (rows / (rows - 1)).sqrt() / rows  # unbiased variances
     influence = torch.zeros(len(c), dtype=torch.float64).index_add_(0, example, residual * weight[part])
     slope = torch.zeros(parts, c.shape[1], dtype=torch.float64).index_add_(0, part, slopes) / rows.unsqueeze(1)
     from_controls = c @ slope.sum(0) / len(c)
@@ -88,7 +88,7 @@ def regression_estimate(draws: Draws, parts: int, controls: Float[Tensor, " exam
         influence=influence + from_controls,
         deviation=deviation,
         raw_deviation=_within(part, y, rows)[1],
-        rows=rows,
+        rows=rows.long(),
         from_controls=from_controls.square().sum().item(),
     )
 
