@@ -24,7 +24,8 @@ from torch import Tensor
 
 FOLDS = 8
 GROWTH = 1.1, 2.0  # least and greatest growth of the number of rows from one look to the next
-PRIOR_ROWS = 4.0  # weight of no slope in the regression, and of the mean spread in the allocation, in rows
+NO_SLOPE = 4.0  # weight, in rows, of no slope in the regression
+EQUAL = 20.0  # weight, in rows of a part, of equal spreads in the allocation
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def _slopes(part: Tensor, y: Tensor, c: Tensor, parts: int) -> Tensor:
     _, spread, residual = _within(part, y, rows)
     scaled = residual / spread.clamp(min=1e-300)[part]
     centred = torch.stack([_within(part, column, rows)[2] for column in c.unbind(1)], 1)
-    prior = PRIOR_ROWS * torch.eye(c.shape[1], dtype=c.dtype)  # of standardised controls
+    prior = NO_SLOPE * torch.eye(c.shape[1], dtype=c.dtype)  # of standardised controls
     shape = torch.linalg.solve(centred.mT @ centred + prior, centred.mT @ scaled)
     return spread.unsqueeze(1) * shape
 
@@ -136,5 +137,5 @@ def allocation(found: RegressionEstimate, total: float) -> Int[Tensor, " parts"]
     next_ = min(max(total, GROWTH[0] * now), GROWTH[1] * now)
     weighted = found.rows * found.deviation.square()
     typical = weighted.sum() / now
-    spread = ((weighted + PRIOR_ROWS * typical) / (found.rows + PRIOR_ROWS)).sqrt()
+    spread = ((weighted + EQUAL * typical) / (found.rows + EQUAL)).sqrt()
     return torch.maximum(found.rows, (next_ * spread / spread.sum()).ceil().long())
