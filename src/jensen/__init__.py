@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from jensen.commands.features_train import features_train
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
     from jensen.commands.referee import referee
@@ -86,6 +87,7 @@ __all__ = [
     "impute",
     "info",
     "load",
+    "mean_bound",
     "predict",
     "reconstruct",
     "referee",
