@@ -165,7 +165,7 @@ def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
     others: dict[str, Callable[[], AbstractParameterisation]]
     others = {"epsilon": Epsilon, "clean": Clean, "velocity": Velocity}
     return (
-        Preconditioned(settings.sigma_data)
+        Preconditioned(settings.sigma_data, settings.skip)
         if settings.parameterisation == "edm"
         else others[settings.parameterisation]()
     )
@@ -192,7 +192,7 @@ def _objective(settings: DiffusionSettings) -> AbstractDenoisingObjective:
         assert settings.sigma_data is not None
         mean, deviation = settings.noise_mean, settings.noise_deviation
         return WeightedObjective(
-            EDMWeighting(settings.sigma_data, mean, deviation), times, noise=LogNormalNoise(mean, deviation)
+            EDMWeighting(settings.sigma_data, mean, deviation, settings.skip), times, noise=LogNormalNoise(mean, deviation)
         )
     weighting: AbstractWeighting = MinSNR() if settings.objective == "min-snr" else P2()
     return WeightedObjective(weighting, times)

@@ -42,6 +42,9 @@ class DiffusionSettings(BaseModel):
     """Output of the network: the noise, the data, their mixture v, or EDM's preconditioned output."""
     sigma_data: float | None = Field(None, gt=0)
     """Standard deviation of the prepared data (edm only). None: 1 for standardised data, else 0.5."""
+    skip: float | None = Field(None, gt=0)
+    """Noise level above which the network predicts the data, and below which the noise (edm only). At sigma_data it is
+    EDM's own; smaller values draw better pictures after short trainings. None: by the data."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
     """Training objective: L_simple (5.17), the bound (5.11), both, or another weighting of the bound's terms."""
     noise_mean: float = Field(-1.2, ge=-10, le=10)
