@@ -31,7 +31,7 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ from torch import Tensor
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset
 from jensen.data.grid import save_grid
+from jensen.diffusion import DPMSolver2M
+from jensen.diffusion.model import Generation
 from jensen.features.frechet_distance import frechet
 from jensen.recipe.build import build_model
 from jensen.recipe.diffusion.settings import DiffusionRecipe
@@ -91,6 +93,7 @@ JENSEN = {
     "2: 64-64, 32, mean -0.6": _jensen(2, (64, 64), 32, skip=0.1, octaves=0, noise_mean=-0.6),
     "2: 64-128, 32": _jensen(2, (64, 128), 32, skip=0.1, octaves=0),
     "2: 48-96, 16": _jensen(2, (48, 96), 16, skip=0.1, octaves=0),
+    "2: 32-64-128, 32": _jensen(2, (32, 64, 128), 32, skip=0.1, octaves=0),
     "4: 64-64, 32": _jensen(4, (64, 64), 32, skip=0.1, octaves=0),
     "4: 128-128, 32": _jensen(4, (128, 128), 32, skip=0.1, octaves=0),
 }
@@ -144,9 +147,9 @@ def _start_jensen(name: str, dataset: Dataset, total: int, device: str) -> Conte
         state.ema.applied().__enter__()  # jensen is judged at the end only
         model = state.model.eval()
 
-        def way(guidance: float) -> Sampler:
+        def way(eta: float, count: int, guidance: float) -> Sampler:
             def draw(labels: Tensor, seed: int) -> Tensor:
-                model.generation = replace(model.generation, steps=20, guidance=guidance)
+                model.generation = Generation(DPMSolver2M(eta), count, guidance=guidance)
                 parts = []
                 for rows in torch.arange(len(labels)).split(AT_ONCE):
                     x = model.sample(len(rows), seed=seed, first=int(rows[0]), labels=labels[rows]).cpu()
@@ -155,7 +158,11 @@ def _start_jensen(name: str, dataset: Dataset, total: int, device: str) -> Conte
 
             return draw
 
-        return {f"DPM-Solver++ 20, guidance {guidance:g}": way(guidance) for guidance in GUIDANCE}
+        return {
+            f"{name}, guidance {guidance:g}": way(eta, count, guidance)
+            for name, eta, count in (("DPM-Solver++ 20", 0.0, 20), ("DPM-Solver++ SDE 50", 1.0, 50))
+            for guidance in GUIDANCE
+        }
 
     return Contestant(lambda: next(loop), ways)
 

@@ -89,7 +89,9 @@ def test_there_and_back_again(level, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("parameterisation", [Epsilon(), Clean(), Velocity(), Preconditioned(), Preconditioned(0.5, 0.1)])
+@pytest.mark.parametrize(
+    "parameterisation", [Epsilon(), Clean(), Velocity(), Preconditioned(), Preconditioned(0.5, 0.1)]
+)
 @pytest.mark.parametrize("level", [-math.inf, -1000.0, 1000.0, math.inf])
 def test_the_very_ends_give_numbers(level, parameterisation, dtype):
     x_t = torch.randn(4, 3, dtype=dtype)
