@@ -1,0 +1,103 @@
+"""An imputer of missing cells: draws from p(missing | observed)."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from jensen.errors import InputError
+from jensen.evaluation.scores import prepare
+from jensen.inference.imputation import impute
+from jensen.inference.imputer import AbstractImputer
+from jensen.recipe.families import family_of
+from jensen.recipe.family import ImputationWish
+from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
+from jensen.sklearn.settings import recipe_for
+
+
+class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
+    """An imputer of missing cells (NaN), like scikit-learn's `IterativeImputer`.
+
+    `transform` replaces a missing cell by the mean of `draws` draws from p(missing | observed), or with
+    `sample_posterior` by one draw. `imputation` are the options of `jensen impute` by name, such as `{"sweeps": 50}`.
+    A VAE learns from rows with missing cells; the other families need complete rows for `fit`. For the other
+    parameters see `JensenDensity`.
+
+    >>> from sklearn.datasets import load_wine
+    >>> X = load_wine().data
+    >>> X[::10, 3] = np.nan
+    >>> imputer = JensenImputer(steps=50, draws=5, imputation={"method": "importance"}, random_state=0)
+    >>> int(np.isnan(imputer.fit_transform(X)).sum())
+    0
+    """
+
+    def __init__(
+        self,
+        family: Family = "vae",
+        *,
+        draws: int = 20,
+        sample_posterior: bool = False,
+        imputation: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        folder: str | Path | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.family, self.settings, self.folder = family, settings, folder
+        self.steps, self.minutes, self.draws = steps, minutes, draws
+        self.sample_posterior, self.imputation = sample_posterior, imputation
+        self.random_state, self.verbose = random_state, verbose
+
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Train on the rows of X (n, features); y is ignored."""
+        X = self._checked(X, fitting=True, missing=self.family == "vae")
+        self._method()  # refuses before a long training, not after it
+        self._train(X, **self._for_training(X))
+        return self._recorded()
+
+    def transform(self, X: Any) -> np.ndarray:
+        """X (n, features) with every missing cell replaced."""
+        check_is_fitted(self)
+        X = self._checked(X)
+        draws = self._drawn(X, 1 if self.sample_posterior else self.draws)
+        return draws.mean(0) if np.isnan(X).any() else X
+
+    def sample(self, X: Any, draws: int | None = None) -> np.ndarray:
+        """Several completions of X, (draws, n, features): multiple imputation."""
+        check_is_fitted(self)
+        return self._drawn(self._checked(X), draws or self.draws)
+
+    def _drawn(self, X: np.ndarray, count: int) -> np.ndarray:
+        """`count` completions of X, which keep the observed cells unchanged."""
+        found = np.repeat(X[None], count, 0)
+        rows = np.flatnonzero(np.isnan(X).any(1))
+        if not len(rows):
+            return found
+        run, method = self.run_, self._method()
+        examples, numbers = self._examples(X[rows], missing=True)
+        x = prepare(run.spec.preparation, examples.x[:], numbers, SEED)
+        with self._talk():
+            drawn = impute(run.model, x, ~x.isnan(), method, draws=count, seed=SEED, index=numbers).draws
+        raw = run.spec.preparation.to_raw(drawn.cpu().flatten(0, 1)).reshape(count, *X[rows].shape)
+        found[:, rows] = np.where(np.isnan(X[rows]), raw, X[rows])
+        return found
+
+    def _method(self) -> AbstractImputer:
+        """The method of imputation. Raises `InputError` for a family without any, and for options it does not have."""
+        given = dict(self.imputation or {})
+        known = [field.name for field in fields(ImputationWish)]
+        if strange := given.keys() - known:
+            raise InputError(f"imputation: {min(strange)!r} is not an option; expected one of {', '.join(known)}")
+        return family_of(recipe_for(self.family, None, 0, {})).imputer(ImputationWish(**given))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
