@@ -118,7 +118,8 @@ class AbstractEstimator(BaseEstimator, ABC):
                 "X has missing cells (NaN), but the rows given to fit had none, so the model needs complete rows; fit "
                 "on rows with missing cells, or fill them in by a JensenImputer"
             )
-        examples = self.run_.examples(X, missing=missing)
+        with self._talk():
+            examples = self.run_.examples(X, missing=missing)
         return examples, content_numbers(examples.x[:])
 
     def __sklearn_tags__(self) -> Tags:

@@ -67,7 +67,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
         check_is_fitted(self)
         X = self._checked(X)
         draws = self._drawn(X, 1 if self.sample_posterior else self.draws)
-        return draws.mean(0) if np.isnan(X).any() else X
+        return np.where(np.isnan(X), draws.mean(0), X)
 
     def sample(self, X: Any, draws: int | None = None) -> np.ndarray:
         """Several completions of X, (draws, n, features): multiple imputation."""
