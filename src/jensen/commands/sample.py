@@ -1,5 +1,6 @@
 """`jensen sample`: draw samples from a trained model, as values and as files."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from jensen.recipe.family import Sampling, SamplingWish
     from jensen.run import Run
 
-AT_ONCE = 256  # number of samples drawn together
+AT_ONCE = 256  # most samples drawn together
+VALUES_AT_ONCE = 1 << 18  # on a CPU: values drawn together, so that the progress bar moves every few seconds
 Labels = Literal["in-turn", "p(y)"]
 LastStep = Literal["mean", "draw"]
 
@@ -158,7 +160,7 @@ def sample(
         draws["mean"] = way.model.sample_mean
     mine = []
     with processes.together():
-        for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
+        for rows in track(processes.share(torch.arange(n).split(_at_once(run))), "sampling"):
             asked = None if chosen is None else chosen[rows]
             which = {"seed": seed, "first": first + int(rows[0]), "labels": asked}
             drawn = {name: draw(len(rows), **which).cpu() for name, draw in draws.items()}
@@ -168,6 +170,13 @@ def sample(
     parts = processes.gathered(mine)
     x, *means = (torch.cat([part[name] for part in parts]) for name in draws)
     return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec, means[0] if means else None)
+
+
+def _at_once(run: "Run") -> int:
+    """The number of samples drawn together."""
+    if run.model.device.type != "cpu":
+        return AT_ONCE
+    return max(1, min(AT_ONCE, VALUES_AT_ONCE // math.prod(run.model.shape)))
 
 
 def guide_of(run: "Run", guide: "Run") -> "AbstractLatentVariableModel":
