@@ -21,6 +21,7 @@ check_packages(
         "jensen.likelihood",
         "jensen.mixture",
         "jensen.model",
+        "jensen.monotone",
         "jensen.nets",
         "jensen.pareto",
         "jensen.randomness",

@@ -77,7 +77,8 @@ def test_a_column_of_groups(tmp_path):
     refused(path, line, group="site")
     (tmp_path / "x.csv").write_text("a,b,patient\n" + "".join(f"{i},{i % 7},p{p}\n" for i, p in enumerate(PATIENT)))
     assert_apart(load_data(tmp_path / "x.csv", ReadOptions(group="patient")), PATIENT)
-    run = load_data(tmp_path / "x.csv", ReadOptions(group="patient", labels="b", levels=128)).spec
+    numbers = {"group": "patient", "labels": "b", "levels": 128, "layout": "vector"}
+    run = load_data(tmp_path / "x.csv", ReadOptions(**numbers)).spec
     (tmp_path / "bare.csv").write_text("".join(f"{i}\n" for i in range(9)))
     bare = read_examples(tmp_path / "bare.csv", run)  # other data need neither labels nor groups
     assert (bare.x[:, 0].tolist(), bare.labels) == (list(range(9)), None)

@@ -71,7 +71,7 @@ def netcdf(path: Path) -> bytes:
         (lambda _: b"fLaC" + bytes(99), "a FLAC file", "import numpy, soundfile; numpy.savez"),
         (lambda _: b"RIFF\0\0\0\0AVI LIST" + bytes(99), "an AVI video", "import imageio.v3, numpy; numpy.savez"),
         (lambda _: b"\0\0\0\x18ftypmp42" + bytes(99), "an MP4 or QuickTime video", "numpy.savez"),
-        (lambda _: b"ORC,a,b\nw,x,y\n", "text without a column of numbers", "expected numbers"),
+        (lambda _: b"ORC,a,b\nw,x,y\n", "no column can be modelled", "constant: every cell is 'w'"),
         (lambda folder: netcdf(folder / "a.nc"), "a NetCDF file", "numpy.savez"),
         (lambda folder: sqlite(folder / "a.db"), "an SQLite database", "numpy.savez"),
         (lambda _: pickle.dumps({"x": 1}), "a Python pickle, which is never loaded", "numpy.savez"),
@@ -80,11 +80,11 @@ def netcdf(path: Path) -> bytes:
         (lambda _: gzip.compress(b"II*\0rest"), "a gzip archive of TIFF image", "unpack it"),
         (lambda _: bz2.compress(b"x"), "a bzip2 archive", "unpack it"),
         (lambda _: lzma.compress(b"x"), "an xz archive", "unpack it"),
-        (lambda _: "é, ü; x\n".encode() * 200, "text without a column of numbers", "separated by commas"),
+        (lambda _: "é, ü; x\n".encode() * 200, "no column can be modelled", "constant: every cell is 'é, ü'"),
     ],
 )
 def test_a_file_of_another_kind_is_named_with_what_to_do(tmp_path, content, what, advice):
-    line = refused(write(tmp_path / "data.bin", content(tmp_path)), f"data.bin: is {what}")
+    line = refused(write(tmp_path / "data.bin", content(tmp_path)), f"data.bin: (is )?{what}")
     assert advice in line
     assert "none" not in line.replace("None", "")
 

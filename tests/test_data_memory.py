@@ -68,7 +68,10 @@ def test_half_precision_tensors_are_read_exactly():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ([[1.0, 2.0]] * 30, "memory: is of type list; expected a path, a NumPy array, a tensor or a dict of arrays"),
+        (
+            [[1.0, 2.0]] * 30,
+            "memory: is of type list; expected a path, a NumPy array, a tensor, a dict of arrays or a DataFrame",
+        ),
         (3, "memory: is of type int"),
         (None, "memory: is of type NoneType"),
         ({"x": [[1.0]] * 30}, "memory: x: is of type list"),

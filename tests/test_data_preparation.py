@@ -8,10 +8,10 @@ import torch
 from pydantic import TypeAdapter
 from scipy import stats
 
+from jensen.data.any_preparation import AnyPreparation
 from jensen.data.choose import choose_preparation, standardise
 from jensen.data.moments import columns, smallest_gap
 from jensen.data.preparation import (
-    AnyPreparation,
     Dequantise,
     DynamicBinarisation,
     Levels,

@@ -8,9 +8,10 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     provenance       where a recorded number came from: weights, software, command
     randomness       random numbers as pure functions of a seed
     progress         progress bars with rate and time left
+    monotone         increasing curves that make numbers about normal
     gaussian      1  normal densities, KL, entropy, the linear Gaussian model
     expectation   2  minimise E_{N(mu, Sigma)} f(x) by reparameterised gradients
-    likelihood       p(x|z): Gaussian, Bernoulli, discretised, categorical
+    likelihood       p(x|z): Gaussian, Bernoulli, discretised, categorical, columns of a table
     pareto           the tail of importance weights
     bound         3  the ELBO, importance-weighted and annealed estimates, with standard errors
     model            the contract of a latent-variable model

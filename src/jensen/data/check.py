@@ -15,6 +15,8 @@ from jensen.data.readers.reading import Reading
 from jensen.data.spec import DataSpec
 from jensen.data.splits import check_fractions, split_rows
 from jensen.data.stored import AbstractRows, Values, blocks
+from jensen.data.table.column import Table
+from jensen.data.table.describe import described, summary
 from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
 
@@ -40,6 +42,12 @@ class Report(BaseModel):
     label_counts: dict[str, int] | None
     """The number of examples of each label, by name."""
 
+    table: Table | None = None
+    """The columns, if the data are a table."""
+
+    missing: tuple[float, ...] = ()
+    """The share of missing cells of each column of `table`."""
+
     notes: tuple[str, ...]
     """The applied rules of reading, and doubts about the data, one line each."""
 
@@ -58,10 +66,14 @@ class Report(BaseModel):
             f"source       {self.source}",
             *(f"{name:<12} {value}" for name, value in self.facts.items()),
             *([f"labels       {', '.join(labels)}"] if labels else []),
+            *(f"{'' if line else 'columns':<12} {text}" for line, text in enumerate(self._columns())),
             *(f"note         {note}" for note in _cut(list(self.notes))),
             *(f"refused      {problem}" for problem in _cut(list(self.problems))),
             "result       " + ("good" if self.good else f"{len(self.problems)} to mend"),
         ]
+
+    def _columns(self) -> list[str]:
+        return [] if self.table is None else described(self.table, self.missing)
 
 
 def check(source: Source, options: ReadOptions = DEFAULTS, preparation: PreparationName | str | None = None) -> Report:
@@ -78,7 +90,7 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
         rows = split_rows(reading, options)
         spec = None if unread else specify(source, options, reading, rows, preparation)
         doubts = (*unseen_labels(reading, rows), *repeated_examples(reading, rows))
-        if not unread:
+        if not unread and reading.table is None:
             doubts += near_duplicates(reading, rows, options)
     except InputError as error:
         problems.append(str(error))
@@ -90,6 +102,8 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
         spec=spec,
         facts=_facts_of_reading(reading) | (_facts_of_spec(spec) if spec else {}),
         label_counts=_label_counts(reading),
+        table=reading.table,
+        missing=() if reading.table is None else _missing(reading.values[:], reading.table),
         notes=(*reading.notes, *(spec.doubts + _remarks(spec) if spec else reading.doubts), *doubts),
         problems=tuple(problems),
     )
@@ -97,6 +111,9 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
 
 def _facts_of_reading(reading: Reading) -> dict[str, str]:
     values, found = reading.values, reading.survey
+    if reading.table is not None:
+        gaps = f"; {found.missing / values.size:.1%} of all cells are missing" if found.missing else ""
+        return {"kind": "table", "rows": f"{len(values):,}", "types": f"{summary(reading.table)}{gaps}"}
     levels = f", {reading.levels} levels" if reading.levels else ""
     where = ", not in memory" if isinstance(values, AbstractRows) else ""
     return {
@@ -107,6 +124,11 @@ def _facts_of_reading(reading: Reading) -> dict[str, str]:
         **({"missing": f"{found.missing / values.size:.1%} of all values"} if found.missing else {}),
         "left out": str(reading.skipped),
     }
+
+
+def _missing(values: np.ndarray, table: Table) -> tuple[float, ...]:
+    """The share of missing cells of each column."""
+    return tuple(float(np.isnan(values[:, places[0]]).mean()) for places in table.places())
 
 
 def _range(low: float, high: float) -> str:
@@ -122,7 +144,11 @@ def _range(low: float, high: float) -> str:
 def _facts_of_spec(spec: DataSpec) -> dict[str, str]:
     return {
         "splits": f"{', '.join(f'{count} {split}' for split, count in spec.counts.items())}; {spec.splits}",
-        "preparation": f"{spec.preparation.kind} by default, resolution {spec.preparation.resolution:.3g}",
+        **(
+            {}
+            if spec.table
+            else {"preparation": f"{spec.preparation.kind} by default, resolution {spec.preparation.resolution:.3g}"}
+        ),
         **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "fingerprint": spec.fingerprint,
     }

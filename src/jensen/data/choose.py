@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
+from jensen.data.any_preparation import AnyPreparation
 from jensen.data.doubts import doubts_of_floats, doubts_of_integers
 from jensen.data.moments import Columns, columns, smallest_gap
 from jensen.data.options import PreparationWish
 from jensen.data.preparation import (
-    AnyPreparation,
     Dequantise,
     DynamicBinarisation,
     Levels,
@@ -19,6 +19,7 @@ from jensen.data.preparation import (
 from jensen.data.readers.reading import Reading
 from jensen.data.stored import selected
 from jensen.data.survey import Survey
+from jensen.data.table_preparation import SAMPLE, fit_table_preparation
 from jensen.errors import InputError
 
 _INTEGER: dict[str, type[Dequantise] | type[Levels]] = {"dequantise": Dequantise, "levels": Levels}
@@ -37,6 +38,8 @@ def choose_preparation(
     Each doubt is one line. The default is to dequantise integers and standardise floats. Raises InputError for an
     unknown name, and for a preparation that the data do not allow.
     """
+    if reading.table is not None:
+        return _of_table(reading, rows)
     name = wish(reading.levels) if callable(wish) else wish
     name = name or ("standardise" if reading.levels is None else "dequantise")
     dtype, dimensions = reading.values.dtype.name, math.prod(reading.values.shape[1:])
@@ -63,6 +66,16 @@ def choose_preparation(
     found = columns(selected(reading.values, rows))
     preparation = standardise(found, dtype, dimensions, reading.epsilon)
     return preparation, doubts_of_floats(reading, found)
+
+
+def _of_table(reading: Reading, rows: np.ndarray) -> tuple[AnyPreparation, tuple[str, ...]]:
+    """The preparation of the rows of a table, fitted to some of the training rows if there are very many."""
+    assert reading.table is not None
+    some = np.asarray(selected(reading.values, rows[:: max(1, len(rows) // SAMPLE)])[:])
+    if (empty := np.isnan(some).all(axis=0)).any():
+        name = reading.table.fields[int(empty.argmax())].name
+        raise InputError(f"column {name!r}: missing in all training rows; leave it out by --columns")
+    return fit_table_preparation(some, reading.table.fields, reading.epsilon)
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:

@@ -1,5 +1,6 @@
 """From DATA to tensors and their specification."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +16,14 @@ from jensen.data.examples import Dataset, Examples, Names
 from jensen.data.options import DEFAULTS, PreparationWish, ReadOptions, Streaming
 from jensen.data.readers.image import widened
 from jensen.data.readers.memory import MEMORY, Source, source_name
-from jensen.data.readers.read import DIGITS, IMAGE_KINDS, check_options, read
+from jensen.data.readers.read import DIGITS, IMAGE_KINDS, check_options, read, read_cells
 from jensen.data.readers.reading import SPLITS, Reading, Refuse, refuse_at_once
+from jensen.data.readers.tables import read_by_table
 from jensen.data.smooth import smooth_vectors
 from jensen.data.spec import DataSpec
 from jensen.data.splits import check_fractions, describe_split, groups_of, shared_groups, split_rows
 from jensen.data.stored import converted, in_memory_or_stored, selected
+from jensen.data.table.column import Column, Table
 from jensen.data.target_scaling import TargetScaling
 from jensen.errors import AbsentColumnError, InputError
 
@@ -48,7 +51,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
     """
     options = spec.options if stream is None else spec.options.model_copy(update={"stream": stream})
     with _explained_if_moved(spec, source):
-        reading = read(spec.source if source is None else source, options, refuse_at_once)
+        reading = _read_by(spec, spec.source if source is None else source, options)
     if stream is not None:
         check_options(reading, options, refuse_at_once)
     found = fingerprint(reading, spec.options)
@@ -62,6 +65,13 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
     if source is not None:
         spec = spec.model_copy(update={"source": recorded_source(source), "kind": reading.kind})
     return _dataset(spec, reading, split_rows(reading, spec.options))
+
+
+def _read_by(spec: DataSpec, source: Source, options: ReadOptions) -> Reading:
+    """The reading of `source` by the columns of a run, if its data are a table."""
+    if spec.table is not None:
+        return read_by_table(read_cells(source, spec.table.header), spec.table, options)
+    return read(source, options, refuse_at_once)
 
 
 @contextmanager
@@ -108,10 +118,14 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     options = spec.options.model_copy(update=changes)
     name = source_name(source)
     try:
-        reading = _read_other(source, options)
+        reading = _read_other(spec, source, options)
     except InputError as error:
         raise InputError(_advice_of_run(str(error))) from None
     reading = _with_channels(reading, spec)
+    if spec.table is not None:
+        _refuse_new_gaps(reading, spec.table, name, missing)
+        for note in reading.notes:
+            warnings.warn(f"{name}: {note}", stacklevel=2)
     if not missing:
         refuse_empty_examples(source, reading, options, refuse_at_once)
     for what, given, expected in (
@@ -133,14 +147,14 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     return _examples(replace(reading, labels=labels, targets=targets), np.arange(len(reading.values)), spec)
 
 
-def _read_other(source: Source, options: ReadOptions) -> Reading:
+def _read_other(spec: DataSpec, source: Source, options: ReadOptions) -> Reading:
     """The reading of other data than the run's own, which need neither the labels nor the groups of the run's."""
     try:
-        return read(source, options, refuse_at_once)
+        return _read_by(spec, source, options)
     except AbsentColumnError as absent:
         if absent.option not in ("labels", "group"):
             raise
-        return _read_other(source, options.model_copy(update={absent.option: None}))
+        return _read_other(spec, source, options.model_copy(update={absent.option: None}))
 
 
 def _advice_of_run(problem: str) -> str:
@@ -150,6 +164,18 @@ def _advice_of_run(problem: str) -> str:
     'a.png: is grey; convert it, or train with --colour rgb'
     """
     return problem.replace("; give --", "; convert it, or train with --").replace(" give --", " train with --")
+
+
+def _refuse_new_gaps(reading: Reading, table: Table, name: str, missing: bool) -> None:
+    """Refuses a missing cell in a column without missing cells in training, unless `missing` allows them."""
+    values = reading.values[:]
+    for place, field in enumerate(table.fields):
+        empty = np.isnan(values[:, place])
+        if not missing and not field.missing and empty.any():
+            raise InputError(
+                f"{name}: {reading.names(int(empty.argmax()))}, column {table.columns[field.column].name!r}: is "
+                "missing, but no training row has a missing cell there; jensen impute fills it"
+            )
 
 
 def _with_channels(reading: Reading, spec: DataSpec) -> Reading:
@@ -208,6 +234,7 @@ def specify(
         skipped=reading.skipped,
         fingerprint=fingerprint(reading, options),
         preparation=chosen,
+        table=reading.table,
         doubts=(*reading.doubts, *smooth, *doubts, *shared_groups(reading, options, rows)),
     )
 
@@ -217,9 +244,16 @@ def fingerprint(reading: Reading, options: ReadOptions) -> str:
     beside = [b"none" if values is None else values.tobytes() for values in (reading.labels, reading.supplied)]
     if reading.targets is not None:
         beside.append(f"{reading.targets.shape}".encode() + reading.targets.tobytes())
+    if reading.table is not None:
+        beside += [column.name.encode() + repr(_identity(column)).encode() for column in reading.table.columns]
     if (groups := groups_of(reading, options)) is not None:
         beside.append(b"groups" + groups.tobytes())
     return reading.survey.fingerprint(*beside)
+
+
+def _identity(column: Column) -> tuple[object, ...]:
+    """What the numbers of the matrix mean, beside the name of the column."""
+    return column.values, column.low, column.step
 
 
 def _label_counts(labels: np.ndarray | None, rows: np.ndarray) -> tuple[int, ...] | None:

@@ -1,9 +1,11 @@
 """The options of reading and splitting DATA. Imports no torch."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from jensen.data.table.wishes import toml_of
 
 PreparationName = Literal["dequantise", "levels", "threshold", "static", "dynamic", "standardise"]
 """The ways to turn raw data into the model's input; see `jensen.data.preparation`."""
@@ -14,7 +16,9 @@ PreparationWish = PreparationName | str | Callable[[int | None], PreparationName
 Split = Literal["train", "validation", "test"]
 """A split of a run's own data."""
 
-LayoutWish = Literal["auto", "vector", "signal", "cl", "lc", "hw", "chw", "hwc", "volume", "cdhw", "dhwc", "array"]
+LayoutWish = Literal[
+    "auto", "table", "vector", "signal", "cl", "lc", "hw", "chw", "hwc", "volume", "cdhw", "dhwc", "array"
+]  # fmt: skip
 """The meaning of the axes of arrays; c, l, d, h, w are channels, length, depth, height and width."""
 
 Streaming = Literal["auto", "always", "never"]
@@ -42,7 +46,8 @@ class ReadOptions(BaseModel):
     grey, rgb: transparency becomes white."""
 
     layout: LayoutWish = "auto"
-    """Arrays and IDX: the meaning of the axes after the first, channels of any number first or last.
+    """Arrays, CSV and IDX: the meaning of the axes after the first, channels of any number first or last.
+    table: the columns have types, the default of a CSV file unless it holds pixels; vector: a CSV file holds numbers.
     signal, cl, lc: signals; hw, chw, hwc: images; volume, cdhw, dhwc: volumes. signal also takes (N, L), volume also
     (N, D, H, W); both take the shorter of the first and the last axis as channels. auto: (N, D) are vectors, (N, H, W)
     grey images, or signals if one axis is at least 8 times longer. Of more axes, the first or the last are channels if
@@ -60,7 +65,10 @@ class ReadOptions(BaseModel):
     labels: str | None = None
     """.npz, HDF5, MATLAB, CSV, Parquet and Arrow, and metadata of images: the name of the array or column of labels, or
     of targets if it holds floats. Default: the only one called y, labels or targets. Default for Parquet and Arrow: the
-    only column of class labels."""
+    only column of class labels. Tables: the column that `predict` predicts by default; it remains in x."""
+
+    columns: Annotated[str, BeforeValidator(toml_of)] | None = None
+    """Tables: a file of TOML with the types of some columns, as jensen data check --write-columns writes it."""
 
     window: int | None = None
     """WAV: the number of samples of an example. Default: each file is one example, and all have one length."""

@@ -6,7 +6,7 @@ Every preparation is a frozen value that the run records; `choose_preparation` (
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -265,12 +265,6 @@ class Standardise(Preparation):
             shift, scale = (torch.tensor(each, dtype=torch.float64, device=device) for each in (self.shift, self.scale))
             self._moments[device] = (shift, scale)
         return self._moments[device]
-
-
-AnyPreparation = Annotated[
-    Dequantise | Levels | Threshold | StaticBinarisation | DynamicBinarisation | Standardise,
-    Field(discriminator="kind"),
-]
 
 
 def _plain(x: Tensor) -> Tensor:

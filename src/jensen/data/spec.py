@@ -5,9 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from jensen.data.any_preparation import AnyPreparation
 from jensen.data.options import ReadOptions
-from jensen.data.preparation import AnyPreparation, DataType
+from jensen.data.preparation import DataType
 from jensen.data.readers.reading import PICTURED, SPLITS, Kind, Layout
+from jensen.data.table.column import Table
 from jensen.data.target_scaling import TargetScaling
 
 
@@ -24,7 +26,8 @@ class DataSpec(BaseModel):
     options: ReadOptions
 
     layout: Layout
-    """The kind of example: a vector (D,), signal (C, L), image (C, H, W), volume (C, D, H, W), or any other array."""
+    """The kind of example: a vector (D,), signal (C, L), image (C, H, W), volume (C, D, H, W), the row of a table (D,),
+    or any other array."""
 
     shape: tuple[int, ...] = Field(min_length=1)
     """The shape of one example."""
@@ -65,6 +68,9 @@ class DataSpec(BaseModel):
     """BLAKE2 digest of all examples, labels and targets in the source's order; it identifies the data."""
 
     preparation: AnyPreparation
+
+    table: Table | None = None
+    """The columns, if the examples are the rows of a table."""
 
     doubts: tuple[str, ...] = ()
     """Doubts about the data, one line each; training warns about them."""

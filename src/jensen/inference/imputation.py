@@ -34,7 +34,7 @@ def impute(
     """
     x, observed = x.to(model.device), _checked(model, x, mask, draws).to(model.device)
     numbers = list(range(len(x))) if index is None else index.tolist()
-    given = torch.where(observed, x, torch.nan)
+    given = torch.where(observed | x.isnan(), x, method.unobserved)
     size = max(1, NUMBERS // (method.copies(draws) * x[0].numel()))
     parts = []
     for rows in track(torch.arange(len(x)).split(size), "imputing"):

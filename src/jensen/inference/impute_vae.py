@@ -13,35 +13,32 @@ from torch import Tensor
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, chosen_by_weight, effective_sample_size
+from jensen.inference.proposals import BLOCK, Proposals
 from jensen.model import AbstractLatentVariableModel
 from jensen.vae import VAE, AmortisedPosterior
+from jensen.vae.missing import HIDDEN, PartialObservation
 
-BLOCK = 100  # number of proposals scored together
-POOL, CHOICE, DATA, INDEPENDENT, WALK = range(5)  # purposes of random numbers
+CHOICE, DATA, INDEPENDENT, WALK = range(1, 5)  # purposes of random numbers, besides that of `Proposals`
 
 
 @dataclass(frozen=True)
 class ImportanceResampling(AbstractImputer):
     """Draw z from `samples` proposals with weights p(x_observed|z) p(z) / r(z), then x_missing ~ p(x_missing|z).
 
-    The proposal is r = (1 - prior_share) q + prior_share p(z). `VAE.optimise` fits q to the observed entries of each
-    example, starting from the encoder's q. The part of the prior in r keeps the weights bounded. The draws become exact
-    for many `samples`. A large effective sample size shows that the draws are nearly exact. Raises `InputError` for
-    less than one sample, and for a share outside of 0 to 1.
+    For r and `prior_share` see `Proposals`. The draws become exact for many `samples`. A large effective sample size
+    shows that the draws are nearly exact. Raises `InputError` for less than one sample, and for a share outside of 0
+    to 1.
     """
 
     samples: int = 1000
     prior_share: float = 0.1
+    unobserved = HIDDEN
 
     def __str__(self) -> str:
         return f"importance resampling, {self.samples} samples"
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not 0 <= self.prior_share <= 1:
-            raise InputError(
-                f"importance resampling with {self.samples} samples, {self.prior_share} of them from the prior: "
-                "expected at least 1 sample and a share from 0 to 1"
-            )
+        Proposals(self.samples, self.prior_share)  # raises for impossible numbers
 
     def __call__(
         self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
@@ -52,9 +49,9 @@ class ImportanceResampling(AbstractImputer):
 
     def start(self, vae: VAE, x: Tensor, noise: ExampleNoise, draws: int) -> tuple[Tensor, Tensor, Gaussian]:
         """z (draws, batch, latent), the effective sample size (batch), and the fitted q."""
-        vae = vae.partly_observed()
-        q = vae.optimise(x, vae.posterior.initial(x))
-        blocks = [self._block(vae, q, x, noise, start) for start in range(0, self.samples, BLOCK)]
+        vae, proposals = vae.partly_observed(), Proposals(self.samples, self.prior_share)
+        q = proposals.q(vae, x)
+        blocks = [(z, ratio + vae.decode(z).log_prob(x)) for z, ratio in proposals.blocks(vae, q, noise)]
         z, log_weights = (torch.cat(parts) for parts in zip(*blocks, strict=True))
         chosen = chosen_by_weight(log_weights.mT, noise.uniform((draws,), CHOICE).to(x.device))  # (batch, draws)
         picked = z[chosen.mT, torch.arange(len(x), device=x.device)]
@@ -62,21 +59,6 @@ class ImportanceResampling(AbstractImputer):
 
     def copies(self, draws: int) -> int:
         return max(draws, min(self.samples, BLOCK))
-
-    def _block(self, vae: VAE, q: Gaussian, x: Tensor, noise: ExampleNoise, start: int) -> tuple[Tensor, Tensor]:
-        """The proposals from index `start` on, (n, batch, latent), and their log-weights (n, batch)."""
-        count = min(BLOCK, self.samples - start)
-        eps = noise.normal((count, vae.latent_dims), POOL, start).transpose(0, 1).to(x)
-        number = torch.arange(start, start + count, device=x.device)
-        share = (number + 1) * self.prior_share
-        of_prior = share.floor() > (number * self.prior_share).floor()  # spread evenly; their share is prior_share
-        z = torch.where(of_prior.reshape(-1, 1, 1), eps, q.mean + q.scale * eps)
-        return z, vae.log_joint(x, z) - self._log_proposal(q, z)
-
-    def _log_proposal(self, q: Gaussian, z: Tensor) -> Tensor:
-        prior = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)
-        shares = torch.tensor([1 - self.prior_share, self.prior_share]).to(z).log()
-        return torch.logaddexp(shares[0] + q.log_prob(z), shares[1] + prior.log_prob(z))
 
 
 @dataclass(frozen=True)
@@ -92,6 +74,7 @@ class MetropolisWithinGibbs(AbstractImputer):
 
     sweeps: int = 100
     start: ImportanceResampling = field(default_factory=ImportanceResampling)
+    unobserved = HIDDEN
 
     def __str__(self) -> str:
         return f"Metropolis within Gibbs, {self.sweeps} sweeps"
@@ -178,9 +161,10 @@ class _Chain:
 
 
 def _decoded(vae: VAE, z: Tensor, noise: ExampleNoise, number: int) -> Tensor:
-    """x ~ p(x|z), (draws, batch, *shape)."""
+    """x ~ p(x|z, no cell is missing), (draws, batch, *shape)."""
     u = noise.uniform((len(z), *vae.shape), DATA, number).transpose(0, 1).to(z.device)
-    return vae.decode(z).quantile(u)
+    law = vae.decode(z)
+    return (law.present() if isinstance(law, PartialObservation) else law).quantile(u)
 
 
 def _checked(model: AbstractLatentVariableModel) -> VAE:

@@ -1,5 +1,6 @@
 """The interface of imputation: from incomplete examples to draws of complete ones."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,13 +54,18 @@ class ExampleNoise:
 
 
 class AbstractImputer(ABC):
-    """A sampler of p(x_missing | x_observed) for one family of models."""
+    """A sampler of p(x_missing | x_observed) for one family of models.
+
+    `unobserved` stands in x for an entry that is not observed, unless NaN was there before.
+    """
+
+    unobserved: float = math.nan
 
     @abstractmethod
     def __call__(
         self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
-        """Draws for x (batch, *shape), which is NaN where `observed`, of the same shape, is False.
+        """Draws for x (batch, *shape), which is NaN or `unobserved` where `observed`, of the same shape, is False.
 
         Observed entries of the draws are ignored. Raises `InputError` for a model of another family.
         """

@@ -3,16 +3,20 @@
 from jensen.nets.convolution import ConvolutionalDecoder, ConvolutionalEncoder, Levels
 from jensen.nets.mlp import ACTIVATIONS, MLP
 from jensen.nets.residual_mlp import ResidualMLP
+from jensen.nets.table import ColumnInput, TableDecoder, TableEncoder
 from jensen.nets.transformer import PatchTransformer
 from jensen.nets.unet import UNet
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "ColumnInput",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "Levels",
     "PatchTransformer",
     "ResidualMLP",
+    "TableDecoder",
+    "TableEncoder",
     "UNet",
 ]

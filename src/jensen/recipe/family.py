@@ -144,8 +144,11 @@ class AbstractFamily(ABC, Generic[R, M]):
         """The model with the recipe's sampling, changed by the wish. Raises `InputError` for an impossible wish."""
 
     @abstractmethod
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """The requested method of imputation. Raises `InputError` for options that the method does not have."""
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
+        """The requested method of imputation for data like `spec`.
+
+        Raises `InputError` for options that the method does not have.
+        """
 
     @abstractmethod
     def codec(self, model: M, steps: int | None) -> "AbstractCodec":

@@ -1,6 +1,6 @@
 """The variational autoencoder (section 4 of the lecture).
 
-In reading order: posterior, prior, missing, target, objective, predict, annealing, annealed, model.
+In reading order: posterior, prior, missing, target, objective, parts, predict, annealing, annealed, model.
 """
 
 from jensen.vae.missing import PartlyObserved
@@ -11,6 +11,7 @@ from jensen.vae.objective import (
     ElboObjective,
     ImportanceWeightedObjective,
 )
+from jensen.vae.parts import PartsObjective
 from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, PerDatapointPosterior, optimise_posterior
 from jensen.vae.prior import AbstractPrior, StandardNormal
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
@@ -28,6 +29,7 @@ __all__ = [
     "ImportanceWeightedObjective",
     "LabelTarget",
     "PartlyObserved",
+    "PartsObjective",
     "PerDatapointPosterior",
     "StandardNormal",
     "optimise_posterior",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.randomness import generator
+from jensen.vae.missing import hidden
 
 
 class AbstractPosterior(nn.Module, ABC):
@@ -29,19 +30,41 @@ class AbstractPosterior(nn.Module, ABC):
 class AmortisedPosterior(AbstractPosterior):
     """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), where an encoder gives mu and log s (batch, 2 latent_dims).
 
-    The encoder gets 0 for a missing value, which is NaN in x (as in Mattei & Frellsen 2019).
+    The encoder gets `fill` for missing and hidden values, NaN and inf in x (0 as in Mattei & Frellsen 2019); with None
+    it gets x as it is. `of_parts` is a second encoder, for examples with hidden values (inf in x): its q(z | observed part) is
+    what `jensen.vae.parts` trains, and leaves the encoder of whole examples alone.
     """
 
-    def __init__(self, encoder: nn.Module, latent_dims: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, latent_dims: int, fill: float | None = 0.0, of_parts: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.encoder, self.latent_dims = encoder, latent_dims
+        self.encoder, self.latent_dims, self.fill, self.of_parts = encoder, latent_dims, fill, of_parts
 
     def forward(self, x: Tensor, index: Tensor) -> Gaussian:
         return self.initial(x)
 
     def initial(self, x: Tensor) -> Gaussian:
         """q(z|x), which needs no optimisation, in the precision of x even under autocast."""
-        return _from_mean_and_log_scale(self.encoder(x.nan_to_num(nan=0.0)).to(x.dtype))
+        q = self._by(self.encoder, x)
+        if self.of_parts is None:
+            return q
+        some = hidden(x).flatten(1).any(1, keepdim=True)
+        part = self.part(x)
+        return Gaussian(torch.where(some, part.mean, q.mean), torch.where(some, part.scale, q.scale))
+
+    def whole(self, x: Tensor) -> Gaussian:
+        """q(z|x) by the encoder of whole examples."""
+        return self._by(self.encoder, x)
+
+    def part(self, x: Tensor) -> Gaussian:
+        """q(z | observed part of x) by the encoder of examples with hidden values."""
+        assert self.of_parts is not None
+        return self._by(self.of_parts, x)
+
+    def _by(self, encoder: nn.Module, x: Tensor) -> Gaussian:
+        given = x if self.fill is None else x.masked_fill(x.isnan() | hidden(x), self.fill)
+        return _from_mean_and_log_scale(encoder(given).to(x.dtype))
 
 
 class PerDatapointPosterior(AbstractPosterior):

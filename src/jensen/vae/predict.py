@@ -7,7 +7,7 @@ near one, trust neither the ratio nor the standard error.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jensen.gaussian import Gaussian
 from jensen.model import Prediction, TargetPrediction
-from jensen.vae.target import ContinuousTarget, LabelTarget
+from jensen.vae.target import ContinuousTarget
 
 Draws = Iterable[tuple[Tensor, Tensor]]  # chunks of z (draws, batch, latent_dims) and log w (draws, batch)
 
@@ -59,8 +59,11 @@ class _Sums:
         return Prediction(log_p, error, size, torch.full_like(size, self.draws))
 
 
-def predict_labels(target: LabelTarget, draws: Draws) -> Prediction:
-    """p(y|x) of every label from weighted draws of z; memory holds one chunk of draws at a time."""
+def predict_labels(target: Callable[[Tensor], Tensor], draws: Draws) -> Prediction:
+    """p(y|x) of every label from weighted draws of z, where `target` gives log p(y|z), (draws, batch, classes).
+
+    Memory holds one chunk of draws at a time.
+    """
     total: _Sums | None = None
     for z, log_weights in draws:
         part = _Sums.of(log_weights, target(z))

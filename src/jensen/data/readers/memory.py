@@ -15,11 +15,13 @@ from jensen.data.readers.array_names import choose_arrays, split_of
 from jensen.data.readers.layout import Part, assemble
 from jensen.data.readers.numpy_files import refuse_unusable_array
 from jensen.data.readers.reading import Reading, Refuse, numbered_rows
+from jensen.data.readers.tables import Cells, are_columns, array_cells, matrix_cells, read_table, table_package
+from jensen.data.table.frames import Frame, is_frame, to_arrow
 from jensen.errors import InputError
 
 Array = np.ndarray | Tensor
-Source = str | Path | Array | Mapping[str, Array]
-"""DATA: a path or `digits`, or in memory one array, or a dict of arrays with the keys of an .npz."""
+Source = str | Path | Array | Mapping[str, Array] | Frame
+"""DATA: a path or `digits`, or in memory one array, a dict of arrays with the keys of an .npz, or a DataFrame."""
 
 MEMORY = "memory"
 """The name of arrays in memory, which stands in a recipe and a `DataSpec` in place of a path."""
@@ -35,6 +37,8 @@ def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
 
     Raises InputError for anything else. Arrays are not copied, so they must not change while a run uses them.
     """
+    if is_frame(source) or (isinstance(source, Mapping) and are_columns(source)) or options.layout == "table":
+        return read_table(cells_in_memory(source), options)
     if not isinstance(source, Mapping):
         return assemble("array in memory", [Part(MEMORY, _array(MEMORY, source))], options, refuse)
     if strange := [name for name in source if not isinstance(name, str)]:
@@ -56,6 +60,16 @@ def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
     return replace(reading, names=numbered_rows(counts), keys=keys)
 
 
+def cells_in_memory(source: Any) -> Cells:
+    """The cells of a DataFrame, of a dict of columns, or of an array (N, D). Raises InputError for anything else."""
+    if is_frame(source):
+        table_package(MEMORY)
+        return Cells(MEMORY, to_arrow(source))
+    if isinstance(source, Mapping):
+        return array_cells(MEMORY, {name: _array(f"{MEMORY}: {name}", array) for name, array in source.items()})
+    return matrix_cells(MEMORY, _array(MEMORY, source))
+
+
 def _array(name: str, given: Any) -> np.ndarray:
     """The given array as a NumPy array, without a copy if possible."""
     if isinstance(given, Tensor):
@@ -68,8 +82,8 @@ def _array(name: str, given: Any) -> np.ndarray:
         raise InputError(f"{name}: is a {type(given).__name__} of {_described(given)}")
     else:
         raise InputError(
-            f"{name}: is of type {type(given).__name__}; expected a path, a NumPy array, a tensor or a dict of arrays: "
-            "convert it with numpy.asarray"
+            f"{name}: is of type {type(given).__name__}; expected a path, a NumPy array, a tensor, a dict of arrays or "
+            "a DataFrame: convert it with numpy.asarray"
         )
     refuse_unusable_array(name, array.shape, array.dtype, "Python objects")
     return array

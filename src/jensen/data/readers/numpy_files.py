@@ -15,6 +15,7 @@ from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import choose_arrays, listed, split_of
 from jensen.data.readers.layout import Part, assemble
 from jensen.data.readers.reading import Reading, Refuse, numbered_rows, refuse_bomb
+from jensen.data.readers.tables import array_cells, read_table
 from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 from jensen.progress import track
@@ -55,6 +56,10 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
                     f"{path}: is a zip archive that holds no NumPy arrays, {_members(archive)}; unpack it and give the "
                     "unpacked data, or write an .npz with numpy.savez"
                 )
+            if options.layout == "table" or (options.layout == "auto" and options.array is None):
+                arrays = _columns(archive, members, path)
+                if arrays:
+                    return read_table(array_cells(str(path), arrays), options)
             chosen = choose_arrays(list(members), options, str(path))
             values = {name: _values(archive, members[name], path, options) for name, _ in chosen}
             labels = {name: _read_member(archive, members[name], path) for _, name in chosen if name}
@@ -70,6 +75,23 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     used = {name for pair in chosen for name in pair} if len(chosen) == 1 else members
     keys = {name: partial(_read_named, path, info) for name, info in members.items() if name not in used}
     return replace(reading, names=numbered_rows([(name, len(values[name])) for name, _ in chosen]), keys=keys)
+
+
+def npz_columns(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file whose arrays all have one axis; an empty dict for other files."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
+        return _columns(archive, members, path)
+
+
+def _columns(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path) -> dict[str, np.ndarray]:
+    if len(members) < 2:
+        return {}
+    for name, info in members.items():
+        with archive.open(info) as stream:
+            if len(_header(stream, f"{path}: {name}", info.file_size)[0]) != 1:
+                return {}
+    return {name: _read_member(archive, info, path) for name, info in members.items()}
 
 
 def _values(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, options: ReadOptions) -> Values:

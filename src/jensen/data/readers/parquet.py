@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen.data.options import ReadOptions
+from jensen.data.readers import tables
 from jensen.data.readers.array_names import DATA_NAMES, LABEL_NAMES, listed
 from jensen.data.readers.columns import (
+    FILE_MAGIC,
     PictureColumn,
     Shard,
     allow_open,
@@ -45,14 +47,11 @@ PASSED_OVER = ("cache-", "tmp")  # files that `datasets` leaves beside its shard
 
 def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse: Refuse) -> Reading:
     """The examples of Parquet or Arrow shards in the order of their names; `source` is the folder or the only shard."""
-    shards = [path for path in paths if path == source or not path.name.startswith(PASSED_OVER)]
-    if not shards:
-        raise InputError(f"{source}: holds only files that datasets leaves behind, {paths[0].name}; name its data")
-    if len({is_parquet(path) for path in shards}) > 1:
-        raise InputError(f"{source}: holds both Parquet and Arrow files; name a folder with one of them")
-    schema, features = _schema(shards[0])
-    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
-        raise InputError(f"{shards[0]}: has columns of one name, {listed(twice)}; rename them")
+    shards = _shards(source, paths)
+    schema = _schema(shards[0])
+    if options.layout in ("auto", "table") and options.array is None and not _usable(schema):
+        return tables.read_table(cells_of_shards(source, shards), options)
+    features = _features(shards[0], schema)
     x = _column_of_examples(schema, options, source)
     y = _column_of_labels(schema, features, x, options, source)
     others = [name for name in schema.names if name not in (x, y)]
@@ -69,7 +68,7 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
         reading, kept = _pictures(source, opened, x, y, options, refuse)
     else:
         parts = [_numbers(source, split, files, x, y) for split, files in opened.items()]
-        reading = assemble("table", parts, options, refuse)
+        reading = assemble("list table", parts, options, refuse)
     left_out = [name for name in schema.names if name not in wanted]
     note = f"x is column {x!r}, y is {f'column {y!r}' if y else 'none'}; left out: {listed(left_out)}"
     unpacked = [str(files[0].path.parent) for files in opened.values() if files[0].path not in shards]
@@ -90,17 +89,54 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
 # ---------------------------------------------------------------------------------------------- files
 
 
-def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
-    """The Arrow types of the columns and, if `datasets` wrote the file, the features in its description."""
-    try:
-        import datasets
-        import pyarrow
-        from pyarrow import ipc, parquet
-    except ImportError as error:
-        raise InputError(
-            f"{path}: Parquet and Arrow files are read by the package datasets, which is not installed; "
-            "pip install 'jensen[datasets]'"
-        ) from error
+def _shards(source: Path, paths: Sequence[Path]) -> list[Path]:
+    """The files of a source that hold its rows. Raises InputError if there are none, or files of both formats."""
+    shards = [path for path in paths if path == source or not path.name.startswith(PASSED_OVER)]
+    if not shards:
+        raise InputError(f"{source}: holds only files that datasets leaves behind, {paths[0].name}; name its data")
+    if len({is_parquet(path) for path in shards}) > 1:
+        raise InputError(f"{source}: holds both Parquet and Arrow files; name a folder with one of them")
+    return shards
+
+
+def cells_of_shards(source: Path, paths: Sequence[Path]) -> tables.Cells:
+    """The cells of all Parquet or Arrow files of a source, whose columns must agree."""
+    tables.table_package(str(source))
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    found: list[pyarrow.Table] = []
+    splits = _splits(source, _shards(source, paths))
+    for path in (path for files in splits.values() for path in files):
+        try:
+            if is_parquet(path):
+                table = parquet.ParquetFile(path, page_checksum_verification=True).read()
+            else:
+                with pyarrow.OSFile(str(path)) as file:
+                    whole = file.read(6) == FILE_MAGIC
+                    file.seek(0)
+                    table = (ipc.open_file(file) if whole else ipc.open_stream(file)).read_all()
+            table.validate(full=True)
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
+            raise damaged(path, error) from error
+        if found and table.schema.remove_metadata() != found[0].schema.remove_metadata():
+            raise InputError(f"{path}: its columns differ from those of the first file; they must agree")
+        found.append(table.replace_schema_metadata(None))
+    lengths = iter(map(len, found))
+    counts = [(split, sum(next(lengths) for _ in files)) for split, files in splits.items()]
+    rows = [(str(path.relative_to(source)) if path != source else path.name, len(table)) for path, table in zip(
+        (path for files in splits.values() for path in files), found, strict=True)]  # fmt: skip
+    return tables.Cells(
+        str(source), pyarrow.concat_tables(found), names=numbered_rows(rows), supplied=supplied_splits(counts)
+    )
+
+
+def _schema(path: Path) -> "pyarrow.Schema":
+    """The Arrow types of the columns, whose names must differ."""
+    tables.table_package(str(path))
+    import pyarrow
+    from pyarrow import ipc, parquet
+
     try:
         if is_parquet(path):
             schema = parquet.read_schema(path)
@@ -109,8 +145,25 @@ def _schema(path: Path) -> tuple["pyarrow.Schema", dict[str, Any]]:
                 whole = file.read(6) == b"ARROW1"
                 file.seek(0)
                 schema = (ipc.open_file(file) if whole else ipc.open_stream(file)).schema
-        return schema, dict(datasets.Features.from_arrow_schema(schema))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
+        raise damaged(path, error) from error
+    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+        raise InputError(f"{path}: has columns of one name, {listed(twice)}; rename them")
+    return schema
+
+
+def _features(path: Path, schema: "pyarrow.Schema") -> dict[str, Any]:
+    """The features in the description of the columns, if `datasets` wrote the file."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            f"{path}: images and lists in Parquet and Arrow files are read by the package datasets, which is not "
+            "installed; pip install 'jensen[datasets]'"
+        ) from error
+    try:
+        return dict(datasets.Features.from_arrow_schema(schema))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(path, error) from error
 
 
@@ -199,9 +252,14 @@ def _unpacker() -> Any:
 # ---------------------------------------------------------------------------------------------- columns
 
 
+def _usable(schema: "pyarrow.Schema") -> list[str]:
+    """The columns that may hold examples: images or lists of numbers."""
+    return [field.name for field in schema if _holds_images(field.type) or _holds_lists(field.type)]
+
+
 def _column_of_examples(schema: "pyarrow.Schema", options: ReadOptions, source: Path) -> str:
     """The column named by --array. Default: the only column of images or lists, or the one with a name for data."""
-    usable = [field.name for field in schema if _holds_images(field.type) or _holds_lists(field.type)]
+    usable = _usable(schema)
     if options.array is not None:
         if options.array not in usable:
             advice = f"--array may be {listed(usable)}" if usable else "put the numbers of an example into one list"

@@ -16,16 +16,17 @@ from jensen.data.readers.idx import is_idx_name, is_idx_start, read_idx_file, re
 from jensen.data.readers.image import SUFFIXES, frames
 from jensen.data.readers.image_folder import no_images, read_images
 from jensen.data.readers.kinds import ENOUGH, TEXT, identify
-from jensen.data.readers.memory import MEMORY, Source, read_arrays
-from jensen.data.readers.numpy_files import read_npy_file, read_npz_file
+from jensen.data.readers.memory import MEMORY, Source, cells_in_memory, read_arrays
+from jensen.data.readers.numpy_files import npz_columns, read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
+from jensen.data.readers.tables import Cells, array_cells, text_cells_of
 from jensen.data.readers.tiles import tiled
 from jensen.errors import InputError
 
 DIGITS = "digits"
 EXPECTED = (
-    "DATA is 'digits', an IDX file or folder, a .npy, .npz, HDF5, MATLAB or CSV file, a folder of images, of Parquet, "
-    "Arrow, WAV, NIfTI, DICOM or FITS files, or a zip or tar archive of images"
+    "DATA is 'digits', a CSV file, an IDX file or folder, a .npy, .npz, HDF5 or MATLAB file, a folder of images, of "
+    "Parquet, Arrow, WAV, NIfTI, DICOM or FITS files, or a zip or tar archive of images"
 )
 
 _WORDS: dict[Kind, str] = {
@@ -36,7 +37,8 @@ _WORDS: dict[Kind, str] = {
     "array in memory": "a single array in memory",
     "arrays in memory": "a dict of arrays",
     "images": "images",
-    "table": "a table of numbers",
+    "table": "a table",
+    "list table": "a table of lists of numbers",
     "image table": "a table of images",
     "wav": "WAV",
     "nifti": "NIfTI",
@@ -49,23 +51,24 @@ _WORDS: dict[Kind, str] = {
 
 IMAGE_KINDS: tuple[Kind, ...] = ("images", "image table")
 _FILES: tuple[Kind, ...] = ("wav", "nifti", "dicom", "fits")
-_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "table", "image table", "hdf5", "matlab")
+_NAMED: tuple[Kind, ...] = ("arrays", "arrays in memory", "list table", "image table", "hdf5", "matlab")
 _IN_MEMORY: tuple[Kind, ...] = ("array in memory", "arrays in memory")
-_ARRAYS: tuple[Kind, ...] = ("array", "arrays", *_IN_MEMORY, "table", "hdf5", "matlab", "csv")
+_ARRAYS: tuple[Kind, ...] = ("array", "arrays", *_IN_MEMORY, "list table", "hdf5", "matlab", "csv")
 
 _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "size": IMAGE_KINDS,
     "tile": ("idx", *_ARRAYS, *IMAGE_KINDS),
     "colour": IMAGE_KINDS,
     "skip_bad": (*IMAGE_KINDS, *_FILES),
-    "layout": ("idx", *_ARRAYS, *_FILES),
+    "layout": ("idx", *_ARRAYS, *_FILES, "table"),
     "levels": ("idx", *_ARRAYS, *_FILES, *IMAGE_KINDS),
     "array": (*_NAMED, "fits"),
-    "labels": (*_NAMED, "csv", "images"),
+    "labels": (*_NAMED, "csv", "table", "images"),
+    "columns": ("table",),
     "window": ("wav",),
     "hop": ("wav",),
     "missing": (*_ARRAYS, *_FILES),
-    "stream": ("idx", "array", "arrays", "table", "hdf5", *IMAGE_KINDS, *_FILES),
+    "stream": ("idx", "array", "arrays", "list table", "hdf5", *IMAGE_KINDS, *_FILES),
 }
 """The kinds of source on which each option of reading has an effect; options of splitting are not included."""
 
@@ -98,6 +101,29 @@ def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     except MemoryError as error:
         raise InputError(f"{source}: does not fit into memory; give a part of it") from error
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
+
+
+def read_cells(source: Source, header: bool | None = None) -> Cells:
+    """The cells of a source that is a table. Raises InputError if it is none; for `header` see `read_text`."""
+    if not isinstance(source, str | Path):
+        return cells_in_memory(source)
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{source}: no such file or folder; {EXPECTED}")
+    try:
+        start = b"" if path.is_dir() else _start(path)
+        shards = (
+            [one for one in visible_files(path) if one.name.lower().endswith(parquet.SUFFIXES)] if not start else []
+        )
+        if shards or start.startswith((b"PAR1", FILE_MAGIC)):
+            return parquet.cells_of_shards(path, shards or [path])
+        if start.startswith(b"PK") and (arrays := npz_columns(path)):
+            return array_cells(str(source), arrays)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror or error}); check it") from error
+    if not start or (b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))):
+        raise InputError(f"{source}: is not a table, but the run was trained on one; give a CSV or Parquet file")
+    return text_cells_of(path, header)
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jensen.data.stored import Values
 from jensen.data.survey import Survey
+from jensen.data.table.column import Table
 from jensen.errors import InputError
 
 Kind = Literal[
@@ -22,6 +23,7 @@ Kind = Literal[
     "arrays in memory",
     "images",
     "table",
+    "list table",
     "image table",
     "wav",
     "nifti",
@@ -31,10 +33,12 @@ Kind = Literal[
     "matlab",
     "csv",
 ]
-"""The kind of a source. `array` is a single array without a name (.npy), `arrays` are named arrays (.npz)."""
+"""The kind of a source. `array` is a single array without a name (.npy), `arrays` are named arrays (.npz). `table` has
+columns with types, `list table` a column of lists of numbers."""
 
-Layout = Literal["vector", "signal", "image", "volume", "array"]
-"""Examples (D,), (C, L), (C, H, W), (C, D, H, W), and arrays whose axes have no known meaning."""
+Layout = Literal["vector", "signal", "image", "volume", "array", "table"]
+"""Examples (D,), (C, L), (C, H, W), (C, D, H, W), arrays whose axes have no known meaning, and rows
+of a table (D,), whose numbers are the fields of `Reading.table`."""
 
 PICTURED: tuple[Layout, ...] = ("signal", "image", "volume")
 """The layouts with channels first, whose examples can be shown as pictures; see `jensen.data.pictures`."""
@@ -134,6 +138,8 @@ class Reading:
     """Rules of reading that may have been wrong, one line each; training warns about them."""
     pieces: int = 1
     """The number of consecutive examples that are parts of one image and stay in one split."""
+    table: Table | None = None
+    """The columns, if the examples are the rows of a table; `values` are then the numbers of its fields."""
     precision: Literal["float16", "float32", "float64"] = "float32"
     """The precision of floats in the source; 16-bit floats are read as float32."""
 

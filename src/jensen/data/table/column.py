@@ -13,6 +13,9 @@ Law = Literal["codes", "whole", "count", "real"]
 codes: one of `levels` values without distance, 0 to levels - 1. whole: 0 to levels - 1 with distances; a larger value
 counts as levels - 1, a smaller one as 0. count: 0, 1, 2, ... without an upper end. real: any number."""
 
+Stored = Literal["float", "integer", "boolean", "text", "date", "timestamp"]
+"""The types of cells in a source."""
+
 
 class Column(BaseModel):
     """A column that is modelled: its type, the reason for the type, and the way in which its cells are written."""
@@ -26,24 +29,38 @@ class Column(BaseModel):
     why: str
     """The reason for the type, in words: "text with 4 different values"."""
 
-    stored: Literal["float", "integer", "boolean", "text", "date", "timestamp"]
+    stored: Stored
     """The type of a cell in the source, which is also the type of a written cell."""
+
+    arrow: str | None = None
+    """A source with types (Parquet, Arrow, a DataFrame): the type in Arrow's words, such as "int32"; None for text."""
 
     values: tuple[str, ...] = ()
     """Boolean, categorical and ordinal: the values as text; the place of a value is its code."""
 
     low: float = 0.0
     step: float = 1.0
-    """Integer and count: cell = low + step * k, where k = 0, 1, 2, ... is the number in the matrix."""
+    """Integer and count: cell = low + step * k, where k = 0, 1, 2, ... is the number in the matrix.
+    Datetime: `low` is the Monday of the first week, in days after 1970-01-01, and `step` that of the time in
+    seconds."""
 
     decimals: int | None = None
-    """Continuous: the number of decimals of a written cell; None for the shortest text that gives the number back."""
+    """Numbers: the most decimals of a written cell; None for the shortest text that gives the number back."""
+
+    padded: int = 0
+    """Numbers: the fewest decimals of a written cell; 2 for 1.50, 0 for 1.5 and 1."""
 
     format: str | None = None
-    """Datetime: the format of a written cell, as in strftime; None for a typed source."""
+    """Datetime: the format of a written cell, as in strftime; None for a source with types."""
 
     missing: bool = False
     """Whether training examples have missing cells in the column."""
+
+    blank: str = ""
+    """CSV: the text of a missing cell, such as NA."""
+
+    missing_words: tuple[str, ...] = ()
+    """CSV: further words for a missing cell, by the wish of the user."""
 
 
 class Field(BaseModel):
@@ -75,6 +92,11 @@ class LeftOut(BaseModel):
 
     why: str
 
+    @property
+    def identifier(self) -> bool:
+        """Whether the column tells the rows apart, so that its cells are the keys of the rows."""
+        return self.why.startswith("identifier")
+
 
 class Table(BaseModel):
     """The columns of a table in the source's order, with the fields of the matrix. JSON both ways."""
@@ -90,3 +112,24 @@ class Table(BaseModel):
     delimiter: str = ","
     decimal: str = "."
     """CSV: the delimiter and the decimal sign of the source."""
+
+    header: bool = True
+    """CSV: whether the first row has the names of the columns."""
+
+    def fields_of(self, column: int) -> tuple[int, ...]:
+        """The places in the matrix of the fields of a column."""
+        return tuple(place for place, field in enumerate(self.fields) if field.column == column)
+
+    def places(self) -> list[tuple[int, ...]]:
+        """`fields_of` every column."""
+        found: list[list[int]] = [[] for _ in self.columns]
+        for place, field in enumerate(self.fields):
+            found[field.column].append(place)
+        return [*map(tuple, found)]
+
+    def named(self, name: str) -> int:
+        """The index in `columns` of the column `name`; raises KeyError."""
+        for index, column in enumerate(self.columns):
+            if column.name == name:
+                return index
+        raise KeyError(name)

@@ -105,7 +105,7 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
             guide=_digest(generation),
         )
 
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
         """`particles`, which is asymptotically exact, or `replacement`, which is faster but biased."""
         method, given = heeded(wish, METHODS, "diffusion")
         return TwistedParticles(**given) if method == "particles" else Replacement(**given)

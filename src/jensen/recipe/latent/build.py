@@ -27,7 +27,7 @@ def build_latent(recipe: LatentRecipe, spec: DataSpec, augmentations: int = 0) -
     of_vae = completed_vae(settings.vae, spec)
     vae = build_vae(of_vae, spec)
     prior = DiffusionPrior(build_diffusion(settings.prior, latent_spec(of_vae, spec), augmentations))
-    first = vae_objective(of_vae, settings.kl_weight)
+    first = vae_objective(of_vae, settings.kl_weight, of_parts=spec.table is not None)
     return vae.with_prior(prior, StagedObjective(recipe.vae_steps, settings.prior_steps, first))
 
 
@@ -51,7 +51,15 @@ def latent_spec(settings: VAESettings, spec: DataSpec) -> DataSpec:
     moments = {"shift": (0.0,) * shape[0], "scale": (1.0,) * shape[0]}
     resolution = float(torch.finfo(torch.float32).eps)
     preparation = Standardise(dtype="float32", dimensions=math.prod(shape), resolution=resolution, **moments, **ends)
-    z = {"shape": shape, "dtype": "float32", "levels": None, "missing": 0, "targets": None, "preparation": preparation}
+    z = {
+        "shape": shape,
+        "dtype": "float32",
+        "levels": None,
+        "missing": 0,
+        "targets": None,
+        "table": None,
+        "preparation": preparation,
+    }
     return spec.model_copy(update=z | ends)
 
 

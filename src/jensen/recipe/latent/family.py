@@ -117,7 +117,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         wished._modules = {**prior._modules, "model": found.model}
         return Sampling(model.with_prior(wished), found.sampler, found.steps, found.guidance, found.guide)
 
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
         """None, because the VAE's imputers weight z by log p(z), and the prior has only a bound on log p(z)."""
         raise InputError(
             "a latent model cannot impute: its prior gives a bound on log p(z), and imputation needs log p(z) itself; "

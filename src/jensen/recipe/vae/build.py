@@ -25,6 +25,7 @@ from jensen.recipe import sizes
 from jensen.recipe.idle import refuse_vectors
 from jensen.recipe.vae.idle import RULES, network_by_data
 from jensen.recipe.vae.settings import VAESettings
+from jensen.recipe.vae.table import columns_likelihood, table_latent_dims, table_networks, table_width
 from jensen.vae import (
     VAE,
     AbstractPosterior,
@@ -36,6 +37,7 @@ from jensen.vae import (
     ElboObjective,
     ImportanceWeightedObjective,
     LabelTarget,
+    PartsObjective,
     PerDatapointPosterior,
 )
 
@@ -43,6 +45,8 @@ from jensen.vae import (
 def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     """The model for data like `spec`; layers draw initial weights from torch's global generator."""
     settings = completed(settings, spec)
+    if spec.table is not None:
+        return _table_vae(settings, spec)
     likelihood = _likelihood(settings, spec)
     encoder, decoder, latent_dims = vae_networks(settings, spec.shape, likelihood.outputs)
     posterior = _posterior(settings, encoder, latent_dims, spec.counts["train"])
@@ -51,12 +55,25 @@ def build_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     return vae.partly_observed() if spec.missing else vae
 
 
+def _table_vae(settings: VAESettings, spec: DataSpec) -> VAE:
+    likelihood = columns_likelihood(settings, spec)
+    encoder, of_parts, decoder = table_networks(settings, spec, likelihood.outputs)
+    assert settings.latent_dims is not None
+    posterior = AmortisedPosterior(encoder, settings.latent_dims, None, of_parts)
+    return VAE(posterior, decoder, likelihood, vae_objective(settings, of_parts=True))
+
+
 def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
     """The settings with every None and auto of the networks replaced by a value that suits the data.
 
     Raises `InputError` for a convolutional network for vectors.
     """
     by_data: dict[str, Any] = {"network": network_by_data(settings, spec), "hidden": (200, 200)}
+    if by_data["network"] == "table":
+        sizes_of = spec.counts["train"], spec.shape[0]
+        by_data = {"network": "table", "width": table_width(*sizes_of), "latent_dims": table_latent_dims(*sizes_of)}
+        unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
+        return settings.model_copy(update=unsaid)
     if settings.latent_channels is None:
         by_data["latent_dims"] = sizes.latent_dims(spec.shape, spec.counts["train"])
     if by_data["network"] == "convolutional":
@@ -125,8 +142,13 @@ def _posterior(settings: VAESettings, encoder: nn.Module, latent_dims: int, exam
     return AmortisedPosterior(encoder, latent_dims)
 
 
-def vae_objective(settings: VAESettings, kl_weight: float = 1.0) -> AbstractVAEObjective:
-    """The objective of the settings; `kl_weight` is the weight of the KL in objective elbo."""
+def vae_objective(settings: VAESettings, kl_weight: float = 1.0, *, of_parts: bool = False) -> AbstractVAEObjective:
+    """The objective of the settings; `kl_weight` is the weight of the KL in objective elbo.
+
+    With `of_parts` it also trains the encoder of parts of x.
+    """
+    if of_parts:
+        return PartsObjective(vae_objective(settings, kl_weight))
     if settings.objective == "elbo":
         return ElboObjective(settings.kl_warmup_steps, settings.free_bits, kl_weight)
     if settings.objective == "importance-weighted":

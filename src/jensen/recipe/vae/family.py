@@ -19,6 +19,8 @@ from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
 METHODS = {"gibbs": ("sweeps", "samples"), "importance": ("samples",)}
+OF_TABLES = {"importance": ("samples",)}
+TABLE_SAMPLES = 200  # default number of proposals; those of the encoder of parts are good, so few are enough
 
 
 class VAEFamily(AbstractFamily[VAERecipe, VAE]):
@@ -88,8 +90,11 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         refuse(wish, recipe.family)
         return Sampling(model)
 
-    def imputer(self, wish: ImputationWish) -> AbstractImputer:
-        """`gibbs`, which is asymptotically exact, or `importance`."""
+    def imputer(self, wish: ImputationWish, spec: DataSpec) -> AbstractImputer:
+        """`gibbs`, which is asymptotically exact, or `importance`; of tables only `importance`, by their encoder."""
+        if spec.table is not None:
+            _, given = heeded(wish, OF_TABLES, "vae, of a table,")
+            return ImportanceResampling(given.get("samples", TABLE_SAMPLES))
         method, given = heeded(wish, METHODS, "vae")
         start = ImportanceResampling(**({"samples": given["samples"]} if "samples" in given else {}))
         if method == "importance":

@@ -1,12 +1,23 @@
 """Rules for settings of a VAE that have no effect, because of other settings or of the data."""
 
 from jensen.data.spec import DataSpec
+from jensen.errors import InputError
 from jensen.recipe.idle import Rule
 from jensen.recipe.vae.settings import VAESettings
 
 
 def network_by_data(settings: VAESettings, spec: DataSpec) -> str:
-    """The network, with auto replaced: mlp for vectors and if `hidden` is given, else convolutional."""
+    """The network, with auto replaced: table for tables, mlp for vectors and if `hidden` is given, else convolutional.
+
+    Raises `InputError` for a table with another network, and for other data with network table.
+    """
+    if (settings.network == "table") != (spec.table is not None) and settings.network != "auto":
+        raise InputError(
+            f"network {settings.network} for {'a table' if spec.table else f'examples of shape {spec.shape}'}: it is "
+            f"for {'tables only' if settings.network == 'table' else 'data of other kinds'}; leave it out"
+        )
+    if spec.table is not None:
+        return "table"
     if settings.network != "auto":
         return settings.network
     return "mlp" if len(spec.shape) < 2 or settings.hidden is not None else "convolutional"
@@ -17,7 +28,15 @@ def _mlp(settings: VAESettings, spec: DataSpec) -> bool:
 
 
 def _convolutional(settings: VAESettings, spec: DataSpec) -> bool:
-    return not _mlp(settings, spec)
+    return network_by_data(settings, spec) == "convolutional"
+
+
+def _table(settings: VAESettings, spec: DataSpec) -> bool:
+    return spec.table is not None
+
+
+def _not_table(settings: VAESettings, spec: DataSpec) -> bool:
+    return spec.table is None
 
 
 RULES = (
@@ -26,6 +45,21 @@ RULES = (
         ("activation",), lambda s, spec: _mlp(s, spec) or s.predict != "none", "acts with network mlp or predict only"
     ),
     Rule(("channels", "blocks", "patch", "latent_channels"), _convolutional, "acts with network convolutional only"),
+    Rule(("width", "depth"), _table, "acts with network table only"),
+    Rule(
+        ("components",),
+        lambda _, spec: spec.table is not None and any(f.law in ("whole", "real") for f in spec.table.fields),
+        "acts on columns of whole or real numbers of a table only",
+    ),
+    Rule(
+        ("missing_cells",),
+        lambda _, spec: spec.table is not None and spec.missing > 0,
+        "acts on tables with missing cells",
+    ),
+    Rule(("likelihood",), _not_table, "a table has a law for each column, which --columns changes"),
+    Rule(("posterior",), _not_table, "a table needs an encoder; choose amortised"),
+    Rule(("predict",), _not_table, "every column of a table is part of x, and p(column | others) needs no target"),
+    Rule(("variance",), _not_table, "a table has a law for each column"),
     Rule(("binarisation",), lambda s, _: s.likelihood == "bernoulli", "acts with likelihood bernoulli only"),
     Rule(
         ("variance",),

@@ -20,9 +20,18 @@ class VAESettings(BaseModel):
     """Number of dimensions of the latent variable z. None: by the data's size and number of examples."""
     latent_channels: Size | None = None
     """Channels of a spatial z, which has a place for each position of the coarsest level (network convolutional)."""
-    network: Literal["auto", "mlp", "convolutional"] = "auto"
-    """Network of the encoder and the decoder. convolutional: images, signals and volumes. auto: mlp for vectors or if
-    `hidden` is given, else convolutional."""
+    network: Literal["auto", "mlp", "convolutional", "table"] = "auto"
+    """Network of the encoder and the decoder. table: the rows of a table, convolutional: images, signals and volumes.
+    auto: table for tables, mlp for vectors or if `hidden` is given, else convolutional."""
+    width: Size | None = None
+    """Width of the residual blocks (table). None: by the number of examples and of columns."""
+    depth: int = Field(2, ge=1, le=1000)
+    """Number of residual blocks of the encoder and of the decoder (table)."""
+    components: int = Field(5, ge=1, le=1000)
+    """Number of components of the mixtures p(x_j|z) of numbers (table)."""
+    missing_cells: Literal["generate", "ignore"] = "generate"
+    """A missing cell (table). generate: it is a value, which the model generates with a probability and which counts in
+    log p(x). ignore: log p(x) is about the observed cells only."""
     hidden: tuple[Size, ...] | None = None
     """Widths of the encoder's hidden layers (mlp), data side first; the decoder mirrors them. Empty: no hidden layer.
     None: 200 200."""
@@ -35,7 +44,8 @@ class VAESettings(BaseModel):
     patch: Size | None = None
     """Patch side in pixels, folded into channels (convolutional). None: by the data."""
     likelihood: Likelihood = "auto"
-    """Distribution p(x|z). auto: discretised-logistic for integers, gaussian for floats. bernoulli: x is binarised."""
+    """Distribution p(x|z). auto: discretised-logistic for integers, gaussian for floats, and for tables a law for each
+    column. bernoulli: x is binarised."""
     binarisation: Literal["threshold", "static", "dynamic"] = "dynamic"
     """Binarisation for likelihood bernoulli: a threshold, one draw for all visits (static), or one per visit (dynamic).
     Bounds on differently binarised data cannot be compared."""

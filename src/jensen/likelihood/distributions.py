@@ -1,39 +1,19 @@
-"""Likelihood: turns a decoder's output into a distribution p(x|z) over x (4.2).
-
-There are two kinds of object. A *likelihood* is a module that turns the decoder's raw output into a distribution, and
-owns the learned parameters outside the network, such as a shared variance. A *distribution* has a log-density, a mean
-and a quantile function. The quantile function maps uniform noise to a sample, so a sample is a pure function of the
-noise:
-
-| likelihood              | x                               | distribution                                   |
-|-------------------------|---------------------------------|------------------------------------------------|
-| `GaussianLikelihood`    | continuous                      | `Gaussian`                                     |
-| `BernoulliLikelihood`   | binary, {0, 1}                  | `Bernoulli`                                    |
-| `DiscretisedLikelihood` | L levels on the grid of [-1, 1] | `DiscretisedGaussian` or `DiscretisedLogistic` |
-| `CategoricalLikelihood` | L levels on the grid of [-1, 1] | `Categorical`                                  |
-
-The grid of L levels is -1 + 2k / (L - 1), k = 0..L-1. Values of x are not checked: reading them would make a GPU wait.
-`jensen.vae.missing` restricts any likelihood to the observed dimensions.
-"""
+"""Distributions over x whose dimensions are alike: log-density, mean, and quantile function."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from jensen.errors import InputError
-from jensen.gaussian import LOG_SQRT_TWO_PI, Gaussian
+from jensen.gaussian import LOG_SQRT_TWO_PI
 
 SQRT_HALF = math.sqrt(0.5)
 OUTERMOST = 1e12  # outer edge of the outer bins: works like infinity for any scale, without nan in gradients
-
-# ---------------------------------------------------------------------------------------------- distributions
 
 
 @runtime_checkable
@@ -251,178 +231,3 @@ class Categorical:
     @property
     def _axis(self) -> int:
         return -self.event_dims - 1
-
-
-# ---------------------------------------------------------------------------------------------- scales
-
-
-def floored_scale(raw: Float[Tensor, "*dims"], floor: float) -> Float[Tensor, "*dims"]:
-    """floor + exp(raw): a scale that is about exp(raw) far above the floor, and never below the floor.
-
-    The gradient of its logarithm lies between 0 and 1.
-
-    >>> floored_scale(torch.tensor([-100.0, 0.0]), floor=0.01)
-    tensor([0.0100, 1.0100])
-    """
-    return floor + raw.exp()
-
-
-class AbstractScale(nn.Module, ABC):
-    """The way to find the scale (standard deviation) of p(x|z), from `outputs` extra channels of the decoder."""
-
-    outputs: int
-    floor: float
-
-    @abstractmethod
-    def forward(self, raw: Tensor | None) -> Tensor:
-        """The scale, which broadcasts to x; `raw` is the decoder's extra channel, or None if `outputs` is 0."""
-
-
-class LearnedScale(AbstractScale):
-    """A scale that depends on z, one per dimension of x: floor + exp(second channel of the decoder)."""
-
-    outputs = 1
-
-    def __init__(self, floor: float) -> None:
-        super().__init__()
-        self.floor = _positive(floor, "floor of a scale")
-
-    def forward(self, raw: Tensor | None) -> Tensor:
-        assert raw is not None
-        return floored_scale(raw, self.floor)
-
-
-class FreeScale(AbstractScale):
-    """A scale of free parameters: one per dimension if `shape` is the shape of x, a single one if `shape` is ().
-
-    The initial scale is `floor` + `initial`.
-    """
-
-    outputs = 0
-
-    def __init__(self, shape: Sequence[int], floor: float, initial: float = 0.5) -> None:
-        super().__init__()
-        self.floor = _positive(floor, "floor of a scale")
-        self.log_scale = nn.Parameter(torch.full(tuple(shape), math.log(_positive(initial, "initial scale"))))
-
-    def forward(self, raw: Tensor | None) -> Tensor:
-        return floored_scale(self.log_scale, self.floor)
-
-
-class FixedScale(AbstractScale):
-    """A constant scale, not learned."""
-
-    outputs = 0
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.floor = _positive(value, "fixed scale")
-        self.register_buffer("value", torch.tensor(float(value)))
-
-    def forward(self, raw: Tensor | None) -> Tensor:
-        return self.get_buffer("value")
-
-
-def _positive(value: float, name: str) -> float:
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} {value}: expected a standard deviation > 0; give a positive number")
-    return value
-
-
-# ---------------------------------------------------------------------------------------------- likelihoods
-
-
-class AbstractLikelihood(nn.Module, ABC):
-    """Turns decoder output (*batch, outputs, *shape) into a distribution over x (*batch, *shape) (4.2)."""
-
-    shape: tuple[int, ...]
-    outputs: int  # decoder outputs per dimension of x
-
-    @abstractmethod
-    def forward(self, output: Tensor) -> Observation:
-        """p(x|z), given the decoder's output for z."""
-
-    def diagnostics(self, output: Tensor) -> dict[str, float]:
-        """Numbers for the report by name, computed from the decoder's output for many z."""
-        return {}
-
-
-class _ScaledLikelihood(AbstractLikelihood):
-    """Base of the likelihoods with a location and a scale; the decoder's first channel is the location."""
-
-    def __init__(self, shape: Sequence[int], scale: AbstractScale) -> None:
-        super().__init__()
-        self.shape, self.scale, self.outputs = tuple(shape), scale, 1 + scale.outputs
-
-    def _location_and_scale(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        location, *raw = output.unbind(-len(self.shape) - 1)
-        return location, self.scale(raw[0] if raw else None)
-
-    def diagnostics(self, output: Tensor) -> dict[str, float]:
-        """The scale's mean and floor, and the share of scales within 1 % of the floor; nothing for a fixed scale."""
-        if isinstance(self.scale, FixedScale):
-            return {}
-        scale, floor = self._location_and_scale(output)[1], self.scale.floor
-        return {
-            "decoder scale, mean": scale.mean().item(),
-            "decoder scale, floor": floor,
-            "share of scales at the floor": (scale < 1.01 * floor).float().mean().item(),
-        }
-
-
-class GaussianLikelihood(_ScaledLikelihood):
-    """p(x|z) = N(x | mean(z), diag scale²) (4.2); the argument `scale` gives the standard deviation.
-
-    The scale needs a floor, because constant pixels would drive the density to infinity. Derive the floor from the
-    data's resolution: uniform noise in a bin of width w has standard deviation w / sqrt(12).
-    """
-
-    def forward(self, output: Tensor) -> Gaussian:
-        return Gaussian(*self._location_and_scale(output), event_dims=len(self.shape))
-
-
-class BernoulliLikelihood(AbstractLikelihood):
-    """p(x|z) = prod_d Bernoulli(x_d | sigmoid(logit_d(z))), for binary data."""
-
-    outputs = 1
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.shape = tuple(shape)
-
-    def forward(self, output: Tensor) -> Bernoulli:
-        return Bernoulli(output.squeeze(-len(self.shape) - 1), event_dims=len(self.shape))
-
-
-class DiscretisedLikelihood(_ScaledLikelihood):
-    """p(x|z) on L levels by `law`, a discretised Gaussian or logistic; bounds are on log-masses, in true bits/dim."""
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        scale: AbstractScale,
-        levels: int,
-        law: type[DiscretisedGaussian] | type[DiscretisedLogistic],
-    ) -> None:
-        super().__init__(shape, scale)
-        if not 2 <= levels <= 2**16:
-            raise InputError(
-                f"discretised likelihood over {levels} levels: expected 2 to 65536; use a Gaussian likelihood"
-            )
-        self.levels, self.law = levels, law
-
-    def forward(self, output: Tensor) -> DiscretisedGaussian | DiscretisedLogistic:
-        return self.law(*self._location_and_scale(output), self.levels, event_dims=len(self.shape))
-
-
-class CategoricalLikelihood(AbstractLikelihood):
-    """A free probability for every level and dimension; the levels need no order."""
-
-    def __init__(self, shape: Sequence[int], levels: int) -> None:
-        super().__init__()
-        if not 2 <= levels <= 256:
-            raise InputError(f"categorical likelihood over {levels} levels: expected 2 to 256; use a discretised law")
-        self.shape, self.outputs = tuple(shape), levels
-
-    def forward(self, output: Tensor) -> Categorical:
-        return Categorical(output, event_dims=len(self.shape))

@@ -1,0 +1,189 @@
+"""Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jensen.data.options import ReadOptions
+from jensen.data.readers.array_names import listed
+from jensen.data.readers.reading import Reading, RowName, row_name
+from jensen.data.survey import survey
+from jensen.data.table.cells import decimal_of
+from jensen.data.table.column import Table
+from jensen.data.table.infer import TextForm, infer
+from jensen.data.table.matrix import encode_with_notes
+from jensen.data.table.wishes import parsed
+from jensen.errors import AbsentColumnError, InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+SHOWN = 8
+"""The most columns that one line names."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """All cells of a source, before anything is known about the types of the columns.
+
+    `supplied` (N,) int8 is the split that the source assigns to each row, as in `Reading`.
+    """
+
+    name: str
+    """The name of the source in messages."""
+    arrow: "pyarrow.Table"
+    form: TextForm | None = None
+    """The form of a text file; None for columns with types."""
+    notes: tuple[str, ...] = ()
+    names: RowName = row_name
+    supplied: np.ndarray | None = None
+
+    def row(self, row: int) -> str:
+        """The name of a row in a message: the source, and the row."""
+        return f"{self.name}: {self.names(row)}"
+
+
+def table_package(name: str) -> None:
+    """Raises InputError if the package that reads tables is not installed; `name` is the source."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"{name}: tables are read by the package pyarrow, which is not installed; pip install 'jensen[tables]', or "
+            "give --layout vector for a CSV file of numbers"
+        ) from error
+
+
+def text_cells_of(path: Path, header: bool | None = None) -> Cells:
+    """The cells of a CSV or TSV file; for `header` see `read_text`."""
+    table_package(str(path))
+    from jensen.data.table.text import read_text
+
+    found = read_text(path, header)
+    return Cells(str(path), found.arrow, found.form, found.notes, found.row_name)
+
+
+def read_table(cells: Cells, options: ReadOptions) -> Reading:
+    """The reading of a table whose types are inferred from its cells, or given by --columns."""
+    wishes = parsed(options.columns) if options.columns else {}
+    try:
+        table, notes = infer(cells.arrow, cells.form, wishes, cells.names)
+    except InputError as error:
+        raise InputError(f"{cells.name}: {error}") from error
+    reading = _reading(cells, table, options, (*cells.notes, *_notes_of(table, cells)))
+    return replace(reading, doubts=(*_left_out(table), *notes))
+
+
+def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
+    """The reading of cells by a known table, as that of a run."""
+    return _reading(cells, table, options, cells.notes)
+
+
+def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...]) -> Reading:
+    for option, name, known in (
+        ("labels", options.labels, [column.name for column in table.columns]),
+        ("group", options.group, cells.arrow.column_names),
+    ):
+        if name is not None and name not in known:
+            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(known)}", option)
+    try:
+        matrix, more = encode_with_notes(cells.arrow, table, cells.names)
+    except InputError as error:
+        raise InputError(f"{cells.name}: {error}") from error
+    return Reading(
+        "table",
+        "table",
+        matrix,
+        survey(matrix),
+        None,
+        supplied=cells.supplied,
+        notes=(*notes, *more),
+        names=cells.names,
+        keys={name: key_of(cells.arrow, name) for name in cells.arrow.column_names},
+        precision="float64",
+        table=table,
+    )
+
+
+def key_of(arrow: "pyarrow.Table", name: str) -> Callable[[], np.ndarray]:
+    """The function that gives a column as the group of each row."""
+    return partial(_key, arrow, name)
+
+
+def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
+    import pyarrow
+    from pyarrow import compute
+
+    column = arrow.column(name).combine_chunks()
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return np.array(compute.fill_null(compute.cast(column, pyarrow.string()), "").to_pylist())
+
+
+def _left_out(table: Table) -> tuple[str, ...]:
+    """One line about the columns that are left out, or none."""
+    few = [f"{one.name!r} ({one.why})" for one in table.left_out[:SHOWN]]
+    more = f" and {len(table.left_out) - SHOWN} more" if len(table.left_out) > SHOWN else ""
+    return (f"columns left out: {', '.join(few)}{more}; --columns may give them a type",) if few else ()
+
+
+def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
+    """What a user should know about the values of categories."""
+    notes: list[str] = []
+    for column in table.columns:
+        lower: dict[str, str] = {}
+        for value in column.values:
+            other = lower.setdefault(" ".join(value.lower().split()), value)
+            if other != value:
+                notes.append(
+                    f"column {column.name!r}: {other!r} and {value!r} are two values; make them one if they are"
+                )
+        if "none" in lower and decimal_of(cells.arrow):
+            notes.append(
+                f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
+                f"--columns with {column.name} = {{ missing = [{lower['none']!r}] }}"
+            )
+    return tuple(notes)
+
+
+# ---------------------------------------------------------------------------------------------- typed columns
+
+
+def array_cells(name: str, arrays: Mapping[str, np.ndarray]) -> Cells:
+    """The cells of named arrays of one axis and one length, of which each is a column."""
+    table_package(name)
+    import pyarrow
+
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) > 1:
+        sizes = ", ".join(f"{key!r} {len(array)}" for key, array in list(arrays.items())[:4])
+        raise InputError(f"{name}: its columns have several lengths ({sizes}, ...); give columns of one length")
+    return Cells(name, pyarrow.table({key: _column(name, key, array) for key, array in arrays.items()}))
+
+
+def _column(name: str, key: str, array: np.ndarray) -> "pyarrow.Array":
+    import pyarrow
+
+    if array.dtype.kind == "U":
+        return pyarrow.array(array.tolist(), pyarrow.string())
+    if array.dtype.kind == "c":
+        raise InputError(f"{name}: column {key!r} holds {array.dtype}; expected real numbers, text or dates")
+    return pyarrow.array(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
+
+
+def are_columns(arrays: Mapping[str, Any]) -> bool:
+    """Whether named arrays are the columns of a table: at least two, each with one axis, none called x or data."""
+    shapes = [getattr(array, "shape", ()) for array in arrays.values()]
+    return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
+
+
+def matrix_cells(name: str, matrix: np.ndarray) -> Cells:
+    """The cells of an array (N, D), whose columns are called x0, x1, ..."""
+    if matrix.ndim != 2:
+        raise InputError(f"{name}: has shape {matrix.shape}; a table needs (N, D): reshape it, or leave --layout out")
+    return array_cells(name, {f"x{place}": matrix[:, place] for place in range(matrix.shape[1])})

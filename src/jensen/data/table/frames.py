@@ -1,0 +1,65 @@
+"""DataFrames as Arrow tables and back: pandas, polars, pyarrow and any other with Arrow's own interface."""
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A DataFrame: any object that gives its columns by the Arrow PyCapsule interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The columns, as Arrow streams them."""
+
+
+def is_frame(given: object) -> bool:
+    """Whether an object is a DataFrame or a table with named columns."""
+    return isinstance(given, Frame) and (hasattr(given, "columns") or hasattr(given, "schema"))
+
+
+def to_arrow(frame: Any) -> "pyarrow.Table":
+    """The columns of a DataFrame as an Arrow table; the index of pandas is left out.
+
+    Raises InputError for columns of Python objects of several types.
+    """
+    import pyarrow
+
+    if isinstance(frame, pyarrow.Table):
+        return frame
+    names = [str(name) for name in getattr(frame, "columns", ())]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"the DataFrame has two columns {twice[0]!r}; rename one")
+    try:
+        if type(frame).__module__.split(".")[0] == "pandas":
+            frame = frame.set_axis(names, axis=1)
+            return pyarrow.Table.from_pandas(frame, preserve_index=False)
+        return pyarrow.table(frame)
+    except (pyarrow.ArrowException, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the DataFrame has a column with cells of several types ({reason}); give each column one type"
+        ) from error
+
+
+def like(arrow: "pyarrow.Table", frame: Any) -> Any:
+    """An Arrow table as a DataFrame of the library of `frame`, with the types of its columns of the same names."""
+    library = type(frame).__module__.split(".")[0]
+    if library == "pandas":
+        found = arrow.to_pandas()
+        known = {str(name): kind for name, kind in frame.dtypes.items()}
+        return found.astype({name: kind for name, kind in known.items() if name in found and _fits(found[name], kind)})
+    if library == "polars":
+        import polars
+
+        columns = polars.DataFrame(arrow)
+        return columns.cast({name: kind for name, kind in frame.schema.items() if name in columns.columns})
+    return arrow
+
+
+def _fits(column: Any, kind: Any) -> bool:
+    """Whether a column can have a type of pandas: integers have no missing cells in NumPy's types."""
+    return not (str(kind).startswith(("int", "uint", "bool")) and bool(column.isna().any()))

@@ -1,0 +1,107 @@
+"""Columns of counts: negative binomial laws with additional zeros (4.12)."""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jensen.likelihood.laws import Count
+from jensen.likelihood.stack import Cells, Stack
+
+LARGEST = 15.0
+"""Bound of the logarithms of the ratio of the mean to the data's mean, and of the number of failures r. With r =
+exp(15) the law is a Poisson law for every practical purpose."""
+
+RARE = 3.0
+"""For outputs of 0 the logit of an additional zero is -RARE."""
+
+
+@dataclass(frozen=True, eq=False)
+class CountCells(Cells):
+    """P(x = k) = p0 [k = 0] + (1 - p0) NB(k | m, r), NB with mean m and variance m + m² / r (4.12).
+
+    Float64, because the logarithms of factorials of large counts cancel each other.
+    """
+
+    log_mean: Tensor
+    log_failures: Tensor
+    zero: Tensor  # logit of p0
+
+    @property
+    def levels(self) -> int | None:
+        return None
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(-self.zero) * self.log_mean.exp()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        k, r = x.double().round().clamp(min=0), self.log_failures.exp()
+        logit = self.log_mean - self.log_failures  # of the probability of a success, m / (m + r)
+        chosen = torch.lgamma(k + r) - torch.lgamma(r) - torch.lgamma(k + 1)
+        law = chosen + k * F.logsigmoid(logit) + r * F.logsigmoid(-logit)
+        law = F.logsigmoid(-self.zero) + law
+        return torch.where(k == 0, torch.logaddexp(F.logsigmoid(self.zero), law), law)
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """By scipy's incomplete beta function, on the CPU and without a gradient."""
+        k, r, success, zero = self._arrays(x.double().floor())
+        return torch.from_numpy(np.where(k < 0, 0, zero + (1 - zero) * _cdf(k, r, success))).to(x.device)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """By bisection between whole numbers, on the CPU."""
+        u_, r, success, zero = self._arrays(u.double())
+        rest = (u_ - zero) / (1 - zero)
+        low, high = np.full(rest.shape, -1.0), np.maximum(1, np.ceil(r * success / (1 - success)))
+        while (short := _cdf(high, r, success) < rest).any() and high.max() < 2**52:
+            low, high = np.where(short, high, low), np.where(short, 2 * high, high)
+        while (high - low > 1).any():
+            middle = np.floor((low + high) / 2)
+            short = _cdf(middle, r, success) < rest
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+        return torch.from_numpy(np.where(rest <= 0, 0, high)).to(u.device)
+
+    def at(self, field: int) -> "CountCells":
+        parts = (each[..., field : field + 1] for each in (self.log_mean, self.log_failures, self.zero))
+        return CountCells(*parts)
+
+    def _arrays(self, values: Tensor) -> list[np.ndarray]:
+        """Values, r, m / (m + r) and p0 as arrays of one shape."""
+        success, zero = torch.sigmoid(self.log_mean - self.log_failures), torch.sigmoid(self.zero)
+        together = torch.broadcast_tensors(values, self.log_failures.exp(), success, zero)
+        return [each.detach().cpu().numpy() for each in together]
+
+
+def _cdf(k: np.ndarray, r: np.ndarray, success: np.ndarray) -> np.ndarray:
+    """P(k or less) of the negative binomial law."""
+    from scipy.special import betaincc
+
+    return np.where(k < 0, 0.0, betaincc(np.maximum(k, 0) + 1, r, success))
+
+
+class CountStack(Stack):
+    """All columns of counts."""
+
+    log_mean: Tensor
+
+    def __init__(self, laws: Sequence[Count]) -> None:
+        super().__init__()
+        means = torch.tensor([math.log(max(law.mean, 1e-6)) for law in laws], dtype=torch.float64)
+        self.register_buffer("log_mean", means, persistent=False)
+
+    @staticmethod
+    def key(law: Count) -> Hashable:
+        return Count
+
+    def forward(self, raw: Tensor) -> CountCells:
+        mean, failures, zero = raw.double().unflatten(-1, (-1, 3)).unbind(-1)
+        return CountCells(self.log_mean + _bounded(mean), _bounded(failures), zero - RARE)
+
+
+def _bounded(value: Tensor) -> Tensor:
+    """About the value itself near 0, between -LARGEST and LARGEST everywhere, with a gradient everywhere."""
+    return LARGEST * torch.tanh(value / LARGEST)

@@ -1,0 +1,110 @@
+"""Columns of whole numbers with a range: mixtures of logistic laws of T(x), integrated over the bins (4.11)."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jensen.likelihood.components import Components, Logistic
+from jensen.likelihood.distributions import OUTERMOST
+from jensen.likelihood.laws import Whole
+from jensen.likelihood.stack import Cells, Stack
+from jensen.monotone import Curves
+
+FLOOR = 1e-4
+"""Smallest scale of a component in units of T."""
+
+POINTS = 64
+"""Levels at most at which the distribution function is computed for the mean."""
+
+LOGISTIC = Logistic()
+
+
+@dataclass(frozen=True, eq=False)
+class WholeCells(Cells):
+    """P(x = k) = Σ_c w_c [F((T(k + ½) - m_c) / s_c) - F((T(k - ½) - m_c) / s_c)], F logistic; absorbing ends (4.11)."""
+
+    components: Components
+    curves: Curves
+    top: Tensor  # levels - 1, (fields)
+    grid: Tensor  # numbers k from 0 to top - 1 in ascending order, (fields, points)
+
+    @property
+    def levels(self) -> int | None:
+        return int(self.top.item()) + 1 if len(self.top) == 1 else None
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x] = Σ_k P(x > k), k = 0 .. levels - 2: exact for up to 65 levels, else by the trapezium rule on 65."""
+        last, above_last = self.grid[:, 0], 1 - self._below(self.grid[:, 0])
+        total = above_last
+        for k in self.grid.unbind(-1)[1:]:
+            above = 1 - self._below(k)
+            total = total + (k - last) * (above_last + above) / 2 + (above - above_last) / 2
+            last, above_last = k, above
+        return total.to(self.components.scales)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        k = x.double().round().clamp(min=0).minimum(self.top)
+        edges = self.curves(torch.stack([k - 0.5, k + 0.5]))
+        width = (edges[1] - edges[0]).to(self.components.scales)
+        lower, upper = edges.to(self.components.scales)
+        lower, upper = torch.where(k == 0, -OUTERMOST, lower), torch.where(k == self.top, OUTERMOST, upper)
+        width = torch.where((k == 0) | (k == self.top), OUTERMOST, width)
+        below, above = self.components.standardised(lower), self.components.standardised(upper)
+        # F(b) - F(a) = F(b) F(-a) (1 - exp(a - b)): no cancellation
+        inside = torch.log(-torch.expm1(-width.unsqueeze(-1) / self.components.scales))
+        masses = F.logsigmoid(above) + F.logsigmoid(-below) + inside
+        return (self.components.log_weights + masses).logsumexp(-1)
+
+    def cdf(self, x: Tensor) -> Tensor:
+        k = x.double().floor()
+        return torch.where(k < 0, 0, torch.where(k >= self.top, 1, self._below(k)))
+
+    def quantile(self, u: Tensor) -> Tensor:
+        value = self.curves.inverse(self.components.quantile(u, LOGISTIC))
+        return (value - 0.5).ceil().clamp(min=0).minimum(self.top)
+
+    def at(self, field: int) -> "WholeCells":
+        one = slice(field, field + 1)
+        return WholeCells(self.components.at(field), self.curves.at(field), self.top[one], self.grid[one])
+
+    def _below(self, k: Tensor) -> Tensor:
+        """P(x <= k) for k within the range."""
+        return self.components.cdf(self.curves(k + 0.5), LOGISTIC)
+
+
+class WholeStack(Stack):
+    """Columns of whole numbers with the same number of components."""
+
+    top: Tensor
+    grid: Tensor
+    floor: Tensor
+
+    def __init__(self, laws: Sequence[Whole]) -> None:
+        super().__init__()
+        self.components = laws[0].components
+        self.curves = Curves([law.curve for law in laws])
+        self.register_buffer("top", torch.tensor([law.levels - 1.0 for law in laws]).double(), persistent=False)
+        self.register_buffer("grid", _grid(self.curves, self.top), persistent=False)
+        self.register_buffer("floor", torch.full((len(laws),), FLOOR), persistent=False)
+
+    @staticmethod
+    def key(law: Whole) -> Hashable:
+        return Whole, law.components
+
+    def forward(self, raw: Tensor) -> WholeCells:
+        components = Components.of(raw.unflatten(-1, (-1, 3, self.components)), self.floor)
+        return WholeCells(components, self.curves, self.top, self.grid)
+
+
+def _grid(curves: Curves, top: Tensor) -> Tensor:
+    """Numbers from 0 to top - 1 for each field, all of them or about evenly spaced in T, (fields, POINTS + 1)."""
+    share = torch.linspace(0, 1, POINTS + 1, dtype=torch.float64)[:, None]
+    last = top - 1
+    first_edge, last_edge = curves(torch.full_like(top, 0.5)), curves(last + 0.5)
+    spread = (curves.inverse(first_edge + share * (last_edge - first_edge)) - 0.5).round()
+    few = torch.arange(POINTS + 1, dtype=torch.float64)[:, None].expand_as(spread)
+    return torch.where(last > POINTS, spread, few).clamp(min=0).minimum(last).mT.contiguous()

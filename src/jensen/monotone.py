@@ -1,0 +1,281 @@
+"""Strictly increasing curves y = T(v), fitted so that y of the given numbers is about N(0, 1). Float64 throughout.
+
+Between its knots a curve is a rational-quadratic spline (Gregory and Delbourgo 1982): value, slope and inverse are
+formulas. It keeps increasing whatever the slopes at its knots, so the slopes can follow the density of the numbers.
+Beyond the outermost knots (e, y_e) a curve grows like the logarithm of a generalised Pareto tail:
+
+    t = |v - e| / scale,  L = log(1 + shape t) / shape,  |y - y_e| = sqrt(a² + 2 L) - a,  a = max(1, |y_e|)
+
+Under y ~ N(0, 1) the number v then has about a generalised Pareto tail, because the normal law has log P(|y| > r) of
+about -r²/2. So a Cauchy variable, or a value a thousand times beyond all others, costs what its tail says. With a
+straight line it would cost the square of its distance. `docs/tables.md` compares the two on held-out rows.
+
+Every quantity is a ratio of differences of v: a change of unit, v -> a v + b, changes T(v) only by rounding, and its
+log-slope by log |a|. A negative a turns T into -T.
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+MOST_KNOTS = 32
+"""Knots of one curve at most, so that a table of a thousand columns has a description of a few hundred kilobytes."""
+
+GAIN = 12.0
+"""A knot is added if it raises the log-likelihood of the rows by this many nats, as a histogram's edge would."""
+
+STEEPEST = 1e4
+"""The slope at a knot is at most this many times that of the line through its neighbour, and at least its inverse."""
+
+LIGHTEST, HEAVIEST = 1e-8, 4.0
+"""The range of the shape of a tail: exponential, and heavier than that of a Cauchy variable (1)."""
+
+DECIMALS = 7
+"""Decimals of a height, so that a description is short; neighbouring heights differ by 1e-5 or more."""
+
+ROUNDING = 1e-12
+"""Relative rounding of the computed steps, at most."""
+
+SAME = 1e-6
+"""A point whose height is that close to another one is left out."""
+
+PENALTY = 0.5
+"""Nats per unit of the shape of a tail."""
+
+FAR, LARGEST = 600.0, float(np.finfo(np.float64).max)
+"""Larger exponents, and larger numbers, would leave the range of float64."""
+
+
+class Curve(BaseModel):
+    """One strictly increasing curve: its knots and heights (T at the knots), and (scale, shape) of its two tails."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    knots: tuple[float, ...]
+    heights: tuple[float, ...]
+    lower: tuple[float, float]
+    upper: tuple[float, float]
+
+
+class Curves(nn.Module):
+    """The curves of several columns at once: column d of (*batch, D) goes through curve d."""
+
+    knots: Tensor
+    heights: Tensor
+    left: Tensor
+    right: Tensor
+    last: Tensor
+    tails: Tensor
+
+    def __init__(self, curves: Sequence[Curve]) -> None:
+        super().__init__()
+        parts = [_intervals(curve) for curve in curves]
+        width = max((len(curve.knots) for curve in curves), default=2)
+        paddings = (("knots", np.inf), ("heights", np.inf), ("left", 1.0), ("right", 1.0))
+        for place, (name, padding) in enumerate(paddings):
+            rows = [np.pad(part[place], (0, width - len(part[place])), constant_values=padding) for part in parts]
+            self._keep(name, np.array(rows).reshape(len(parts), width))
+        self._keep("last", np.array([len(curve.knots) - 1 for curve in curves], np.int64))
+        self._keep("tails", np.array([(curve.lower, curve.upper) for curve in curves]).reshape(len(parts), 2, 2))
+
+    def at(self, column: int) -> "Curves":
+        """The curve of one column."""
+        one = Curves([])
+        for name, values in self.named_buffers():
+            setattr(one, name, values[column : column + 1])
+        return one
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        # Not in the state dictionary: a run records its curves in the description of its data.
+        self.register_buffer(name, torch.from_numpy(values), persistent=False)
+
+    def forward(self, v: Tensor) -> Tensor:
+        """T(v), float64, of the shape of v (*batch, D); NaN stays NaN."""
+        v = v.double()
+        x0, x1, y0, y1, left, right = self._interval(v, self.knots)
+        share = ((v - x0) / (x1 - x0)).clamp(0, 1)
+        both = share * (1 - share)
+        y = y0 + (y1 - y0) * (share.square() + left * both) / (1 + (left + right - 2) * both)
+        for side in (0, 1):
+            beyond, start, a, scale, shape, sign = self._tail(side, v, self.knots)
+            log_tail = torch.log1p(shape * (beyond / scale)) / shape
+            y = torch.where(beyond > 0, start + sign * 2 * log_tail / (a + (a.square() + 2 * log_tail).sqrt()), y)
+        return y
+
+    def log_slope(self, v: Tensor) -> Tensor:
+        """log dT/dv at v, float64."""
+        v = v.double()
+        x0, x1, y0, y1, left, right = self._interval(v, self.knots)
+        share = ((v - x0) / (x1 - x0)).clamp(0, 1)
+        both = share * (1 - share)
+        top = right * share.square() + 2 * both + left * (1 - share).square()
+        slope = ((y1 - y0) / (x1 - x0)).log() + top.log() - 2 * torch.log1p((left + right - 2) * both)
+        for side in (0, 1):
+            beyond, _, a, scale, shape, _ = self._tail(side, v, self.knots)
+            grown = torch.log1p(shape * (beyond / scale))
+            slope = torch.where(beyond > 0, -scale.log() - grown - (a.square() + 2 * grown / shape).log() / 2, slope)
+        return slope
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """v with T(v) = y, float64, by formula; finite for every y."""
+        y = y.double()
+        x0, x1, y0, y1, left, right = self._interval(y, self.heights)
+        share = ((y - y0) / (y1 - y0)).clamp(0, 1)
+        # The root of a quadratic equation in the place within the interval, without cancellation
+        b = left - share * (left + right - 2)
+        root = (b.square() + 4 * (1 - b) * share).clamp(min=0).sqrt()
+        v = x0 + (x1 - x0) * (2 * share / (b + root).clamp(min=1e-300)).clamp(0, 1)
+        for side in (0, 1):
+            beyond, start, a, scale, shape, sign = self._tail(side, y, self.heights)
+            log_tail = beyond * (beyond + 2 * a) / 2
+            t = torch.expm1((shape * log_tail).clamp(max=FAR)) / shape
+            v = torch.where(beyond > 0, start + sign * scale * t, v)
+        return v.clamp(-LARGEST, LARGEST)
+
+    def _interval(self, v: Tensor, ordered: Tensor) -> tuple[Tensor, ...]:
+        """Ends in v and in y of the interval with v, and its two slopes, divided by the slope of its chord."""
+        flat = v.reshape(-1, v.shape[-1]).mT.contiguous()
+        place = torch.searchsorted(ordered, flat, right=True) - 1
+        place = torch.minimum(place.clamp(min=0), self.last[:, None] - 1)
+
+        def at(table: Tensor, index: Tensor) -> Tensor:
+            return table.gather(1, index).mT.reshape(v.shape)
+
+        ends = [at(table, index) for table in (self.knots, self.heights) for index in (place, place + 1)]
+        return *ends, at(self.left, place), at(self.right, place)
+
+    def _tail(self, side: int, v: Tensor, ordered: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, float]:
+        """Distance beyond the outermost knot, the other coordinate of the knot, a, scale, shape, and the sign."""
+        sign = -1.0 if side == 0 else 1.0
+        index = torch.zeros_like(self.last) if side == 0 else self.last
+        x, y = (table.gather(1, index[:, None])[:, 0] for table in (self.knots, self.heights))
+        mine, other = (x, y) if ordered is self.knots else (y, x)
+        scale, shape = self.tails[:, side].unbind(-1)
+        return (sign * (v - mine)).clamp(min=0), other, (sign * y).clamp(min=1), scale, shape, sign
+
+
+def _intervals(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Knots, heights, and the slopes at both ends of each interval, divided by the slope of its chord."""
+    knots, heights = np.array(curve.knots), np.array(curve.heights)
+    widths = np.diff(knots)
+    chords = np.log(np.diff(heights)) - np.log(widths)
+    # At an inner knot the log-slope is that of the parabola in log-density through both intervals: the narrower one
+    # counts more, so that the edge of a cluster keeps the slope of the cluster, not that of the gap beside it.
+    inner = (widths[1:] * chords[:-1] + widths[:-1] * chords[1:]) / (widths[1:] + widths[:-1])
+    outer = ((curve.lower, heights[0]), (curve.upper, heights[-1]))
+    lowest, highest = (-math.log(scale * max(1.0, abs(y))) for (scale, _), y in outer)  # the slopes of the tails
+    slopes = np.concatenate([[lowest], inner, [highest]])
+    limit = math.log(STEEPEST)
+    left, right = (np.exp(np.clip(each - chords, -limit, limit)) for each in (slopes[:-1], slopes[1:]))
+    return knots, heights, left, right
+
+
+# ---------------------------------------------------------------------------------------------- fit
+
+
+def fit_curve(values: Float[np.ndarray, " rows"]) -> Curve:
+    """The curve of a sample of numbers; T(values) is about N(0, 1). NaN is not allowed."""
+    points, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
+    return _fit(points, np.cumsum(counts) - counts / 2, len(values))
+
+
+def fit_curve_to_levels(levels: Float[np.ndarray, " rows"]) -> Curve:
+    """The curve of whole numbers k, each spread over k - ½ to k + ½, so that T(k ± ½) are quantiles of the numbers."""
+    found, counts = np.unique(np.asarray(levels, np.float64), return_counts=True)
+    # An empty stretch between two numbers is shared by both: as an interval of its own it would have no rows
+    points = np.concatenate([found[:1] - 0.5, (found[1:] + found[:-1]) / 2, found[-1:] + 0.5])
+    below = np.concatenate([[0], np.cumsum(counts)])
+    return _fit(points, (below + 0.5) * (len(levels) / (len(levels) + 1)), len(levels))
+
+
+def _fit(points: np.ndarray, below: np.ndarray, rows: int) -> Curve:
+    """The curve of `points`, which ascend; `below` is the number of rows below each of them, never 0 or all.
+
+    With a single point or none the curve is v minus that point: there is nothing that would give a scale.
+    """
+    from scipy.special import ndtri
+
+    if len(points) < 2:
+        middle = float(points[0]) if len(points) else 0.0
+        return Curve(knots=(middle - 1, middle + 1), heights=(-1, 1), lower=(1, LIGHTEST), upper=(1, LIGHTEST))
+    beyond = min(math.ceil(math.sqrt(rows)), rows / 4)  # the rows of a tail
+    inside = np.flatnonzero((below >= beyond) & (below <= rows - beyond))
+    first, last = (inside[0], inside[-1]) if len(inside) > 1 else (0, len(points) - 1)
+    masses = np.convolve(np.diff(below, prepend=0, append=rows), [0.5, 0.5], "valid")  # rows at each point
+    y = np.round(ndtri(below / rows), DECIMALS)
+    knots, heights = _knots(points[first : last + 1], y[first : last + 1], below[first : last + 1], rows)
+    slopes = np.diff(heights) / np.diff(knots)
+    lower = _tail(points[first] - points[:first], masses[:first], slopes[0] * max(1, abs(y[first])))
+    upper = _tail(points[last + 1 :] - points[last], masses[last + 1 :], slopes[-1] * max(1, abs(y[last])))
+    return Curve(knots=tuple(knots.tolist()), heights=tuple(heights.tolist()), lower=lower, upper=upper)
+
+
+def _knots(points: np.ndarray, y: np.ndarray, below: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Knots and heights: even steps of y, and points at which the density changes much.
+
+    The even steps lie between the points: the slope between two neighbouring points would be random.
+    """
+    from scipy.special import ndtr
+
+    intervals = int(np.clip(round(rows ** (1 / 3)), 1, MOST_KNOTS // 2))
+    even = np.linspace(y[0], y[-1], intervals + 1)
+    even = np.round(even * (1 - ROUNDING), DECIMALS)  # halves go towards 0, so that the curve of -v is -T
+    nearest = even[np.searchsorted((even[1:] + even[:-1]) / 2, y)]
+    others = np.abs(y - nearest) > SAME
+    heights = np.concatenate([even, y[others]])
+    order = heights.argsort()
+    heights = heights[order]
+    points = np.concatenate([np.interp(even, y, points), points[others]])[order]
+    below = np.concatenate([ndtr(even) * rows, below[others]])[order]
+    chosen = _refined(points, below, np.searchsorted(heights, even).tolist())
+    return points[chosen], heights[chosen]
+
+
+def _refined(points: np.ndarray, below: np.ndarray, chosen: list[int]) -> list[int]:
+    """The chosen points, and those at which a histogram gains most from an edge, as long as it gains `GAIN` nats."""
+    from scipy.special import xlogy
+
+    def best_edge(first: int, last: int) -> tuple[float, int, int, int]:
+        if last - first < 2:
+            return 0.0, first, first, last
+        mass = (below[first + 1 : last] - below[first]) / (below[last] - below[first])
+        width = (points[first + 1 : last] - points[first]) / (points[last] - points[first])
+        gain = xlogy(mass, mass / width) + xlogy(1 - mass, (1 - mass) / (1 - width))
+        edge = int(gain.argmax())
+        return -float(gain[edge] * (below[last] - below[first])), first, first + 1 + edge, last
+
+    found, queue = list(chosen), [best_edge(*ends) for ends in pairwise(chosen)]
+    heapq.heapify(queue)
+    while queue and -queue[0][0] > GAIN and len(found) < MOST_KNOTS:
+        _, first, edge, last = heapq.heappop(queue)
+        found.append(edge)
+        heapq.heappush(queue, best_edge(first, edge))
+        heapq.heappush(queue, best_edge(edge, last))
+    return sorted(found)
+
+
+def _tail(distances: np.ndarray, rows: np.ndarray, slope: float) -> tuple[float, float]:
+    """(scale, shape) of the generalised Pareto law of the distances beyond a knot, by penalised likelihood.
+
+    The likelihood is maximised along its profile (Grimshaw 1993): given theta = shape / scale, the best shape is the
+    mean of log(1 + theta distance). The penalty keeps a few rows from making a heavy tail. Without distances the tail
+    goes on with the slope of the curve, which is `slope` / a.
+    """
+    count = rows.sum()
+    if not len(distances) or not count:
+        return 1 / slope, LIGHTEST
+    mean = float((rows * distances).sum() / count)
+    thetas = np.geomspace(1e-4, 1e6, 201)
+    shapes = np.log1p(thetas[:, None] * (distances / mean)) @ rows / count
+    gains = -count * (np.log(shapes / thetas) + shapes) - PENALTY * shapes  # over an exponential tail
+    best = int(np.where(shapes <= HEAVIEST, gains, -np.inf).argmax())
+    if gains[best] <= 0:
+        return mean, LIGHTEST
+    return mean * float(shapes[best] / thetas[best]), max(float(shapes[best]), LIGHTEST)
