@@ -13,6 +13,7 @@ from jensen.commands.sample import sample
 from jensen.evaluation.scores import Scores
 from jensen.evaluation.scores import score as score_examples
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
+from jensen.sklearn.frames import as_frame, is_mixed, library_of
 
 
 class AbstractScorer(AbstractEstimator):
@@ -68,6 +69,7 @@ class JensenDensity(DensityMixin, AbstractScorer):
         """Train on the rows of X (n, features); y is ignored."""
         X = self._checked(X, fitting=True)
         self._train(X, **self._for_training(X))
+        self.library_ = library_of(X) if is_mixed(X) else None
         return self._recorded()
 
     def score_samples(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -82,9 +84,13 @@ class JensenDensity(DensityMixin, AbstractScorer):
         """The mean of `score_samples`, nats per row."""
         return float(np.mean(self.score_samples(X)))
 
-    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
-        """Rows drawn from p(x), (n_samples, features); different ones at each call without a `random_state`."""
+    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Any:
+        """Rows drawn from p(x), (n_samples, features); different ones at each call without a `random_state`.
+
+        After training on a DataFrame with columns of several types, a DataFrame with the same columns.
+        """
         check_is_fitted(self)
         seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
         with self._talk():
-            return sample(self.run_, n_samples, seed=seed).x
+            found = sample(self.run_, n_samples, seed=seed)
+        return found.x if self.library_ is None else as_frame(found.frame(), self.library_)

@@ -15,16 +15,26 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from sklearn.base import BaseEstimator
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags, check_consistent_length, check_random_state
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_y,
+    _num_samples,
+    check_is_fitted,
+    validate_data,
+)
 
 from jensen.data.examples import Examples
+from jensen.data.table.frames import is_frame
+from jensen.data.table.wishes import toml_of
 from jensen.errors import InputError
 from jensen.progress import quiet
 from jensen.randomness import content_numbers
 from jensen.records import Value, write_record
 from jensen.run import Run, load, train
 from jensen.run.folder import DATA, HISTORY, RECIPE
+from jensen.sklearn.frames import is_mixed
 from jensen.sklearn.settings import recipe_for
 from jensen.training.precision import exact_float32
 
@@ -56,12 +66,18 @@ class AbstractEstimator(BaseEstimator, ABC):
 
     # ------------------------------------------------------------------------------------------ training
 
-    def _train(self, data: Any, **settings: Any) -> None:
-        """Train a run on `data`; `settings` are the estimator's own, which the parameter `settings` overrides."""
+    def _train(self, data: Any, columns: Mapping[str, str] | None = None, **settings: Any) -> None:
+        """Train a run on `data`; `settings` are the estimator's own, which the parameter `settings` overrides.
+
+        `columns` are wishes about types of columns, in addition to those in the parameter `settings`.
+        """
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         lengths = {"steps": self.steps, "minutes": self.minutes}
         settings |= {name: value for name, value in lengths.items() if value is not None}
-        recipe = recipe_for(self.family, data, seed, {**settings, "split_seed": seed, **(self.settings or {})})
+        settings = {**settings, "split_seed": seed, **(self.settings or {})}
+        if columns:
+            settings["columns"] = f"{toml_of(settings.get('columns', {}))}{toml_of(columns)}"
+        recipe = recipe_for(self.family, data, seed, settings)
         if self.folder is not None:
             _refuse_filled(Path(self.folder))
         with self._talk():
@@ -97,23 +113,45 @@ class AbstractEstimator(BaseEstimator, ABC):
             "ensure_all_finite": "allow-nan" if allowed else True,
             "ensure_min_samples": 2 if fitting else 1,
         }
+        if is_mixed(X) or (not fitting and self._of_table):
+            return self._checked_frame(X, y, fitting, tags)
         if isinstance(y, str):
             return validate_data(self, X, **wishes)
         several = tags.target_tags.multi_output
         return validate_data(self, X, y, multi_output=several, y_numeric=tags.regressor_tags is not None, **wishes)
 
-    def _for_training(self, X: np.ndarray) -> dict[str, Any]:
-        """The settings of reading that suit the matrix X: vectors, of which one in ten is for validation."""
-        return {
-            "layout": "vector",
-            "missing": bool(np.isnan(X).any()),
-            "test_fraction": 0.0,
-            "validation_fraction": 0.1 if len(X) > 5 else 0.0,
-        }
+    def _checked_frame(self, X: Any, y: Any, fitting: bool, tags: Tags) -> Any:
+        """X, or (X, y), where X is a DataFrame with columns of several types, whose cells jensen checks."""
+        if not is_frame(X):
+            raise InputError(
+                f"X is of type {type(X).__name__}, but fit was given a DataFrame with columns of several types; give a "
+                "DataFrame with the same columns"
+            )
+        _check_feature_names(self, X, reset=fitting)
+        _check_n_features(self, X, reset=fitting)
+        if fitting and _num_samples(X) < 2:
+            raise InputError(f"Found array with {_num_samples(X)} sample(s), while a minimum of 2 is required")
+        if isinstance(y, str):
+            return X
+        y = _check_y(y, multi_output=False, y_numeric=tags.regressor_tags is not None, estimator=self)
+        check_consistent_length(X, y)
+        return X, y
 
-    def _examples(self, X: np.ndarray, *, missing: bool = False) -> tuple[Examples, torch.Tensor]:
+    @property
+    def _of_table(self) -> bool:
+        """Whether the estimator was fitted on a DataFrame with columns of several types."""
+        return "run_" in vars(self) and self.run_.spec.table is not None
+
+    def _for_training(self, X: Any) -> dict[str, Any]:
+        """The settings of reading that suit X: one row in ten is for validation, and a matrix holds vectors."""
+        splits = {"test_fraction": 0.0, "validation_fraction": 0.1 if _num_samples(X) > 5 else 0.0}
+        if is_mixed(X):
+            return splits
+        return {**splits, "layout": "vector", "missing": bool(np.isnan(X).any())}
+
+    def _examples(self, X: Any, *, missing: bool = False) -> tuple[Examples, torch.Tensor]:
         """The rows of X as examples, and for each row a number that depends on its values alone."""
-        if np.isnan(X).any() and not (missing or self.run_.spec.missing):
+        if not self._of_table and np.isnan(X).any() and not (missing or self.run_.spec.missing):
             raise InputError(
                 "X has missing cells (NaN), but the rows given to fit had none, so the model needs complete rows; fit "
                 "on rows with missing cells, or fill them in by a JensenImputer"

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from jensen.errors import InputError
 from jensen.evaluation.scores import prepare
+from jensen.inference.columns import ColumnPrediction
 from jensen.inference.prediction import AT_ONCE
 from jensen.inference.target_prediction import in_raw_units, mixture_of
 from jensen.mixture import Mixture
 from jensen.progress import track
+from jensen.sklearn.columns import column_predictions, quantiles_of, weighted_values
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
+from jensen.sklearn.frames import is_mixed, with_target
 
 
 class _Predictor(AbstractEstimator):
@@ -29,6 +32,12 @@ class _Predictor(AbstractEstimator):
         for rows in track(torch.arange(len(examples)).split(AT_ONCE), "predicting"):
             x = prepare(self.run_.spec.preparation, examples.x[rows], numbers[rows], SEED)
             yield x.to(self.run_.model.device), numbers[rows]
+
+    def _column_laws(self, X: Any, kind: str) -> Iterator[tuple[Tensor, ColumnPrediction]]:
+        """p(y|x) of the rows of a DataFrame in batches, where y is the last column of a table, of Arrow type `kind`."""
+        examples, numbers = self._examples(with_target(self._checked(X), None, kind), missing=True)
+        with self._talk():
+            yield from column_predictions(self.run_, examples, numbers, self.draws, SEED)
 
 
 class JensenClassifier(ClassifierMixin, _Predictor):
@@ -69,12 +78,20 @@ class JensenClassifier(ClassifierMixin, _Predictor):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"y has 1 class, {self.classes_[0]}; expected at least 2 classes")
-        settings = {"predict": "label"} if self.family == "vae" else {}
-        self._train({"x": X, "y": codes}, **self._for_training(X), **settings)
+        settings = self._for_training(X)
+        if is_mixed(X):
+            table = with_target(X, codes.astype(str), "string")
+            self._train(table, {table.column_names[-1]: "categorical"}, **settings)
+        else:
+            settings |= {"predict": "label"} if self.family == "vae" else {}
+            self._train({"x": X, "y": codes}, **settings)
         return self._recorded()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """p(y|x) of every class, (n, classes), in the order of `classes_`."""
+        check_is_fitted(self)
+        if self._of_table:
+            return self._from_columns(X)
         with self._talk(), torch.no_grad():
             found = [
                 self.run_.model.predict(x, draws=self.draws, seed=SEED, index=numbers).probabilities.cpu()
@@ -86,6 +103,14 @@ class JensenClassifier(ClassifierMixin, _Predictor):
         """The most probable class of every row, (n)."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(1)]
+
+    def _from_columns(self, X: Any) -> np.ndarray:
+        found = torch.cat([law.classes().probabilities.cpu() for _, law in self._column_laws(X, "string")])
+        assert self.run_.spec.table is not None
+        codes = [int(value) for value in self.run_.spec.table.columns[-1].values]
+        probabilities = np.zeros((len(found), len(self.classes_)))
+        probabilities[:, codes] = found.numpy()
+        return probabilities
 
 
 class JensenRegressor(RegressorMixin, _Predictor):
@@ -121,12 +146,22 @@ class JensenRegressor(RegressorMixin, _Predictor):
         if self.family != "vae":
             raise InputError(f"family={self.family!r} learns no p(y|x) of a continuous y; give family='vae'")
         X, y = self._checked(X, y, fitting=True)
-        self._train({"x": X, "y": y.astype(np.float64)}, **self._for_training(X), predict="target")
+        y, settings = y.astype(np.float64), self._for_training(X)
+        if is_mixed(X):
+            self._train(with_target(X, y, "float64"), **settings)
+        else:
+            self._train({"x": X, "y": y}, **settings, predict="target")
         self.one_target_ = y.ndim == 1
         return self._recorded()
 
     def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """E[y|x], (n) or (n, targets); with `return_std` also the standard deviation of p(y|x)."""
+        check_is_fitted(self)
+        if self._of_table:
+            values, weights = self._values(X)
+            mean = (weights * values).sum(1)
+            deviation = np.sqrt((weights * np.square(values - mean[:, None])).sum(1))
+            return (mean, deviation) if return_std else mean
         laws = self._laws(X)
         mean = self._shaped(torch.cat([law.mean for law in laws]))
         if not return_std:
@@ -137,6 +172,9 @@ class JensenRegressor(RegressorMixin, _Predictor):
         """Quantiles of p(y|x), (n, quantiles) or (n, targets, quantiles)."""
         if not all(0 < q < 1 for q in quantiles):
             raise InputError(f"quantiles={list(quantiles)}: expected numbers between 0 and 1")
+        check_is_fitted(self)
+        if self._of_table:
+            return quantiles_of(*self._values(X), np.array(quantiles))
         found = []
         for law in self._laws(X):
             u = law.mean.new_tensor(quantiles).reshape(-1, 1, 1).expand(-1, *law.mean.shape)
@@ -151,6 +189,12 @@ class JensenRegressor(RegressorMixin, _Predictor):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    def _values(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Values of y and their weights, (n, points), for the rows of a DataFrame."""
+        with torch.no_grad():
+            parts = [weighted_values(law, x, self.run_.spec) for x, law in self._column_laws(X, "float64")]
+        return np.concatenate([values for values, _ in parts]), np.concatenate([weights for _, weights in parts])
 
     def _laws(self, X: Any) -> list[Mixture]:
         """p(y|x) in the units of y, a mixture of normals for every row, in batches."""
