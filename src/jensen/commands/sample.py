@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-AT_ONCE = 256  # most samples drawn together
-VALUES_AT_ONCE = 1 << 18  # on a CPU: values drawn together, so that the progress bar moves every few seconds
+AT_ONCE = 4096  # most samples drawn together
+VALUES_AT_ONCE = {"cpu": 1 << 18, "gpu": 1 << 22}  # so that the progress bar moves every few seconds
 FEW = 2  # effective number of draws of z below which a sample given some cells is doubtful
 Labels = Literal["in-turn", "p(y)"]
 LastStep = Literal["mean", "draw"]
@@ -211,9 +211,8 @@ def sample(
 
 def _at_once(run: "Run") -> int:
     """The number of samples drawn together."""
-    if run.model.device.type != "cpu":
-        return AT_ONCE
-    return max(1, min(AT_ONCE, VALUES_AT_ONCE // math.prod(run.model.shape)))
+    values = VALUES_AT_ONCE["cpu" if run.model.device.type == "cpu" else "gpu"]
+    return max(1, min(AT_ONCE, values // math.prod(run.model.shape)))
 
 
 def _ways(run: "Run", model: "AbstractLatentVariableModel", mean: bool, with_means: bool) -> "dict[str, Draw]":

@@ -73,7 +73,10 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         given = recipe.model.vae_steps
         model = recipe.model.model_copy(update={"vae_steps": first if given is None else given})
         batch = min(BATCH, spec.counts["train"]) if untouched(recipe.training, "batch_size") else None
-        steps = {"steps": (first if given is None else given) + 2 * first, "batch_size": batch or recipe.training.batch_size}
+        steps = {
+            "steps": (first if given is None else given) + 2 * first,
+            "batch_size": batch or recipe.training.batch_size,
+        }
         return recipe.model_copy(update={"model": model, "training": recipe.training.model_copy(update=steps)})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
