@@ -2,11 +2,13 @@
 
 import csv
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import read_all, refused
+from data_files import read_all, refused, saved
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -248,6 +250,60 @@ def test_every_source_of_a_table_gives_the_same_rows(tmp_path, kind):
     assert load_again(found.spec, source=source).spec.fingerprint == found.spec.fingerprint
 
 
+HUNDRED = range(100)
+ODD = {
+    "periods": (pandas.period_range("2020-01", periods=100, freq="M"), "cells of the type extension"),
+    "durations": (pandas.to_timedelta(HUNDRED, "h"), "cells of the type duration"),
+    "intervals": (pandas.cut(RNG.normal(size=100), 5), "cells of the type dictionary"),
+    "lists": ([[1, 2]] * 100, "cells of the type list"),
+    "bytes": ([b"x", b"y"] * 50, "cells of the type binary"),
+    "several types": ([1, "a"] * 50, "refused"),
+    "objects": ([object()] * 100, "refused"),
+    "complex numbers": (RNG.normal(size=100) + 1j, "refused"),
+    "infinite numbers": ([np.inf, 1.5] * 50, "refused"),
+    "decimals": ([Decimal("1.50"), Decimal("2.25"), None, Decimal("4.75")] * 25, "ordinal"),
+    "days": ([date(2020, 1, 1 + i % 28) for i in HUNDRED], "datetime"),
+    "booleans with gaps": (pandas.array([True, None, False, True] * 25, "boolean"), "boolean"),
+    "categories of numbers": (pandas.Categorical([3, 1, 2, 1] * 25), "categorical"),
+    "categories of dates": (pandas.Categorical(pandas.to_datetime(["2020-01-01", "2020-01-02"] * 50)), "datetime"),
+    "unsigned numbers beyond int64": (RNG.integers(2**63, 2**64 - 1, 100, dtype=np.uint64), "continuous"),
+    "short floats": (RNG.normal(size=100).astype(np.float16), "continuous"),
+    "nanoseconds": (pandas.Timestamp("2020-01-01") + pandas.to_timedelta([*HUNDRED], "s").as_unit("ns"), "datetime"),
+    "times of many centuries": (np.array(["0001-01-01", "9999-12-31"] * 50, dtype="datetime64[us]"), "datetime"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_columns_of_a_frame_are_read_or_named(name):
+    cells, expected = ODD[name]
+    frame = pandas.DataFrame({"odd": cells, "other": RNG.normal(size=100)})
+    if expected == "refused":
+        with pytest.raises(InputError, match=r"^memory: |^the DataFrame"):
+            load_data(frame)
+        return
+    data = load_data(frame)
+    table = data.spec.table
+    if expected.startswith("cells"):
+        assert table.left_out[0].why.startswith(expected)
+        return
+    assert table.columns[0].type == expected
+    arrow = decode(data.train.x.numpy(), table)
+    np.testing.assert_array_equal(encode(arrow, table), data.train.x)
+    given = frame["odd"].iloc[[int(row) for row in data.train.names.rows]].reset_index(drop=True)
+    if name != "unsigned numbers beyond int64":  # which float64 rounds
+        pandas.testing.assert_series_equal(like(arrow, frame)["odd"], given)
+
+
+def test_enumerations_of_polars_come_back():
+    frame = polars.DataFrame({"a": ["x", "y"] * 50, "b": ["low", "high"] * 50, "c": HUNDRED}).cast(
+        {"a": polars.Categorical, "b": polars.Enum(["low", "mid", "high"])}
+    )
+    table = load_data(frame, ReadOptions(columns={"c": "integer"})).spec.table
+    assert [column.type for column in table.columns] == ["categorical", "ordinal", "integer"]
+    back = like(decode(encode(pyarrow.table(frame), table), table), frame)
+    assert back.equals(frame)
+
+
 def test_named_columns_in_a_npz_and_a_dict_and_a_matrix(tmp_path):
     arrays = {"age": RNG.integers(0, 90, N), "sex": RNG.choice(["f", "m"], N), "pay": RNG.normal(size=N)}
     np.savez(tmp_path / "a.npz", **arrays)
@@ -258,6 +314,11 @@ def test_named_columns_in_a_npz_and_a_dict_and_a_matrix(tmp_path):
     found = load_data(matrix, ReadOptions(layout="table")).spec.table
     assert [(column.name, column.type) for column in found.columns] == [("x0", "integer"), ("x1", "continuous")]
     assert load_data(matrix).spec.layout == "vector"
+    file = load_data(saved(tmp_path / "x.npz", x=matrix, y=arrays["age"] % 3), ReadOptions(layout="table")).spec
+    assert [column.name for column in file.table.columns] == ["x0", "x1", "y"]
+    assert read_examples({"x": matrix[:4], "y": np.zeros(4)}, file).x[:, 1].tolist() == matrix[:4, 1].tolist()
+    with pytest.warns(UserWarning, match="there is no column 'y', so its cells count as missing"):
+        assert read_examples(matrix[:4], file, missing=True).x[:, 2].isnan().all()
     with pytest.raises(InputError, match="its columns have several lengths"):
         load_data({**arrays, "age": arrays["age"][1:]})
 

@@ -94,8 +94,10 @@ def test_every_command_is_one(page: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(ROOT)  # where recipes/ is
     for block in blocks(page):
         for words in block.commands:
-            place = words.index("--from") if "--from" in words else len(words)
-            without = words[:place] + words[place + 2 :]  # there is no run here, whose settings are the defaults
+            without = words
+            for flag in ("--from", "--columns"):  # there is no run here, whose settings are the defaults, and no file
+                place = without.index(flag) if flag in without else len(without)
+                without = without[:place] + without[place + 2 :]
             assert parse(without)[0] in commands(), f"{page.name}:{block.line}: {words}"
 
 

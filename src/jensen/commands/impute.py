@@ -1,21 +1,26 @@
-"""`jensen impute`: draws of missing values, as pictures and arrays, and the calibration of the draws."""
+"""`jensen impute`: draws of missing values, as pictures, arrays and tables, and the calibration of the draws."""
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from jensen.commands.common import OfExamples, RunFolder
+from jensen.commands.files import TABLES, refuse_other_file
 from jensen.data.options import Split
+from jensen.data.table.fill import Fill
 from jensen.errors import InputError
+from jensen.records import refuse_existing_file, refuse_filled_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from jensen.data.examples import Names
+    from jensen.data.table.fill import FilledCell
     from jensen.inference.calibration import Calibration
     from jensen.inference.imputer import Imputation
     from jensen.provenance import Provenance
@@ -23,26 +28,32 @@ if TYPE_CHECKING:
     from jensen.run import Run
 
 SHOWN = 16  # default number of a run's own examples, and the maximum number of examples in the picture
+FEW_DRAWS, TABLE_DRAWS = 5, 100  # default numbers of draws
 HOLE = 0.45  # the brightness of a missing value in a picture
 Method = Literal["gibbs", "importance", "particles", "replacement"]
 
 
 class Impute(OfExamples):
-    """Draw missing values given the observed ones: pictures and arrays."""
+    """Draw missing values given the observed ones: pictures and arrays, or a filled table."""
 
     run: RunFolder
     """The folder of the run."""
     out: Path
-    """The new folder for imputations.npz, for imputations.png (images), and for the files of --calibrate."""
+    """The new folder for imputations.npz, for imputations.png (images), and for the files of --calibrate.
+    For a table: the filled table, NAME.csv, .tsv, .parquet or .arrow. NAME-cells.csv lists the filled cells with their
+    intervals, and the folder NAME-report has the files of --calibrate."""
     mask: str | None = None
     """Mask: half:left|right|top|bottom, centre, random:0.5 (share missing), a PNG (white is missing), .npy or .npz.
     In an .npy or .npz, True means observed. Default: NaN in --data is missing."""
     data: str | None = None
     """DATA to use instead of the run's own. In floats, NaN is missing. Default: the run's own test examples."""
     examples: PositiveInt | None = None
-    """Number of examples, evenly spread over the data. Default: all of --data, or 16 of the run's own."""
-    draws: PositiveInt = 5
-    """Draws per example."""
+    """Number of examples, evenly spread over the data. Default: all of --data or of a table, or 16 of the run's own."""
+    draws: PositiveInt | None = None
+    """Draws per example. Default: 5; for a table 100, or 5 with --fill draw."""
+    fill: Fill | None = None
+    """Tables: the value of an empty cell. median (default) and mean are over the draws, a category gets its most
+    frequent value. draw: one file for each draw, NAME-1.csv and so on, as multiple imputation needs them."""
     method: Method | None = None
     """VAE: gibbs (default) or importance. Diffusion: particles (default) or replacement, which is faster but biased."""
     samples: PositiveInt | None = None
@@ -65,31 +76,48 @@ class Impute(OfExamples):
         from jensen.data.examples import counted
         from jensen.inference.calibration import RECORD
         from jensen.recipe.family import ImputationWish
-        from jensen.records import refuse_filled_folder, write_record
+        from jensen.records import write_record
         from jensen.run import opened
 
-        refuse_filled_folder(self.out)
+        self._refuse_taken()
         options = ("method", "samples", "sweeps", "particles", "resamplings", "steps")
+        run = opened(self.run)
+        refuse_other_file(self.out, run.spec)
         found = impute(
-            opened(self.run),
+            run,
             self.data,
             self.mask,
             split=self.part,
             examples=self.examples,
             draws=self.draws,
+            fill=self.fill,
             seed=self.seed,
             wish=ImputationWish(**{name: getattr(self, name) for name in options}),
         )
         calibration = found.calibration() if self.calibrate else None
-        found.save(self.out, calibration)
+        written = found.save(self.out, calibration)
         if calibration:
             _show(calibration)
         if calibration and self.of_test:
             print(f"{write_record(found.run.folder / RECORD, calibration)} written, for its report")
         for name, values in found.diagnostics.items():
             print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
-        print(f"{self.out}: {self.draws} draws for each of {counted(len(found.rows))}")
-        print(f"It holds {', '.join(sorted(path.name for path in self.out.iterdir()))}")
+        print(f"{self.out}: {len(found.found.draws)} draws for each of {counted(len(found.rows))}")
+        print(f"Written: {', '.join(path.name for path in written)}")
+
+    def _refuse_taken(self) -> None:
+        if self.out.suffix.lower() not in TABLES:
+            refuse_filled_folder(self.out)
+            return
+        for path in (self.out, beside(self.out, "cells", ".csv"), beside(self.out, "1")):
+            refuse_existing_file(path)
+        if self.calibrate:
+            refuse_filled_folder(beside(self.out, "report", ""))
+
+
+def beside(out: Path, word: object, suffix: str | None = None) -> Path:
+    """A further file of a table NAME.csv: NAME-WORD.csv, or with another ending."""
+    return out.with_name(f"{out.stem}-{word}{out.suffix if suffix is None else suffix}")
 
 
 def _show(found: "Calibration") -> None:
@@ -108,7 +136,7 @@ class Imputed:
     `names` gives the place of each example in the source. `raw` are the examples as in the data. `x` are the examples
     after the run's preparation, and `found` are the draws in the form of `x`. `observed` (count, *shape) is True for an
     entry that the model sees. `known` (count, *shape) is True for an entry that has a value in the data, even if the
-    model does not see it.
+    model does not see it. `everything` are the names of all examples of the data, and `fill` is how a table is filled.
     """
 
     run: "Run"
@@ -124,11 +152,14 @@ class Imputed:
     method: str
     seed: int
     provenance: "Provenance"
+    data: Any
+    everything: "Names"
+    fill: Fill = "median"
 
     @property
     def truth(self) -> "np.ndarray":
         """The examples in the units of the raw data, (count, *shape); binarised if the run binarises its data."""
-        if self.raw.is_floating_point() and self.run.spec.preparation.kind == "standardise":
+        if self.raw.is_floating_point() and self.run.spec.preparation.kind in ("standardise", "table"):
             return self.raw.numpy()
         return self.run.spec.preparation.to_raw(self.x)
 
@@ -146,19 +177,105 @@ class Imputed:
         """Measures of the quality of the draws by name, one value per example."""
         return dict(self.found.diagnostics)
 
-    def save(self, folder: str | Path, calibration: "Calibration | None" = None) -> None:
-        """Write imputations.npz and, for examples that can be shown, imputations.png into a folder.
+    def frames(self, *, text: bool = False, like: Any = None) -> list[Any]:
+        """The filled table, or with fill "draw" one table for each draw: all rows and columns of the source.
 
-        If there is a calibration, it is written to calibration.json and calibration.png.
+        Only empty cells change. The tables are pyarrow.Tables or, if `like` is a DataFrame of pandas or polars,
+        DataFrames of its library. With `text`, the cells of a text file stay text. Raises `InputError` if the data are
+        no table.
         """
         import numpy as np
 
+        from jensen.commands.rows import source_rows
+        from jensen.data.table.fill import filled
+        from jensen.data.table.frames import like as as_frame
+
+        if self.run.spec.table is None:
+            raise InputError("the run was not trained on a table; use draws")
+        source, table = source_rows(self.run, self.data, self.everything)
+        rows, hidden = self.rows.numpy(), np.zeros((source.num_rows, self.draws.shape[-1]), bool)
+        hidden[rows] = ~self.observed.numpy()
+        found = []
+        for part in self.draws if self.fill == "draw" else [self._values]:
+            values = np.zeros(hidden.shape)
+            values[rows] = part
+            found.append(filled(source, values, hidden, table, text=text))
+        return found if like is None else [as_frame(one, like) for one in found]
+
+    @cached_property
+    def _values(self) -> "np.ndarray":
+        """The values that fill the empty cells of a table, (count, fields)."""
+        from jensen.data.table.fill import centre
+
+        assert self.run.spec.table is not None
+        return centre(self.draws, self.run.spec.table, self.fill)
+
+    @cached_property
+    def cells(self) -> "list[FilledCell]":
+        """The filled cells of a table with their intervals; `row` is a place in `rows`."""
+        from jensen.data.table.fill import filled_cells
+
+        assert self.run.spec.table is not None
+        return filled_cells(self.draws, self._values, ~self.observed.numpy(), self.run.spec.table)
+
+    def save(self, out: str | Path, calibration: "Calibration | None" = None) -> list[Path]:
+        """Write a filled table, or imputations.npz and, for examples that can be shown, imputations.png into a folder.
+
+        If there is a calibration, it is written to calibration.json and calibration.png. Returns the paths.
+        """
         from jensen.inference.calibration import RECORD
-        from jensen.records import write_arrays, write_record
+        from jensen.records import write_record
         from jensen.report.charts import save_chart
         from jensen.report.imputation import calibration_picture
 
-        folder, wide = Path(folder), self.draws.astype(np.float64)
+        out = Path(out)
+        table = self.run.spec.table is not None
+        written = self._save_table(out) if table else self._save_arrays(out)
+        if calibration:
+            folder = beside(out, "report", "") if table else out
+            folder.mkdir(exist_ok=True)
+            written.append(write_record(folder / RECORD, calibration))
+            save_chart(calibration_picture(calibration), folder / "calibration.png")
+            written.append(folder / "calibration.png")
+        return written
+
+    def _save_table(self, out: Path) -> list[Path]:
+        """NAME.csv, or NAME-1.csv and so on for single draws, and NAME-cells.csv."""
+        from jensen.commands.rows import keys, source_rows
+        from jensen.data.table.fill import LEVELS
+        from jensen.data.table.write import write_table
+        from jensen.records import write_csv
+
+        assert self.run.spec.table is not None
+        refuse_other_file(out, self.run.spec)
+        _, table = source_rows(self.run, self.data, self.everything)
+        frames = self.frames(text=out.suffix.lower() in (".csv", ".tsv"))
+        paths = [beside(out, number + 1) for number in range(len(frames))] if self.fill == "draw" else [out]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for path, frame in zip(paths, frames, strict=True):
+            write_table(frame, path, table)
+        ends = [f"{end}_{100 * level:g}" for level in LEVELS for end in ("low", "high")]
+        names = keys(self.run, self.data, self.names)
+        rows = [
+            (
+                names[cell.row],
+                table.columns[cell.column].name,
+                cell.value,
+                "" if cell.share is None else f"{cell.share:.4g}",
+                *(cell.ends or [""] * len(ends)),
+            )
+            for cell in self.cells
+        ]
+        listed = beside(out, "cells", ".csv")
+        write_csv(listed, ["name", "column", "value", "share_of_draws", *ends], rows)
+        return [*paths, listed]
+
+    def _save_arrays(self, folder: Path) -> list[Path]:
+        import numpy as np
+
+        from jensen.records import write_arrays
+
+        wide = self.draws.astype(np.float64)
         deviation = wide.std(0, ddof=1) if len(wide) > 1 else np.full(wide.shape[1:], np.nan)
         precision = np.result_type(self.draws.dtype, np.float32)
         arrays = {
@@ -169,12 +286,11 @@ class Imputed:
             "example": self.rows.numpy(),
             "name": np.array(list(self.names)),
         }
-        write_arrays(folder / "imputations.npz", arrays, compressed=True)
+        written = [write_arrays(folder / "imputations.npz", arrays, compressed=True)]
         if self.run.spec.pictured:
-            self._save_picture(folder / "imputations.png")
-        if calibration:
-            write_record(folder / RECORD, calibration)
-            save_chart(calibration_picture(calibration), folder / "calibration.png")
+            written.append(folder / "imputations.png")
+            self._save_picture(written[-1])
+        return written
 
     def _save_picture(self, path: Path) -> None:
         """One row per example: the example if it is fully known, its observed part, the draws, the draws' mean."""
@@ -226,7 +342,8 @@ def impute(
     *,
     split: Split = "test",
     examples: int | None = None,
-    draws: int = 5,
+    draws: int | None = None,
+    fill: Fill | None = None,
     seed: int = 0,
     wish: "ImputationWish | None" = None,
 ) -> Imputed:
@@ -235,27 +352,38 @@ def impute(
     If `data` is None, the examples are the split `split` of the run's own data. `mask` is the name of a pattern, the
     path of a file, or an array in which True means observed. A file or an array holds one mask for all examples, or a
     mask for each example. NaN in floats is always missing. `examples` is the number of examples to impute, which are
-    evenly spread. None means all examples of `data`, or 16 examples of the run's own data. Raises `InputError` if
-    nothing is missing, and for options in `wish` that the model's family does not have.
+    evenly spread. None means all examples of `data`, or 16 examples of the run's own data; of a table all rows. Rows of
+    a table without an empty cell are left out of the result. `draws` are 5 by default, and 100 for a table whose `fill`
+    is not "draw". Raises `InputError` if nothing is missing, for `fill` without a table, and for options in `wish` that
+    the model's family does not have.
     """
     from jensen.data.mask import masked
-    from jensen.evaluation.scores import note_shortage, prepare, spread
+    from jensen.evaluation.scores import note_shortage, spread
     from jensen.inference.imputation import impute as draw_missing
+    from jensen.inference.rows import seen_rows
     from jensen.recipe.family import ImputationWish
 
-    began = time.perf_counter()
+    began, table = time.perf_counter(), run.spec.table
+    if fill is not None and table is None:
+        raise InputError(f"--fill {fill}: {run.folder} was not trained on a table; leave it out")
+    fill = fill or "median"
     imputer = run.family.imputer(wish or ImputationWish(), run.spec)
     found = run.examples(data, split, missing=run.spec.levels is None)
     note_shortage(len(found), examples)
-    rows = spread(len(found), examples or (SHOWN if data is None else None))
+    rows = spread(len(found), examples or (SHOWN if data is None and table is None else None))
     raw = found.x[rows]
     observed, known = masked(raw, mask, run.spec, len(found), rows.tolist(), seed)
-    x = prepare(run.spec.preparation, raw, rows, seed)
+    if table is not None:
+        some = ~observed.all(1)
+        rows, raw, observed, known = rows[some], raw[some], observed[some], known[some]
+    x = seen_rows(raw, run.spec, rows, seed)
+    draws = draws or (FEW_DRAWS if table is None or fill == "draw" else TABLE_DRAWS)
     drawn = draw_missing(run.model, x, observed, imputer, draws=draws, seed=seed, index=rows)
     if not drawn.draws.isfinite().all():
         raise InputError(f"{run.folder}: draws are not finite; try other --steps")
     said = mask if isinstance(mask, str) else "NaN" if mask is None else "an array"
     source, traced = run.source(data, split), run.provenance(began)
     return Imputed(
-        run, rows, found[rows].names, raw, x, observed, known, drawn, source, said, str(imputer), seed, traced
-    )
+        run, rows, found[rows].names, raw, x, observed, known, drawn, source, said, str(imputer), seed, traced, data,
+        found.names, fill,
+    )  # fmt: skip

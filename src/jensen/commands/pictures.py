@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from jensen.data.spec import DataSpec
 
 
-def refuse_taken(out: Path) -> None:
-    """Raises `InputError` if `out` is not a .png, an .npz or a folder, or if `out` would overwrite something."""
-    if out.suffix not in (".png", ".npz", ""):
-        raise InputError(f"--out {out}: expected a .png, an .npz or a folder; change its ending")
+def refuse_taken(out: Path, *others: str) -> None:
+    """Raises `InputError` if `out` would overwrite something, and for a file of an unknown ending.
+
+    `out` may be a .png, an .npz, a folder, or a file that ends in one of `others`.
+    """
+    if out.suffix.lower() not in (".png", ".npz", "", *others):
+        tables = f", a table ({', '.join(others)})" if others else ""
+        raise InputError(f"--out {out}: expected a .png, an .npz{tables} or a folder; change its ending")
     if out.suffix:
         refuse_existing_file(out)
     else:

@@ -1,5 +1,6 @@
 """`jensen score`: the bound of every example; a low bound marks an unusual example."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,34 +9,43 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, NonNegativeInt
 
 from jensen.commands.common import OfExamples, RunFolder
+from jensen.commands.files import refuse_other_file
 from jensen.data.options import Split
+from jensen.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from jensen.data.examples import Names
+    from jensen.data.examples import Examples
+    from jensen.data.spec import DataSpec
     from jensen.evaluation.scores import Scores
+    from jensen.inference.row_scores import RowScores
     from jensen.run import Run
+
+EXPLAINED = 200  # default number of rows whose columns are scored
 
 
 class Score(OfExamples):
-    """Score every example: bound in nats, standard error, bits/dim, as CSV."""
+    """Score every example: bound in nats, standard error, bits/dim, as CSV; of a table also each column."""
 
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
     """The folder of the run."""
     out: Path
-    """The .csv to write."""
+    """The .csv to write; for a table also a .tsv, .parquet or .arrow."""
     draws: int | None = Field(None, ge=2)
     """Draws per example; the standard error falls as 1/sqrt(draws). Default: 16 (VAE) or 2 (diffusion)."""
+    explained: NonNegativeInt | None = None
+    """Tables: number of rows, the least likely first, of which each column is scored given all others.
+    Default: 200, or 0 for a model that has no p(column | others)."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
 
     def execute(self) -> None:
-        """Write one row per example into the CSV."""
+        """Write one row per example into the file."""
         from jensen import processes
         from jensen.data.examples import counted
         from jensen.records import refuse_existing_file
@@ -44,19 +54,27 @@ class Score(OfExamples):
         with processes.together():
             refuse_existing_file(self.out)
             run = opened(self.run)
-        found = score(run, self.data, split=self.part, draws=self.draws, seed=self.seed)
+            refuse_other_file(self.out, run.spec, ".csv")
+        found = score(run, self.data, split=self.part, draws=self.draws, explained=self.explained, seed=self.seed)
         processes.on_main(lambda: found.save(self.out))
         print(f"{self.out}: {counted(len(found.scores.index))} scored")
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of `count` examples, the names and labels (count) of the examples, and the names of the labels."""
+    """The scores of `count` examples, the keys, labels (count) and the specification of the examples.
+
+    The key of an example is its name, or in a table with a column of identifiers the cell of that column. `columns` are
+    log p(column | all others) of the rows of a table whose indices are in `explained`, the least likely row first; None
+    for other data, and for a model without p(column | others).
+    """
 
     scores: "Scores"
-    names: "Names"
+    keys: "Sequence[str]"
     labels: "Tensor | None"
-    label_names: "Sequence[str] | None"
+    spec: "DataSpec"
+    explained: "Tensor"
+    columns: "RowScores | None"
 
     @property
     def bound(self) -> "Tensor":
@@ -74,40 +92,106 @@ class Scored:
         return self.scores.bits_per_dimension
 
     def save(self, out: str | Path) -> None:
-        """Write a CSV with a row per example."""
+        """Write a file with a row per example: .csv, or for a table also .tsv, .parquet and .arrow."""
         from jensen.records import write_csv
 
-        known = self.label_names
-        labels = [] if self.labels is None else [known[n] if known else n for n in self.labels.tolist()]
-        rows = zip(self.bound.tolist(), self.standard_error.tolist(), self.bits_per_dimension.tolist(), strict=True)
-        table = [
-            [number, self.names[number], *(f"{value:.6g}" for value in values), *([labels[number]] if labels else [])]
-            for number, values in enumerate(rows)
-        ]
-        header = [
-            "example",
-            "name",
-            "bound_nats",
-            "standard_error_nats",
-            "bits_per_dim",
-            *(["label"] if labels else []),
-        ]
-        write_csv(Path(out), header, table)
+        out, table, columns = Path(out), self.spec.table, self._columns()
+        refuse_other_file(out, self.spec, ".csv")
+        if table is None:
+            write_csv(out, list(columns), zip(*columns.values(), strict=True))
+            return
+        import pyarrow
+
+        from jensen.data.table.write import write_table
+
+        write_table(pyarrow.table(columns), out, table.model_copy(update={"columns": (), "header": True}))
+
+    def _columns(self) -> "dict[str, list[Any]]":
+        """The columns of the file by name."""
+        count = range(len(self.scores.index))
+        columns: dict[str, list[Any]] = {
+            "example": list(count),
+            "name": list(self.keys),
+            "bound_nats": _rounded(self.bound),
+            "standard_error_nats": _rounded(self.standard_error),
+        }
+        if self.spec.table is None:
+            columns["bits_per_dim"] = _rounded(self.bits_per_dimension)
+        if self.labels is not None:
+            columns["label"] = [self.spec.label_name(label) for label in self.labels.tolist()]
+        return columns if self.columns is None else columns | self._of_columns(self.columns)
+
+    def _of_columns(self, scores: "RowScores") -> "dict[str, list[Any]]":
+        """The columns that made each row unlikely, in words, and log p of each column given all others."""
+        names, count = scores.names, len(self.scores.index)
+        words: list[str | None] = [None] * count
+        nats: list[list[float | None]] = [[None] * count for _ in names]
+        for place, row in enumerate(self.explained.tolist()):
+            words[row] = "; ".join(str(cell) for cell in scores.unusual(place))
+        for row, values in zip(self.explained.tolist(), scores.log_prob.tolist(), strict=True):
+            for column, value in zip(nats, values, strict=True):
+                column[row] = None if math.isnan(value) else float(f"{value:.6g}")
+        return {"least_likely": words, **{f"nats: {name}": each for name, each in zip(names, nats, strict=True)}}
 
 
-def score(run: "Run", data: Any = None, *, split: Split = "test", draws: int | None = None, seed: int = 0) -> Scored:
+def _rounded(values: "Tensor") -> list[float]:
+    return [float(f"{value:.6g}") for value in values.tolist()]
+
+
+def score(
+    run: "Run",
+    data: Any = None,
+    *,
+    split: Split = "test",
+    draws: int | None = None,
+    explained: int | None = None,
+    seed: int = 0,
+) -> Scored:
     """The ELBO of every example of `data`, averaged over `draws` draws.
 
-    If `data` is None, the examples are the split `split` of the run's own data. Processes started by torchrun divide
-    the examples among themselves. Warns of bounds that are not finite.
+    If `data` is None, the examples are the split `split` of the run's own data. `explained` is the number of rows of a
+    table, the least likely ones, of which log p(column | all others) is computed for every column. The default is 200
+    rows, or none for a model without p(column | others). Processes started by torchrun divide the examples among
+    themselves. Warns of bounds that are not finite. Raises `InputError` for `explained` without a table.
     """
     from jensen import processes
+    from jensen.commands.rows import keys
     from jensen.evaluation.scores import score as score_examples
 
     with processes.together():
+        most = _explained(run, explained)
         examples = run.examples(data, split)
     draws = draws or run.model.usual_draws
     scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed)
     if scores.not_finite:
         warnings.warn(scores.not_finite, stacklevel=2)
-    return Scored(scores, examples.names, examples.labels, run.spec.label_names)
+    rows = scores.bound.argsort(stable=True)[:most]
+    columns = processes.on_main(lambda: _score_columns(run, examples, rows, seed)) if most else None
+    names = processes.on_main(lambda: keys(run, data, examples.names))
+    return Scored(scores, names or list(examples.names), examples.labels, run.spec, rows, columns)
+
+
+def _explained(run: "Run", wanted: int | None) -> int:
+    """The number of rows to explain."""
+    from jensen.inference.columns import checked
+
+    if run.spec.table is None:
+        if wanted is not None:
+            raise InputError(f"--explained {wanted}: {run.folder} was not trained on a table; leave it out")
+        return 0
+    if wanted is None:
+        try:
+            checked(run.model)
+        except InputError as error:
+            warnings.warn(f"columns are not scored: {error}", stacklevel=3)
+            return 0
+        return EXPLAINED
+    if wanted:
+        checked(run.model)
+    return wanted
+
+
+def _score_columns(run: "Run", examples: "Examples", rows: "Tensor", seed: int) -> "RowScores":
+    from jensen.inference.row_scores import score_rows
+
+    return score_rows(run.model, examples, run.spec, rows, seed=seed)

@@ -6,7 +6,7 @@ A mask may hide a whole example; the imputation is then a draw from p(x).
 |--------------|--------------------------------------------------------------------------------------------------|
 | `half:left`  | all but the left half; also right, of images and volumes top and bottom, of volumes front, back  |
 | `centre`     | images, signals, volumes: all but a part in the middle, half as long as each side                |
-| `random:0.5` | each pixel (all its channels) or number with probability 1 - 0.5, independently for each example |
+| `random:0.5` | each pixel (all its channels), number or cell with probability 0.5, independently for each example |
 | a PNG        | images: the black pixels; white ones are missing, as in programs for inpainting                  |
 | .npy, .npz   | entries that are True or 1; of the shape of one example, or of all; channels may be left out     |
 """
@@ -121,6 +121,9 @@ def _random(mask: str, detail: str, spec: DataSpec, rows: Sequence[int], seed: i
             f"--mask {mask}: expected the probability of a missing value between 0 and 1, as in random:0.5"
         )
     shape = (1, *_places(spec)) if spec.pictured else spec.shape
+    if spec.table is not None:  # the fields of a column are missing together
+        u = uniform_per_example(derived_seed(seed, Stream.IMPUTATION, HIDING), rows, (len(spec.table.columns),)).numpy()
+        return (u >= missing)[:, [field.column for field in spec.table.fields]]
     u = uniform_per_example(derived_seed(seed, Stream.IMPUTATION, HIDING), rows, shape).numpy()
     return np.broadcast_to(u >= missing, (len(rows), *spec.shape)).copy()
 

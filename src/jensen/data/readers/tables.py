@@ -1,5 +1,6 @@
 """Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """The most columns that one line names."""
+
+
+NO_ARRAYS: Mapping[str, np.ndarray] = {}
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,18 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
     return replace(reading, doubts=(*_left_out(found.table), *found.notes))
 
 
-def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
-    """The reading of cells by a known table, as that of a run."""
-    return _reading(cells, table, options, cells.notes)
+def read_by_table(cells: Cells, table: Table, options: ReadOptions, absent: bool = False) -> Reading:
+    """The reading of cells by a known table, as that of a run; with `absent`, columns may be missing as a whole."""
+    lost = [column.name for column in table.columns if column.name not in cells.arrow.column_names]
+    if not absent or not lost or len(lost) == len(table.columns):
+        return _reading(cells, table, options, cells.notes)
+    import pyarrow
+
+    arrow = cells.arrow
+    for name in lost:
+        arrow = arrow.append_column(name, pyarrow.nulls(len(arrow), pyarrow.string()))
+    note = f"there is no column {listed(lost)}, so its cells count as missing"
+    return _reading(replace(cells, arrow=arrow), table, options, (*cells.notes, note))
 
 
 def _reading(
@@ -149,7 +162,7 @@ def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
         if "none" in lower and decimal_of(cells.arrow):
             notes.append(
                 f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
-                f"--columns with {column.name} = {{ missing = [{lower['none']!r}] }}"
+                f"--columns with {json.dumps(column.name)} = {{ missing = [{json.dumps(lower['none'])}] }}"
             )
     return tuple(notes)
 
@@ -185,8 +198,8 @@ def are_columns(arrays: Mapping[str, Any]) -> bool:
     return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
 
 
-def matrix_cells(name: str, matrix: np.ndarray) -> Cells:
-    """The cells of an array (N, D), whose columns are called x0, x1, ..."""
+def matrix_cells(name: str, matrix: np.ndarray, beside: Mapping[str, np.ndarray] = NO_ARRAYS) -> Cells:
+    """The cells of an array (N, D), whose columns are called x0, x1, ..., and of the arrays `beside`."""
     if matrix.ndim != 2:
         raise InputError(f"{name}: has shape {matrix.shape}; a table needs (N, D): reshape it, or leave --layout out")
-    return array_cells(name, {f"x{place}": matrix[:, place] for place in range(matrix.shape[1])})
+    return array_cells(name, {f"x{place}": matrix[:, place] for place in range(matrix.shape[1])} | dict(beside))

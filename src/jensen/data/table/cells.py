@@ -91,9 +91,13 @@ def typed_cells(name: str, column: "pyarrow.ChunkedArray") -> Cells:
     whole = column.combine_chunks()
     kind, words = whole.type, str(whole.type)
     order, ranked = None, False
-    if types.is_dictionary(kind):
-        order, ranked = _categories(whole), kind.ordered
-        kind, whole = kind.value_type, whole.dictionary_decode()
+    if types.is_dictionary(kind) and not isinstance(kind.value_type, pyarrow.BaseExtensionType | pyarrow.StructType):
+        ranked = kind.ordered
+        if str(kind.value_type) == "string_view":  # of polars; Arrow has few functions for it
+            values = compute.cast(whole.dictionary, pyarrow.string())
+            whole = pyarrow.DictionaryArray.from_arrays(whole.indices, values)
+        order, whole = _categories(whole), whole.dictionary_decode()
+        kind = whole.type
         words = f"dictionary<{kind}{', ordered' if ranked else ''}>"
     if types.is_null(kind):
         return Cells("text", words, text=pyarrow.nulls(len(whole), pyarrow.string()))

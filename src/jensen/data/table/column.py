@@ -95,6 +95,11 @@ class LeftOut(BaseModel):
 
     why: str
 
+    @property
+    def identifier(self) -> bool:
+        """Whether the column tells the rows apart, so that its cells are the keys of the rows."""
+        return self.why.startswith("identifier")
+
 
 class Table(BaseModel):
     """The columns of a table in the source's order, with the fields of the matrix. JSON both ways."""

@@ -1,5 +1,6 @@
 """The types of a table's columns, inferred from all rows, each with the reason in words."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -77,6 +78,8 @@ def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wi
     if unknown := [name for name in wishes if name not in arrow.column_names]:
         known = ", ".join(map(repr, arrow.column_names[:20]))
         raise InputError(f"--columns: there is no column {unknown[0]!r}; the columns are {known}")
+    if not arrow.num_rows or not arrow.num_columns:
+        raise InputError("holds no cells; expected rows of named columns")
     context = _Context(form, row_name, [], {})
     columns: list[Column] = []
     fields: list[Field] = []
@@ -230,9 +233,10 @@ def _mixed(
 
     row = compute.index(text, mistake).as_py()
     such = f" ({many} such cells)" if many > 1 else ""
+    wish = f"{json.dumps(name)} = {{ missing = [{json.dumps(str(mistake), ensure_ascii=False)}] }}"
     return (
         f"{context.row_name(row)}, column {name!r}: holds {shown(mistake)}{such}, but the other cells are {what}; "
-        f"correct it, or say by --columns that it is missing: {name} = {{ missing = [{str(mistake)!r}] }}"
+        f"correct it, or say by --columns that it is missing: {wish}"
     )
 
 

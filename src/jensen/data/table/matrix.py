@@ -258,9 +258,11 @@ def typed_array(numbers: np.ndarray, column: Column) -> "pyarrow.Array":
     kind = arrow_type(column)
     missing = np.isnan(numbers)
     if column.stored == "integer":
-        whole = pyarrow.array(np.rint(np.where(missing, 0, numbers)).astype(np.int64), mask=missing)
-        return compute.cast(whole, kind, safe=False)
-    return compute.cast(pyarrow.array(numbers, mask=missing), kind, safe=False)
+        ends = np.iinfo(kind.to_pandas_dtype())
+        above = np.nextafter(float(ends.max), 0.0) if ends.max >= 2**53 else float(ends.max)
+        numbers = np.clip(np.rint(np.where(missing, 0, numbers)), float(ends.min), above)
+    found = compute.cast(pyarrow.array(numbers, mask=missing), kind, safe=False)
+    return found.dictionary_encode() if (column.arrow or "").startswith("dictionary") else found
 
 
 def _texts(codes: np.ndarray, column: Column) -> "pyarrow.Array":

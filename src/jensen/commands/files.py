@@ -1,0 +1,25 @@
+"""The files that a command may write for the data of a run. Imports no torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jensen.errors import InputError
+
+if TYPE_CHECKING:
+    from jensen.data.spec import DataSpec
+
+TABLES = (".csv", ".tsv", ".parquet", ".arrow")
+"""The endings of tables."""
+
+
+def refuse_other_file(out: Path, spec: "DataSpec", *others: str) -> None:
+    """Raises `InputError` unless `out` is a table for a run on a table, or no table for any other run.
+
+    If there are `others`, a file for any other run must end in one of them.
+    """
+    suffix = out.suffix.lower()
+    if spec.table is not None and suffix not in TABLES:
+        raise InputError(f"--out {out}: the run was trained on a table; give a file that ends in {', '.join(TABLES)}")
+    if spec.table is None and (suffix not in others if others else suffix in TABLES):
+        named = " or ".join(other or "a folder" for other in others or ("",))
+        raise InputError(f"--out {out}: the run was not trained on a table, so give {named}; change its ending")
