@@ -1,16 +1,20 @@
 """Latent and pixel diffusion on the same pictures, after equal CPU seconds of training on one core.
 
     python benchmarks/latent.py --data ../shared/data/cifar10-jpeg --minutes 30 --out runs/latent-race
-    python benchmarks/latent.py --data FOLDER --size 64 64 --minutes 30 --out runs/latent-race-64
+    python benchmarks/latent.py --data DATA --minutes 30 --out runs/latent-race --only-pace    # the cost, on one core
+    python benchmarks/latent.py --data DATA --minutes 30 --out runs/latent-race --device cuda  # then the rest on a GPU
 
-Each model is trained by its default recipe, or by a TOML file (--pixel, --latent), for as many steps as fit into the
-CPU seconds; the speed is that of a short run of the same recipe. Then both draw the same number of samples. The
-Fréchet distance is in the features of one classifier of the data, beside the floor, the distance of as many training
-examples; a latent model is measured twice, by draws of x ~ p(x|z) and by the means E[x|z]. The last columns are the
-ELBO of the first test examples in bits/dim, each with its standard error. Grids of samples go into --out.
+DATA need labels. Each model is trained by its default recipe, or by a TOML file (--pixel, --latent), for as many steps
+as fit into the CPU seconds. pace.json has the CPU seconds of a step of each stage: the least of several turns, one
+thread, both models in turns. Where the steps are computed does not matter: the weights after n steps have the same
+distribution on every device. Then both draw the same number of samples. The Fréchet distance is in the features of one
+classifier of the data, beside the floor, the distance of as many training examples; a latent model is measured twice,
+by draws of x ~ p(x|z) and by the means E[x|z]. The last columns are the ELBO of the first test examples in bits/dim,
+with its standard error, and the CPU or GPU seconds of a sample. Grids of samples go into --out.
 """
 
 import argparse
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -29,11 +33,14 @@ from jensen.features.distance import Reference
 from jensen.features.frechet_distance import frechet
 from jensen.features.settings import ClassifierSettings
 from jensen.features.store import load_classifier
+from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe
-from jensen.recipe.latent.settings import LatentRecipe
+from jensen.recipe.latent.settings import SHARE, LatentRecipe
 from jensen.recipe.settings import AbstractRecipe
+from jensen.training.loop import steps
+from jensen.training.state import TrainingState
 
-PROBE = 60  # steps of the short run; its first 40 % are the first stage of a latent model, as in the long run
+TURNS, STAGE = 3, 2  # turns of the measurement, and steps of a stage in it
 GRID = 100
 
 
@@ -61,45 +68,67 @@ def main() -> None:
     parser.add_argument("--pixel", type=Path)
     parser.add_argument("--latent", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only-pace", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     read = ReadOptions(size=tuple(options.size) if options.size else None, colour="rgb" if options.size else "as-is")
-    options.out.mkdir(parents=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    recipes: dict[str, AbstractRecipe] = {}
+    for name, kind, config in (("pixel", DiffusionRecipe, options.pixel), ("latent", LatentRecipe, options.latent)):
+        recipe = kind.from_file(config) if config else kind()
+        recipes[name] = recipe.model_copy(update={"data": options.data, "read": read})
+    paces = pace(recipes, options.out / "pace.json")
+    if options.only_pace:
+        return
     rows: list[Row] = []
     classifier: Path | None = None
-    for name, kind, config in (("pixel", DiffusionRecipe, options.pixel), ("latent", LatentRecipe, options.latent)):
-        recipe = (kind.from_file(config) if config else kind()).model_copy(update={"data": options.data, "read": read})
-        run, seconds = trained(recipe, 60 * options.minutes, options.out / name)
+    for name, recipe in recipes.items():
+        count = int(60 * options.minutes / paces[name])
+        print(f"{name}: {1000 * paces[name]:.1f} CPU ms a step, so {count:,} steps", flush=True)
+        run = jensen.train(with_steps(recipe, count, options.device), options.out / name)
         if classifier is None:
             jensen.features_train(run, ClassifierSettings(visits=options.visits))
             classifier = run.folder / "features"
         else:
             shutil.copytree(classifier, run.folder / "features")
-        rows += measured(run, seconds, options)
+        rows += measured(run, count * paces[name], options)
         show(rows)
 
 
-def with_steps(recipe: AbstractRecipe, steps: int) -> AbstractRecipe:
-    """The recipe for another number of steps; validations only at the end, so that training is what takes the time."""
-    rare = {"validate_every": steps, "checkpoint_every": steps, "sample_every": steps, "first_look": 0}
-    changes = {"steps": steps, "patience": 0, "validation_examples": 20, "grid_samples": 1, **rare}
+def pace(recipes: dict[str, AbstractRecipe], path: Path) -> dict[str, float]:
+    """The CPU seconds of a step of each recipe; those of a latent model are the mean over its two stages."""
+    if path.exists():
+        found: dict[str, float] = json.loads(path.read_text())
+        return found
+    dataset = load_dataset(next(iter(recipes.values())))
+    least: dict[str, list[float]] = {name: [] for name in recipes}
+    for _ in range(TURNS):
+        for name, recipe in recipes.items():
+            stages = {"vae_steps": STAGE} if recipe.family == "latent" else {}
+            short = with_steps(recipe, 2 * STAGE, "cpu")
+            short = short.model_copy(update={"model": short.model.model_copy(update=stages)})
+            state = TrainingState.start(build_model(short, dataset.spec), short.training)
+            seconds, loop = [], steps(state, dataset.train, dataset.spec.preparation, short.training, 0)
+            for _ in range(2 * STAGE):
+                began = time.process_time()
+                next(loop)
+                seconds.append(time.process_time() - began)
+            least[name] = [min(pair) for pair in zip(seconds, least[name] or seconds, strict=True)]
+        print(least, flush=True)
+    share = {name: SHARE if recipe.family == "latent" else 0.5 for name, recipe in recipes.items()}
+    found = {n: share[n] * min(s[:STAGE]) + (1 - share[n]) * min(s[STAGE:]) for n, s in least.items()}
+    path.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def with_steps(recipe: AbstractRecipe, count: int, device: str) -> AbstractRecipe:
+    """The recipe for another number of steps, with validation at the end only."""
+    rare = {"validate_every": count, "checkpoint_every": count, "sample_every": count, "first_look": 0}
+    changes = {"steps": count, "patience": 0, "validation_examples": 20, "grid_samples": 1, "device": device, **rare}
+    changes |= {"precision": "tf32", "deterministic": False} if device == "cuda" else {}
     training = type(recipe.training).model_validate(recipe.training.model_dump() | changes)
     return recipe.model_copy(update={"training": training})
-
-
-def trained(recipe: AbstractRecipe, seconds: float, out: Path) -> tuple[jensen.Run, float]:
-    """The run after about so many CPU seconds, and the CPU seconds that it took."""
-    began = time.process_time()
-    jensen.train(with_steps(recipe, PROBE), out.with_name(f"{out.name}-probe"))
-    whole = time.process_time() - began
-    began = time.process_time()
-    jensen.train(with_steps(recipe, 2 * PROBE), out.with_name(f"{out.name}-probe-2"))
-    per_step = (time.process_time() - began - whole) / PROBE  # without reading, validation and the first batches
-    steps = max(PROBE, round(seconds / max(per_step, 1e-6)))
-    print(f"{out.name}: {1000 * per_step:.1f} CPU ms a step, so {steps:,} steps", flush=True)
-    began = time.process_time()
-    run = jensen.train(with_steps(recipe, steps), out)
-    return run, time.process_time() - began
 
 
 def measured(run: jensen.Run, training: float, options: argparse.Namespace) -> list[Row]:
@@ -114,12 +143,12 @@ def measured(run: jensen.Run, training: float, options: argparse.Namespace) -> l
         ways = {", draws": run.model.sample, ", means": run.model.sample_mean}
     rows = []
     for way, draw in ways.items():
-        began, seen = time.process_time(), []
+        began, seen = time.perf_counter(), []
         for part in torch.arange(options.samples).split(250):
             labels = None if run.model.classes is None else reference.labels[part]
             x = draw(len(part), seed=0, first=int(part[0]), labels=labels)
             seen.append(features(classifier, run.spec.preparation.to_raw(x)))
-        seconds = (time.process_time() - began) / options.samples
+        seconds = (time.perf_counter() - began) / options.samples
         save_grid(run.spec.preparation.to_picture(draw(GRID, seed=0)), options.out / f"{run.folder.name}{way}.png")
         count = sum(parameter.numel() for parameter in run.model.parameters())
         distance = frechet(torch.cat(seen), reference.test)

@@ -1,174 +1,212 @@
-"""jensen and diffusers race on one core: quality of samples against CPU seconds of training.
+"""jensen and diffusers race: the quality of samples against the CPU seconds of training on one core.
 
-    python benchmarks/race.py --data DATA --out RESULTS --budgets 1 2 6 --peer-minutes 60
+    python benchmarks/race.py --data DATA --out RESULTS                                  # everything on one core
+    python benchmarks/race.py --data DATA --out RESULTS --only-pace                      # the cost alone, on one core
+    python benchmarks/race.py --data DATA --out RESULTS --device cuda --workers 14       # then the rest on a GPU
 
-DATA are images of bytes with labels. Every training has one core; its clock is the CPU time of its process, without
-reading data and without judging. jensen trains anew for each of `--budgets` (CPU minutes), with a schedule that decays
-within it. diffusers trains once for `--peer-minutes` and is judged on the way, at every budget and at the end:
+The cost of a training is the number of its steps times the CPU seconds of a step. RESULTS/pace.json has the CPU seconds
+of a step of every contestant: the least of several turns, one thread, all contestants in turns, without reading data.
+The quality is that of samples after this number of steps. Where the steps are computed does not matter: the weights
+after n steps have the same distribution on every device.
 
-- "documented": `UNet2DModel` of google/ddpm-cifar10-32's widths, and its training script's settings (`peers.py`)
-- "helped": narrower (64, 128, 256), batch 64, learning rate 4e-4, EMA up to 0.999, a fused AdamW, labels hidden in a
-  tenth of the examples, so that classifier-free guidance works; its schedule decays within `--peer-minutes`
+DATA are images of bytes with labels. The contestants of one kind differ by their settings (`JENSEN`, `PEERS`):
 
-A classifier of the real images (`jensen.features`) judges `--n` samples: the share in which it sees the label that was
-asked for, and the Fréchet distance in its features. Guidance, and diffusers' sampler, are the best of several by the
-distance to the validation images; the printed numbers are about other samples and the test images. race.jsonl has a
-line per point, so a race that was interrupted goes on; race.png is the picture; samples of every point are PNGs.
+- "jensen" trains anew for each of `--budgets` (CPU minutes), with a schedule that decays within the budget
+- "diffusers, documented": `UNet2DModel` of google/ddpm-cifar10-32's widths, by the settings of its training script
+- "diffusers, helped": smaller networks, larger batches and rates, a shorter average, and labels hidden in a tenth of
+  the examples, so that classifier-free guidance works
+
+diffusers trains once for `--peer-minutes`; its schedule decays within them, and `--marks` are looks on the way. A
+classifier of the real images judges the samples: the share in which it sees the label that was asked for, and the
+Fréchet distance in its features. Contestant, sampler, clipping and guidance are those with the least distance of `--n`
+/ 2 samples, at the end of the training, to the validation images; the printed numbers are of `--n` other samples and
+the test images. race.jsonl has a line for each training and mark, and every line a PNG of samples; race.png is the
+picture.
 """
 
 import argparse
+import copy
 import json
+import multiprocessing
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cifar_search import Judge, load, load_judge, seen, train_judge
 from peers import CIFAR10, DocumentedLoop, Helped, from_memory, unet
-from torch import Tensor, nn
+from torch import Tensor
 
 from jensen.bound import Estimate
 from jensen.data.examples import Dataset
 from jensen.data.grid import save_grid
-from jensen.features.classifier import Classifier, features, recognised
-from jensen.features.fit import accuracy, train_classifier
+from jensen.diffusion import DPMSolver2M
+from jensen.diffusion.model import Generation
 from jensen.features.frechet_distance import frechet
-from jensen.features.settings import ClassifierSettings
-from jensen.recipe.build import build_model, load_dataset
+from jensen.recipe.build import build_model
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.training.loop import steps
 from jensen.training.state import TrainingState
 
-GUIDANCE = (0.0, 1.0, 2.0)
+GUIDANCE = (0.0, 1.0, 2.0, 3.0)
 AT_ONCE = 250  # samples
 HIDDEN = 0.1  # share of labels that the helped peer does not see
+TURNS = 4
 
 Sampler = Callable[[Tensor, int], Tensor]
 """Bytes (n, C, H, W) for labels (n) and a seed."""
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The classifier, and the features of the validation and the test images."""
+class Peer:
+    """A network of diffusers and the settings of its training."""
 
-    classifier: Classifier
-    validation: Tensor
-    test: Tensor
+    widths: tuple[int, ...]
+    attention: tuple[int, ...]
+    batch: int
+    helped: Helped
 
-    @classmethod
-    def of(cls, dataset: Dataset, visits: int) -> "Judge":
-        """Train the classifier on the training images and print its accuracy."""
-        classifier = train_classifier(dataset, ClassifierSettings(visits=visits))
-        print("classifier:", accuracy(classifier, dataset.test, dataset.spec.preparation), flush=True)
-        return cls(classifier, *(features(classifier, part.x) for part in (dataset.validation, dataset.test)))
+    @property
+    def hides(self) -> bool:
+        """Whether labels are hidden in a tenth of the examples; the documented loop does not do it."""
+        return self.helped != Helped()
 
-    def distance(self, raw: Tensor, real: Tensor) -> Estimate:
-        """The Fréchet distance of bytes to real images, by their features."""
-        return frechet(features(self.classifier, raw), real)
 
-    def point(self, ways: dict[str, Sampler], labels: Tensor, picture: Path) -> dict[str, Any]:
-        """The best of the ways by validation images, judged by the test images with samples of another seed."""
-        few = labels[: max(2, len(labels) // 4)]
-        found = {name: self.distance(way(few, 1), self.validation).mean for name, way in ways.items()}
-        best = min(found, key=lambda name: found[name])
-        raw = ways[best](labels, 0)
-        save_grid(raw[:100].numpy(), picture, 10)
-        seen = recognised(self.classifier, features(self.classifier, raw))
-        agreement, distance = Estimate.share(seen == labels), self.distance(raw, self.test)
+def _helped(widths: tuple[int, ...], batch: int, rate: float, flips: bool = True) -> Peer:
+    helped = Helped(rate, 100, 0.999, fused=True, quiet=True, channels_last=True, flips=flips)
+    return Peer(widths, (len(widths) - 1,), batch, helped)
+
+
+def _jensen(patch: int, widths: tuple[int, ...], batch: int, **model: Any) -> dict[str, Any]:
+    return {"model": {"patch": patch, "widths": widths, **model}, "training": {"batch_size": batch}}
+
+
+JENSEN = {
+    "2: 64-64, 32, EDM": _jensen(2, (64, 64), 32, skip=0.5, octaves=8),
+    "2: 64-64, 32": _jensen(2, (64, 64), 32, skip=0.1, octaves=0),
+    "2: 64-64, 32, waves": _jensen(2, (64, 64), 32, skip=0.1, octaves=8),
+    "2: 64-64, 16": _jensen(2, (64, 64), 16, skip=0.1, octaves=0),
+    "2: 64-64, 32, mean -0.6": _jensen(2, (64, 64), 32, skip=0.1, octaves=0, noise_mean=-0.6),
+    "2: 64-128, 32": _jensen(2, (64, 128), 32, skip=0.1, octaves=0),
+    "2: 48-96, 16": _jensen(2, (48, 96), 16, skip=0.1, octaves=0),
+    "2: 32-64-128, 32": _jensen(2, (32, 64, 128), 32, skip=0.1, octaves=0),
+    "4: 64-64, 32": _jensen(4, (64, 64), 32, skip=0.1, octaves=0),
+    "4: 128-128, 32": _jensen(4, (128, 128), 32, skip=0.1, octaves=0),
+}
+PEERS = {
+    "documented": Peer(CIFAR10, (1,), 16, Helped()),
+    "helped 64-128-256, 64": _helped((64, 128, 256), 64, 4e-4),
+    "helped 64-128-256, 64, 1e-3": _helped((64, 128, 256), 64, 1e-3),
+    "helped 32-64-128, 64, 1e-3": _helped((32, 64, 128), 64, 1e-3),
+}
+
+
+def kind_of(name: str) -> str:
+    """The kind that is one curve of the picture."""
+    return "jensen" if name in JENSEN else f"diffusers, {name.split()[0]}"
+
+
+def batch_of(name: str) -> int:
+    """The number of examples of a step."""
+    return PEERS[name].batch if name in PEERS else int(JENSEN[name]["training"]["batch_size"])
+
+
+# ---------------------------------------------------------------------------------------------- contestants
+
+
+@dataclass
+class Contestant:
+    """A training: `step` trains on one batch, `ways` gives samplers with the averaged weights."""
+
+    step: Callable[[], Any]
+    ways: Callable[[], dict[str, Sampler]]
+
+
+def start(name: str, dataset: Dataset, total: int, device: str) -> Contestant:
+    """The contestant with a schedule of `total` steps."""
+    return (_start_peer if name in PEERS else _start_jensen)(name, dataset, total, device)
+
+
+def _start_jensen(name: str, dataset: Dataset, total: int, device: str) -> Contestant:
+    chosen = JENSEN[name]
+    training = {"steps": total, "device": device, "warmup_steps": max(1, min(100, total // 10)), **chosen["training"]}
+    recipe = DiffusionRecipe.model_validate({"model": chosen["model"], "training": training})
+    if device == "cuda":
+        fast = recipe.training.model_copy(update={"deterministic": False, "precision": "tf32"})
+        recipe = recipe.model_copy(update={"training": fast})
+    torch.manual_seed(0)
+    state = TrainingState.start(build_model(recipe, dataset.spec).to(device), recipe.training)
+    loop = steps(state, dataset.train, dataset.spec.preparation, recipe.training, 0)
+
+    def ways() -> dict[str, Sampler]:
+        assert state.ema
+        state.ema.applied().__enter__()  # jensen is judged at the end only
+        model = state.model.eval()
+
+        def way(eta: float, count: int, guidance: float) -> Sampler:
+            def draw(labels: Tensor, seed: int) -> Tensor:
+                model.generation = Generation(DPMSolver2M(eta), count, guidance=guidance)
+                parts = []
+                for rows in torch.arange(len(labels)).split(AT_ONCE):
+                    x = model.sample(len(rows), seed=seed, first=int(rows[0]), labels=labels[rows]).cpu()
+                    parts.append(torch.from_numpy(np.asarray(dataset.spec.preparation.to_raw(x))))
+                return torch.cat(parts)
+
+            return draw
+
         return {
-            "way": best,
-            "agreement": [agreement.mean, agreement.standard_error],
-            "distance": [distance.mean, distance.standard_error],
+            f"{name}, guidance {guidance:g}": way(eta, count, guidance)
+            for name, eta, count in (("DPM-Solver++ 20", 0.0, 20), ("DPM-Solver++ SDE 50", 1.0, 50))
+            for guidance in GUIDANCE
         }
 
-
-# ---------------------------------------------------------------------------------------------- jensen
-
-
-def jensen(dataset: Dataset, recipe: DiffusionRecipe, seconds: float) -> tuple[dict[str, Sampler], dict[str, Any]]:
-    """Train for CPU seconds: a few steps on a scratch state say how many steps fit."""
-
-    def start(count: int) -> tuple[TrainingState, Iterator[Any]]:
-        training = recipe.training.model_copy(update={"steps": count, "threads": 1})
-        torch.manual_seed(0)
-        state = TrainingState.start(build_model(recipe, dataset.spec), training)
-        return state, steps(state, dataset.train, dataset.spec.preparation, training, 0)
-
-    began = time.process_time()
-    _, scratch = start(1000)
-    next(scratch)
-    first, count = time.process_time(), 0
-    while count < 3 or time.process_time() - first < 0.03 * seconds:
-        next(scratch)
-        count += 1
-    pace = (time.process_time() - first) / count
-    total = max(1, int((began + seconds - time.process_time()) / pace))
-    state, training = start(total)
-    for _ in training:
-        pass
-    facts = {"seconds": time.process_time() - began, "steps": total, "batch": recipe.training.batch_size}
-    if state.ema:
-        state.ema.applied().__enter__()  # until the next training
-    model = state.model.eval()
-
-    def way(guidance: float) -> Sampler:
-        def draw(labels: Tensor, seed: int) -> Tensor:
-            model.generation = replace(model.generation, steps=20, guidance=guidance)
-            parts = []
-            for rows in torch.arange(len(labels)).split(AT_ONCE):
-                x = model.sample(len(rows), seed=seed, first=int(rows[0]), labels=labels[rows])
-                parts.append(torch.from_numpy(np.asarray(dataset.spec.preparation.to_raw(x))))
-            return torch.cat(parts)
-
-        return draw
-
-    return {f"guidance {guidance:g}": way(guidance) for guidance in GUIDANCE}, facts
+    return Contestant(lambda: next(loop), ways)
 
 
-# ---------------------------------------------------------------------------------------------- diffusers
-
-
-def peer(dataset: Dataset, name: str, total_steps: int) -> tuple[DocumentedLoop, bool]:
-    """The peer's loop, and whether its network knows "no label"."""
-    shape, classes = dataset.spec.shape, dataset.spec.classes
+def _start_peer(name: str, dataset: Dataset, total: int, device: str) -> Contestant:
+    chosen, classes = PEERS[name], dataset.spec.classes
     torch.manual_seed(0)
-    if name == "documented":
-        network, helped, batch = unet(shape, CIFAR10, (1,), classes), Helped(), 16
-    else:
-        network = unet(shape, (64, 128, 256), (2,), classes + 1)
-        helped = Helped(4e-4, warmup_steps=100, ema_max_decay=0.999, fused=True, quiet=True, channels_last=True)
-        batch = 64
-    batches = from_memory(dataset.train.x, dataset.train.labels, batch, helped.flips)
-    if name == "helped":
+    network = unet(dataset.spec.shape, chosen.widths, chosen.attention, classes + chosen.hides)
+    x, labels = dataset.train.x.to(device), dataset.train.labels.to(device)
+    batches = from_memory(x, labels, chosen.batch, chosen.helped.flips)
+    if chosen.hides:
         batches = _hiding(batches, classes)
-    return DocumentedLoop(network, batches, total_steps, "cpu", "float32", helped), name == "helped"
+    loop = DocumentedLoop(network, batches, total, device, "float32", chosen.helped)
+    return Contestant(loop.step, lambda: _peer_ways(loop, dataset, chosen.hides, device))
 
 
 def _hiding(batches: Iterator[Any], nothing: int) -> Iterator[Any]:
     for clean, labels in batches:
-        yield clean, torch.where(torch.rand(len(labels)) < HIDDEN, nothing, labels)
+        yield clean, torch.where(torch.rand(len(labels), device=labels.device) < HIDDEN, nothing, labels)
 
 
-def peer_ways(loop: DocumentedLoop, network: nn.Module, dataset: Dataset, guided: bool) -> dict[str, Sampler]:
-    """DDIM with clipping, and DPM-Solver++, with each guidance that the network knows."""
+def _peer_ways(loop: DocumentedLoop, dataset: Dataset, guided: bool, device: str) -> dict[str, Sampler]:
+    """DDIM with 50 steps, with and without clipping, and DPM-Solver++ with 20 steps of two schedules."""
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     config, nothing = loop.scheduler.config, dataset.spec.classes
-    schedulers = {
-        "DDIM": lambda: DDIMScheduler.from_config(config, clip_sample=True),
-        "DPM-Solver++": lambda: DPMSolverMultistepScheduler.from_config(config),
+    network = copy.deepcopy(loop.module).eval()
+    loop.ema.copy_to(network.parameters())
+    schedulers: dict[str, Callable[[], Any]] = {
+        "DDIM 50": lambda: DDIMScheduler.from_config(config, clip_sample=True),
+        "DDIM 50 not clipped": lambda: DDIMScheduler.from_config(config, clip_sample=False),
+        "DPM-Solver++ 20": lambda: DPMSolverMultistepScheduler.from_config(config),
+        "DPM-Solver++ 20 Karras": lambda: DPMSolverMultistepScheduler.from_config(config, use_karras_sigmas=True),
     }
 
     def way(make: Callable[[], Any], count: int, guidance: float) -> Sampler:
         @torch.no_grad()
         def draw(labels: Tensor, seed: int) -> Tensor:
             source, parts = torch.Generator().manual_seed(seed), []
-            for asked in labels.split(AT_ONCE):
+            for asked in labels.to(device).split(AT_ONCE):
                 scheduler = make()
                 scheduler.set_timesteps(count)
-                x = torch.randn(len(asked), *dataset.spec.shape, generator=source) * scheduler.init_noise_sigma
+                x = torch.randn(len(asked), *dataset.spec.shape, generator=source).to(device)
+                x = x * scheduler.init_noise_sigma
                 for t in scheduler.timesteps:
                     given = scheduler.scale_model_input(x, t)
                     eps = network(given, t, class_labels=asked).sample
@@ -176,46 +214,130 @@ def peer_ways(loop: DocumentedLoop, network: nn.Module, dataset: Dataset, guided
                         weak = network(given, t, class_labels=torch.full_like(asked, nothing)).sample
                         eps = eps + guidance * (eps - weak)
                     x = scheduler.step(eps, t, x).prev_sample
-                parts.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+                parts.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
             return torch.cat(parts)
 
         return draw
 
     return {
-        f"{name}, guidance {guidance:g}": way(make, 50 if name == "DDIM" else 20, guidance)
+        f"{name}, guidance {guidance:g}": way(make, int(name.split()[1]), guidance)
         for name, make in schedulers.items()
         for guidance in (GUIDANCE if guided else (0.0,))
     }
 
 
-def race_peer(
-    name: str, dataset: Dataset, judge: Judge, options: argparse.Namespace, write: Callable[..., None]
+# ---------------------------------------------------------------------------------------------- cost and quality
+
+
+def pace(names: list[str], dataset: Dataset, path: Path) -> dict[str, float]:
+    """The CPU seconds of a step of each contestant: the least of several turns."""
+    found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    racing = {name: start(name, dataset, 1000, "cpu") for name in names if name not in found}
+    for turn in range(TURNS + 1):
+        for name, contestant in racing.items():
+            began = time.process_time()
+            contestant.step()
+            if turn:  # the first step makes the optimiser's state
+                found[name] = min(found.get(name, np.inf), time.process_time() - began)
+        print(f"turn {turn}", flush=True)
+    path.write_text(json.dumps(found, indent=1))
+    return found
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The judge, and the features of the validation and the test images."""
+
+    judge: Judge
+    validation: Tensor
+    test: Tensor
+    device: str
+
+    def best(self, ways: dict[str, Sampler], labels: Tensor) -> tuple[str, float]:
+        """The sampler, then the guidance, with the least distance to the validation images."""
+        found: dict[str, float] = {}
+
+        def compare(names: list[str]) -> str:
+            for name in names:
+                if name not in found:
+                    raw = ways[name](labels, 1).to(self.device)
+                    found[name] = frechet(seen(self.judge, raw), self.validation).mean
+            return min(names, key=lambda name: found[name])
+
+        usual = f"guidance {GUIDANCE[1]:g}"
+        sampler = compare([name for name in ways if name.endswith(usual)] or list(ways)).split(", guidance")[0]
+        best = compare([name for name in ways if name.startswith(f"{sampler}, guidance")])
+        return best, found[best]
+
+    def point(self, way: Sampler, labels: Tensor, shot: Path) -> dict[str, Any]:
+        """Both measures of samples, by the test images."""
+        raw = way(labels, 0)
+        save_grid(raw[:100].numpy(), shot, 10)
+        features = seen(self.judge, raw.to(self.device))
+        with torch.no_grad():
+            agreement = Estimate.share(self.judge.head(features).argmax(1).cpu() == labels)
+        distance = frechet(features, self.test)
+        return {
+            "agreement": [agreement.mean, agreement.standard_error],
+            "distance": [distance.mean, distance.standard_error],
+        }
+
+
+def race(name: str, dataset: Dataset, bench: Bench, seconds: float, options: argparse.Namespace) -> None:
+    """Train a contestant for its budgets and write a line for each."""
+    if name in JENSEN:
+        for minutes in options.budgets:
+            compete(name, dataset, bench, seconds, [minutes], options)
+    else:
+        compete(name, dataset, bench, seconds, sorted({*options.marks, options.peer_minutes}), options)
+
+
+def compete(
+    name: str, dataset: Dataset, bench: Bench, seconds: float, marks: list[float], options: argparse.Namespace
 ) -> None:
-    """Train the peer once and judge it at every budget and at the end."""
-    scratch, _ = peer(dataset, name, 1000)
-    scratch.step()
-    began = time.process_time()
-    for _ in range(3):
-        scratch.step()
-    total = int(60 * options.peer_minutes / ((time.process_time() - began) / 3))
-    loop, guided = peer(dataset, name, total)
-    marks = sorted({60 * minutes for minutes in (*options.budgets, options.peer_minutes)})
-    spent, count = 0.0, 0
-    for mark in marks:
-        began = time.process_time()
-        while spent + time.process_time() - began < mark:
-            loop.step()
-            count += 1
-        spent += time.process_time() - began
-        loop.ema.store(loop.module.parameters())
-        loop.ema.copy_to(loop.module.parameters())
-        ways = peer_ways(loop, loop.module.eval(), dataset, guided)
-        write(f"diffusers, {name}", mark, ways, {"seconds": spent, "steps": count})
-        loop.module.train()
-        loop.ema.restore(loop.module.parameters())
+    """One training, judged at every mark with the way that is best at the end."""
+    counts = [max(2, round(60 * mark / seconds)) for mark in marks]
+    contestant, kept, done = start(name, dataset, counts[-1], options.device), {}, 0
+    for mark, count in zip(marks, counts, strict=True):
+        for _ in range(count - done):
+            contestant.step()
+        kept[mark], done = contestant.ways(), count
+    labels = torch.arange(options.n) % dataset.spec.classes
+    way, validation = bench.best(kept[marks[-1]], labels[: options.n // 2])
+    for mark, count in zip(marks, counts, strict=True):
+        shot = options.out / "samples" / f"{name}-{mark:g}.png".replace(" ", "-").replace(":", "").replace(",", "")
+        facts = {"kind": kind_of(name), "name": name, "minutes": mark, "steps": count, "batch": batch_of(name)}
+        found = {"way": way, "validation": validation, **bench.point(kept[mark][way], labels, shot)}
+        row = {**facts, **found}
+        with (options.out / "race.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
 
 
-# ---------------------------------------------------------------------------------------------- the race
+def worker(queue: Any, paces: dict[str, float], options: argparse.Namespace) -> None:
+    """Take jobs until there are none."""
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    dataset = load(options.data)
+    judge = load_judge(options.out, options.device, 600)
+    real = (part.x.to(options.device) for part in (dataset.validation, dataset.test))
+    bench = Bench(judge, *(seen(judge, x) for x in real), options.device)
+    while (name := queue.get()) is not None:
+        try:
+            race(name, dataset, bench, paces[name], options)
+        except Exception:
+            print(f"{name} failed\n{traceback.format_exc()}", flush=True)
+
+
+# ---------------------------------------------------------------------------------------------- the result
+
+
+def chosen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The row of each kind and budget with the least distance to the validation images."""
+    best: dict[tuple[str, float], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row["validation"]):
+        best.setdefault((row["kind"], row["minutes"]), row)
+    return sorted(best.values(), key=lambda row: (row["kind"], row["minutes"]))
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
@@ -224,13 +346,12 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure((9, 4), layout="constrained")
     panels = figure.subplots(1, 2)
-    for panel, measure, word in zip(
-        panels, ("distance", "agreement"), ("Fréchet distance", "labels seen"), strict=True
-    ):
-        for name in dict.fromkeys(row["name"] for row in rows):
-            mine = sorted((row["seconds"] / 60, *row[measure]) for row in rows if row["name"] == name)
+    words = {"distance": "Fréchet distance", "agreement": "share of labels seen"}
+    for panel, (measure, word) in zip(panels, words.items(), strict=True):
+        for kind in dict.fromkeys(row["kind"] for row in rows):
+            mine = sorted((row["minutes"], *row[measure]) for row in rows if row["kind"] == kind)
             minutes, means, errors = zip(*mine, strict=True)
-            panel.errorbar(minutes, means, np.multiply(1.96, errors), marker="o", capsize=3, label=name)
+            panel.errorbar(minutes, means, np.multiply(1.96, errors), marker="o", capsize=3, label=kind)
         panel.set(xscale="log", xlabel="CPU minutes of one core", ylabel=word)
         panel.grid(alpha=0.3)
     panels[0].set_yscale("log")
@@ -238,45 +359,50 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    print("| | CPU minutes | steps x batch | settings | sampler | Fréchet distance | labels seen |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        distance, agreement = Estimate(*row["distance"], 1), Estimate(*(100 * v for v in row["agreement"]), 1)
+        cells = row["kind"], f"{row['minutes']:g}", f"{row['steps']:,} x {row['batch']}", row["name"], row["way"]
+        print(f"| {' | '.join(cells)} | {distance} | {agreement} % |")
+
+
 def main() -> None:
-    """Race, and print a line for every point."""
+    """Measure the cost, train, judge, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--config", type=Path, help="jensen's recipe; default: its defaults")
-    parser.add_argument("--budgets", type=float, nargs="*", default=[1, 2, 6])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only-pace", action="store_true")
+    parser.add_argument("--contestants", nargs="*", default=[*PEERS, *JENSEN])
+    parser.add_argument("--budgets", type=float, nargs="*", default=[1, 2, 4, 6])
+    parser.add_argument("--marks", type=float, nargs="*", default=[6, 20])
     parser.add_argument("--peer-minutes", type=float, default=60)
-    parser.add_argument("--peers", nargs="*", default=["documented", "helped"])
-    parser.add_argument("--n", type=int, default=2000)
-    parser.add_argument("--visits", type=int, default=400_000, help="training images of the classifier")
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--passes", type=float, default=20, help="of the classifier over the training images")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
-    recipe = DiffusionRecipe.from_file(options.config) if options.config else DiffusionRecipe()
-    recipe = recipe.model_copy(update={"data": options.data})
-    training = recipe.training.model_copy(update={"minutes": None, "patience": 0, "first_look": 0})
-    recipe = recipe.model_copy(update={"training": training})
-    dataset = load_dataset(recipe)
-    judge, record = Judge.of(dataset, options.visits), options.out / "race.jsonl"
-    rows = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    done = {(row["name"], row["budget"]) for row in rows}
-    labels = torch.arange(options.n) % dataset.spec.classes
-
-    def write(name: str, budget: float, ways: dict[str, Sampler], facts: dict[str, Any]) -> None:
-        shot = options.out / f"{name.replace(', ', '-')}-{budget:g}.png"
-        row = {"name": name, "budget": budget, **facts, **judge.point(ways, labels, shot)}
-        rows.append(row)
-        with record.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
-        picture(rows, options.out / "race.png")
-
-    for minutes in options.budgets:
-        if ("jensen", 60 * minutes) not in done:
-            write("jensen", 60 * minutes, *jensen(dataset, recipe, 60 * minutes))
-    for name in options.peers:
-        if (f"diffusers, {name}", 60 * options.peer_minutes) not in done:
-            race_peer(name, dataset, judge, options, write)
+    (options.out / "samples").mkdir(parents=True, exist_ok=True)
+    paces = pace(options.contestants, load(options.data), options.out / "pace.json")
+    if options.only_pace:
+        return
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.Queue()
+    for name in [*options.contestants, *[None] * options.workers]:
+        queue.put(name)
+    workers = [context.Process(target=worker, args=(queue, paces, options)) for _ in range(options.workers)]
+    for process in workers:
+        process.start()
+    if not (options.out / "judge.safetensors").exists():
+        train_judge(options.data, options.out, options.device, options.passes)
+    for process in workers:
+        process.join()
+    rows = chosen([json.loads(line) for line in (options.out / "race.jsonl").read_text().splitlines()])
+    picture(rows, options.out / "race.png")
+    show(rows)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from linear_vae import PPCA, as_vae, random_ppca
 from made import PROVENANCE
+from mean_bounds import of_mixture, of_ppca, of_skewed_parts
 from mixtures import ExactDenoiser, three_clusters
 from six_levels import SixLevels
 from torch import Tensor, nn
@@ -355,6 +356,19 @@ SETS: dict[str, dict[str, int | float]] = {
     "100 and 100, wider and moved": {"count": 100},
     "300 and 300, of one law": {"count": 300, "scale": 1.0, "shift": 0.0},
 }
+MEAN_BOUNDS: list[tuple[str, Callable[..., tuple[list[Estimate], float]], dict[str, float], bool]] = [
+    ("diffusion, 1,000 examples", of_mixture, {"examples": 1000, "wanted": 0.15, "control": False}, True),
+    ("diffusion, 1,000 examples, control", of_mixture, {"examples": 1000, "wanted": 0.15, "control": True}, True),
+    (
+        "diffusion, 100 examples drawn again and again",
+        of_mixture,
+        {"examples": 100, "wanted": 0.25, "control": True},
+        True,
+    ),
+    ("VAE, 1,000 examples", of_ppca, {"examples": 1000, "wanted": 0.1, "control": False}, True),
+    ("VAE, 1,000 examples, control", of_ppca, {"examples": 1000, "wanted": 0.1, "control": True}, False),
+    ("log-normal parts, control", of_skewed_parts, {"examples": 2000, "wanted": 0.5}, True),
+]
 ROOT_E = math.exp(0.5)
 CASES = [
     Case("a mean", "100 normal values", lambda: mean_of(lambda *s: normal(9, *s), 0.0, 100), 0.93, (0.95, 1.05)),
@@ -374,6 +388,16 @@ CASES = [
     Case("the same, diffusion", "4 of 23 terms, 2 draws", lambda: diffusion_elbo_error(2, 4), 0.6),
     Case("the same, diffusion", "4 of 23 terms, 8 draws", lambda: diffusion_elbo_error(8, 4), 0.85),
     Case("the ODE's density", "4 probes", flow_error, 0.8),
+    *(
+        Case(
+            "mean bound, --error",
+            model,
+            lambda run=run, how=how: of_estimates(*run(**how)),
+            ratio=(0.8, 1.2),
+            slow=slow,
+        )
+        for model, run, how, slow in MEAN_BOUNDS
+    ),
     Case("L_K", "log-normal, sigma 1, K = 50", lambda: l_k("log-normal", 1, 50)),
     Case("L_K", "log-normal, sigma 2, K = 50", lambda: l_k("log-normal", 2, 50), 0.83, (0.7, 1.1)),
     Case("L_K", "log-normal, sigma 2, K = 1,000", lambda: l_k("log-normal", 2, 1000), 0.85, (0.7, 1.1)),

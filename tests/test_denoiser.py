@@ -89,7 +89,9 @@ def test_there_and_back_again(level, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("parameterisation", [Epsilon(), Clean(), Velocity(), Preconditioned()])
+@pytest.mark.parametrize(
+    "parameterisation", [Epsilon(), Clean(), Velocity(), Preconditioned(), Preconditioned(0.5, 0.1)]
+)
 @pytest.mark.parametrize("level", [-math.inf, -1000.0, 1000.0, math.inf])
 def test_the_very_ends_give_numbers(level, parameterisation, dtype):
     x_t = torch.randn(4, 3, dtype=dtype)
@@ -104,7 +106,7 @@ def test_the_very_ends_give_numbers(level, parameterisation, dtype):
 
 
 @pytest.mark.parametrize("level", [-60.0, 0.0, 60.0])
-@pytest.mark.parametrize("parameterisation", [Velocity(), Preconditioned()])
+@pytest.mark.parametrize("parameterisation", [Velocity(), Preconditioned(), Preconditioned(0.5, 0.1)])
 def test_rotations_have_gradients_of_order_one_at_both_ends(level, parameterisation):
     x_t, output = torch.randn(4, 3), torch.randn(4, 3, requires_grad=True)
     log_snr = torch.full((4,), level, requires_grad=True)
@@ -135,6 +137,20 @@ def test_edm_is_its_table(sigma_data):
     assert labels is None
     torch.testing.assert_close(found.x0, c_skip[:, None] * x + c_out[:, None] * output, **close)
     torch.testing.assert_close(found.eps, (x - found.x0) / sigma[:, None], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("skip", [0.5, 0.1, 0.01])
+def test_skip_moves_the_change_from_data_to_noise_and_keeps_unit_variance(skip):
+    """c_skip = skip² / (sigma² + skip²), c_out² = (1 - c_skip)² sigma_data² + c_skip² sigma²."""
+    sigma_data, sigma = 0.5, torch.tensor([0.002, 0.03, 0.3, 5.0, 80.0], dtype=torch.float64)
+    log_snr = -2 * sigma.log()
+    x_t, output = torch.randn(2, 5, 3, dtype=torch.float64)
+    c_skip = skip**2 / (sigma**2 + skip**2)
+    c_out = ((1 - c_skip) ** 2 * sigma_data**2 + c_skip**2 * sigma**2).sqrt()
+    found = Denoiser(Answer(output), Preconditioned(sigma_data, skip))(x_t, log_snr)
+    x = x_t / signal_scale(log_snr)[:, None]
+    torch.testing.assert_close(found.x0, c_skip[:, None] * x + c_out[:, None] * output, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(found.eps, (x - found.x0) / sigma[:, None], rtol=1e-8, atol=1e-8)
 
 
 def test_edm_at_unit_variance_is_velocity():

@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jensen.diffusion import Ancestral, BetaVariance, Epsilon, LastStep, LinearBeta, Simple, UniformTime, UniformTimes
+from jensen.diffusion import (
+    Ancestral,
+    BetaVariance,
+    EDMWeighting,
+    Epsilon,
+    LastStep,
+    LinearBeta,
+    Preconditioned,
+    Simple,
+    UniformTime,
+    UniformTimes,
+)
 from jensen.errors import InputError
 from jensen.likelihood import GaussianLikelihood, LearnedScale
 from jensen.nets import ResidualMLP, UNet
@@ -36,6 +47,27 @@ def test_network_and_scale_follow_the_data(kind: str, tmp_path: Path) -> None:
         found["patch"] = denoiser.network.patches.patch
     assert found.items() >= sizes.items()
     assert denoiser.parameterisation.sigma_data == scale
+
+
+@pytest.mark.parametrize(
+    ("shape", "octaves", "skip", "mean"),
+    [
+        ((28, 28), 8, 0.5, -1.2),
+        ((3, 32, 32), 8, 0.5, -1.2),
+        ((3, 64, 64), 0, 0.1, -0.507),
+        ((4, 64, 64), 0, 0.1, -0.507),
+    ],
+)
+def test_large_patches_are_predicted_as_data_and_learned_at_more_noise(
+    shape: tuple[int, ...], octaves: int, skip: float, mean: float, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (20, *shape), dtype="uint8"))
+    recipe = DiffusionRecipe(data=str(tmp_path / "x.npy"))
+    model = build_model(recipe, load_dataset(recipe).spec)
+    assert model.denoiser.network.octaves == octaves
+    assert model.denoiser.parameterisation == Preconditioned(0.5, skip)
+    assert model.objective.weighting == EDMWeighting(0.5, mean, 1.2, skip)
+    assert model.objective.noise.mean == mean
 
 
 def test_what_is_said_stands(tmp_path: Path) -> None:

@@ -86,6 +86,15 @@ def edm_by_its_paper(x0, prediction, log_snr):
     return density * weight * (x0 - prediction.x0).square().sum(1)
 
 
+def edm_with_skip(x0, prediction, log_snr):
+    """||D - x||² / c_out² with skip 0.1, times the log-SNR's density."""
+    sigma = torch.exp(-0.5 * log_snr)
+    density = torch.distributions.Normal(-1.2, 1.2).log_prob(sigma.log()).exp() / 2
+    c_skip = 0.01 / (sigma.square() + 0.01)
+    c_out_squared = ((1 - c_skip) * 0.5).square() + (c_skip * sigma).square()
+    return density / c_out_squared * (x0 - prediction.x0).square().sum(1)
+
+
 def noise_weighted(weight):
     """weight(snr) ||eps - epŝ||² per unit of uniform time; the slope turns it into a density over log-SNRs."""
 
@@ -103,6 +112,7 @@ STATED = {
     "min-SNR": (MinSNR(5.0), noise_weighted(lambda snr: snr.clamp(max=5) / snr), False),
     "P2": (P2(0.5, 2.0), noise_weighted(lambda snr: 1 / (2 + snr).sqrt()), False),
     "EDM": (EDMWeighting(0.5, -1.2, 1.2), edm_by_its_paper, True),
+    "EDM, skip": (EDMWeighting(0.5, -1.2, 1.2, 0.1), edm_with_skip, True),
 }
 
 
@@ -359,6 +369,7 @@ def test_refusals_say_what_to_do():
         lambda: MinSNR(0),
         lambda: P2(1, -1),
         lambda: EDMWeighting(0),
+        lambda: EDMWeighting(skip=0.0),
         lambda: HybridObjective(-1),
         lambda: LogNormalNoise(0, 0),
     ):

@@ -30,6 +30,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
     commands         the verbs: one file each, a function of a run
+    sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print
 
 Importing `jensen` imports none of them; a name is fetched when it is first used.
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from jensen.commands.features_train import features_train
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
     from jensen.commands.referee import referee
@@ -86,6 +88,7 @@ __all__ = [
     "impute",
     "info",
     "load",
+    "mean_bound",
     "predict",
     "reconstruct",
     "referee",

@@ -313,6 +313,16 @@ class Estimate:
         error = (wide.std() / math.sqrt(count)).item()
         return cls(wide.mean().item(), error, count, _carriers(wide - wide.mean()))
 
+    @classmethod
+    def of_contributions(cls, mean: float, contributions: Float[Tensor, " examples"], count: int) -> Self:
+        """A mean over `count` examples whose error is a sum of independent contributions U_i: error² = Σ_i U_i².
+
+        >>> print(Estimate.of_contributions(2.0, torch.tensor([0.3, -0.4]), 2))
+        2 ± 0.5
+        """
+        wide = contributions.double()
+        return cls(mean, wide.square().sum().sqrt().item(), count, _carriers(wide))
+
     @property
     def doubt(self) -> str | None:
         """The reason not to trust the standard error, in a few words; None if there is no such reason.

@@ -187,6 +187,21 @@ class Estimator:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The ELBO of an example as a sum of `count` parts, each of which can be drawn alone, on an example of its own.
+
+    `draw` takes x (batch, *shape), the part of each example (batch), a seed, and the indices of the examples (batch).
+    It returns one unbiased draw of that part of the ELBO of each example, in nats, (batch). The draw for example i is a
+    pure function of (seed, index[i], part[i]). Draws of different parts cost about the same. A row that goes through
+    one of `networks` counts as one evaluation.
+    """
+
+    count: int
+    draw: Callable[[Tensor, Tensor, int, Tensor], Tensor]
+    networks: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
 class Bracket:
     """Two bounds on log p(x) of examples drawn from the model itself: E lower <= log p(x) <= E upper."""
 
@@ -248,6 +263,14 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """Every way in which this model can estimate log p(x) at this effort, cheapest first; the ELBO is the first."""
         draws = effort.draws or self.usual_draws
         return [Estimator("ELBO", lambda x, seed, index: self.elbo(x, draws=draws, seed=seed, index=index), ())]
+
+    def parts(self) -> Parts:
+        """The ELBO in parts; by default one part, which is a single draw of the ELBO."""
+
+        def draw(x: Tensor, part: Tensor, seed: int, index: Tensor) -> Tensor:
+            return self.elbo(x, draws=1, seed=seed, index=index).value
+
+        return Parts(1, draw, self.estimators(Effort(draws=1))[0].networks)
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
         """Two bounds on log p(x) of samples first..first+n-1; None if the model cannot draw z given x exactly."""

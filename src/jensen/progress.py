@@ -4,6 +4,8 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,6 +17,22 @@ Item = TypeVar("Item")
 QUIET_SECONDS = 2.0  # shorter work shows nothing
 REDRAW_SECONDS = 0.1  # between two redraws of the bar
 LINE_SECONDS = 30.0  # between two plain lines
+
+_QUIET = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A context in which neither `Progress` nor `say` shows anything."""
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
+
+
+def _shown() -> bool:
+    return is_main() and not _QUIET.get()
 
 
 def track(iterable: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
@@ -35,7 +53,7 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None) 
 
 def say(line: str) -> None:
     """Print a line on standard error; of several processes, only the main one prints."""
-    if is_main():
+    if _shown():
         print(line, file=sys.stderr, flush=True)
 
 
@@ -61,7 +79,7 @@ class Progress:
         self._start = start
         self._clock = clock
         self._began = clock()
-        self._next_report = self._began + QUIET_SECONDS if is_main() else math.inf
+        self._next_report = self._began + QUIET_SECONDS if _shown() else math.inf
         self._done = start
         self._text = ""
         self._line = ""  # the last plain line

@@ -1,6 +1,7 @@
 """Randomness is an argument: every random number is a pure function of a seed and of its purpose."""
 
 import hashlib
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -152,13 +153,31 @@ def content_uniforms(raw: Tensor, seed: int) -> Tensor:
     (Steele, Lea and Flood 2014) hashes the key and the position of the value; the top 24 bits are the uniform number.
     All integer arithmetic wraps around at 64 bits.
     """
+    bits = _shifted(_mix_(_content_key(raw, seed) + _positions(raw)), 40)
+    return bits.to(torch.float32).mul_(2.0**-24).reshape(raw.shape)
+
+
+def content_numbers(raw: Tensor) -> Tensor:
+    """A number below 2**32 for each row of `raw`, (rows) int64, which is a pure function of the row's values.
+
+    As the index of an example it makes the draws for the example independent of its place in a batch. Equal rows get
+    equal numbers. All NaN count as equal, and so do 0.0 and -0.0.
+    """
+    if raw.is_floating_point():
+        raw = torch.where(raw.isnan(), torch.nan, raw) + 0.0
+    return _shifted(_content_key(raw, 0), 32).squeeze(1)
+
+
+def _content_key(raw: Tensor, seed: int) -> Tensor:
+    """The hash of the values of each row, (rows, 1) int64."""
     flat = raw.flatten(1)
     content = flat.view(_WORDS[flat.dtype]) if flat.dtype in _WORDS else flat
-    position = torch.arange(1, flat.shape[1] + 1, device=raw.device) * _GOLDEN
-    weights = _mix_(position + derived_seed(seed)) | 1
-    key = _mix_((content.to(torch.int64) * weights).sum(dim=1, keepdim=True))
-    bits = _shifted(_mix_(key + position), 40)
-    return bits.to(torch.float32).mul_(2.0**-24).reshape(raw.shape)
+    weights = _mix_(_positions(raw) + derived_seed(seed)) | 1
+    return _mix_((content.to(torch.int64) * weights).sum(dim=1, keepdim=True))
+
+
+def _positions(raw: Tensor) -> Tensor:
+    return torch.arange(1, math.prod(raw.shape[1:]) + 1, device=raw.device) * _GOLDEN
 
 
 def _signed(word: int) -> int:

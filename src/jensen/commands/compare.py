@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from pydantic import Field, NonNegativeInt
 
 from jensen.commands.common import Command
 from jensen.errors import InputError
@@ -22,18 +23,32 @@ class Compare(Command):
     """The folders of runs evaluated on their test examples. Differences are relative to the first run."""
     out: Path
     """The folder for report.html and its pictures."""
+    error: float | None = Field(None, gt=0)
+    """Only estimate the differences between ELBOs, each to this standard error in bits per dimension (continuous data:
+    nats). Draws share examples and random numbers. Needs no evaluation; written to differences.json."""
+    seed: NonNegativeInt | None = None
+    """With --error: seed of all draws. Default: 0."""
 
     def execute(self) -> None:
-        """Print the table of the runs' evaluations and write report.html."""
-        from rich.console import Console
-
+        """Print the table of the runs' evaluations and write report.html; with --error only differences.json."""
+        from jensen.commands.mean_bound import show_differences
         from jensen.run import RECIPE, opened
 
         if len(set(self.runs)) < 2 or len(set(self.runs)) < len(self.runs):
             raise InputError(f"compare {' '.join(map(str, self.runs))}: expected at least two runs, each once")
         if (self.out / RECIPE).exists():
             raise InputError(f"--out {self.out} is a run, and its report would be overwritten; give another folder")
-        found = compare([opened(folder) for folder in self.runs])
+        if self.error is None and self.seed is not None:
+            raise InputError(f"--seed {self.seed} without --error has no effect: the evaluations are made; add --error")
+        runs = [opened(folder) for folder in self.runs]
+        if self.error is not None:
+            show_differences(runs, self.error, self.seed or 0, self.out)
+        else:
+            self._show(compare(runs))
+
+    def _show(self, found: "Comparison") -> None:
+        from rich.console import Console
+
         page = found.save(self.out)
         Console().print(found.table())
         print(f"{page} written")

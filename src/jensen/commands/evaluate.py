@@ -1,9 +1,12 @@
 """`jensen evaluate`: bounds on log p(x) over a test set, as numbers, a table and a report."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
 
 from jensen.commands.common import OfExamples, RunFolder
 from jensen.data.options import Split
@@ -34,25 +37,35 @@ class Evaluate(OfExamples):
     """A new folder for the evaluation. Default: the run's own folder for its test examples.
     Default for other examples: a folder in the run, below evaluations/, with the name of the split or the data."""
     settings: EvaluationSettings = EvaluationSettings()
+    error: float | None = Field(None, gt=0)
+    """Stop when the standard error of the mean ELBO is at most this, in bits per dimension (continuous data: nats).
+    The cheapest way to one number, written to mean_bound.json; chooses examples and draws itself, makes no report."""
     referee: bool = False
     """Compare all estimates of log p(x), and their cost, on the same few examples; written to referee.json."""
     comparison: RefereeSettings = RefereeSettings()
 
     def execute(self) -> None:
-        """Evaluate, print the table, write evaluation.json and report.html; with --referee also referee.json."""
+        """Evaluate, print the table, write evaluation.json and report.html; with --error only mean_bound.json."""
         from jensen import processes
-        from jensen.commands.referee import referee
+        from jensen.commands.mean_bound import mean_bound, show
         from jensen.report.further import further_records
         from jensen.run import opened
 
         with processes.together():
             run = opened(self.run)
             folder = self._folder(run)
-            further_records(run.folder, run.weights)  # before the evaluation, so that a damaged record fails at once
-            if not self.referee and self.comparison != RefereeSettings():
-                changed = self.comparison.model_dump(exclude_defaults=True)
-                given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-                raise InputError(f"{given} without --referee has no effect; add --referee")
+            self._refuse_idle()
+            if self.error is None:
+                further_records(run.folder, run.weights)  # first, so that a damaged record fails at once
+        if self.error is not None:
+            reached = mean_bound(run, self.data, error=self.error, split=self.part, seed=self.settings.seed)
+            processes.on_main(lambda: show(reached, folder))
+        else:
+            self._evaluate(run, folder)
+
+    def _evaluate(self, run: "Run", folder: Path) -> None:
+        from jensen import processes
+        from jensen.commands.referee import referee
 
         def judged() -> "Verdict | None":
             if not self.referee:
@@ -64,9 +77,21 @@ class Evaluate(OfExamples):
         found = evaluate(run, self.data, split=self.part, settings=self.settings)
         processes.on_main(lambda: _show(replace(found, verdict=verdict), folder))
 
+    def _refuse_idle(self) -> None:
+        """Raise `InputError` for options that have no effect without --referee, or with --error."""
+        changed = self.comparison.model_dump(exclude_defaults=True)
+        if changed and not self.referee:
+            raise InputError(f"{_options(changed)} without --referee has no effect; add --referee")
+        idle = list(self.settings.model_dump(exclude_defaults=True, exclude={"seed"}))
+        idle += ["referee"] if self.referee else []
+        if idle and self.error is not None:
+            raise InputError(
+                f"{_options(idle)} beside --error: --error {self.error:g} chooses examples and draws itself, and only "
+                "averages the ELBO; leave one of them out"
+            )
+
     def _folder(self, run: "Run") -> Path:
         """The folder for the evaluation; raises `InputError` if it is not empty and has no evaluation of the data."""
-        from jensen.evaluation.saved import load_evaluation
         from jensen.records import refuse_filled_folder
 
         folder = self.out or evaluation_folder(run, self.data, self.part)
@@ -74,9 +99,26 @@ class Evaluate(OfExamples):
             refuse_filled_folder(folder)
             return folder
         own, source = folder == run.folder, run.source(self.data, self.part)
-        if not own and folder.exists() and load_evaluation(folder).source != source:
+        if not own and folder.exists() and _source_in(folder) != source:
             raise InputError(f"{folder} holds an evaluation of other data; give a new folder by --out")
         return folder
+
+
+def _options(changed: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+
+
+def _source_in(folder: Path) -> str:
+    """The data of the evaluation, or of the mean bound, in `folder`."""
+    from jensen.evaluation.mean_bound import FILE, MeanBound
+    from jensen.evaluation.saved import MEANS, load_evaluation
+    from jensen.records import read_record
+
+    if (folder / FILE).exists() and not (folder / MEANS).exists():
+        found = read_record(folder / FILE, MeanBound, "remove it, and evaluate again")
+        assert found is not None
+        return found.source
+    return load_evaluation(folder).source
 
 
 def _show(found: "Evaluated", folder: Path) -> None:

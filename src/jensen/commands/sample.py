@@ -1,5 +1,6 @@
 """`jensen sample`: draw samples from a trained model, as values and as files."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     Draw = Callable[..., Tensor]
 
-AT_ONCE = 256  # number of samples drawn together
+AT_ONCE = 4096  # most samples drawn together
+VALUES_AT_ONCE = {"cpu": 1 << 18, "gpu": 1 << 22}  # so that the progress bar moves every few seconds
 FEW = 2  # effective number of draws of z below which a sample given some cells is doubtful
 Labels = Literal["in-turn", "p(y)"]
 LastStep = Literal["mean", "draw"]
@@ -196,7 +198,7 @@ def sample(
         draws = _ways(run, way.model, mean, with_means) if not given else {"x": _given(run, given)}
     mine = []
     with processes.together():
-        for rows in track(processes.share(torch.arange(n).split(AT_ONCE)), "sampling"):
+        for rows in track(processes.share(torch.arange(n).split(_at_once(run))), "sampling"):
             asked = None if chosen is None else chosen[rows]
             which = {"seed": seed, "first": first + int(rows[0]), "labels": asked}
             drawn = {name: draw(len(rows), **which).cpu() for name, draw in draws.items()}
@@ -205,6 +207,12 @@ def sample(
     parts = processes.gathered(mine)
     x, *means = (torch.cat([part[name] for part in parts]) for name in draws)
     return Samples(x, None if chosen is None else chosen.numpy(), first, run.spec, means[0] if means else None)
+
+
+def _at_once(run: "Run") -> int:
+    """The number of samples drawn together."""
+    values = VALUES_AT_ONCE["cpu" if run.model.device.type == "cpu" else "gpu"]
+    return max(1, min(AT_ONCE, values // math.prod(run.model.shape)))
 
 
 def _ways(run: "Run", model: "AbstractLatentVariableModel", mean: bool, with_means: bool) -> "dict[str, Draw]":

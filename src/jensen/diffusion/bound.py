@@ -139,17 +139,18 @@ class Strata:
         return cls(torch.arange(steps - 1), torch.ones(steps - 1, dtype=torch.float64))
 
     @classmethod
-    def weighted(cls, importance: Float[Tensor, " terms"], count: int) -> "Strata":
+    def weighted(cls, importance: Float[Tensor, " terms"], count: int, uniform: float = 0.1) -> "Strata":
         """Up to `count` strata of about equal total `importance`, which is given for each step (T - 1).
 
         Within a stratum, the probability of a step is proportional to its importance. The estimate is unbiased for any
-        importance; its error is smallest if the importance is proportional to the terms. Every step has at least a
-        tenth of the probability that a uniform importance would give it. Raises `InputError` for less than one stratum.
+        importance; its error is smallest if the importance is proportional to the terms. Every step has at least the
+        share `uniform` of the probability that a uniform importance would give it. Raises `InputError` for less than
+        one stratum.
         """
         if count < 1:
             raise InputError(f"{count} terms of the bound: expected at least 1; give a positive number or all of them")
         importance = importance.detach().double().cpu()
-        importance = 0.9 * importance / importance.sum() + 0.1 / len(importance)
+        importance = (1 - uniform) * importance / importance.sum() + uniform / len(importance)
         middle = importance.cumsum(0) - 0.5 * importance
         stratum = torch.unique_consecutive((middle * count).floor(), return_inverse=True)[1]
         total = torch.zeros(int(stratum[-1]) + 1, dtype=torch.float64).index_add_(0, stratum, importance)

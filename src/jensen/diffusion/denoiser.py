@@ -3,7 +3,7 @@
 The output is F = network(input, noise_level, labels), of the shape of x_t, or with twice the channels of x_t.
 noise_level (batch) is -log_snr / 8 = ¼ log sigma², which is within ±3 for every usual schedule. A parameterisation is
 the meaning of F. All parameterisations are linear in x_t and F, with a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), w² =
-s² + sigma_data² a²:
+s² + sigma_data² a² (for other skips of `Preconditioned` see there):
 
 | parameterisation | x̂                                          | epŝ                             |
 |------------------|---------------------------------------------|---------------------------------|
@@ -120,30 +120,33 @@ class Velocity(AbstractParameterisation):
 
 @dataclass(frozen=True)
 class Preconditioned(AbstractParameterisation):
-    """The preconditioning of Karras et al. 2022, table 1.
+    """The preconditioning of Karras et al. 2022, table 1, with a second scale `skip`.
 
     In their symbols, x is x_t / sqrt(alpha_bar), and sigma² is 1 / snr. The denoiser is D(x; sigma) = c_skip x + c_out
-    F(c_in x), where F is the network, c_skip = sigma_data² / (sigma² + sigma_data²), c_out = sigma sigma_data /
-    sqrt(sigma² + sigma_data²), c_in = 1 / sqrt(sigma² + sigma_data²). The code multiplies the fractions out, so that
-    sigma = 0 and sigma = ∞ need no special case. `sigma_data` is the standard deviation of one dimension of the data.
+    F(c_in x), where F is the network, c_skip = skip² / (sigma² + skip²) and c_in = 1 / sqrt(sigma² + sigma_data²). The
+    target of F has unit variance: c_out² = (1 - c_skip)² sigma_data² + c_skip² sigma². `sigma_data` is the standard
+    deviation of one dimension of the data. With `skip` None or equal to sigma_data, this is EDM. With a smaller skip,
+    the network predicts the data above the noise level sigma = skip, and the noise below. The data are easier to
+    predict where a layer of the network has fewer channels than a patch has values (Li & He 2025). The code multiplies
+    the fractions out, so that sigma = 0 and sigma = ∞ need no special case.
     """
 
     sigma_data: float = 0.5
+    skip: float | None = None
 
     def network_input(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        """c_in x = x_t / w: unit variance at every noise level."""
-        return x_t / per_example(self._w_squared(log_snr).sqrt(), x_t)
+        """c_in x, x_t divided by its standard deviation: unit variance at every noise level."""
+        variance = one_minus_alpha_bar(log_snr) + self.sigma_data**2 * alpha_bar(log_snr)
+        return x_t / per_example(variance.sqrt(), x_t)
 
     def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
-        a, s, w_squared = signal_scale(log_snr), noise_scale(log_snr), self._w_squared(log_snr)
-        c_skip, c_out = self.sigma_data**2 * a / w_squared, self.sigma_data * s / w_squared.sqrt()
-        x0 = per_example(c_skip, x_t) * x_t + per_example(c_out, x_t) * output
-        eps_skip, eps_out = s / w_squared, -self.sigma_data * a / w_squared.sqrt()
-        return Denoised(x_t, log_snr, x0, per_example(eps_skip, x_t) * x_t + per_example(eps_out, x_t) * output)
-
-    def _w_squared(self, log_snr: Tensor) -> Tensor:
-        """1 - alpha_bar + sigma_data² alpha_bar, the variance of x_t."""
-        return one_minus_alpha_bar(log_snr) + self.sigma_data**2 * alpha_bar(log_snr)
+        skip = self.sigma_data if self.skip is None else self.skip
+        a, s = signal_scale(log_snr), noise_scale(log_snr)
+        v = one_minus_alpha_bar(log_snr) + skip**2 * alpha_bar(log_snr)
+        deviation = (self.sigma_data**2 * one_minus_alpha_bar(log_snr) + skip**4 * alpha_bar(log_snr)).sqrt() / v
+        x0 = per_example(skip**2 * a / v, x_t) * x_t + per_example(s * deviation, x_t) * output
+        eps = per_example(s / v, x_t) * x_t - per_example(a * deviation, x_t) * output
+        return Denoised(x_t, log_snr, x0, eps)
 
 
 # ---------------------------------------------------------------------------------------------- denoisers

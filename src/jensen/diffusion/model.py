@@ -19,13 +19,14 @@ from jensen.diffusion.ode import (
     Tolerance,
     flow_bound,
 )
+from jensen.diffusion.parts import PARTS, UNIFORM, bound_parts
 from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance
 from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, State, trajectory
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
 from jensen.diffusion.weighting import AbstractChain, AbstractDenoisingObjective, ToldChain
 from jensen.errors import InputError
-from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Prediction
+from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Parts, Prediction
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
 
 ROWS = 500  # samples generated together: changes memory and speed, never a sample
@@ -247,6 +248,11 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
         checks = [Estimator("ELBO, all terms", every_term, networks)] if effort.cross_checks else []
         elbo = Estimator("ELBO", estimated, networks, equal=("ELBO, all terms",))
         return [elbo, *checks, Estimator("ODE", by_flow, networks)]
+
+    def parts(self) -> Parts:
+        """The bound (5.11) in parts of one evaluation each: -L_0 - L_T, and `PARTS` strata of steps 2..T."""
+        bound = self.bound()
+        return bound_parts(bound, Strata.weighted(self._nats(bound), PARTS, UNIFORM))
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:

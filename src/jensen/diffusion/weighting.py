@@ -179,22 +179,27 @@ class P2(AbstractWeighting):
 class EDMWeighting(AbstractWeighting):
     """The weight of EDM for log sigma ~ N(`mean`, `deviation`²), for any schedule.
 
-    The weight is slope p(log snr) (1 + 1 / (snr sigma_data²)), where p is the normal density of -2 log sigma and sigma²
-    = 1 / snr. The loss is then E ||x_0 - x̂||² (sigma² + sigma_data²) / (sigma sigma_data)² over this sigma. It is the
-    bound weighted by 2 weight / slope. Source: Karras et al. 2022, table 1.
+    The loss is the squared error of the network of `Preconditioned` with the same sigma_data and skip, E ||x_0 - x̂||² /
+    c_out² over this sigma. So the weight is slope p(log snr) sigma² / c_out², where p is the normal density of -2 log
+    sigma and sigma² = 1 / snr. With skip = sigma_data it is slope p(log snr) (1 + 1 / (snr sigma_data²)). The loss is
+    the bound weighted by 2 weight / slope. Source: Karras et al. 2022, table 1.
     """
 
     sigma_data: float = 0.5
     mean: float = -1.2
     deviation: float = 1.2
+    skip: float | None = None
 
     def __post_init__(self) -> None:
         _check_positive("EDM weighting", sigma_data=self.sigma_data, deviation=self.deviation)
+        if self.skip is not None:
+            _check_positive("EDM weighting", skip=self.skip)
 
     def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
         centre, spread = (torch.full_like(log_snr, 2 * value) for value in (-self.mean, self.deviation))
         density = normal_log_density(log_snr, centre, spread).exp()
-        return slope * density * (1 + torch.exp(-log_snr) / self.sigma_data**2)
+        skip, variance = self.skip or self.sigma_data, torch.exp(-log_snr)  # sigma²
+        return slope * density * (variance + skip**2) ** 2 / (variance * self.sigma_data**2 + skip**4)
 
 
 def _check_positive(name: str, **values: float) -> None:

@@ -7,6 +7,28 @@ import math
 from collections.abc import Sequence
 
 MOST_POSITIONS = 512  # of the finest level
+LARGE_PATCH = 16  # values; the noise of larger patches does not pass through few channels
+
+
+def has_large_patches(shape: Sequence[int], patch: int) -> bool:
+    """Whether data of `shape` (C, *sizes) in patches of `patch` pixels a side have more than 16 values in a patch.
+
+    >>> [has_large_patches(shape, patch_by_shape(shape)) for shape in ((1, 28, 28), (3, 32, 32), (3, 64, 64))]
+    [False, False, True]
+    """
+    return len(shape) > 1 and values_of_a_patch(shape, patch) > LARGE_PATCH
+
+
+def noise_mean(shape: Sequence[int]) -> float:
+    """The mean of log sigma in training: -1.2, and ½ log(N / 1024) more for N > 1024 pixels, but at most 0.
+
+    Neighbouring pixels are alike, so more of them hide the same picture under the same noise less (Hoogeboom et al.
+    2023).
+
+    >>> [noise_mean(shape) for shape in ((5,), (3, 32, 32), (3, 64, 64), (1, 16, 16, 16), (3, 256, 256))]
+    [-1.2, -1.2, -0.507, -0.507, 0.0]
+    """
+    return round(min(0.0, -1.2 + 0.5 * math.log(max(1.0, math.prod(shape[1:]) / 1024))), 3)
 
 
 def positions(shape: Sequence[int], patch: int) -> int:

@@ -18,7 +18,7 @@ from jensen.data.pictures import pictures_of
 from jensen.data.preparation import Preparation
 from jensen.errors import InputError
 from jensen.model import AbstractLatentVariableModel
-from jensen.progress import Progress
+from jensen.progress import Progress, track
 from jensen.randomness import Noise, Stream, derived_seed, generator
 from jensen.training.budget import Budget, Pilot, Stopwatch
 from jensen.training.checkpoint import checkpoints, save_checkpoint
@@ -38,6 +38,7 @@ from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
 
 VALIDATION_BATCH = 500
+GRID_AT_ONCE = 16  # number of samples drawn together; each group is one step of the progress bar
 
 
 def fit(
@@ -267,16 +268,16 @@ def validation_bound(
 
 
 def grid_of_samples(state: TrainingState, count: int, seed: int) -> Tensor:
-    """The first `count` samples, in all processes."""
+    """The first `count` samples, in all processes, which divide them; progress is shown if they take long."""
 
     def samples(rows: Tensor) -> Tensor:
         """Draws (rows, 1, *shape), or draws and their means (rows, 2, *shape) if the draws are noisy."""
         ways = [state.model.sample, *([state.model.sample_mean] if state.model.noisy_samples else [])]
         return torch.stack([draw(len(rows), seed=seed, first=int(rows[0])).cpu() for draw in ways], dim=1)
 
-    parts = torch.arange(count).split(-(-count // processes.count()))
+    parts = torch.arange(count).split(min(GRID_AT_ONCE, -(-count // processes.count())))
     with averaged(state), processes.together():
-        mine = [{"x": piecewise(samples, rows)} for rows in processes.share(parts)]
+        mine = [{"x": piecewise(samples, rows)} for rows in track(processes.share(parts), "samples")]
     return torch.cat([part["x"] for part in processes.gathered(mine)])
 
 

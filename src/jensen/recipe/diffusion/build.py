@@ -38,7 +38,6 @@ from jensen.diffusion.weighting import (
     P2,
     AbstractDenoisingObjective,
     AbstractTimes,
-    AbstractWeighting,
     BoundObjective,
     EDMWeighting,
     HybridObjective,
@@ -107,16 +106,21 @@ def _completed(settings: DiffusionSettings, spec: DataSpec) -> DiffusionSettings
     """The settings with every None and auto replaced by a value that suits the data.
 
     Fourier features are for examples of up to 3 x 64 x 64 values: beyond, they would take more memory and time than the
-    network.
+    network. Large patches get none either, and `skip` is below sigma_data for them: docs/results.md has the
+    comparison.
     """
-    levels = spec.levels if math.prod(spec.shape) <= 3 * 64**2 else None
     patch = settings.patch or sizes.patch_by_shape(spec.shape)
+    large = sizes.has_large_patches(spec.shape, patch)
+    levels = spec.levels if math.prod(spec.shape) <= 3 * 64**2 and not large else None
+    deviation = settings.sigma_data or (1.0 if isinstance(spec.preparation, Standardise) else 0.5)
     by_data = {
         "network": "mlp" if len(spec.shape) < 2 else "unet",
         "octaves": 0 if levels is None else min(8, math.ceil(math.log2(levels))),
         "patch": patch,
         "widths": sizes.unet_widths(spec.shape, patch),
-        "sigma_data": 1.0 if isinstance(spec.preparation, Standardise) else 0.5,
+        "sigma_data": deviation,
+        "skip": deviation / 5 if large else deviation,
+        "noise_mean": sizes.noise_mean(spec.shape),
     }
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
     return settings.model_copy(update=unsaid)
@@ -165,7 +169,7 @@ def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
     others: dict[str, Callable[[], AbstractParameterisation]]
     others = {"epsilon": Epsilon, "clean": Clean, "velocity": Velocity}
     return (
-        Preconditioned(settings.sigma_data)
+        Preconditioned(settings.sigma_data, settings.skip)
         if settings.parameterisation == "edm"
         else others[settings.parameterisation]()
     )
@@ -190,9 +194,11 @@ def _objective(settings: DiffusionSettings) -> AbstractDenoisingObjective:
         return WeightedObjective(Simple(), times, settings.chain_steps)  # (5.18)
     if settings.objective == "edm":
         assert settings.sigma_data is not None
+        assert settings.noise_mean is not None
         mean, deviation = settings.noise_mean, settings.noise_deviation
         return WeightedObjective(
-            EDMWeighting(settings.sigma_data, mean, deviation), times, noise=LogNormalNoise(mean, deviation)
+            EDMWeighting(settings.sigma_data, mean, deviation, settings.skip),
+            times,
+            noise=LogNormalNoise(mean, deviation),
         )
-    weighting: AbstractWeighting = MinSNR() if settings.objective == "min-snr" else P2()
-    return WeightedObjective(weighting, times)
+    return WeightedObjective(MinSNR() if settings.objective == "min-snr" else P2(), times)

@@ -29,7 +29,7 @@ RULES = (
         "acts with noise_schedule linear-log-snr or learned only",
     ),
     Rule(
-        ("sigma_data",),
+        ("sigma_data", "skip"),
         lambda s, _: "edm" in (s.parameterisation, s.objective),
         "acts with parameterisation edm or objective edm only",
     ),

@@ -25,7 +25,7 @@ class DiffusionSettings(BaseModel):
     """Levels of the U-Net with attention; level 0 is the finest."""
     octaves: int | None = Field(None, ge=0, le=16)
     """Octaves of Fourier features of x as extra input of the U-Net. None: by the number of levels, 8 for 8-bit data;
-    0 for examples of more than 3 x 64 x 64 values."""
+    0 for patches of more than 16 values, and for examples of more than 3 x 64 x 64 values."""
     patch: Size | None = None
     """Patch side in pixels (U-Net: folded into channels; transformer: one token). None: by the data's size."""
     width: Size = 128
@@ -42,10 +42,14 @@ class DiffusionSettings(BaseModel):
     """Output of the network: the noise, the data, their mixture v, or EDM's preconditioned output."""
     sigma_data: float | None = Field(None, gt=0)
     """Standard deviation of the prepared data (edm only). None: 1 for standardised data, else 0.5."""
+    skip: float | None = Field(None, gt=0)
+    """Noise level sigma above which the network predicts the data, and below which the noise (edm only). None:
+    sigma_data, which is EDM, or a fifth of it for patches of more than 16 values."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
     """Training objective: L_simple (5.17), the bound (5.11), both, or another weighting of the bound's terms."""
-    noise_mean: float = Field(-1.2, ge=-10, le=10)
-    """Mean of the logarithm of the noise's standard deviation in training (edm objective only)."""
+    noise_mean: float | None = Field(None, ge=-10, le=10)
+    """Mean of the logarithm of the noise's standard deviation in training (edm objective only). None: by the data's
+    size, -1.2 up to 32 x 32 pixels."""
     noise_deviation: float = Field(1.2, gt=0, le=10)
     """Standard deviation of the logarithm of the noise's standard deviation (edm objective only)."""
     times: Literal["uniform", "low-discrepancy", "loss-aware"] = "low-discrepancy"
@@ -58,7 +62,7 @@ class DiffusionSettings(BaseModel):
     """Share of labels hidden in training, so that p(x) is learned too; evaluation and guidance need p(x)."""
     bound_terms: Size | None = 32
     """Number of terms of the sum over the chain that an estimate of the bound draws. None: all terms."""
-    sampler: Sampler = "dpm-solver++"
+    sampler: Sampler = "dpm-solver++-sde"
     """Sampler by which samples are drawn."""
     sampling_steps: Size = 50
     """Number of steps of the sampler."""

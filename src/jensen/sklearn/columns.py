@@ -1,0 +1,68 @@
+"""p(y|x) where y is a column of a table, by the run of an estimator."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jensen.data.examples import Examples
+from jensen.data.spec import DataSpec
+from jensen.evaluation.scores import prepare
+from jensen.inference.columns import DRAWS, ColumnPrediction, predict_column
+from jensen.inference.prediction import AT_ONCE
+from jensen.progress import track
+from jensen.run import Run
+
+POINTS = 16  # values of y for each draw of z
+
+
+def column_predictions(
+    run: Run, examples: Examples, numbers: Tensor, draws: int | None, seed: int
+) -> Iterator[tuple[Tensor, ColumnPrediction]]:
+    """p(y|x) of batches of rows, where y is the last field, each with the rows as the model sees them."""
+    for rows in track(torch.arange(len(examples)).split(AT_ONCE), "predicting"):
+        x = prepare(run.spec.preparation, examples.x[rows], numbers[rows], seed).to(run.model.device)
+        last = x.shape[1] - 1
+        yield x, predict_column(run.model, x, last, draws=draws or DRAWS, seed=seed, index=numbers[rows])
+
+
+def weighted_values(
+    found: ColumnPrediction, x: Tensor, spec: DataSpec
+) -> tuple[Float[np.ndarray, "batch points"], Float[np.ndarray, "batch points"]]:
+    """Values of y in the units of the data and their weights, which together approximate p(y|x).
+
+    The values are quantiles of p(y|z_k) at the midpoints of `POINTS` equal parts, for every draw z_k.
+    """
+    there = found.present()
+    levels = (torch.arange(POINTS, device=x.device, dtype=torch.float64) + 0.5) / POINTS
+    shape = there.log_weights.shape
+    y = torch.stack([there.law.quantile(u.expand(shape).unsqueeze(-1))[..., 0] for u in levels])
+    rows = x.nan_to_num().repeat(POINTS * len(there.log_weights), 1)
+    rows[:, -1] = y.reshape(-1).to(rows)
+    assert spec.table is not None
+    raw = spec.preparation.to_raw(rows)[:, -1].astype(np.float64)
+    field, column = spec.table.fields[-1], spec.table.columns[-1]
+    if column.values:
+        raw = np.array([float(value) for value in column.values])[raw.astype(int)]
+    elif field.law != "real" and column.type in ("integer", "count"):
+        raw = column.low + column.step * raw
+    weights = there.log_weights.exp().expand(POINTS, *shape).cpu().numpy() / POINTS
+    return raw.reshape(-1, shape[1]).T, weights.reshape(-1, shape[1]).T
+
+
+def quantiles_of(
+    values: Float[np.ndarray, "batch points"],
+    weights: Float[np.ndarray, "batch points"],
+    levels: Float[np.ndarray, " q"],
+) -> Float[np.ndarray, "batch q"]:
+    """Quantiles of weighted values, row by row: the smallest value up to which the weights reach a level.
+
+    >>> quantiles_of(np.array([[3.0, 1.0, 2.0]]), np.array([[0.25, 0.5, 0.25]]), np.array([0.5, 0.9]))
+    array([[1., 3.]])
+    """
+    order = values.argsort(1)
+    values, reached = np.take_along_axis(values, order, 1), np.take_along_axis(weights, order, 1).cumsum(1)
+    places = [np.searchsorted(row / row[-1], levels - 1e-12) for row in reached]
+    return np.take_along_axis(values, np.minimum(np.stack(places), values.shape[1] - 1), 1)
