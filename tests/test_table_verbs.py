@@ -337,6 +337,14 @@ def test_samples_are_checked_by_columns_beside_training_rows(run: jensen.Run) ->
         jensen.features_check(run, 40, target="ages")
 
 
+def test_verbs_of_other_data_are_refused_in_a_line(
+    run: jensen.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb, out in (("reconstruct", "a.npz"), ("compress", "a.jensen")):
+        assert f"{verb}: the run was trained on a table" in told([verb, run.folder, "--out", tmp_path / out], capsys)
+    assert not any(tmp_path.iterdir())
+
+
 def test_columns_of_other_runs_are_not_asked_for(run: jensen.Run) -> None:
     examples = Examples(run.examples().x[:2])
     found = column_bounds(run.model, examples, None, run.spec, torch.arange(2), draws=2, seed=0)

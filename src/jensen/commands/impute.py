@@ -34,7 +34,7 @@ Method = Literal["gibbs", "importance", "particles", "replacement"]
 
 
 class Impute(OfExamples):
-    """Draw missing values given the observed ones: pictures and arrays, or a filled table."""
+    """Draw missing values given the observed ones: pictures, arrays, tables."""
 
     run: RunFolder
     """The folder of the run."""
