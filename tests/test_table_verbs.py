@@ -13,9 +13,11 @@ import torch
 import jensen
 from jensen.cli import main
 from jensen.data.examples import Examples
+from jensen.data.load import load_data
 from jensen.data.readers.read import read_cells
 from jensen.errors import InputError
 from jensen.evaluation.columns import IndependentColumns, column_bounds
+from jensen.evaluation.table_baselines import best_mixture, table_baselines
 from jensen.inference.predict_column import predict_numbers, target_column
 from jensen.inference.row_scores import score_cells
 from jensen.recipe.vae.settings import VAERecipe
@@ -310,6 +312,46 @@ def test_the_model_of_independent_columns_is_a_distribution(run: jensen.Run) -> 
     atoms = model.masses[place][:-1].exp().sum()
     dense = torch.trapezoid(torch.where(rows[:, place] == 0, 0, density), rows[:, place])
     assert float(dense + atoms) == pytest.approx(1, abs=2e-3)
+
+
+def test_the_mixture_of_classes_is_a_distribution_and_finds_the_classes() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 600)
+    frame = {
+        "a": np.where(rng.random(600) < 0.9, kind, 1 - kind).astype(str),
+        "b": np.where(rng.random(600) < 0.9, kind, 1 - kind).astype(str),
+        "c": rng.poisson(3 + 20 * kind),
+        "d": rng.normal(6 * kind, 1),
+    }
+    data = load_data(frame)
+    mixture = best_mixture(data.spec.preparation(data.train.x[:]).double(), data.spec.preparation)
+    assert len(mixture.log_weights) == 2  # the dependences are strong; BIC errs with probability below 1e-6
+    levels = [data.spec.table.fields[place].levels for place in range(3)]
+    assert all(levels)
+    grid = torch.cartesian_prod(*(torch.arange(float(level)) for level in levels))
+    rows = torch.cat([grid, torch.zeros(len(grid), 1)], 1)
+    steps = torch.linspace(-8, 8, 200, dtype=torch.float64)
+    total = sum(
+        mixture.log_prob(torch.cat([rows[:, :3], value.expand(len(rows), 1)], 1).double()).exp().sum()
+        for value in steps
+    )
+    assert float(total * (steps[1] - steps[0])) == pytest.approx(1, abs=0.02)  # less the probability of missing cells
+
+
+def test_simple_models_stand_beside_a_run(run: jensen.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(400, 2)) @ np.array([[1.0, 0.9], [0.0, 0.5]])
+    data = load_data({"x": train[:, 0], "y": train[:, 1]})
+    found = table_baselines(data.train, data.test.x[:], data.spec.preparation)
+    assert list(found)[:2] == ["independent columns", "Gaussian"]
+    # 0.5 log(1 / (1 - r²)) = 0.72 nats for r = 0.87; the sd of the mean over 40 rows is about 0.2
+    assert 0.2 < float((found["Gaussian"] - found["independent columns"]).mean()) < 1.3
+    jensen.evaluate(run, settings=jensen.EvaluationSettings(draws=2, further_examples=2, samples=4)).save()
+    assert main(["compare", str(run.folder), "--baselines", "--out", str(tmp_path / "compared")]) == 0
+    told_table = capsys.readouterr().out
+    assert "independent columns" in told_table
+    assert "bits" not in told_table
+    assert "expected at least two runs" in told(["compare", run.folder, "--out", tmp_path / "other"], capsys)
 
 
 # ---------------------------------------------------------------------------------------------- predict

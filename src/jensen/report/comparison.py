@@ -1,10 +1,11 @@
 """A comparison of several models of the same data: a terminal table, and the sections of a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from jensen.data.examples import counted
 from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise
@@ -24,6 +25,8 @@ from jensen.report.tables import measure_rows, measures_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+NONE: Mapping[str, Tensor] = {}
+BASELINES = "Simple models, log p(x)"
 DIFFERENCES = "Differences of the ELBO on each example"
 
 # ---------------------------------------------------------------------------------------------- numbers
@@ -65,12 +68,20 @@ def _measures(preparation: Preparation) -> list[tuple[str, tuple[float, ...]]]:
     return [("density" if field.law == "real" else "mass", field.atoms) for field in preparation.fields]
 
 
-def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
-    """The rows of the table by heading, in the units of the raw data, and notes on missing rows and doubtful errors."""
+def comparison_groups(compared: Sequence[Results], baselines: Mapping[str, Tensor] = NONE) -> tuple[Groups, list[str]]:
+    """The rows of the table by heading, in the units of the raw data, and notes on missing rows and doubtful errors.
+
+    `baselines` are log p(x) of simple models for the examples of the first run's scores.
+    """
     groups: dict[str, dict[str, Measure]] = {results.title: _bounds(results) for results in compared}
     first, *others = compared
     found = {f"{other.title} − {first.title}": difference(first, other) for other in others}
     measured = {name: value for name, value in found.items() if isinstance(value, Measure)}
+    observed = first.scores.observed
+    if baselines:
+        groups[BASELINES] = {name: measure(nats, observed, sign=-1) for name, nats in baselines.items()}
+    for name, nats in baselines.items():
+        measured[f"{name} − {first.title}"] = measure(nats - first.scores.bound, observed, sign=-1)
     if measured:
         groups[DIFFERENCES] = measured
     return groups, [value for value in found.values() if isinstance(value, str)] + doubts(measured)
@@ -88,9 +99,9 @@ def _bounds(results: Results) -> dict[str, Measure]:
     return dict(rows)
 
 
-def comparison_table(compared: Sequence[Results]) -> "Table":
+def comparison_table(compared: Sequence[Results], baselines: Mapping[str, Tensor] = NONE) -> "Table":
     """The bounds of several models for a terminal, and the differences between the ELBOs."""
-    groups, notes = comparison_groups(compared)
+    groups, notes = comparison_groups(compared, baselines)
     warned = [f"Warning: {one.title}: {warning}" for one in compared for warning in one.evaluation.warnings]
     return measures_table(_where(compared), groups, [*notes, *warned], bits=not _of_table(compared))
 
@@ -107,7 +118,11 @@ def _where(compared: Sequence[Results]) -> str:
 
 
 def comparison_sections(
-    folder: Path, compared: Sequence[Results], albums: Sequence[Album], title: str
+    folder: Path,
+    compared: Sequence[Results],
+    albums: Sequence[Album],
+    title: str,
+    baselines: Mapping[str, Tensor] = NONE,
 ) -> tuple[Section, list[Section | None]]:
     """The top and the sections of the page in `folder` that compares several models."""
     own = [
@@ -118,7 +133,12 @@ def comparison_sections(
             bits_section(results, album, f"{results.title}: where the bits go"),
         )
     ]
-    sections = [_bound_section(compared), _model_section(folder, compared), _sample_section(compared, albums), *own]
+    sections = [
+        _bound_section(compared, baselines),
+        _model_section(folder, compared),
+        _sample_section(compared, albums),
+        *own,
+    ]
     return _heading(title, compared), sections
 
 
@@ -150,13 +170,15 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
     )
 
 
-def _bound_section(compared: Sequence[Results]) -> Section:
+def _bound_section(compared: Sequence[Results], baselines: Mapping[str, Tensor]) -> Section:
     words = {results.title: results.words for results in compared}
-    groups, notes = comparison_groups(compared)
+    groups, notes = comparison_groups(compared, baselines)
 
     def formula(heading: str, name: str) -> str:
         if heading in words:
             return words[heading].formula(name.partition(",")[0])
+        if heading == BASELINES:
+            return "fitted to the same training rows"
         return "the first-named bound minus the second; more nats, fewer bits are better"
 
     values = {

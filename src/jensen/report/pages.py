@@ -1,8 +1,10 @@
 """Whole pages as files: the report of a run, a comparison of several runs, and predictions for one set of examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from torch import Tensor
 
 from jensen.inference.prediction import PredictionRecord
 from jensen.inference.target_prediction import TargetRecord
@@ -12,7 +14,7 @@ from jensen.report.album import Album
 from jensen.report.bits import bits_section
 from jensen.report.bound import bound_section, heading
 from jensen.report.columns import column_section
-from jensen.report.comparison import comparison_sections
+from jensen.report.comparison import NONE, comparison_sections
 from jensen.report.examples import example_section, latent_section, reconstruction_section
 from jensen.report.files import PICTURES, file_section
 from jensen.report.films import film_section
@@ -50,14 +52,16 @@ def write_report(results: Results, further: Further = NOTHING) -> Path:
     return write_page(results.folder / REPORT, results.title, heading(results), sections)
 
 
-def write_comparison(folder: Path, compared: Sequence[Results], title: str = "Comparison") -> Path:
+def write_comparison(
+    folder: Path, compared: Sequence[Results], title: str = "Comparison", baselines: Mapping[str, Tensor] = NONE
+) -> Path:
     """Write a page about several runs into `folder`, and return the path of the page.
 
     The files are report.html and pictures/*.png. Differences are relative to the first run. Every run's own report gets
     a link back to this page.
     """
     albums = [Album(folder / PICTURES, f"{number}-") for number in range(1, len(compared) + 1)]
-    top, sections = comparison_sections(folder, compared, albums, title)
+    top, sections = comparison_sections(folder, compared, albums, title, baselines)
     path = write_page(folder / REPORT, title, top, sections)
     for results in compared:
         _link_back(results.folder / REPORT, path)
