@@ -1,6 +1,7 @@
 """Tables of every source, new rows by the columns of a run, and wishes about types."""
 
 import json
+import sys
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -182,6 +183,17 @@ def test_scikit_learns_data_sets_are_frames_in_memory():
     assert [column.type for column in iris.columns] == ["integer"] * 5  # tenths of centimetres, and three codes
     assert iris.fields[-1].law == "codes"
     assert len(load_data(load_wine(as_frame=True).frame).spec.table.columns) == 14
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+def test_without_pyarrow_a_table_says_what_to_install(tmp_path, monkeypatch, kind):
+    path = written(tmp_path / "a.csv", a=text(range(40)))
+    if kind == "parquet":
+        path = tmp_path / "a.parquet"
+        pyarrow.parquet.write_table(pyarrow.table({"a": [0.5] * 40}), path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pyarrow, which is not installed; pip install 'jensen\[tables\]'"):
+        load_data(FRAME if kind == "frame" else path)
 
 
 def test_shards_with_splits_and_columns_that_cannot_be_used(tmp_path):
