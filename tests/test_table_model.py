@@ -1,24 +1,33 @@
 """A VAE of tables: the encoder of parts, p(column | others), rows given columns, training and its resumption."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import jensen
+from jensen.cli import main
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.inference.columns import draw_given, predict_column, score_columns
+from jensen.inference.imputation import impute
+from jensen.inference.imputer import ExampleNoise
 from jensen.inference.proposals import Proposals
 from jensen.likelihood.columns import ColumnsLikelihood
 from jensen.likelihood.laws import Codes, Real
 from jensen.model import Batch
 from jensen.nets import ColumnInput, TableEncoder
 from jensen.randomness import Noise, generator
+from jensen.recipe.families import family_of
+from jensen.recipe.family import ImputationWish
+from jensen.recipe.latent.settings import LatentRecipe
 from jensen.recipe.vae.settings import VAERecipe
+from jensen.training.checkpoint import checkpoints
 from jensen.vae import VAE, AmortisedPosterior, ElboObjective, PartlyObserved, PartsObjective
 from jensen.vae.missing import HIDDEN, hidden
 from jensen.vae.parts import randomly_hidden
@@ -227,8 +236,6 @@ def test_proposals_of_an_encoder_of_parts_need_no_fit_and_have_weights_of_mean_p
     model, part = exact(), torch.tensor([[HIDDEN, 2.0, 0.9]], dtype=torch.float64)
     proposals = Proposals(10_000)
     assert torch.equal(proposals.q(model, part).mean, torch.zeros(1, 1).double())
-    from jensen.inference.imputer import ExampleNoise
-
     blocks = proposals.blocks(model, proposals.q(model, part), ExampleNoise(0, [0]))
     weights = torch.cat([(ratio + model.decode(z).log_prob(part)).exp() for z, ratio in blocks])[:, 0]
     _, second = log_tables()
@@ -256,12 +263,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> jensen.Run:
 
 
 def test_a_run_resumed_ends_with_the_same_bits(run: jensen.Run, tmp_path: Path) -> None:
-    import shutil
-
-    from safetensors.torch import load_file
-
-    from jensen.training.checkpoint import checkpoints
-
     shutil.copytree(run.folder, tmp_path / "run")
     for path in checkpoints(tmp_path / "run/checkpoints"):
         if int(path.name.removeprefix("step-")) > 6:
@@ -284,6 +285,57 @@ def test_missing_cells_count_in_the_bound_or_are_left_out(run: jensen.Run) -> No
     assert not rows[:, [0, 2]].isnan().any()
 
 
+def test_imputation_fills_missing_cells_with_values_and_keeps_the_others(run: jensen.Run) -> None:
+    raw = torch.tensor([[0.0, math.nan, 3.0, math.nan], [1.0, 0.5, math.nan, 1.0]], dtype=torch.float64)
+    x = run.spec.preparation(raw)
+    method = run.family.imputer(ImputationWish(), run.spec)
+    found = impute(run.model, x, ~x.isnan(), method, draws=20).draws
+    assert found.isfinite().all()
+    assert torch.equal(found[:, ~x.isnan()], x[~x.isnan()].expand(20, -1))
+    filled = run.spec.preparation.to_raw(found.flatten(0, 1))
+    assert set(np.unique(filled[:, 3])) <= {0.0, 1.0}
+    with pytest.raises(InputError, match="importance"):
+        run.family.imputer(ImputationWish(method="gibbs"), run.spec)
+
+
+def test_a_hidden_cell_and_a_missing_cell_are_different_facts() -> None:
+    """A cell that is missing tells z by p(missing|z); a hidden cell tells nothing."""
+    model = table_vae()
+    x = torch.tensor([[math.nan, 1.0, 0.3], [HIDDEN, 1.0, 0.3]])
+    z = torch.randn(8, 1, 2, generator=generator(6))
+    law = model.decode(z.expand(8, 2, 2))
+    told, nothing = law.log_prob_by_dimension(x)[..., 0].unbind(1)
+    absent = torch.nn.functional.logsigmoid(model.decode(z).whole.missing[:, 0, 0])
+    torch.testing.assert_close(told, absent)
+    assert (nothing == 0).all()
+
+
+def test_a_latent_model_of_a_table_trains_samples_and_refuses_p_of_a_column(run: jensen.Run) -> None:
+    model = {"prior": {"width": 16, "depth": 1, "sampling_steps": 3, "bound_terms": 3}}
+    training = {"steps": 8, "batch_size": 16, "validate_every": 4, "checkpoint_every": 8}
+    recipe = LatentRecipe.model_validate({"model": model, "training": training})
+    latent = jensen.train(recipe, run.folder.parent / "latent", run)
+    rows = latent.model.sample(5)
+    assert rows.shape == (5, 4)
+    assert latent.spec.preparation.to_raw(rows).shape == (5, 4)
+    with pytest.raises(InputError, match="diffusion prior"):
+        predict_column(latent.model, rows, 0)
+
+
+def test_the_length_of_a_training_follows_the_rows_where_the_recipe_leaves_it_open(run: jensen.Run) -> None:
+    spec = run.spec.model_copy(update={"counts": {"train": 398, "validation": 40, "test": 40}})
+    family = run.family
+    training = family.suited(VAERecipe(), spec).training
+    assert (training.steps, training.batch_size, training.patience) == (1000, 256, 8)
+    given = VAERecipe.model_validate({"training": {"steps": 77, "batch_size": 8, "patience": 2}})
+    kept = family.suited(given, spec).training
+    assert (kept.steps, kept.batch_size, kept.patience) == (77, 8, 2)
+    other = spec.model_copy(update={"table": None})
+    assert family.suited(VAERecipe(), other) == VAERecipe()
+    latent = family_of(LatentRecipe()).suited(LatentRecipe(), spec)
+    assert (latent.vae_steps, latent.training.steps) == (1000, 3000)
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -300,8 +352,6 @@ def test_settings_without_an_effect_on_tables_are_refused(run: jensen.Run, setti
 
 
 def test_diffusion_refuses_a_mixed_table_in_a_line(run: jensen.Run, capsys: pytest.CaptureFixture[str]) -> None:
-    from jensen.cli import main
-
     out = run.folder.parent / "no"
     assert main(["train", "diffusion", "--data", run.spec.source, "--out", str(out)]) == 2
     assert "jensen train latent" in capsys.readouterr().err

@@ -104,7 +104,7 @@ class AbstractFamily(ABC, Generic[R, M]):
         return recipe.model
 
     def suited(self, recipe: R, spec: DataSpec) -> R:
-        """The recipe of a new training, in which settings of training that it leaves at their defaults suit the data."""
+        """The recipe of a new training, whose settings of training suit the data where they have their defaults."""
         return recipe
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:

@@ -81,7 +81,7 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
                 f"{recipe.data}: a diffusion model needs columns of real numbers without missing cells, and the table "
                 "has others; use jensen train latent (diffusion over a VAE), or jensen train vae"
             )
-        warn_of_targets(recipe.data, spec)
+        warn_of_targets(spec)
 
     def sampling(self, model: DiffusionModel, recipe: DiffusionRecipe, wish: SamplingWish) -> Sampling[DiffusionModel]:
         """Any sampler, number of steps and guidance, towards the labels or away from a worse model."""
@@ -122,12 +122,12 @@ def _dense(spec: DataSpec) -> bool:
     return all(field.law == "real" and not field.atoms for field in spec.preparation.fields)
 
 
-def warn_of_targets(data: str, spec: DataSpec) -> None:
+def warn_of_targets(spec: DataSpec) -> None:
     """Warn about continuous targets, which a diffusion model does not learn."""
     if spec.targets:
         warnings.warn(
-            f"{data} has continuous targets, which a diffusion model does not learn: it models only p(x); to predict "
-            "the targets: jensen train vae --predict target",
+            f"{spec.source} has continuous targets, which a diffusion model does not learn: it models only p(x); to "
+            "predict the targets: jensen train vae --predict target",
             stacklevel=3,
         )
 

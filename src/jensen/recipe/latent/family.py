@@ -31,7 +31,7 @@ from jensen.recipe.vae.build import explicit as explicit_vae
 from jensen.recipe.vae.family import FAMILY as AUTOENCODER
 from jensen.recipe.vae.idle import RULES as OF_VAE
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.recipe.vae.table import BATCH, table_steps
+from jensen.recipe.vae.table import BATCH, table_model, table_steps
 from jensen.training.plan import untouched
 from jensen.vae import VAE
 
@@ -69,15 +69,15 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """For a table, the first stage is as long as the training of a VAE, and the second stage twice as long."""
         if spec.table is None or recipe.training.minutes is not None or not untouched(recipe.training, "steps"):
             return recipe
-        first = table_steps(spec.counts["train"])
-        given = recipe.model.vae_steps
-        model = recipe.model.model_copy(update={"vae_steps": first if given is None else given})
-        batch = min(BATCH, spec.counts["train"]) if untouched(recipe.training, "batch_size") else None
-        steps = {
-            "steps": (first if given is None else given) + 2 * first,
-            "batch_size": batch or recipe.training.batch_size,
-        }
-        return recipe.model_copy(update={"model": model, "training": recipe.training.model_copy(update=steps)})
+        usual, vae = table_steps(spec.counts["train"]), recipe.model.vae
+        first = usual if recipe.model.vae_steps is None else recipe.model.vae_steps
+        if first and recipe.start_from is None and recipe.model.kl_weight == 1:
+            vae = table_model(vae, first)
+        training: dict[str, Any] = {"steps": first + 2 * usual}
+        if untouched(recipe.training, "batch_size"):
+            training["batch_size"] = min(BATCH, spec.counts["train"])
+        model = recipe.model.model_copy(update={"vae": vae, "vae_steps": first})
+        return recipe.model_copy(update={"model": model, "training": recipe.training.model_copy(update=training)})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
         """The given VAE replaces the first stage, which then has no steps."""
@@ -118,7 +118,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """
         if recipe.vae_steps == 0 and recipe.start_from is None:
             raise InputError("vae_steps 0: the VAE would stay untrained; give --from RUN, or a number of steps")
-        warn_of_targets(recipe.data, spec)
+        warn_of_targets(spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
         """Raises `InputError` in the same cases as the VAE."""
