@@ -25,7 +25,7 @@ from jensen.evaluation.source import Source, visiting_order
 from jensen.evaluation.survey import Draws, RegressionEstimate, allocation, regression_estimate
 from jensen.progress import Progress, say
 
-PILOT = 8, 64  # rows of the pilot: at least of each part, and in all
+PILOT = 8, 32  # rows of the pilot: at least of each part, and in all
 SPARE = 1.03  # more rows than the forecast, so that the next look is usually the last
 ENOUGH = 3  # visits of every example after which the error that no further draw undercuts is known
 
