@@ -5,7 +5,8 @@
 The ways: OpenAI's `calc_bpd_loop` (improved-diffusion, gaussian_diffusion.py), re-made from its published algorithm;
 `jensen evaluate` with --examples and --draws; `jensen evaluate --error` without and with controls. Then the coverage of
 ± 1.96 errors of --error over repeats, each on a test set of 10,000 drawn with replacement from a bank of images whose
-parts have all been drawn twice. --images 0 and --bank 0 leave their lines out. RUN is a diffusion model of images; nothing is written into it.
+parts have all been drawn twice. --images 0 and --bank 0 leave their lines out. RUN is a diffusion model of images;
+nothing is written into it.
 """
 
 import argparse
