@@ -137,6 +137,8 @@ LIGHTER = {
         "prior.chain-steps": 30, "prior.sampling-steps": 3, "prior.bound-terms": 3, "validation-examples": 10,
     },
     "evaluate": {"examples": 8, "further-examples": 2, "samples": 16},
+    "evaluate --error": {"error": 100},
+    "compare --error": {"error": 100},
     "evaluate --referee": {
         "examples": 8, "further-examples": 2, "samples": 16, "referee-examples": 2, "temperatures": 5, "chains": 2,
     },
@@ -153,7 +155,8 @@ LIGHTER = {
 def lighter(words: list[str]) -> list[str]:
     """The command with placeholders filled in and with as little work as still goes through all of it."""
     name, _ = find(words, commands())
-    less = LIGHTER.get(f"{name} --referee" if "--referee" in words else name, {})
+    special = next((flag for flag in ("--error", "--referee") if flag in words), "")
+    less = LIGHTER.get(f"{name} {special}".rstrip(), {})
     data = "mine.npz" if "runs/target" in words else "digits"
     kept, flag = [], ""
     for word in words:
