@@ -319,7 +319,7 @@ def test_mistakes_in_a_frame_are_named_in_a_line():
         classifier.predict(rows.assign(colour="green"))
     with pytest.raises(ValueError, match="yet now missing:\n- size"):
         classifier.predict(rows.drop(columns="size"))
-    with pytest.raises(InputError, match="a minimum of 2 is required"):
+    with pytest.raises(InputError, match="X has 1 rows; expected at least 2"):
         JensenDensity().fit(rows[:1])
 
 
@@ -412,6 +412,8 @@ def test_settings_reach_the_recipe_and_seeds_decide_the_result():
     assert recipe.training.steps == 4
     latent = JensenDensity("latent", steps=4, settings={"vae.latent_dims": 3}).fit(X)
     assert latent.run_.recipe.model.vae.latent_dims == 3
+    of_numpy = JensenDensity(steps=np.int64(3), settings={"latent_dims": np.int64(2)}).fit(X)
+    assert of_numpy.run_.recipe.model.latent_dims == 2
     same, other = fitted("density"), fitted("density", random_state=1)
     assert same.score(X) == fitted("density").score(X) != other.score(X)
 
@@ -429,10 +431,12 @@ def test_settings_reach_the_recipe_and_seeds_decide_the_result():
         ({"settings": {"fixed_scale": 2.0}}, "fixed_scale 2.0: acts with variance fixed only; leave it out"),
     ],
 )
-def test_mistakes_are_named_in_a_line(parameters, message):
+def test_mistakes_are_named_in_a_line(parameters, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(InputError, match=message.replace("?", r"\?")) as raised:
         JensenDensity(**parameters).fit(X)
     assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_rows_and_classes_are_named_in_a_line():
