@@ -295,6 +295,16 @@ def test_frames_with_columns_of_several_types_come_in_and_out(library):
     assert (deviation > 0.5).all()
 
 
+def test_a_frame_of_numbers_is_a_table_if_asked():
+    rows = frame()[0][["count", "size"]]
+    some = {"steps": 4, "random_state": 0}
+    assert JensenDensity(**some).fit(rows).run_.spec.table is None
+    density = JensenDensity(**some, settings=TABLE | {"layout": "table"}).fit(rows)
+    assert [column.type for column in density.run_.spec.table.columns] == ["integer", "continuous"]
+    assert np.isfinite(density.score(rows))
+    assert density.sample(3)["count"].dtype == rows["count"].dtype
+
+
 def test_the_empty_cells_of_a_frame_are_filled_and_no_others():
     rows, _ = frame()
     gaps = rows.copy()

@@ -112,7 +112,7 @@ class AbstractEstimator(BaseEstimator, ABC):
             "ensure_all_finite": "allow-nan" if allowed else True,
             "ensure_min_samples": 2 if fitting else 1,
         }
-        if is_mixed(X) or (not fitting and self._of_table):
+        if self._as_table(X) or (not fitting and self._of_table):
             return self._checked_frame(X, y, fitting, tags)
         if isinstance(y, str):
             return validate_data(self, X, **wishes)
@@ -135,15 +135,19 @@ class AbstractEstimator(BaseEstimator, ABC):
         check_consistent_length(X, y)
         return X, check_array(y, ensure_2d=False, dtype=None if tags.regressor_tags is None else np.float64)
 
+    def _as_table(self, X: Any) -> bool:
+        """Whether X is a table, each of whose columns has a type, and not a matrix."""
+        return is_mixed(X) or (is_frame(X) and (self.settings or {}).get("layout") == "table")
+
     @property
     def _of_table(self) -> bool:
-        """Whether the estimator was fitted on a DataFrame with columns of several types."""
+        """Whether the estimator was fitted on a table."""
         return "run_" in vars(self) and self.run_.spec.table is not None
 
     def _for_training(self, X: Any) -> dict[str, Any]:
         """The settings of reading that suit X: one row in ten is for validation, and a matrix holds vectors."""
         splits = {"test_fraction": 0.0, "validation_fraction": 0.1 if len(X) > 5 else 0.0}
-        if is_mixed(X):
+        if self._as_table(X):
             return splits
         return {**splits, "layout": "vector", "missing": bool(np.isnan(X).any())}
 
