@@ -383,7 +383,7 @@ def test_csv_as_pandas_writes_it_with_text_and_gaps(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a,b\n1,2\n3\n", "row 3 has 1 cells but there are 2 columns"),
+        ("a,b\n1,2\n3\n", "row 3 has 1 cell but there are 2 columns"),
         ("a,b\n1,2\n3,x\n4,5\n", "holds numbers|left out: 'b'"),
         ("a\nb\nc\n", "is text without a column of numbers"),
         ("", "is an empty file"),
@@ -404,7 +404,7 @@ def test_a_late_word_in_a_column_of_numbers_is_named(tmp_path):
     rows = ["1.5,2.5"] * 10_000
     for late, says in (
         ("1.5,oops", "row 9001, column 'column 2': holds 'oops', but the other cells are numbers"),
-        ("1.5", "row 9001 has 1 cells but there are 2 columns"),
+        ("1.5", "row 9001 has 1 cell but there are 2 columns"),
         ('1.5,"2,5"', "row 9001, column 'column 2': holds '2,5', but the other cells are numbers"),
     ):
         rows[9_000] = late

@@ -253,6 +253,15 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """Two bounds on log p(x) of samples first..first+n-1; None if the model cannot draw z given x exactly."""
         return None
 
+    def reconstruction_by_dimension(
+        self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None
+    ) -> Tensor | None:
+        """The reconstruction of `elbo` by dimension, in nats, (batch, *shape), by the same draws.
+
+        It is None if the model has no such terms.
+        """
+        return None
+
     @property
     def bound_evaluations(self) -> int | None:
         """Evaluations of the network per example for the ELBO with default draws; None for no comparison by cost."""

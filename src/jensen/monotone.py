@@ -43,6 +43,12 @@ DECIMALS = 7
 ROUNDING = 1e-12
 """Relative rounding of the computed steps, at most."""
 
+INTERVAL, TAIL = 6, 6
+"""Numbers that describe an interval between two knots, and a tail."""
+
+TINY = 1e-300
+"""Keeps a quotient of zeros from being NaN."""
+
 SAME = 1e-6
 """A point whose height is that close to another one is left out."""
 
@@ -69,21 +75,21 @@ class Curves(nn.Module):
 
     knots: Tensor
     heights: Tensor
-    left: Tensor
-    right: Tensor
     last: Tensor
+    intervals: Tensor
     tails: Tensor
 
     def __init__(self, curves: Sequence[Curve]) -> None:
         super().__init__()
-        parts = [_intervals(curve) for curve in curves]
-        width = max((len(curve.knots) for curve in curves), default=2)
-        paddings = (("knots", np.inf), ("heights", np.inf), ("left", 1.0), ("right", 1.0))
-        for place, (name, padding) in enumerate(paddings):
-            rows = [np.pad(part[place], (0, width - len(part[place])), constant_values=padding) for part in parts]
-            self._keep(name, np.array(rows).reshape(len(parts), width))
-        self._keep("last", np.array([len(curve.knots) - 1 for curve in curves], np.int64))
-        self._keep("tails", np.array([(curve.lower, curve.upper) for curve in curves]).reshape(len(parts), 2, 2))
+        most = max((len(curve.knots) for curve in curves), default=2)
+        rows = {"knots": [curve.knots for curve in curves], "heights": [curve.heights for curve in curves]}
+        for name, values in rows.items():
+            padded = [np.pad(each, (0, most - len(each)), constant_values=np.inf) for each in values]
+            self._keep(name, np.array(padded).reshape(len(curves), most))
+        self._keep("last", np.array([len(curve.knots) - 2 for curve in curves], np.int64))
+        padded = [np.pad(_intervals(curve), ((0, most - len(curve.knots)), (0, 0))) for curve in curves]
+        self._keep("intervals", np.array(padded).reshape(len(curves), most - 1, INTERVAL))
+        self._keep("tails", np.array([_tails(curve) for curve in curves]).reshape(len(curves), 2, TAIL))
 
     def at(self, column: int) -> "Curves":
         """The curve of one column."""
@@ -99,82 +105,81 @@ class Curves(nn.Module):
     def forward(self, v: Tensor) -> Tensor:
         """T(v), float64, of the shape of v (*batch, D); NaN stays NaN."""
         v = v.double()
-        x0, x1, y0, y1, left, right = self._interval(v, self.knots)
-        share = ((v - x0) / (x1 - x0)).clamp(0, 1)
+        x0, width, y0, height, left, right = self._interval(v, self.knots)
+        share = ((v - x0) / width).clamp(0, 1)
         both = share * (1 - share)
-        y = y0 + (y1 - y0) * (share.square() + left * both) / (1 + (left + right - 2) * both)
-        for side in (0, 1):
-            beyond, start, a, scale, shape, sign = self._tail(side, v, self.knots)
-            log_tail = torch.log1p(shape * (beyond / scale)) / shape
-            y = torch.where(beyond > 0, start + sign * 2 * log_tail / (a + (a.square() + 2 * log_tail).sqrt()), y)
-        return y
+        inside = y0 + height * (share.square() + left * both) / (1 + (left + right - 2) * both)
+        sign, x, y, a, scale, shape = self._tail(v, self.knots)
+        beyond = (sign * (v - x)).clamp(min=0)
+        log_tail = torch.log1p(shape * (beyond / scale)) / shape
+        return torch.where(beyond > 0, y + sign * 2 * log_tail / (a + (a.square() + 2 * log_tail).sqrt()), inside)
 
     def log_slope(self, v: Tensor) -> Tensor:
         """log dT/dv at v, float64."""
         v = v.double()
-        x0, x1, y0, y1, left, right = self._interval(v, self.knots)
-        share = ((v - x0) / (x1 - x0)).clamp(0, 1)
+        x0, width, _, height, left, right = self._interval(v, self.knots)
+        share = ((v - x0) / width).clamp(0, 1)
         both = share * (1 - share)
         top = right * share.square() + 2 * both + left * (1 - share).square()
-        slope = ((y1 - y0) / (x1 - x0)).log() + top.log() - 2 * torch.log1p((left + right - 2) * both)
-        for side in (0, 1):
-            beyond, _, a, scale, shape, _ = self._tail(side, v, self.knots)
-            grown = torch.log1p(shape * (beyond / scale))
-            slope = torch.where(beyond > 0, -scale.log() - grown - (a.square() + 2 * grown / shape).log() / 2, slope)
-        return slope
+        inside = (height / width).log() + top.log() - 2 * torch.log1p((left + right - 2) * both)
+        sign, x, _, a, scale, shape = self._tail(v, self.knots)
+        beyond = (sign * (v - x)).clamp(min=0)
+        grown = torch.log1p(shape * (beyond / scale))
+        return torch.where(beyond > 0, -scale.log() - grown - (a.square() + 2 * grown / shape).log() / 2, inside)
 
     def inverse(self, y: Tensor) -> Tensor:
         """v with T(v) = y, float64, by formula; finite for every y."""
         y = y.double()
-        x0, x1, y0, y1, left, right = self._interval(y, self.heights)
-        share = ((y - y0) / (y1 - y0)).clamp(0, 1)
+        x0, width, y0, height, left, right = self._interval(y, self.heights)
+        share = ((y - y0) / height).clamp(0, 1)
         # The root of a quadratic equation in the place within the interval, without cancellation
         b = left - share * (left + right - 2)
         root = (b.square() + 4 * (1 - b) * share).clamp(min=0).sqrt()
-        v = x0 + (x1 - x0) * (2 * share / (b + root).clamp(min=1e-300)).clamp(0, 1)
-        for side in (0, 1):
-            beyond, start, a, scale, shape, sign = self._tail(side, y, self.heights)
-            log_tail = beyond * (beyond + 2 * a) / 2
-            t = torch.expm1((shape * log_tail).clamp(max=FAR)) / shape
-            v = torch.where(beyond > 0, start + sign * scale * t, v)
-        return v.clamp(-LARGEST, LARGEST)
+        inside = x0 + width * (2 * share / (b + root).clamp(min=TINY)).clamp(0, 1)
+        sign, x, start, a, scale, shape = self._tail(y, self.heights)
+        beyond = (sign * (y - start)).clamp(min=0)
+        log_tail = beyond * (beyond + 2 * a) / 2
+        t = torch.expm1((shape * log_tail).clamp(max=FAR)) / shape
+        return torch.where(beyond > 0, x + sign * scale * t, inside).clamp(-LARGEST, LARGEST)
 
-    def _interval(self, v: Tensor, ordered: Tensor) -> tuple[Tensor, ...]:
-        """Ends in v and in y of the interval with v, and its two slopes, divided by the slope of its chord."""
-        flat = v.reshape(-1, v.shape[-1]).mT.contiguous()
+    def _interval(self, values: Tensor, ordered: Tensor) -> tuple[Tensor, ...]:
+        """The numbers of the interval that holds each value, see `_intervals`; of the nearest one in the tails."""
+        flat = values.reshape(-1, values.shape[-1]).mT.contiguous()
         place = torch.searchsorted(ordered, flat, right=True) - 1
-        place = torch.minimum(place.clamp(min=0), self.last[:, None] - 1)
+        return self._rows(self.intervals, torch.minimum(place.clamp(min=0), self.last[:, None]), values)
 
-        def at(table: Tensor, index: Tensor) -> Tensor:
-            return table.gather(1, index).mT.reshape(v.shape)
+    def _tail(self, values: Tensor, ordered: Tensor) -> tuple[Tensor, ...]:
+        """The numbers of the tail on the side of each value, see `_tails`."""
+        flat = values.reshape(-1, values.shape[-1]).mT
+        return self._rows(self.tails, (flat > ordered[:, :1]).long(), values)
 
-        ends = [at(table, index) for table in (self.knots, self.heights) for index in (place, place + 1)]
-        return *ends, at(self.left, place), at(self.right, place)
-
-    def _tail(self, side: int, v: Tensor, ordered: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, float]:
-        """Distance beyond the outermost knot, the other coordinate of the knot, a, scale, shape, and the sign."""
-        sign = -1.0 if side == 0 else 1.0
-        index = torch.zeros_like(self.last) if side == 0 else self.last
-        x, y = (table.gather(1, index[:, None])[:, 0] for table in (self.knots, self.heights))
-        mine, other = (x, y) if ordered is self.knots else (y, x)
-        scale, shape = self.tails[:, side].unbind(-1)
-        return (sign * (v - mine)).clamp(min=0), other, (sign * y).clamp(min=1), scale, shape, sign
+    def _rows(self, table: Tensor, place: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """The columns of a table (D, rows, columns), each of the shape of the values; `place` is (D, values)."""
+        first = torch.arange(len(table), device=table.device) * table.shape[1]
+        return table.flatten(0, 1)[(place.mT + first).reshape(values.shape)].unbind(-1)
 
 
-def _intervals(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Knots, heights, and the slopes at both ends of each interval, divided by the slope of its chord."""
+def _intervals(curve: Curve) -> np.ndarray:
+    """Start and width in v, start and height in y, and the slopes at both ends in units of the chord's; a row each."""
     knots, heights = np.array(curve.knots), np.array(curve.heights)
-    widths = np.diff(knots)
-    chords = np.log(np.diff(heights)) - np.log(widths)
+    widths, rises = np.diff(knots), np.diff(heights)
+    chords = np.log(rises) - np.log(widths)
     # At an inner knot the log-slope is that of the parabola in log-density through both intervals: the narrower one
     # counts more, so that the edge of a cluster keeps the slope of the cluster, not that of the gap beside it.
     inner = (widths[1:] * chords[:-1] + widths[:-1] * chords[1:]) / (widths[1:] + widths[:-1])
-    outer = ((curve.lower, heights[0]), (curve.upper, heights[-1]))
-    lowest, highest = (-math.log(scale * max(1.0, abs(y))) for (scale, _), y in outer)  # the slopes of the tails
+    lowest, highest = (-math.log(scale * a) for _, _, _, a, scale, _ in _tails(curve))
     slopes = np.concatenate([[lowest], inner, [highest]])
     limit = math.log(STEEPEST)
     left, right = (np.exp(np.clip(each - chords, -limit, limit)) for each in (slopes[:-1], slopes[1:]))
-    return knots, heights, left, right
+    return np.stack([knots[:-1], widths, heights[:-1], rises, left, right], 1)
+
+
+def _tails(curve: Curve) -> list[tuple[float, ...]]:
+    """Sign, outermost knot e, its height y_e, a, scale and shape of both tails."""
+    ends = ((-1.0, 0, curve.lower), (1.0, -1, curve.upper))
+    return [
+        (sign, curve.knots[at], curve.heights[at], max(1.0, abs(curve.heights[at])), *tail) for sign, at, tail in ends
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- fit

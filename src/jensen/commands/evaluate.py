@@ -13,9 +13,11 @@ from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
 if TYPE_CHECKING:
     from jensen.bound import Estimate
     from jensen.data.examples import Examples
+    from jensen.evaluation.columns import ColumnBound
     from jensen.evaluation.evaluation import Evaluation
+    from jensen.evaluation.exhibits import Exhibits
     from jensen.evaluation.referee import Verdict
-    from jensen.report.results import Results
+    from jensen.report.results import Results, UnlikelyRow
     from jensen.run import Run
 
 RECOGNISED = 500  # number of samples for the classifier
@@ -80,8 +82,12 @@ class Evaluate(OfExamples):
 def _show(found: "Evaluated", folder: Path) -> None:
     from rich.console import Console
 
+    from jensen.report.columns import columns_table
+
     page = found.save(folder)
     Console().print(found.table())
+    if (columns := columns_table(found.evaluation)) is not None:
+        Console().print(columns)
     if found.verdict:
         from jensen.report.referee import verdict_table
 
@@ -99,6 +105,8 @@ class Evaluated:
     folder: Path
     """The default folder of `save`."""
     verdict: "Verdict | None" = None
+    data: Any = None
+    """The source of the examples; None for the run's own."""
 
     def table(self) -> Any:
         """Bounds, terms and gaps with their standard errors, as a rich table."""
@@ -145,6 +153,9 @@ class Evaluated:
         assert scores is not None  # both `evaluate` and `load_evaluation` set them
         changes = read_history(run.folder)
         selection = run.family.words.selection(run.spec.pictured, compared=compared)
+        if run.spec.table is not None:
+            selection = replace(selection, reconstructions=False)
+        exhibits = make_exhibits(run.model, self.examples, run.spec.preparation, scores, selection, seed)
         labels = self.examples.labels
         return Results(
             title=title,
@@ -155,7 +166,7 @@ class Evaluated:
             spec=run.spec,
             metrics=run.metrics,
             evaluation=evaluation,
-            exhibits=make_exhibits(run.model, self.examples, run.spec.preparation, scores, selection, seed),
+            exhibits=exhibits,
             trained_steps=run.trained_steps,
             weights_step=run.step,
             history=[change.sentence for change in changes],
@@ -164,6 +175,7 @@ class Evaluated:
             finished=run.finished,
             labels=None if labels is None else labels[scores.index],
             names=self.examples.names.__getitem__,
+            unlikely=_unlikely(self, exhibits, seed),
             recognition=_recognition(run, seed),
             yardsticks=yardsticks(_training(run), self.examples, run.spec.preparation, scores, seed),
         )
@@ -184,7 +196,20 @@ def evaluate(
         examples = run.examples(data, split)
     source = run.source(data, split)
     found = measure(run.model, examples, run.spec.preparation, settings or EvaluationSettings(), source, run.step)
-    return Evaluated(run, examples, found, evaluation_folder(run, data, split))
+    if run.spec.table is not None:
+        columns = processes.on_main(lambda: _columns(run, examples, found))
+        found = found.model_copy(update={"columns": columns or ()})
+    return Evaluated(run, examples, found, evaluation_folder(run, data, split), data=data)
+
+
+def _columns(run: "Run", examples: "Examples", found: "Evaluation") -> "tuple[ColumnBound, ...]":
+    """The terms of the bound by column."""
+    from jensen.evaluation.columns import column_bounds
+
+    assert found.scores is not None
+    draws = found.settings.draws or run.model.usual_draws
+    index, seed = found.scores.index, found.settings.seed
+    return column_bounds(run.model, examples, _training(run), run.spec, index, draws=draws, seed=seed)
 
 
 def evaluation_folder(run: "Run", data: Any, split: Split) -> Path:
@@ -194,6 +219,37 @@ def evaluation_folder(run: "Run", data: Any, split: Split) -> Path:
     from jensen.data.readers.memory import source_name
 
     return run.folder / "evaluations" / (Path(source_name(data)).stem or "data")
+
+
+def _unlikely(found: Evaluated, exhibits: "Exhibits", seed: int) -> "list[UnlikelyRow]":
+    """The rows of a table with the lowest bounds; empty for other data, and for a model without p(column | others)."""
+    import torch
+
+    from jensen.bound import Estimate
+    from jensen.commands.rows import keys, shown_cells
+    from jensen.inference.columns import checked
+    from jensen.inference.row_scores import score_rows
+    from jensen.report.results import UnlikelyRow
+
+    run, scores, table = found.run, found.evaluation.scores, found.run.spec.table
+    if table is None or scores is None or exhibits.lowest is None:
+        return []
+    try:
+        checked(run.model)
+    except InputError:
+        return []
+    places = exhibits.lowest.rows
+    rows = scores.index[places]
+    of_cells = score_rows(run.model, found.examples, run.spec, rows, seed=seed)
+    names = keys(run, found.data, found.examples[rows].names)
+    texts = shown_cells(torch.as_tensor(found.examples.x[rows]).double().numpy(), table)
+    order = [column.name for column in table.columns]
+    made = []
+    for place, row in enumerate(places.tolist()):
+        bound = Estimate(scores.bound[row].item(), scores.standard_error[row].item(), 1)
+        cells = of_cells.unusual(place)
+        made.append(UnlikelyRow(names[place], bound, cells, [texts[place][order.index(cell.column)] for cell in cells]))
+    return made
 
 
 def _training(run: "Run") -> "Examples | None":

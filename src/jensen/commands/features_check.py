@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import NonNegativeInt, PositiveInt
 
 from jensen.commands.common import Command, RunFolder
+from jensen.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +25,15 @@ class FeaturesCheck(Command):
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
-    """The folder of the run. The features are those of the run's classifier, or pixels if the run has no classifier."""
+    """The folder of the run. The features are those of the run's classifier, or pixels if the run has no classifier.
+    For a table they are the columns, and the shapes of columns, trends of pairs and detection are measured, too."""
     n: PositiveInt = 1000
     """Number of samples."""
     pixels: bool = False
     """Compare pixels, even if the run has a classifier."""
+    target: str | None = None
+    """Tables: the column that a model trained on samples predicts for test rows.
+    Default: the column of --labels, or the last one."""
     k: PositiveInt = 5
     """Number of neighbours for precision, recall, density and coverage."""
     seed: NonNegativeInt = 0
@@ -43,7 +48,7 @@ class FeaturesCheck(Command):
 
         with processes.together():
             run = opened(self.run)
-        found = features_check(run, self.n, in_pixels=self.pixels, k=self.k, seed=self.seed)
+        found = features_check(run, self.n, in_pixels=self.pixels, target=self.target, k=self.k, seed=self.seed)
 
         def show(found: "Checked") -> None:
             Console().print(found.table())
@@ -86,28 +91,39 @@ class Checked:
 
 
 def features_check(
-    run: "Run", n: int = 1000, *, in_pixels: bool = False, k: int = 5, seed: int = 0
+    run: "Run",
+    n: int = 1000,
+    *,
+    in_pixels: bool = False,
+    target: str | None = None,
+    k: int = 5,
+    seed: int = 0,
 ) -> "Checked | None":
     """Compare `n` samples with the run's test and training examples, by features of a classifier or by pixels.
 
+    Samples of a table are compared by their columns, see `jensen.features.table_metrics`. `target` is the column that a
+    model trained on the samples predicts; the default is the column named as labels, or the last one.
+
     Processes started by torchrun divide the sampling among themselves. The main process measures and returns the
-    result; the other processes return None. Raises `InputError` for too few samples or examples.
+    result; the other processes return None. Raises `InputError` for too few samples or examples, and for options
+    that do not suit the data.
     """
     from jensen import processes
     from jensen.features.sample_metrics import draw, require
 
     with processes.together():
+        column = _target(run, target, in_pixels)
         name, see = _seeing(run, in_pixels)
         dataset = run.dataset
         require(k, samples=n, train=len(dataset.train), test=len(dataset.test))
     began = time.perf_counter()
-    x = draw(run.model, n, seed, dataset.train.labels)
+    x = draw(run.model, n, seed, dataset.train.labels, gaps=run.spec.table is not None)
     made = run.provenance(began)  # by all processes: the main one, when it works alone, counts itself only
-    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed), made))
+    return processes.on_main(lambda: _compare(run, x, name, see, (k, seed, column), made))
 
 
 def _compare(
-    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int], made: "Provenance"
+    run: "Run", x: "Tensor", name: str, see: "FeatureFunction", settings: tuple[int, int, str], traced: "Provenance"
 ) -> Checked:
     from dataclasses import replace
 
@@ -116,14 +132,19 @@ def _compare(
     from jensen.data.pictures import pictures_of
     from jensen.features.fit import shown
     from jensen.features.sample_metrics import check_samples
+    from jensen.features.table_metrics import table_metrics
     from jensen.randomness import Noise, generator
     from jensen.report.sample_metrics import SUSPICIOUS
 
-    dataset, preparation, (k, seed) = run.dataset, run.spec.preparation, settings
+    dataset, preparation, (k, seed, target) = run.dataset, run.spec.preparation, settings
     train, test = (shown(part, preparation) for part in (dataset.train, dataset.test))
     samples = torch.from_numpy(preparation.to_raw(x))
     check = check_samples(samples, train, test, features=see, name=name, k=k, seed=seed)
-    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": made}))
+    of_columns = None
+    if run.spec.table is not None:
+        made, known, fresh = (one.double().numpy() for one in (samples, train, test))
+        of_columns = table_metrics(made, known, fresh, run.spec.table, target, seed)
+    check = replace(check, metrics=check.metrics.model_copy(update={"provenance": traced, "table": of_columns}))
     pairs = None
     if run.spec.pictured:
         least = check.nearest.samples.argsort()[:SUSPICIOUS]
@@ -133,11 +154,37 @@ def _compare(
     return Checked(run, check, pairs)
 
 
+def _target(run: "Run", wanted: str | None, in_pixels: bool) -> str:
+    """The column whose prediction measures the usefulness of samples; empty if the data are no table.
+
+    Raises `InputError` for an unknown column, and for options that do not suit the data.
+    """
+    table = run.spec.table
+    if table is None:
+        if wanted is not None:
+            raise InputError(f"--target {wanted}: {run.folder} was not trained on a table; leave it out")
+        return ""
+    if in_pixels:
+        raise InputError("--pixels: the rows of a table have no pixels; leave it out")
+    names = [column.name for column in table.columns]
+    if wanted is not None and wanted not in names:
+        known = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+        raise InputError(f"--target {wanted}: there is no such column; expected one of {known}")
+    return wanted or run.spec.options.labels or names[-1]
+
+
 def _seeing(run: "Run", in_pixels: bool) -> "tuple[str, FeatureFunction]":
-    """The name and function of the features: those of the run's classifier, or pixels if `in_pixels` or without one."""
+    """The name and function of the features.
+
+    They are the columns of a table, the features of the run's classifier, or pixels if `in_pixels` or without one.
+    """
     from jensen.features.sample_metrics import pixels, seen_by
     from jensen.features.store import FOLDER, load_classifier
+    from jensen.features.table_metrics import row_features
 
+    if run.spec.table is not None:
+        train = run.dataset.train.x
+        return "columns", row_features(train[: len(train)].double().numpy(), run.spec.table)
     if in_pixels or not (run.folder / FOLDER).is_dir():
         return "pixels", pixels(run.spec)
     classifier, _ = load_classifier(run.folder, run.spec)

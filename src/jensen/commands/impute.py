@@ -103,7 +103,8 @@ class Impute(OfExamples):
         for name, values in found.diagnostics.items():
             print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
         print(f"{self.out}: {len(found.found.draws)} draws for each of {counted(len(found.rows))}")
-        print(f"Written: {', '.join(path.name for path in written)}")
+        names = ", ".join(sorted(path.name for path in written))
+        print(f"It holds {names}" if run.spec.table is None else f"Written: {names}")
 
     def _refuse_taken(self) -> None:
         if self.out.suffix.lower() not in TABLES:
@@ -358,8 +359,9 @@ def impute(
     the model's family does not have.
     """
     from jensen.data.mask import masked
-    from jensen.evaluation.scores import note_shortage, prepare, spread
+    from jensen.evaluation.scores import note_shortage, spread
     from jensen.inference.imputation import impute as draw_missing
+    from jensen.inference.rows import seen_rows
     from jensen.recipe.family import ImputationWish
 
     began, table = time.perf_counter(), run.spec.table
@@ -375,7 +377,7 @@ def impute(
     if table is not None:
         some = ~observed.all(1)
         rows, raw, observed, known = rows[some], raw[some], observed[some], known[some]
-    x = prepare(run.spec.preparation, raw, rows, seed)
+    x = seen_rows(raw, run.spec, rows, seed)
     draws = draws or (FEW_DRAWS if table is None or fill == "draw" else TABLE_DRAWS)
     drawn = draw_missing(run.model, x, observed, imputer, draws=draws, seed=seed, index=rows)
     if not drawn.draws.isfinite().all():

@@ -13,28 +13,33 @@ from jensen.data.options import Split
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
-    from jensen.data.examples import Examples, Names
+    from jensen.data.examples import Examples
     from jensen.inference.prediction import PredictionRecord, Predictions
-    from jensen.inference.target_prediction import Regression, TargetPredictions, TargetRecord
+    from jensen.inference.target_prediction import Regression, TargetCircumstances, TargetPredictions, TargetRecord
     from jensen.run import Run
 
 
 class Predict(OfExamples):
-    """Predict labels or targets by p(y|x); if y is known, measure the quality."""
+    """Predict labels, targets or a column of a table by p(y|x); if y is known, measure the quality."""
 
     several_processes: ClassVar[bool] = True
 
     run: RunFolder
-    """The folder of the run: a VAE trained with --predict, or a diffusion model trained on labelled data."""
+    """The folder of the run: a VAE of a table, a VAE trained with --predict, or a diffusion model of labelled data."""
     out: Path
     """The .csv to write. Accuracy and calibration, if y is known, are written into the run for its test examples,
     or for other data into a folder beside the file, called NAME-report for NAME.csv."""
+    target: str | None = None
+    """Tables: the column to predict from all other columns. Default: the column of --labels, if the run has it."""
     examples: PositiveInt | None = None
     """Number of examples, evenly spread over the data. Default: all."""
     draws: int | None = Field(None, ge=2)
-    """Draws per example; for diffusion the maximum per example and class. Default: 1000 (VAE) or 16 (diffusion)."""
+    """Draws per example; for diffusion the maximum per example and class.
+    Default: 1000 (VAE), 200 (VAE of a table) or 16 (diffusion)."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
 
@@ -51,7 +56,15 @@ class Predict(OfExamples):
                     f"--out {self.out}: {report} exists and would be lost; give another name, or remove it first"
                 )
             run = opened(self.run)
-        found = predict(run, self.data, split=self.part, examples=self.examples, draws=self.draws, seed=self.seed)
+        found = predict(
+            run,
+            self.data,
+            split=self.part,
+            target=self.target,
+            examples=self.examples,
+            draws=self.draws,
+            seed=self.seed,
+        )
         processes.on_main(partial(_show, found, self.out, run.folder if self.of_test else _beside(self.out)))
 
 
@@ -81,14 +94,17 @@ def _show(found: "LabelPredictions | TargetsPredicted", out: Path, folder: Path)
 
 @dataclass(frozen=True, eq=False)
 class LabelPredictions:
-    """p(y|x) over labels for some examples; `record` is the quality of p(y|x), or None if the labels are unknown."""
+    """p(y|x) over labels for some examples; `record` is the quality of p(y|x), or None if the labels are unknown.
+
+    `names` are the names of the examples or the keys of the rows, and `of` says in words what is predicted.
+    """
 
     run: "Run"
     predictions: "Predictions"
-    names: "Names"
+    names: "Iterable[str]"
     class_names: tuple[str, ...]
     record: "PredictionRecord | None"
-    of: ClassVar[str] = "labels"
+    of: str = "labels"
     advice: ClassVar[str] = ""
 
     def save(self, out: str | Path) -> None:
@@ -119,13 +135,15 @@ class TargetsPredicted:
 
     run: "Run"
     predictions: "TargetPredictions"
-    names: "Names"
+    names: "Iterable[str]"
     record: "TargetRecord | None"
-    of: ClassVar[str] = "targets"
+    of: str = "targets"
 
     @property
     def advice(self) -> str:
         """Advice if intervals contain y too often, by more than three standard errors; otherwise empty."""
+        if self.run.spec.table is not None:
+            return ""
         found = _known(self.record).model.coverage[0]
         flags = self.run.family.advice_on_wide_intervals(self.run.recipe)
         if not flags or found.share.mean - found.nominal <= 3 * found.share.standard_error:
@@ -171,19 +189,26 @@ def predict(
     data: Any = None,
     *,
     split: Split = "test",
+    target: str | None = None,
     examples: int | None = None,
     draws: int | None = None,
     seed: int = 0,
 ) -> LabelPredictions | TargetsPredicted:
     """Predict y for every example of `data` by p(y|x).
 
-    y is the targets if the model predicts targets, else the label. If `data` is None, the examples are the split
+    y is the targets if the model predicts targets, else the label. In a table y is the column `target`, or by default
+    the column that was named as the labels, and x are all other columns. If `data` is None, the examples are the split
     `split` of the run's own data. `examples` is the number of examples, which are evenly spread; None means all. If y
     is the label, processes started by torchrun divide the examples among themselves. Raises `InputError` for a model
-    that does not predict y, and for a label that no training example has.
+    that does not predict y, for a label that no training example has, and for a `target` without a table.
     """
     from jensen import processes
 
+    if run.spec.table is not None:
+        of_column = partial(_predict_column, run, data, split, _target(run, target), (examples, draws, seed))
+        return processes.on_main(of_column)  # type: ignore[return-value]  # only the main process uses the result
+    if target is not None:
+        raise InputError(f"--target {target}: {run.folder} was not trained on a table; leave it out")
     if run.model.predicted_targets is not None:
         asked = partial(_predict_targets, run, data, split, examples, draws, seed)
         return processes.on_main(asked)  # type: ignore[return-value]  # only the main process uses the result
@@ -220,6 +245,67 @@ def _linear(run: "Run", examples: "Examples", y: "Tensor") -> "Regression | None
     except InputError:
         return None
     return assess_linear(train, examples, y, run.spec.preparation, run.spec.targets)
+
+
+def _target(run: "Run", wanted: str | None) -> str:
+    """The column to predict. Raises `InputError` if none is known, and for a model that cannot predict columns."""
+    from jensen.inference.columns import checked
+
+    checked(run.model)
+    name = wanted or run.spec.options.labels
+    if name is None:
+        raise InputError(f"{run.folder} was trained on a table; name the column to predict: --target COLUMN")
+    return name
+
+
+def _predict_column(
+    run: "Run", data: Any, split: Split, name: str, how: tuple[int | None, int | None, int]
+) -> LabelPredictions | TargetsPredicted:
+    from jensen.commands.rows import keys
+    from jensen.evaluation.scores import note_shortage, spread
+    from jensen.inference.predict_column import predict_classes, predict_numbers, target_column
+    from jensen.inference.target_prediction import TargetCircumstances
+
+    table, (count, draws, seed) = run.spec.table, how
+    assert table is not None
+    field = target_column(table, name)
+    examples = run.examples(data, split, missing=True)
+    note_shortage(len(examples), count)
+    rows, began, classes = spread(len(examples), count), time.perf_counter(), table.columns[table.named(name)].values
+    asked = predict_classes if classes else predict_numbers
+    found = asked(run.model, examples, run.spec, field, draws=draws, seed=seed, index=rows)
+    names = keys(run, data, examples[rows].names)
+    where = f"{run.source(data, split)}, column {name}"
+    about = TargetCircumstances(where, run.provenance(began), draws, seed)
+    record = _assess_column(run, found, field, classes, about)
+    if classes:
+        return LabelPredictions(run, found, names, classes, record, f"cells of {name}")  # type: ignore[arg-type]
+    return TargetsPredicted(run, found, names, record, f"cells of {name}")  # type: ignore[arg-type]
+
+
+def _assess_column(
+    run: "Run",
+    found: "Predictions | TargetPredictions",
+    field: int,
+    classes: tuple[str, ...],
+    about: "TargetCircumstances",
+) -> "PredictionRecord | TargetRecord | None":
+    """The quality of predictions of the rows whose y is known; None if there are none.
+
+    Raises `InputError` if the training rows, which give the constant prediction, are gone.
+    """
+    from jensen.inference.predict_column import class_counts, scaling_of
+    from jensen.inference.prediction import Circumstances, Predictions, assess
+    from jensen.inference.target_prediction import assess_targets
+
+    if isinstance(found, Predictions):
+        if found.labels is None:
+            return None
+        counts = class_counts(run.dataset.train, field, classes)
+        return assess(found.known(), Circumstances(**vars(about), class_names=classes, label_counts=counts))
+    if found.y is None:
+        return None
+    return assess_targets(found.known(), scaling_of(run.dataset.train, run.spec, field), None, about)
 
 
 def _predict_labels(

@@ -71,11 +71,12 @@ def choose_preparation(
 def _of_table(reading: Reading, rows: np.ndarray) -> tuple[AnyPreparation, tuple[str, ...]]:
     """The preparation of the rows of a table, fitted to some of the training rows if there are very many."""
     assert reading.table is not None
-    some = np.asarray(selected(reading.values, rows[:: max(1, len(rows) // SAMPLE)])[:])
-    if (empty := np.isnan(some).all(axis=0)).any():
+    some = selected(reading.values, rows[:: max(1, len(rows) // SAMPLE)])
+    values = np.asarray(some[: len(some)])
+    if (empty := np.isnan(values).all(axis=0)).any():
         name = reading.table.fields[int(empty.argmax())].name
         raise InputError(f"column {name!r}: missing in all training rows; leave it out by --columns")
-    return fit_table_preparation(some, reading.table.fields, reading.epsilon)
+    return fit_table_preparation(values, reading.table.fields, reading.epsilon)
 
 
 def standardise(found: Columns, dtype: str, dimensions: int, epsilon: float) -> Standardise:

@@ -67,10 +67,10 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
     return _dataset(spec, reading, split_rows(reading, spec.options))
 
 
-def _read_by(spec: DataSpec, source: Source, options: ReadOptions) -> Reading:
-    """The reading of `source` by the columns of a run, if its data are a table."""
+def _read_by(spec: DataSpec, source: Source, options: ReadOptions, absent: bool = False) -> Reading:
+    """The reading of `source` by the columns of a run, if its data are a table; for `absent` see `read_by_table`."""
     if spec.table is not None:
-        return read_by_table(read_cells(source, spec.table.header), spec.table, options)
+        return read_by_table(read_cells(source, spec.table.header), spec.table, options, absent)
     return read(source, options, refuse_at_once)
 
 
@@ -118,7 +118,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     options = spec.options.model_copy(update=changes)
     name = source_name(source)
     try:
-        reading = _read_other(spec, source, options)
+        reading = _read_other(spec, source, options, missing)
     except InputError as error:
         raise InputError(_advice_of_run(str(error))) from None
     reading = _with_channels(reading, spec)
@@ -147,14 +147,14 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
     return _examples(replace(reading, labels=labels, targets=targets), np.arange(len(reading.values)), spec)
 
 
-def _read_other(spec: DataSpec, source: Source, options: ReadOptions) -> Reading:
+def _read_other(spec: DataSpec, source: Source, options: ReadOptions, missing: bool) -> Reading:
     """The reading of other data than the run's own, which need neither the labels nor the groups of the run's."""
     try:
-        return _read_by(spec, source, options)
+        return _read_by(spec, source, options, missing)
     except AbsentColumnError as absent:
         if absent.option not in ("labels", "group"):
             raise
-        return _read_other(spec, source, options.model_copy(update={absent.option: None}))
+        return _read_other(spec, source, options.model_copy(update={absent.option: None}), missing)
 
 
 def _advice_of_run(problem: str) -> str:

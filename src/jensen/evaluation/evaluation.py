@@ -12,7 +12,9 @@ from torch import Tensor
 from jensen.bound import Estimate, root_mean_square
 from jensen.data.examples import Examples, counted
 from jensen.data.preparation import Preparation
+from jensen.data.table_preparation import TablePreparation
 from jensen.evaluation.claims import MANY, check_claims, contradictions
+from jensen.evaluation.columns import ColumnBound
 from jensen.evaluation.engine import Column, run_estimators
 from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.profile import NoiseProfile, noise_profile
@@ -88,6 +90,8 @@ class Evaluation(Value):
     """The terms of the ELBO, with signs such that they add up to it."""
     profile: NoiseProfile | None = None
     """The ELBO by noise level; None for a model without noise levels."""
+    columns: tuple[ColumnBound, ...] = ()
+    """The reconstruction by column; empty if the examples are no rows of a table."""
     bounds: tuple[Bound, ...]
     """The ELBO and every further bound, all on the same examples; empty for a model without further bounds."""
     gaps: tuple[Gap, ...]
@@ -98,6 +102,11 @@ class Evaluation(Value):
     """The weights, software and command that gave these results."""
     scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
     """The scores of all examples; saved in scores.npz instead of the JSON, see `save_evaluation`."""
+
+    @property
+    def of_table(self) -> bool:
+        """Whether the examples are rows of a table, whose columns differ too much for a mean in bits per dimension."""
+        return self.preparation == TablePreparation.__name__
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

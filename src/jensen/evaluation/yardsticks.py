@@ -11,6 +11,9 @@ from jensen.bound import Estimate
 from jensen.compression.others import png_bytes, sheet
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise
+from jensen.data.table_preparation import TablePreparation
+from jensen.evaluation.columns import FITTED as FITTED_ROWS
+from jensen.evaluation.columns import IndependentColumns
 from jensen.evaluation.scores import Scores, at_once, prepare, spread
 from jensen.records import Value
 
@@ -19,12 +22,14 @@ CELLS = 1 << 24  # maximum number of cells of all histograms together
 
 
 class Yardsticks(Value):
-    """Bits per dimension of the raw data; None if the yardstick does not exist for the data."""
+    """Bits per dimension of the raw data, or nats per row of a table; None without such a yardstick for the data."""
 
     uniform: float | None = None
     """log2 of the number of levels: every value equally likely."""
     independent: Estimate | None = None
     """A model whose dimensions are independent, fitted on training examples."""
+    independent_nats: Estimate | None = None
+    """Tables: log p of a model whose columns are independent, in nats per row."""
     png: float | None = None
     """One optimised PNG of all the measured images side by side."""
     examples: int
@@ -39,11 +44,14 @@ def yardsticks(
     """The yardsticks for the test examples in `scores`; without `train` there is no independent model.
 
     The independent model is a histogram per dimension for integers, and a normal distribution per dimension for floats.
-    Floats have no levels and therefore no uniform model and no PNG; floats with missing values have no yardstick.
+    Floats have no levels and therefore no uniform model and no PNG; floats with missing values have no yardstick. The
+    independent model of a table is `IndependentColumns`.
     """
     index = scores.index[spread(len(scores.index), MEASURED)]
     fitted = torch.arange(0) if train is None else spread(len(train), FITTED)
     counts = {"examples": len(index), "fitted": len(fitted)}
+    if isinstance(preparation, TablePreparation):
+        return _of_table(train, examples, preparation, index)
     if isinstance(preparation, Standardise):
         test = prepare(preparation, examples.x[index], index, seed)
         return Yardsticks(independent=_normal(train, fitted, test, preparation, seed), **counts)
@@ -56,6 +64,13 @@ def yardsticks(
             histograms += histogram(_symbols(train, rows, preparation, seed).flatten(1), levels)
         independent = Estimate.of(independent_bits(symbols.flatten(1), histograms))
     return Yardsticks(uniform=math.log2(levels), independent=independent, png=_png(symbols, levels), **counts)
+
+
+def _of_table(train: Examples | None, examples: Examples, preparation: TablePreparation, index: Tensor) -> Yardsticks:
+    if train is None:
+        return Yardsticks(examples=len(index), fitted=0)
+    alone = IndependentColumns.fit(train, preparation).log_prob(examples.x[index]).sum(1)
+    return Yardsticks(independent_nats=Estimate.of(alone), examples=len(index), fitted=min(len(train), FITTED_ROWS))
 
 
 def _levels(preparation: Preparation) -> int:

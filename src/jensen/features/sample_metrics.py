@@ -16,6 +16,7 @@ from jensen.features.copies import Memorisation, Nearest, memorisation
 from jensen.features.frechet_distance import frechet
 from jensen.features.jackknife import Interval
 from jensen.features.precision_recall import Fidelity, K, fidelity
+from jensen.features.table_metrics import TableMetrics
 from jensen.features.two_sample import KernelTest, kernel_test, sliced_wasserstein
 from jensen.model import AbstractLatentVariableModel
 from jensen.progress import track
@@ -68,7 +69,7 @@ class SampleMetrics(Value):
 
     format: int = FORMAT
     features: str
-    """The features of the distances: `pixels`, `classifier`, or the name of another function."""
+    """The features of the distances: `pixels`, `classifier`, `columns`, or the name of another function."""
     seed: int
     provenance: Provenance | None = None
     """The weights, software and command that gave the samples; None if they are not a model's."""
@@ -80,6 +81,8 @@ class SampleMetrics(Value):
     memorisation: Memorisation
     memorisation_floor: Memorisation
     """The check with every second test example in place of the samples; the other test examples are held out."""
+    table: TableMetrics | None = None
+    """The metrics of columns, if the examples are the rows of a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +145,11 @@ def likeness(a: Tensor, test: Tensor, k: int, seed: int) -> Likeness:
 # ---------------------------------------------------------------------------------------------- samples of a model
 
 
-def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None) -> Tensor:
+def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor | None, *, gaps: bool = False) -> Tensor:
     """Samples 0 to n - 1 of `seed`, in the form of the run's preparation, on the CPU.
 
     The samples have n labels that are spread evenly over `labels`. Processes started by torchrun divide the samples
-    among themselves. Raises `InputError` for samples that are not finite.
+    among themselves. Raises `InputError` for samples that are not finite; with `gaps`, NaN is a missing cell.
     """
     asked = None
     if model.classes is not None and labels is not None:
@@ -157,6 +160,6 @@ def draw(model: AbstractLatentVariableModel, n: int, seed: int, labels: Tensor |
             wanted = None if asked is None else asked[rows]
             mine.append({"x": model.sample(len(rows), seed=seed, first=int(rows[0]), labels=wanted).cpu()})
     x = torch.cat([part["x"] for part in processes.gathered(mine)])
-    if not x.isfinite().all():
+    if bool((x.isinf() if gaps else ~x.isfinite()).any()):
         raise InputError(f"some of {n} samples are not finite; train the model with a lower learning rate")
     return x

@@ -20,6 +20,7 @@ from jensen.errors import InputError
 from jensen.inference.imputer import ExampleNoise, chosen_by_weight, effective_sample_size
 from jensen.inference.proposals import Proposals, knows_parts
 from jensen.likelihood.columns import Columns
+from jensen.likelihood.real import RealCells
 from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 from jensen.vae import VAE
@@ -84,7 +85,7 @@ class ColumnPrediction:
         # The quantile of a mixture lies between the lowest and the highest quantile of its components
         ends = there.law.quantile(u.double().expand(self.log_weights.shape).unsqueeze(-1))[..., 0].double()
         low, high = ends.amin(0), ends.amax(0)
-        whole = bool((ends == ends.round()).all())  # codes, whole numbers and counts
+        whole = not isinstance(there.law.parts[0], RealCells)  # codes, whole numbers and counts
         for _ in range(HALVINGS):
             middle = ((low + high) / 2).floor() if whole else (low + high) / 2
             reached = there.cdf(middle) >= u
@@ -168,7 +169,7 @@ def _score(vae: VAE, x: Tensor, group: Sequence[int], draws: int, seed: int, num
     value = (weights + of_group).logsumexp(0)
     relative = (of_group - value).exp() - 1
     error = (_correction(draws) * (weights.exp() * relative).square().sum(0)).sqrt()
-    left_out = (terms[0][:, list(group)] == 0).all(1)  # no law gives a probability of one
+    left_out = _left_out(vae, x)[:, list(group)].all(1)
     return torch.stack([value.masked_fill(left_out, math.nan), error, effective_sample_size(weights.mT)])
 
 
@@ -227,6 +228,12 @@ def _hiding(x: Tensor, fields: Sequence[int]) -> Tensor:
     out = x.clone()
     out[:, list(fields)] = HIDDEN
     return out
+
+
+def _left_out(vae: VAE, x: Tensor) -> Tensor:
+    """Whether each cell is left out of log p(x), as its law has no probability of a missing cell."""
+    generated = getattr(vae.likelihood, "generated", None)
+    return hidden(x) | (x.isnan() & ~generated if isinstance(generated, Tensor) else x.isnan())
 
 
 def _columns(law: object) -> Columns:

@@ -31,11 +31,21 @@ SIMULATIONS = 200  # sets of labels simulated from the predicted probabilities, 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """p(y|x) of some examples: the indices, the prediction, and the labels or None; on the CPU."""
+    """p(y|x) of some examples: the indices, the prediction, and the labels or None; on the CPU.
+
+    A label is -1 if it is unknown.
+    """
 
     index: Int[Tensor, " count"]
     prediction: Prediction
     labels: Int[Tensor, " count"] | None
+
+    def known(self) -> Self:
+        """The examples whose labels are known."""
+        assert self.labels is not None
+        rows = self.labels >= 0
+        parts = {each.name: getattr(self.prediction, each.name)[rows] for each in fields(self.prediction)}
+        return type(self)(self.index[rows], Prediction(**parts), self.labels[rows])
 
 
 def predict_examples(
@@ -221,7 +231,8 @@ def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], n
     errors = found.standard_error.gather(1, guess.unsqueeze(1))[:, 0].tolist()
     for row, (number, name) in enumerate(zip(predictions.index.tolist(), names, strict=True)):
         probabilities = [f"{p:.6g}" for p in found.probabilities[row].tolist()]
-        label = [] if predictions.labels is None else [class_names[int(predictions.labels[row])]]
+        known_label = None if predictions.labels is None else int(predictions.labels[row])
+        label = [] if known_label is None else ["" if known_label < 0 else class_names[known_label]]
         predicted = class_names[int(guess[row])]
         rows.append([number, name, predicted, *probabilities, f"{errors[row]:.2g}", *label])
     return write_csv(path, header, rows)

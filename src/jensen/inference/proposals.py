@@ -17,7 +17,7 @@ POOL = 0  # the purpose of their random numbers
 
 @dataclass(frozen=True)
 class Proposals:
-    """`samples` draws z_k ~ r, whose weights are w_k = p(x_o|z_k) p(z_k) / r(z_k), where x_o is the part of x not hidden.
+    """`samples` draws z_k ~ r with the weights w_k = p(x_o|z_k) p(z_k) / r(z_k), where x_o is the part of x not hidden.
 
     r = (1 - prior_share) q + prior_share N(0, I): the second part keeps the weights bounded. q is that of the
     encoder of parts, if the model has one. Otherwise `VAE.optimise` fits q to x_o for each example, starting from the

@@ -10,8 +10,9 @@ from torch import Tensor
 from jensen.data.examples import Examples
 from jensen.data.spec import DataSpec
 from jensen.data.table_preparation import TablePreparation
-from jensen.evaluation.scores import prepare, spread
+from jensen.evaluation.scores import spread
 from jensen.inference.columns import DRAWS, ColumnScores, score_columns
+from jensen.inference.rows import seen_rows
 from jensen.model import AbstractLatentVariableModel
 
 COMPARED = 100  # rows, spread evenly over the data, whose median is the usual score of a column
@@ -92,7 +93,7 @@ def score_cells(
     assert table is not None
     assert isinstance(preparation, TablePreparation)
     index = torch.arange(len(raw)) if index is None else index
-    x = prepare(preparation, raw, index, seed).to(model.device)
+    x = seen_rows(raw, spec, index, seed).to(model.device)
     groups = table.places()
     found = score_columns(model, x, groups, draws=draws, seed=seed, index=index)
     volume = preparation.log_volume_by_field(raw)

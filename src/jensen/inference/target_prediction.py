@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class TargetPredictions:
     Tensors are (count, dims), float64, on the CPU. `index` (count) are the indices of the examples. `ends` (count,
     dims, 6) holds the lower and the upper end of the central interval at each of `LEVELS`. `standard_error` is the
     Monte-Carlo error of `mean`. `log_density` (count) is log p(y|x), and `rank` is p(Y_d <= y_d|x). `y`, `log_density`
-    and `rank` are None if y is unknown.
+    and `rank` are None if y is unknown; for single examples whose y is unknown they are NaN.
     """
 
     index: Int[Tensor, " count"]
@@ -54,6 +55,12 @@ class TargetPredictions:
     y: Float[Tensor, " count dims"] | None = None
     log_density: Float[Tensor, " count"] | None = None
     rank: Float[Tensor, " count dims"] | None = None
+
+    def known(self) -> Self:
+        """The examples whose y is known."""
+        assert self.y is not None
+        rows = ~self.y.isnan().any(1)
+        return type(self)(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def predict_target_examples(
@@ -142,7 +149,7 @@ class TargetRecord(Value):
     seed: int
     model: Regression
     linear: Regression | None
-    """A Bayesian linear regression on the training examples; None if they could not be read again."""
+    """A Bayesian linear regression on the training examples; None for a table, or if they could not be read again."""
     always: Regression
     """A constant prediction: a normal with the mean and the standard deviation of the training targets."""
     standard_error: float
@@ -270,7 +277,7 @@ def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str
         rows = torch.cat([rows, found.log_density.unsqueeze(1)], 1)
     numbers = found.index.tolist()
     table = [
-        [number, name, *(f"{value:.10g}" for value in values)]
+        [number, name, *("" if math.isnan(value) else f"{value:.10g}" for value in values)]
         for number, name, values in zip(numbers, examples, rows.tolist(), strict=True)
     ]
     return write_csv(path, ["example", "name", *header], table)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jensen.likelihood.laws import Codes
-from jensen.likelihood.stack import Cells, Stack, ragged
+from jensen.likelihood.stack import Cells, Stack, pick, ragged
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,5 +71,5 @@ class CodesStack(Stack):
     def forward(self, raw: Tensor) -> CodesCells:
         if not self.padded:
             return CodesCells(raw.unflatten(-1, self.index.shape).log_softmax(-1), self.counts)
-        logits = raw[..., self.index].masked_fill(self.padding, -torch.inf)
+        logits = pick(raw, self.index).masked_fill(self.padding, -torch.inf)
         return CodesCells(logits.log_softmax(-1), self.counts)

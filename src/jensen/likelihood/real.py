@@ -10,7 +10,7 @@ from torch import Tensor
 from jensen.gaussian import LOG_SQRT_TWO_PI
 from jensen.likelihood.components import Components, Normal
 from jensen.likelihood.laws import Real
-from jensen.likelihood.stack import Cells, Stack, ragged
+from jensen.likelihood.stack import Cells, Stack, pick, ragged
 
 NORMAL = Normal()
 
@@ -107,6 +107,6 @@ class RealStack(Stack):
         components = Components.of(dense.unflatten(-1, (self.fields, 3, self.components)), self.floor)
         if not self.logits:
             return RealCells(components, self.atoms, None)
-        atoms = logits[..., self.index].masked_fill(self.padding, -torch.inf)
+        atoms = pick(logits, self.index).masked_fill(self.padding, -torch.inf)
         density = atoms.new_zeros(*atoms.shape[:-1], 1)
         return RealCells(components, self.atoms, torch.cat([density, atoms], -1).log_softmax(-1))

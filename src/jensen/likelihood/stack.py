@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 
@@ -62,3 +62,10 @@ def ragged(lengths: Sequence[int]) -> tuple[Integer[Tensor, "rows most"], Bool[T
     place = torch.arange(int(counts.max()))
     padding = place >= counts[:, None]
     return ((counts.cumsum(0) - counts)[:, None] + place).masked_fill(padding, 0), padding
+
+
+def pick(
+    values: Float[Tensor, "*batch many"], index: Integer[Tensor, "rows most"]
+) -> Float[Tensor, "*batch rows most"]:
+    """values[..., index], whose gradient is much quicker than that of torch's indexing."""
+    return values.index_select(-1, index.flatten()).unflatten(-1, index.shape)

@@ -41,8 +41,10 @@ class TableInput(nn.Module):
     """
 
     offsets: Tensor
-    atoms: Tensor
     places: Tensor
+    curved: Tensor
+    listed: Tensor
+    atoms: Tensor
     highest: Tensor
 
     def __init__(self, columns: Sequence[ColumnInput], width: int, curve: nn.Module | None = None) -> None:

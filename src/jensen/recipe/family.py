@@ -103,6 +103,10 @@ class AbstractFamily(ABC, Generic[R, M]):
         """The model's settings, in which choices that depend on data like `spec` are replaced by the chosen values."""
         return recipe.model
 
+    def suited(self, recipe: R, spec: DataSpec) -> R:
+        """The recipe of a new training, whose settings of training suit the data where they have their defaults."""
+        return recipe
+
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
         """The model's settings for a training that starts from a run of another family.
 

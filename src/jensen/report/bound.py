@@ -25,7 +25,7 @@ def table(evaluation: Evaluation) -> "Table":
     """The evaluation for a terminal: nats per example and bits per dimension, each ± standard error."""
     title = f"{evaluation.source}: {counted(evaluation.examples)}, {evaluation.settings.draws} draws each"
     warned = [f"Warning: {warning}" for warning in evaluation.warnings]
-    return measures_table(title, groups(evaluation), [*remarks(evaluation), *warned])
+    return measures_table(title, groups(evaluation), [*remarks(evaluation), *warned], bits=not evaluation.of_table)
 
 
 def groups(evaluation: Evaluation) -> dict[str, dict[str, Measure]]:
@@ -70,16 +70,24 @@ def heading(results: Results) -> Section:
             "title": results.title,
             "lead": _lead(results),
             "back": _back(results),
-            "numbers": {
-                "bits per dimension, at most": typeset(evaluation.elbo.bits_per_dimension),
-                "nats per example, at least": typeset(evaluation.elbo.nats),
-                "examples": f"{evaluation.examples:,}",
-            },
+            "numbers": _numbers(evaluation),
             "yardsticks": None if results.yardsticks is None else yardstick_words(results.yardsticks, results.count),
+            "unit": "nats per row" if evaluation.of_table else "bits per dimension",
             "warnings": warnings,
             "advice": advice(evaluation, results.run_folder),
         },
     )
+
+
+def _numbers(evaluation: Evaluation) -> dict[str, str]:
+    """The main results: nats per row of a table, otherwise bits per dimension first."""
+    if evaluation.of_table:
+        return {"nats per row, at least": typeset(evaluation.elbo.nats), "rows": f"{evaluation.examples:,}"}
+    return {
+        "bits per dimension, at most": typeset(evaluation.elbo.bits_per_dimension),
+        "nats per example, at least": typeset(evaluation.elbo.nats),
+        "examples": f"{evaluation.examples:,}",
+    }
 
 
 def _sentence(text: str) -> str:
@@ -117,9 +125,13 @@ def advice(evaluation: Evaluation, folder: Path) -> list[str]:
 
 
 def yardstick_words(found: Yardsticks, count: int) -> dict[str, str]:
-    """Bits per dimension of simple models on the same examples, with the names of the models."""
+    """Bits per dimension, or nats per row of a table, of simple models on the same examples, with their names."""
     of = "" if found.examples == count else f", {found.examples:,} of the examples"
     independent = f"independent dimensions, fitted on {found.fitted:,} training examples{of}"
+    if found.independent_nats is not None:
+        return {
+            f"independent columns, fitted on {found.fitted:,} training rows{of}": _with_doubt(found.independent_nats)
+        }
     rows = {
         "all values equally likely": None if found.uniform is None else f"{found.uniform:.3f}",
         independent: None if found.independent is None else _with_doubt(found.independent),
@@ -141,6 +153,7 @@ def bound_section(results: Results) -> Section:
         {
             "groups": measure_rows(groups(evaluation), lambda heading, name: results.words.formula(name)),
             "draws": evaluation.settings.draws,
+            "bits": not evaluation.of_table,
             "notes": remarks(evaluation),
         },
     )

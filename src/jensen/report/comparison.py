@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from jensen.data.examples import counted
-from jensen.data.preparation import Dequantise, Levels, Standardise
+from jensen.data.preparation import Dequantise, Levels, Preparation, Standardise
+from jensen.data.table_preparation import TablePreparation
 from jensen.evaluation.evaluation import Bound
 from jensen.evaluation.measure import Groups, Measure, doubts, typeset
 from jensen.evaluation.units import measure
@@ -47,12 +48,21 @@ def _incomparable(one: Results, other: Results) -> str:
         return "because different examples of the test data were chosen"
     kinds = [results.spec.preparation for results in (one, other)]
     seeds = [results.evaluation.settings.seed for results in (one, other)]
-    binary = [not isinstance(kind, Levels | Dequantise | Standardise) for kind in kinds]
+    if _measures(kinds[0]) != _measures(kinds[1]):
+        return "because the columns of their tables have different types or atoms, so the units differ"
+    binary = [not isinstance(kind, Levels | Dequantise | Standardise | TablePreparation) for kind in kinds]
     same = kinds[0] == kinds[1] and (kinds[0].deterministic or seeds[0] == seeds[1])
     if any(binary) and not same:
         names = " and ".join(f"{type(kind).__name__} with seed {seed}" for kind, seed in zip(kinds, seeds, strict=True))
         return f"because their binarised data differ: prepared by {names}"
     return ""
+
+
+def _measures(preparation: Preparation) -> list[tuple[str, tuple[float, ...]]]:
+    """The kind of probability of each field of a table, and its atoms; empty for other data."""
+    if not isinstance(preparation, TablePreparation):
+        return []
+    return [("density" if field.law == "real" else "mass", field.atoms) for field in preparation.fields]
 
 
 def comparison_groups(compared: Sequence[Results]) -> tuple[Groups, list[str]]:
@@ -82,7 +92,11 @@ def comparison_table(compared: Sequence[Results]) -> "Table":
     """The bounds of several models for a terminal, and the differences between the ELBOs."""
     groups, notes = comparison_groups(compared)
     warned = [f"Warning: {one.title}: {warning}" for one in compared for warning in one.evaluation.warnings]
-    return measures_table(_where(compared), groups, [*notes, *warned])
+    return measures_table(_where(compared), groups, [*notes, *warned], bits=not _of_table(compared))
+
+
+def _of_table(compared: Sequence[Results]) -> bool:
+    return all(results.evaluation.of_table for results in compared)
 
 
 def _where(compared: Sequence[Results]) -> str:
@@ -110,9 +124,12 @@ def comparison_sections(
 
 def _heading(title: str, compared: Sequence[Results]) -> Section:
     """The top of the page: the models, the data, the main results, and warnings."""
+    unit = "nats per row" if _of_table(compared) else "bits per dimension"
     numbers = {
-        f"{results.title}: bits per dimension, at most": typeset(results.evaluation.elbo.bits_per_dimension)
-        for results in compared
+        f"{one.title}: {unit}, at {'least' if one.evaluation.of_table else 'most'}": typeset(
+            one.evaluation.elbo.nats if one.evaluation.of_table else one.evaluation.elbo.bits_per_dimension
+        )
+        for one in compared
     }
     warnings = [(f"{results.title}: {warning}", "") for results in compared for warning in results.evaluation.warnings]
     warnings += [(f"{one.title}: {text}", command) for one in compared for text, command in unfinished(one)]
@@ -125,6 +142,7 @@ def _heading(title: str, compared: Sequence[Results]) -> Section:
             "lead": f"{len(compared)} models of the same data, evaluated on {_where(compared)}.",
             "back": "",
             "numbers": numbers,
+            "unit": unit,
             "yardsticks": yardsticks and yardstick_words(yardsticks, compared[0].count),
             "warnings": warnings,
             "advice": [command for one in compared for command in advice(one.evaluation, one.run_folder)],
@@ -141,7 +159,11 @@ def _bound_section(compared: Sequence[Results]) -> Section:
             return words[heading].formula(name.partition(",")[0])
         return "the first-named bound minus the second; more nats, fewer bits are better"
 
-    values = {"groups": measure_rows(groups, formula), "warnings": [(note, "") for note in notes]}
+    values = {
+        "groups": measure_rows(groups, formula),
+        "warnings": [(note, "") for note in notes],
+        "bits": not _of_table(compared),
+    }
     return Section("The bounds", "comparison_bounds", values)
 
 

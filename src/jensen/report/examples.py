@@ -10,6 +10,7 @@ from jensen.evaluation.exhibits import Shown
 from jensen.evaluation.measure import typeset
 from jensen.report import charts
 from jensen.report.album import Album, Picture
+from jensen.report.columns import unlikely_rows
 from jensen.report.render import Section
 from jensen.report.results import Results
 
@@ -79,9 +80,11 @@ def example_section(results: Results, album: Album) -> Section | None:
         "image": results.image,
         "tiles": [],
     }
+    values["unlikely"] = unlikely_rows(results)
+    values["table"] = results.spec.table is not None
     if results.image:
         values["tiles"] = [_tile(results, album, place, lowest) for place in range(len(lowest.rows))]
-    else:
+    elif results.spec.table is None:
         values["picture"] = _profile_chart(results, album, "lowest", lowest)
     return Section("Example by example", "examples", values)
 

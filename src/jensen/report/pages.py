@@ -11,6 +11,7 @@ from jensen.report.again import data_section, provenance_section, recipe_section
 from jensen.report.album import Album
 from jensen.report.bits import bits_section
 from jensen.report.bound import bound_section, heading
+from jensen.report.columns import column_section
 from jensen.report.comparison import comparison_sections
 from jensen.report.examples import example_section, latent_section, reconstruction_section
 from jensen.report.files import PICTURES, file_section
@@ -33,6 +34,7 @@ def write_report(results: Results, further: Further = NOTHING) -> Path:
     sections = [
         bound_section(results),
         training_section(results, album),
+        column_section(results, album),
         sample_section(results, album),
         film_section(results, album),
         bits_section(results, album),

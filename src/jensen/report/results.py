@@ -15,7 +15,18 @@ from jensen.evaluation.evaluation import Evaluation
 from jensen.evaluation.exhibits import Exhibits
 from jensen.evaluation.scores import Scores
 from jensen.evaluation.yardsticks import Yardsticks
+from jensen.inference.row_scores import Cell
 from jensen.report.words import Words
+
+
+@dataclass(frozen=True)
+class UnlikelyRow:
+    """A row of a table with a low bound: its key, its bound, and its least likely cells with their texts."""
+
+    key: str
+    bound: Estimate
+    cells: Sequence[Cell]
+    texts: Sequence[str]
 
 
 def numbered(number: int) -> str:
@@ -50,6 +61,8 @@ class Results:
     """Labels of the evaluated examples, one for each row of the scores."""
     names: Callable[[int], str] = numbered
     """The function from an index in `evaluation.scores.index` to the name of the example (a file or a row)."""
+    unlikely: Sequence[UnlikelyRow] = ()
+    """The rows of a table with the lowest bounds, lowest first."""
     recognition: Estimate | None = None
     """Share of samples in which a classifier trained on real data recognises the requested label."""
     yardsticks: Yardsticks | None = None

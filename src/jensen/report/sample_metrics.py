@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jensen.features.copies import Memorisation, Nearest
 from jensen.features.sample_metrics import Likeness, SampleMetrics
+from jensen.features.table_metrics import TableMetrics
 from jensen.report.album import Picture
 from jensen.report.charts import BLUE, GREY, INK, ORANGE, RESOLUTION, WIDTH, drawing
 from jensen.report.render import Section
@@ -38,6 +39,10 @@ def metrics_table(metrics: SampleMetrics) -> "Table":
     for (name, row), other in zip(_likeness(of).items(), _likeness(floor).values(), strict=True):
         shown.add_row(name, *row, *other)
     shown.add_section()
+    if metrics.table:
+        for name, cells in _of_columns(metrics.table).items():
+            shown.add_row(name, *cells)
+        shown.add_section()
     found, fresh = metrics.memorisation, metrics.memorisation_floor
     shown.add_row(Text("memorisation", style="bold"), "", "", f"{fresh.samples:,} test examples", "")
     for (name, row), other in zip(_memorisation(found).items(), _memorisation(fresh).values(), strict=True):
@@ -65,7 +70,10 @@ def _part(metrics: SampleMetrics, picture: Path) -> dict[str, Any]:
         "samples": f"{of.count:,}",
         "test": f"{of.test:,}",
         "features": metrics.features,
-        "rows": {name: [*row, *floors[name]] for name, row in {**_likeness(of), **_memorisation(found)}.items()},
+        "rows": {name: [*row, *floors[name]] for name, row in {**_likeness(of), **_memorisation(found)}.items()}
+        | (_of_columns(metrics.table) if metrics.table else {}),
+        "table": metrics.table is not None,
+        "columns": _worst(metrics.table) if metrics.table else "",
         "picture": Picture(picture, alt, "chart") if picture.exists() else None,
         "verdict": verdict(found),
     }
@@ -84,6 +92,24 @@ def verdict(found: Memorisation) -> str:
         f"Warning: samples are nearer to the training examples than {found.held_out:,} held-out examples are; "
         "look at the picture."
     )
+
+
+def _of_columns(metrics: TableMetrics) -> dict[str, tuple[str, ...]]:
+    """The metrics of the columns of samples and of training rows."""
+    rows = {
+        "column shapes": "shapes",
+        "pair trends": "pairs",
+        "detection (1: not told apart)": "detection",
+        f"{metrics.score} for {metrics.target}": "usefulness",
+    }
+    both = (metrics.samples, metrics.floor)
+    return {name: tuple(cell for of in both for cell in (str(getattr(of, field)), "")) for name, field in rows.items()}
+
+
+def _worst(metrics: TableMetrics, most: int = 5) -> str:
+    """The columns with the least similar shapes, in words."""
+    worst = sorted(metrics.samples.columns.items(), key=lambda one: one[1])[:most]
+    return ", ".join(f"{name} {value:.3f} (real {metrics.floor.columns[name]:.3f})" for name, value in worst)
 
 
 def _likeness(found: Likeness) -> dict[str, Row]:

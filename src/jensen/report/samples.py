@@ -13,7 +13,12 @@ Grid = dict[str, object]  # a picture, the names of its rows, and its kind
 
 
 def sample_section(results: Results, album: Album) -> Section | None:
-    """Samples of one model: images as grids, other data as histograms and pairs of dimensions."""
+    """Samples of one model: images as grids, other data as histograms and pairs of dimensions.
+
+    None for a table, whose columns have a section of their own.
+    """
+    if results.spec.table is not None:
+        return None
     if not results.image:
         return _chart_section(results, album)
     grids = [sample_grid(results, album), mean_grid(results, album), real_grid(results, album)]

@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str, str, str, str]  # name, nats, its error, bits, its error, formula in HTML
 
 
-def measures_table(title: str, groups: Groups, remarks: Sequence[str]) -> "Table":
-    """Measures for a terminal: nats per example and bits per dimension, each ± standard error."""
+def measures_table(title: str, groups: Groups, remarks: Sequence[str], *, bits: bool = True) -> "Table":
+    """Measures for a terminal: nats per example and, with `bits`, bits per dimension, each ± standard error."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption_justify="left")
     shown.add_column("", max_width=34, overflow="fold")  # names fold where the terminal is narrow, numbers never
-    for header in ("nats per example", "bits per dimension"):
+    for header in ("nats per example", "bits per dimension") if bits else ("nats per row",):
         shown.add_column(header, no_wrap=True, min_width=max(len(header), 16))
     for heading, rows in groups.items():
         nats = aligned([measure.nats for measure in rows.values()])
-        in_bits = aligned([measure.bits_per_dimension for measure in rows.values()])
+        columns = [nats, aligned([measure.bits_per_dimension for measure in rows.values()])] if bits else [nats]
         shown.add_row(Text(heading, style="bold"))
-        for name, *cells in zip(rows, nats, in_bits, strict=True):
+        for name, *cells in zip(rows, *columns, strict=True):
             shown.add_row(Text(f"  {name}"), *cells)
         shown.add_section()
     shown.caption = Text("\n".join(remarks), style="not dim not italic")

@@ -76,6 +76,7 @@ def train(
     with processes.together():
         recipe, origin = _with_origin(recipe, start)
         dataset = load_dataset(recipe)
+        recipe = family_of(recipe).suited(recipe, dataset.spec)
     with arithmetic(recipe.training):
         timing = Timing(recipe, dataset, partial(_start, recipe, dataset.spec, origin), began)
         timing.measure(recipe.training)

@@ -156,6 +156,15 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         z = q.mean + q.scale * self._noise(x, draws, seed, _numbers(x, index))
         return Elbo.from_draws(self.decode(z).log_prob(x), self.prior.rates(q, z, seed=seed, index=index))
 
+    @torch.no_grad()
+    def reconstruction_by_dimension(
+        self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None
+    ) -> Tensor:
+        """E_q log p(x_d|z) of each dimension d, (batch, *shape): the terms of the reconstruction in (4.6)."""
+        q = self.infer(x)
+        z = q.mean + q.scale * self._noise(x, draws, seed, _numbers(x, index))
+        return self.decode(z).log_prob_by_dimension(x).mean(0)
+
     def importance_weighted_bound(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:

@@ -1,9 +1,9 @@
 """q(z | any part of x): training of a second encoder, whose q is the proposal for the posterior given a part of x.
 
-The posterior given a part is a mean of posteriors given the whole, p(z|x_o) = E_{x_h|x_o} p(z|x). So the best normal law
-for it has the moments of that mixture, and the minimum of E KL(q(z|x) || r(z|x_o)) over r has them (as in Ivanov et al.
-2019, where r is the prior of the model). Such an r is wide enough to be a proposal of importance sampling. Its gradient
-reaches only r, so the model and its bound are the same as without it.
+The posterior given a part is a mean of posteriors given the whole: p(z|x_o) = E_{x_h|x_o} p(z|x). The closest normal
+law to this mean has its moments, and r(z|x_o) with the least E KL(q(z|x) || r(z|x_o)) has them. (Ivanov et al. 2019
+train the prior of a conditional model so.) Such an r is wide enough to be a proposal of importance sampling. The
+gradient of the KL reaches only r, so the model and its bound are the same as without r.
 """
 
 from dataclasses import dataclass

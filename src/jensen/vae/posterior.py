@@ -31,8 +31,8 @@ class AmortisedPosterior(AbstractPosterior):
     """(4.5) ②: q(z|x) = N(z | mu(x), diag(s(x)²)), where an encoder gives mu and log s (batch, 2 latent_dims).
 
     The encoder gets `fill` for missing and hidden values, NaN and inf in x (0 as in Mattei & Frellsen 2019); with None
-    it gets x as it is. `of_parts` is a second encoder, for examples with hidden values (inf in x): its q(z | observed part) is
-    what `jensen.vae.parts` trains, and leaves the encoder of whole examples alone.
+    it gets x as it is. `of_parts` is a second encoder, for examples with hidden values. `jensen.vae.parts` trains its
+    q(z | observed part of x), and leaves the encoder of whole examples alone.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class AmortisedPosterior(AbstractPosterior):
         self.encoder, self.latent_dims, self.fill, self.of_parts = encoder, latent_dims, fill, of_parts
 
     def forward(self, x: Tensor, index: Tensor) -> Gaussian:
-        return self.initial(x)
+        """q(z|x) of training examples, in which no value is hidden."""
+        return self.whole(x)
 
     def initial(self, x: Tensor) -> Gaussian:
         """q(z|x), which needs no optimisation, in the precision of x even under autocast."""

@@ -11,6 +11,7 @@ import numpy as np
 from jensen.data.options import ReadOptions
 from jensen.data.readers.axes import arrange
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
+from jensen.data.readers.tables import Cells, matrix_cells, read_table
 from jensen.data.stored import Values, converted, joined
 from jensen.data.survey import Survey, extremes, survey
 from jensen.data.target_scaling import standard_targets
@@ -32,6 +33,8 @@ class Part:
 
 def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Refuse) -> Reading:
     """The reading of the arrays of one source: joined, converted to a standard dtype, and arranged as examples."""
+    if options.layout == "table":
+        return read_table(cells_of_parts(parts), options)
     first = parts[0]
     for part in parts:
         if part.values.ndim == 0 or part.values.size == 0:
@@ -61,6 +64,15 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     )
     doubts = (note,) if doubtful else ()
     return replace(reading, precision=_precision(first.values.dtype), doubts=doubts)
+
+
+def cells_of_parts(parts: Sequence[Part]) -> Cells:
+    """The cells of arrays (N, D): a column for each of the D numbers, and one called y for the labels or targets."""
+    values = np.concatenate([np.asarray(part.values[:]) for part in parts])
+    y = [part.labels for part in parts if part.labels is not None]
+    beside = {"y": _column(np.concatenate(y))} if len(y) == len(parts) else {}
+    cells = matrix_cells(parts[0].name, values, beside)
+    return replace(cells, supplied=supplied_splits([(part.split, len(part.values)) for part in parts]))
 
 
 def supplied_splits(parts: Sequence[tuple[str | None, int]]) -> np.ndarray | None:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jensen.data.options import ReadOptions
+from jensen.data.options import DEFAULTS, ReadOptions
 from jensen.data.readers.array_names import choose_arrays, split_of
-from jensen.data.readers.layout import Part, assemble
+from jensen.data.readers.layout import Part, assemble, cells_of_parts
 from jensen.data.readers.numpy_files import refuse_unusable_array
 from jensen.data.readers.reading import Reading, Refuse, numbered_rows
 from jensen.data.readers.tables import Cells, are_columns, array_cells, matrix_cells, read_table, table_package
@@ -37,7 +37,7 @@ def read_arrays(source: Any, options: ReadOptions, refuse: Refuse) -> Reading:
 
     Raises InputError for anything else. Arrays are not copied, so they must not change while a run uses them.
     """
-    if is_frame(source) or (isinstance(source, Mapping) and are_columns(source)) or options.layout == "table":
+    if is_frame(source) or (isinstance(source, Mapping) and are_columns(source)):
         return read_table(cells_in_memory(source), options)
     if not isinstance(source, Mapping):
         return assemble("array in memory", [Part(MEMORY, _array(MEMORY, source))], options, refuse)
@@ -66,7 +66,11 @@ def cells_in_memory(source: Any) -> Cells:
         table_package(MEMORY)
         return Cells(MEMORY, to_arrow(source))
     if isinstance(source, Mapping):
-        return array_cells(MEMORY, {name: _array(f"{MEMORY}: {name}", array) for name, array in source.items()})
+        arrays = {name: _array(f"{MEMORY}: {name}", array) for name, array in source.items()}
+        if are_columns(arrays):
+            return array_cells(MEMORY, arrays)
+        (x, y), *_ = choose_arrays(list(arrays), DEFAULTS, MEMORY)
+        return cells_of_parts([Part(MEMORY, arrays[x], arrays[y] if y else None)])
     return matrix_cells(MEMORY, _array(MEMORY, source))
 
 

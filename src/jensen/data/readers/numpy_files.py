@@ -11,11 +11,11 @@ from typing import IO
 
 import numpy as np
 
-from jensen.data.options import ReadOptions
+from jensen.data.options import DEFAULTS, ReadOptions
 from jensen.data.readers.array_names import choose_arrays, listed, split_of
-from jensen.data.readers.layout import Part, assemble
+from jensen.data.readers.layout import Part, assemble, cells_of_parts
 from jensen.data.readers.reading import Reading, Refuse, numbered_rows, refuse_bomb
-from jensen.data.readers.tables import array_cells, read_table
+from jensen.data.readers.tables import Cells, array_cells, read_table
 from jensen.data.stored import FileRows, OpenFile, Values, readable_by_rows
 from jensen.errors import InputError
 from jensen.progress import track
@@ -77,11 +77,15 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     return replace(reading, names=numbered_rows([(name, len(values[name])) for name, _ in chosen]), keys=keys)
 
 
-def npz_columns(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file whose arrays all have one axis; an empty dict for other files."""
+def npz_cells(path: Path) -> Cells:
+    """The cells of an .npz file of named columns, or of an array of examples (N, D) with its labels."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
-        return _columns(archive, members, path)
+        if columns := _columns(archive, members, path):
+            return array_cells(str(path), columns)
+        (x, y), *_ = choose_arrays(list(members), DEFAULTS, str(path))
+        labels = _read_member(archive, members[y], path) if y else None
+        return cells_of_parts([Part(str(path), _read_member(archive, members[x], path), labels)])
 
 
 def _columns(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path) -> dict[str, np.ndarray]:

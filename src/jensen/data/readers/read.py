@@ -17,9 +17,9 @@ from jensen.data.readers.image import SUFFIXES, frames
 from jensen.data.readers.image_folder import no_images, read_images
 from jensen.data.readers.kinds import ENOUGH, TEXT, identify
 from jensen.data.readers.memory import MEMORY, Source, cells_in_memory, read_arrays
-from jensen.data.readers.numpy_files import npz_columns, read_npy_file, read_npz_file
+from jensen.data.readers.numpy_files import npz_cells, read_npy, read_npy_file, read_npz_file
 from jensen.data.readers.reading import SPLITS, Kind, Reading, Refuse
-from jensen.data.readers.tables import Cells, array_cells, text_cells_of
+from jensen.data.readers.tables import Cells, matrix_cells, text_cells_of
 from jensen.data.readers.tiles import tiled
 from jensen.errors import InputError
 
@@ -117,8 +117,10 @@ def read_cells(source: Source, header: bool | None = None) -> Cells:
         )
         if shards or start.startswith((b"PAR1", FILE_MAGIC)):
             return parquet.cells_of_shards(path, shards or [path])
-        if start.startswith(b"PK") and (arrays := npz_columns(path)):
-            return array_cells(str(source), arrays)
+        if start.startswith(b"PK"):
+            return npz_cells(path)
+        if start.startswith(b"\x93NUMPY"):
+            return matrix_cells(str(path), read_npy(path))
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror or error}); check it") from error
     if not start or (b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))):

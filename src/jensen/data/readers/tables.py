@@ -1,5 +1,6 @@
 """Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +13,11 @@ from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import Reading, RowName, row_name
 from jensen.data.survey import survey
+from jensen.data.table.cells import Cells as ColumnCells
 from jensen.data.table.cells import decimal_of
 from jensen.data.table.column import Table
 from jensen.data.table.infer import TextForm, infer
-from jensen.data.table.matrix import encode_with_notes
+from jensen.data.table.matrix import NOTHING, encode_with_notes
 from jensen.data.table.wishes import parsed
 from jensen.errors import AbsentColumnError, InputError
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """The most columns that one line names."""
+
+
+NO_ARRAYS: Mapping[str, np.ndarray] = {}
 
 
 @dataclass(frozen=True)
@@ -72,27 +77,38 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
     """The reading of a table whose types are inferred from its cells, or given by --columns."""
     wishes = parsed(options.columns) if options.columns else {}
     try:
-        table, notes = infer(cells.arrow, cells.form, wishes, cells.names)
+        found = infer(cells.arrow, cells.form, wishes, cells.names)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
-    reading = _reading(cells, table, options, (*cells.notes, *_notes_of(table, cells)))
-    return replace(reading, doubts=(*_left_out(table), *notes))
+    reading = _reading(cells, found.table, options, (*cells.notes, *_notes_of(found.table, cells)), found.cells)
+    return replace(reading, doubts=(*_left_out(found.table), *found.notes))
 
 
-def read_by_table(cells: Cells, table: Table, options: ReadOptions) -> Reading:
-    """The reading of cells by a known table, as that of a run."""
-    return _reading(cells, table, options, cells.notes)
+def read_by_table(cells: Cells, table: Table, options: ReadOptions, absent: bool = False) -> Reading:
+    """The reading of cells by a known table, as that of a run; with `absent`, columns may be missing as a whole."""
+    lost = [column.name for column in table.columns if column.name not in cells.arrow.column_names]
+    if not absent or not lost or len(lost) == len(table.columns):
+        return _reading(cells, table, options, cells.notes)
+    import pyarrow
+
+    arrow = cells.arrow
+    for name in lost:
+        arrow = arrow.append_column(name, pyarrow.nulls(len(arrow), pyarrow.string()))
+    note = f"there is no column {listed(lost)}, so its cells count as missing"
+    return _reading(replace(cells, arrow=arrow), table, options, (*cells.notes, note))
 
 
-def _reading(cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...]) -> Reading:
-    for option, name, known in (
+def _reading(
+    cells: Cells, table: Table, options: ReadOptions, notes: tuple[str, ...], known: Mapping[str, ColumnCells] = NOTHING
+) -> Reading:
+    for option, name, there in (
         ("labels", options.labels, [column.name for column in table.columns]),
         ("group", options.group, cells.arrow.column_names),
     ):
-        if name is not None and name not in known:
-            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(known)}", option)
+        if name is not None and name not in there:
+            raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(there)}", option)
     try:
-        matrix, more = encode_with_notes(cells.arrow, table, cells.names)
+        matrix, more = encode_with_notes(cells.arrow, table, cells.names, known)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
     return Reading(
@@ -146,7 +162,7 @@ def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
         if "none" in lower and decimal_of(cells.arrow):
             notes.append(
                 f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
-                f"--columns with {column.name} = {{ missing = [{lower['none']!r}] }}"
+                f"--columns with {json.dumps(column.name)} = {{ missing = [{json.dumps(lower['none'])}] }}"
             )
     return tuple(notes)
 
@@ -182,8 +198,8 @@ def are_columns(arrays: Mapping[str, Any]) -> bool:
     return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
 
 
-def matrix_cells(name: str, matrix: np.ndarray) -> Cells:
-    """The cells of an array (N, D), whose columns are called x0, x1, ..."""
+def matrix_cells(name: str, matrix: np.ndarray, beside: Mapping[str, np.ndarray] = NO_ARRAYS) -> Cells:
+    """The cells of an array (N, D), whose columns are called x0, x1, ..., and of the arrays `beside`."""
     if matrix.ndim != 2:
         raise InputError(f"{name}: has shape {matrix.shape}; a table needs (N, D): reshape it, or leave --layout out")
-    return array_cells(name, {f"x{place}": matrix[:, place] for place in range(matrix.shape[1])})
+    return array_cells(name, {f"x{place}": matrix[:, place] for place in range(matrix.shape[1])} | dict(beside))

@@ -91,9 +91,13 @@ def typed_cells(name: str, column: "pyarrow.ChunkedArray") -> Cells:
     whole = column.combine_chunks()
     kind, words = whole.type, str(whole.type)
     order, ranked = None, False
-    if types.is_dictionary(kind):
-        order, ranked = _categories(whole), kind.ordered
-        kind, whole = kind.value_type, whole.dictionary_decode()
+    if types.is_dictionary(kind) and not isinstance(kind.value_type, pyarrow.BaseExtensionType | pyarrow.StructType):
+        ranked = kind.ordered
+        if str(kind.value_type) == "string_view":  # of polars; Arrow has few functions for it
+            values = compute.cast(whole.dictionary, pyarrow.string())
+            whole = pyarrow.DictionaryArray.from_arrays(whole.indices, values)
+        order, whole = _categories(whole), whole.dictionary_decode()
+        kind = whole.type
         words = f"dictionary<{kind}{', ordered' if ranked else ''}>"
     if types.is_null(kind):
         return Cells("text", words, text=pyarrow.nulls(len(whole), pyarrow.string()))
@@ -131,6 +135,20 @@ def is_number(text: "pyarrow.Array", decimal: str = ".") -> "pyarrow.Array":
 
     number = compute.match_substring_regex(text, WITH_COMMA if decimal == "," else NUMBER)
     return compute.and_not(number, compute.match_substring_regex(text, _CODE))
+
+
+def quick_numbers(text: "pyarrow.Array") -> np.ndarray | None:
+    """The texts as float64 if all of them are plain finite numbers; None where a closer look is needed."""
+    import pyarrow
+    from pyarrow import compute
+
+    try:
+        found = compute.cast(text, pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        return None
+    numbers = np.array(found.to_numpy(zero_copy_only=False), np.float64)
+    odd = text.null_count == len(text) or np.isinf(numbers).any() or np.isnan(numbers).sum() > text.null_count
+    return None if odd or compute.any(compute.match_substring_regex(text, _CODE)).as_py() else numbers
 
 
 def numbers_of(text: "pyarrow.Array", decimal: str = ".") -> np.ndarray:

@@ -50,6 +50,9 @@ class Column(BaseModel):
     padded: int = 0
     """Numbers: the fewest decimals of a written cell; 2 for 1.50, 0 for 1.5 and 1."""
 
+    exponent: int | None = None
+    """Numbers: the decimals before the exponent of a written cell; 3 for 1.234e-05. None for a cell without one."""
+
     format: str | None = None
     """Datetime: the format of a written cell, as in strftime; None for a source with types."""
 

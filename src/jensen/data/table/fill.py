@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from jensen.data.table.cells import decimal_of, numbers_of, text_cells
-from jensen.data.table.column import Column, Field, Table
-from jensen.data.table.datetimes import DAY, decoded
+from jensen.data.table.column import Column, Table
 from jensen.data.table.matrix import cells_of, decode, typed_array
+from jensen.data.table.views import compared_cells, is_ordered
 from jensen.data.table.write import text_of
 
 if TYPE_CHECKING:
@@ -38,19 +38,6 @@ class FilledCell:
     ends: tuple[str, ...]
 
 
-def is_ordered(column: Column, fields: Sequence[Field]) -> bool:
-    """Whether the cells of a column have an order: categories have none."""
-    return column.type == "datetime" or fields[0].law != "codes"
-
-
-def _order(draws: np.ndarray, column: Column, fields: tuple[Field, ...]) -> np.ndarray:
-    """A number for each drawn cell (draws, rows, fields) by which cells are compared, (draws, rows)."""
-    if column.type != "datetime":
-        return draws[..., 0]
-    moments = decoded(draws.reshape(-1, len(fields)), column, fields)
-    return (moments.days * DAY + moments.seconds).reshape(draws.shape[:2])
-
-
 def quantiles(draws: np.ndarray, table: Table, levels: Sequence[float]) -> np.ndarray:
     """Quantiles of the draws (draws, rows, fields) of each column, each of which is one of the draws.
 
@@ -62,7 +49,7 @@ def quantiles(draws: np.ndarray, table: Table, levels: Sequence[float]) -> np.nd
         column, fields, own = table.columns[index], tuple(table.fields[k] for k in places), draws[..., list(places)]
         if not is_ordered(column, fields):
             continue
-        ranks = np.argsort(_order(own, column, fields), axis=0, kind="stable")
+        ranks = np.argsort(compared_cells(own, column, fields), axis=0, kind="stable")
         for at, level in enumerate(levels):
             place = ranks[min(count - 1, max(0, int(np.ceil(level * count)) - 1))]
             found[at][:, list(places)] = np.take_along_axis(own, place[None, :, None], 0)[0]

@@ -39,9 +39,10 @@ def to_arrow(frame: Any) -> "pyarrow.Table":
             return pyarrow.Table.from_pandas(frame, preserve_index=False)
         return pyarrow.table(frame)
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(" ".join(map(str, error.args)).split())[:200]
         raise InputError(
-            f"the DataFrame has a column with cells of several types ({reason}); give each column one type"
+            f"the DataFrame has a column whose cells cannot be read ({reason}); give each column one type, of numbers, "
+            "text, booleans or dates"
         ) from error
 
 
@@ -51,7 +52,9 @@ def like(arrow: "pyarrow.Table", frame: Any) -> Any:
     if library == "pandas":
         found = arrow.to_pandas()
         known = {str(name): kind for name, kind in frame.dtypes.items()}
-        return found.astype({name: kind for name, kind in known.items() if name in found and _fits(found[name], kind)})
+        kinds = {name: kind for name, kind in known.items() if name in found and _fits(found[name], kind)}
+        objects = [name for name, kind in kinds.items() if str(kind) == "category"]
+        return found.astype(dict.fromkeys(objects, object)).astype(kinds)  # else categories keep their own order
     if library == "polars":
         import polars
 
@@ -61,5 +64,5 @@ def like(arrow: "pyarrow.Table", frame: Any) -> Any:
 
 
 def _fits(column: Any, kind: Any) -> bool:
-    """Whether a column can have a type of pandas: integers have no missing cells in NumPy's types."""
-    return not (str(kind).startswith(("int", "uint", "bool")) and bool(column.isna().any()))
+    """Whether a column can have a type of pandas: integers and booleans of NumPy have no missing cells."""
+    return getattr(kind, "char", None) is None or kind.kind not in "iub" or not bool(column.isna().any())

@@ -1,5 +1,6 @@
 """The types of a table's columns, inferred from all rows, each with the reason in words."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from jensen.data.table.cells import (
     RowName,
     is_number,
     numbers_of,
+    quick_numbers,
     refuse_infinite,
     shown,
     text_cells,
@@ -53,12 +55,22 @@ class _Context:
     form: TextForm | None
     row_name: RowName
     notes: list[str]
+    cells: dict[str, Cells]
 
 
-def infer(
-    arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wish], row_name: RowName
-) -> tuple[Table, tuple[str, ...]]:
-    """The table of all rows, and notes about doubtful choices, one line each.
+@dataclass(frozen=True)
+class Inferred:
+    """The types of a table."""
+
+    table: Table
+    notes: tuple[str, ...]
+    """Doubtful choices, one line each."""
+    cells: Mapping[str, Cells]
+    """The cells of the modelled columns, as they were read."""
+
+
+def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wish], row_name: RowName) -> Inferred:
+    """The table of all rows, with notes about doubtful choices.
 
     `form` is that of a text file, whose columns are all text; None for columns with types. `row_name` gives the name of
     a row in messages. Raises InputError for mixed columns, and if no column can be modelled.
@@ -66,7 +78,9 @@ def infer(
     if unknown := [name for name in wishes if name not in arrow.column_names]:
         known = ", ".join(map(repr, arrow.column_names[:20]))
         raise InputError(f"--columns: there is no column {unknown[0]!r}; the columns are {known}")
-    context = _Context(form, row_name, [])
+    if not arrow.num_rows or not arrow.num_columns:
+        raise InputError("holds no cells; expected rows of named columns")
+    context = _Context(form, row_name, [], {})
     columns: list[Column] = []
     fields: list[Field] = []
     left_out: list[LeftOut] = []
@@ -86,7 +100,7 @@ def infer(
         columns=tuple(columns), fields=tuple(fields), left_out=tuple(left_out),
         delimiter=form.delimiter, decimal=form.decimal, header=form.header,
     )  # fmt: skip
-    return table, tuple(context.notes)
+    return Inferred(table, tuple(context.notes), {name: context.cells[name] for name in context.cells})
 
 
 def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Context) -> Typed:
@@ -99,6 +113,7 @@ def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Cont
             return LeftOut(name=name, why=str(error).split("; ")[0].split(" has ", 1)[1])
     else:
         cells = text_cells(column, (*MISSING, *(word.lower() for word in wish.missing)))
+    context.cells[name] = cells
     found = _of_cells(name, cells, wish, context)
     if isinstance(found, LeftOut):
         return found
@@ -130,6 +145,7 @@ def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
         assert numbers.text is not None
         assert numbers.numbers is not None
         form = written_form(numbers.text.drop_null(), context.form.decimal)
+        context.cells[name] = replace(numbers, text=None)
         return number_column(name, numbers, numbers.numbers, form, wish.type)
     if wish.type in ("continuous", "integer", "count", "datetime"):
         raise InputError(_not_as_wished(name, cells, wish, context))
@@ -159,7 +175,7 @@ def numbers_of_text(name: str, column: "pyarrow.ChunkedArray", form: TextForm, r
 
     Raises InputError for numbers with a few mistakes.
     """
-    found = _numbers(name, text_cells(column), NO_WISH, _Context(form, row_name, []))
+    found = _numbers(name, text_cells(column), NO_WISH, _Context(form, row_name, [], {}))
     return None if found is None else found.numbers
 
 
@@ -170,6 +186,9 @@ def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | 
     assert cells.text is not None
     assert context.form is not None
     text = cells.text
+    quick = quick_numbers(text) if context.form.decimal == "." else None
+    if quick is not None:
+        return replace(cells, numbers=quick)
     number = is_number(text, context.form.decimal)
     others = text.filter(compute.invert(number))
     present = len(text) - text.null_count
@@ -214,9 +233,10 @@ def _mixed(
 
     row = compute.index(text, mistake).as_py()
     such = f" ({many} such cells)" if many > 1 else ""
+    wish = f"{json.dumps(name)} = {{ missing = [{json.dumps(str(mistake), ensure_ascii=False)}] }}"
     return (
         f"{context.row_name(row)}, column {name!r}: holds {shown(mistake)}{such}, but the other cells are {what}; "
-        f"correct it, or say by --columns that it is missing: {name} = {{ missing = [{str(mistake)!r}] }}"
+        f"correct it, or say by --columns that it is missing: {wish}"
     )
 
 
@@ -270,6 +290,7 @@ def _dates(name: str, cells: Cells, wish: Wish, context: _Context, digits: bool)
             f"column {name!r}: its dates may be {forms[chosen]} or {other}; taken as {forms[chosen]}"
             f"{', because the rows are then in order' if rising[chosen] > min(rising) else ''}; --columns changes it"
         )
+    context.cells[name] = replace(cells, text=text)
     cells = replace(cells, blank=usual if isinstance(usual, str) else cells.blank)
     return datetime_column(name, cells, moments[chosen], forms[chosen], f"dates of the format {forms[chosen]}")
 

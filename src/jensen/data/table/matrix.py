@@ -1,6 +1,7 @@
 """From an Arrow table to the matrix that a model sees, and back: float64 (N, D), NaN missing."""
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -23,11 +24,14 @@ from jensen.data.table.dates import Moments, moments_of
 from jensen.data.table.datetimes import DAY, moments_of_typed
 from jensen.data.table.datetimes import decoded as decoded_moments
 from jensen.data.table.datetimes import encoded as encoded_moments
-from jensen.data.table.numbers import MOST_DECIMALS
+from jensen.data.table.numbers import MOST_DECIMALS, rounded
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+NOTHING: Mapping[str, Cells] = {}
 
 
 def _row(row: int) -> str:
@@ -43,9 +47,12 @@ def encode(arrow: "pyarrow.Table", table: Table, row_name: RowName = _row) -> np
 
 
 def encode_with_notes(
-    arrow: "pyarrow.Table", table: Table, row_name: RowName = _row
+    arrow: "pyarrow.Table", table: Table, row_name: RowName = _row, known: Mapping[str, Cells] = NOTHING
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The matrix as by `encode`, and a note for each column with cells beyond its range or between its steps."""
+    """The matrix as by `encode`, and a note for each column with cells beyond its range or between its steps.
+
+    `known` are the cells of columns that were read before.
+    """
     names = arrow.column_names
     absent = [column.name for column in table.columns if column.name not in names]
     if absent:
@@ -58,7 +65,7 @@ def encode_with_notes(
     decimal = decimal_of(arrow) or table.decimal
     for column, places in zip(table.columns, table.places(), strict=True):
         fields = tuple(table.fields[place] for place in places)
-        cells = cells_of(column, arrow)
+        cells = known[column.name] if column.name in known else cells_of(column, arrow)
         matrix[:, list(places)] = _encoded(column, fields, cells, decimal, row_name, notes)
     return matrix, tuple(notes)
 
@@ -114,7 +121,7 @@ def _numbers(column: Column, cells: Cells, decimal: str, row_name: RowName) -> n
     from pyarrow import compute
 
     numbers = cells.numbers
-    if cells.text is not None:
+    if numbers is None and cells.text is not None:
         wrong = compute.invert(is_number(cells.text, decimal))
         if compute.any(wrong).as_py():
             _refuse_cell(column, cells.text, cells.text.filter(wrong)[0], "a number", row_name)
@@ -228,7 +235,7 @@ def _decoded(matrix: np.ndarray, column: Column, fields: tuple[Field, ...]) -> "
         k = np.rint((values - column.low) / column.step if law == "real" else values)
         values = _multiple(column, k)
     elif column.decimals is not None:
-        values = np.round(values, column.decimals)
+        values = rounded(values, column.decimals)
     return typed_array(values, column)
 
 
@@ -236,7 +243,7 @@ def _multiple(column: Column, k: np.ndarray) -> np.ndarray:
     """low + step k, rounded to the decimals of the step so that 0.1 * 3 is 0.3."""
     decimals = next((decimals for decimals in range(MOST_DECIMALS + 1) if _whole(column, 10.0**decimals)), None)
     found = column.low + column.step * k
-    return found if decimals is None else np.round(found, decimals)
+    return found if decimals is None else rounded(found, decimals)
 
 
 def _whole(column: Column, scale: float) -> bool:
@@ -251,9 +258,11 @@ def typed_array(numbers: np.ndarray, column: Column) -> "pyarrow.Array":
     kind = arrow_type(column)
     missing = np.isnan(numbers)
     if column.stored == "integer":
-        whole = pyarrow.array(np.rint(np.where(missing, 0, numbers)).astype(np.int64), mask=missing)
-        return compute.cast(whole, kind, safe=False)
-    return compute.cast(pyarrow.array(numbers, mask=missing), kind, safe=False)
+        ends = np.iinfo(kind.to_pandas_dtype())
+        above = np.nextafter(float(ends.max), 0.0) if ends.max >= 2**53 else float(ends.max)
+        numbers = np.clip(np.rint(np.where(missing, 0, numbers)), float(ends.min), above)
+    found = compute.cast(pyarrow.array(numbers, mask=missing), kind, safe=False)
+    return found.dictionary_encode() if (column.arrow or "").startswith("dictionary") else found
 
 
 def _texts(codes: np.ndarray, column: Column) -> "pyarrow.Array":

@@ -38,12 +38,24 @@ Typed = tuple[Column, tuple[Field, ...]] | LeftOut
 """A column and the fields of its matrix, whose `column` is still 0; or the reason for leaving the column out."""
 
 
+def rounded(numbers: np.ndarray, decimals: int) -> np.ndarray:
+    """Numbers rounded to some decimals; numbers so large that float64 holds no more decimals stay as they are."""
+    scale = 10.0**decimals
+    return np.where(np.abs(numbers) * scale < 2.0**53, np.round(numbers, decimals), numbers)
+
+
 @dataclass(frozen=True)
 class Written:
     """The way in which the cells of a column of numbers are written; see `Column`."""
 
-    decimals: int | None
-    padded: int
+    decimals: int | None = None
+    padded: int = 0
+    exponent: int | None = None
+
+    @classmethod
+    def of(cls, column: Column) -> "Written":
+        """The way in which the cells of a column are written."""
+        return cls(column.decimals, column.padded, column.exponent)
 
 
 @dataclass(frozen=True)
@@ -71,14 +83,14 @@ class Distinct:
         for decimals in range(min(MOST_DECIMALS, MOST_DECIMALS if most is None else most) + 1):
             if largest * 10.0**decimals >= 2.0**53:
                 return None
-            if (np.round(self.values, decimals) == self.values).all():
+            if (rounded(self.values, decimals) == self.values).all():
                 return decimals
         return None
 
     def fills(self, decimals: int) -> bool:
         """Whether the numbers lie on a grid of some decimals and are repeated, as those of a coarse scale are."""
-        span = float(self.values[-1] - self.values[0]) * 10.0**decimals
-        return 5 * len(self.values) <= self.rows and span <= WIDE * len(self.values)
+        span, many = float(self.values[-1] - self.values[0]) * 10.0**decimals, len(self.values)
+        return (5 * many <= self.rows and span <= WIDE * many) or (3 * many <= self.rows and span <= 5 * many)
 
     def comb(self, decimals: int) -> int | None:
         """Fewer decimals that do for nearly all rows, as of whole numbers with a few mistakes; None if there are none.
@@ -109,7 +121,8 @@ def number_column(name: str, cells: Cells, numbers: np.ndarray, written: Written
         return LeftOut(name=name, why=f"constant: every cell is {number_text(float(values[0]), written)}")
     base = Column(
         name=name, type="continuous", why="", stored=_stored(cells, values, written), arrow=cells.arrow,
-        decimals=written.decimals, padded=written.padded, missing=found.missing, blank=cells.blank,
+        decimals=written.decimals, padded=written.padded, exponent=written.exponent, missing=found.missing,
+        blank=cells.blank,
     )  # fmt: skip
     if wish is not None:
         return _as_wished(base, found, written, wish)
@@ -161,7 +174,7 @@ def _words_of_pair(found: Distinct, written: Written) -> str:
 
 def of_values(base: Column, found: Distinct, kind: ColumnType, why: str) -> Typed:
     """A column whose different numbers are values with codes."""
-    written = Written(base.decimals, base.padded)
+    written = Written.of(base)
     values = tuple(number_text(value, written) for value in found.values.tolist())
     law = "whole" if kind == "ordinal" and len(values) > ITSELF else "codes"
     column = base.model_copy(update={"type": kind, "why": why, "values": values})
@@ -251,7 +264,9 @@ def written_form(text: "pyarrow.Array", decimal: str) -> Written:
     from pyarrow import compute
 
     if compute.any(compute.match_substring(text, "e", ignore_case=True)).as_py():
-        return Written(None, 0)
+        mantissas = compute.extract_regex(text, rf"^-?\d[{decimal}](?P<decimals>\d+)e[+-]\d\d\d?$")
+        lengths = compute.unique(compute.utf8_length(compute.struct_field(mantissas, "decimals"))).to_pylist()
+        return Written(exponent=lengths[0]) if len(lengths) == 1 else Written()
     place = compute.find_substring(text, decimal).to_numpy(zero_copy_only=False)
     length = compute.utf8_length(text).to_numpy(zero_copy_only=False)
     decimals = np.where(place < 0, 0, length - place - 1)
@@ -270,12 +285,30 @@ def typed_form(numbers: np.ndarray, whole: bool) -> Written:
     return Written(Distinct(present, np.ones(len(present)), False).decimals(6), 0)
 
 
+def number_texts(numbers: np.ndarray, written: Written) -> "pyarrow.Array":
+    """The texts of numbers (N,), as by `number_text`."""
+    import pyarrow
+    from pyarrow import compute
+
+    values, places = np.unique(numbers, return_inverse=True)
+    values = values if written.decimals is None else rounded(values, written.decimals)
+    quick = compute.cast(pyarrow.array(values), pyarrow.string())  # the shortest text, but with exponents
+    slow = compute.match_substring_regex(quick, r"e|^-0$" if written.padded == 0 else r"e|^[^.]*$|0$|^-0")
+    if written.padded > 1 or written.decimals is None or written.exponent is not None:
+        slow = compute.is_valid(quick)
+    which = np.flatnonzero(slow.to_numpy(zero_copy_only=False))
+    texts = pyarrow.array([number_text(value, written) for value in values[which].tolist()], pyarrow.string())
+    return compute.replace_with_mask(quick, slow, texts).take(pyarrow.array(places))
+
+
 def number_text(value: float, written: Written) -> str:
     """The text of a number.
 
     >>> number_text(1.5, Written(2, 2)), number_text(1.5, Written(3, 0)), number_text(2.0, Written(None, 1))
     ('1.50', '1.5', '2.0')
     """
+    if written.exponent is not None:
+        return f"{value:.{written.exponent}e}"
     if written.decimals is None:
         text = repr(float(value))
         return text if written.padded or not text.endswith(".0") else text[:-2]

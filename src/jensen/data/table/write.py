@@ -9,7 +9,7 @@ from jensen.data.table.cells import typed_cells
 from jensen.data.table.column import Column, Table
 from jensen.data.table.dates import texts_of
 from jensen.data.table.datetimes import moments_of_typed
-from jensen.data.table.numbers import Written, number_text
+from jensen.data.table.numbers import Written, number_texts
 from jensen.errors import InputError
 from jensen.records import write_file
 
@@ -69,13 +69,9 @@ def text_of(name: str, column: "pyarrow.ChunkedArray", known: Column | None, dec
     cells = typed_cells(name, column)
     text = cells.text
     if cells.numbers is not None:
-        form = Written(known.decimals, known.padded) if known else Written(0 if cells.stored == "integer" else None, 0)
-        values, places = np.unique(np.nan_to_num(cells.numbers), return_inverse=True)
-        texts = [number_text(value, form) for value in values.tolist()]
-        if decimal != ".":
-            texts = [one.replace(".", decimal) for one in texts]
-        written = pyarrow.array(texts, pyarrow.string()).take(pyarrow.array(places))
-        text = compute.if_else(pyarrow.array(cells.missing), None, written)
+        form = Written.of(known) if known else Written(0 if cells.stored == "integer" else None)
+        text = compute.if_else(pyarrow.array(cells.missing), None, number_texts(np.nan_to_num(cells.numbers), form))
+        text = text if decimal == "." else compute.replace_substring(text, ".", decimal)
     elif cells.moments is not None:
         moments = moments_of_typed(cells.moments)
         clock = bool(moments.seconds[~cells.missing].any())

@@ -14,6 +14,7 @@ from jensen.compression.chain import ChainCodec
 from jensen.data.augment import Augmentation
 from jensen.data.options import PreparationName
 from jensen.data.spec import DataSpec
+from jensen.data.table_preparation import TablePreparation
 from jensen.diffusion.model import DiffusionModel, Generation
 from jensen.errors import InputError
 from jensen.inference.impute_diffusion import Replacement, TwistedParticles
@@ -74,13 +75,13 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
         return build_diffusion(recipe.model, spec, augmentation.numbers)
 
     def check_data(self, recipe: DiffusionRecipe, spec: DataSpec) -> None:
-        """Warns about continuous targets, which the model does not learn."""
-        if spec.targets:
-            warnings.warn(
-                f"{recipe.data} has continuous targets, which a diffusion model does not learn: it models only p(x); "
-                "to predict the targets: jensen train vae --predict target",
-                stacklevel=2,
+        """Warns about continuous targets, which the model does not learn. Raises `InputError` for a mixed table."""
+        if spec.table is not None and (spec.missing or not _dense(spec)):
+            raise InputError(
+                f"{recipe.data}: a diffusion model needs columns of real numbers without missing cells, and the table "
+                "has others; use jensen train latent (diffusion over a VAE), or jensen train vae"
             )
+        warn_of_targets(spec)
 
     def sampling(self, model: DiffusionModel, recipe: DiffusionRecipe, wish: SamplingWish) -> Sampling[DiffusionModel]:
         """Any sampler, number of steps and guidance, towards the labels or away from a worse model."""
@@ -113,6 +114,22 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
     def codec(self, model: DiffusionModel, steps: int | None) -> ChainCodec:
         """Bits-back coding with a chain of `steps` steps."""
         return ChainCodec(model, CODED_STEPS if steps is None else steps)
+
+
+def _dense(spec: DataSpec) -> bool:
+    """Whether every column of a table has a density: no masses and no atoms."""
+    assert isinstance(spec.preparation, TablePreparation)
+    return all(field.law == "real" and not field.atoms for field in spec.preparation.fields)
+
+
+def warn_of_targets(spec: DataSpec) -> None:
+    """Warn about continuous targets, which a diffusion model does not learn."""
+    if spec.targets:
+        warnings.warn(
+            f"{spec.source} has continuous targets, which a diffusion model does not learn: it models only p(x); to "
+            "predict the targets: jensen train vae --predict target",
+            stacklevel=3,
+        )
 
 
 def _guided(generation: Generation, wish: SamplingWish) -> Generation:

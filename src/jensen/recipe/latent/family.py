@@ -18,6 +18,7 @@ from jensen.latent import DiffusionPrior
 from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.diffusion.build import explicit as explicit_diffusion
 from jensen.recipe.diffusion.family import FAMILY as DIFFUSION
+from jensen.recipe.diffusion.family import warn_of_targets
 from jensen.recipe.diffusion.idle import RULES as OF_DIFFUSION
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.family import AbstractFamily, ImputationWish, Sampling, SamplingWish
@@ -30,6 +31,8 @@ from jensen.recipe.vae.build import explicit as explicit_vae
 from jensen.recipe.vae.family import FAMILY as AUTOENCODER
 from jensen.recipe.vae.idle import RULES as OF_VAE
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.table import BATCH, table_model, table_steps
+from jensen.training.plan import untouched
 from jensen.vae import VAE
 
 DENOISING = "prior.model."  # the weights of the diffusion model
@@ -61,6 +64,20 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
             "prior": explicit_diffusion(settings.prior, latent_spec(completed_vae(settings.vae, spec), spec)),
         }
         return settings.model_copy(update={**parts, "vae_steps": None, "prior_steps": None})
+
+    def suited(self, recipe: LatentRecipe, spec: DataSpec) -> LatentRecipe:
+        """For a table, the first stage is as long as the training of a VAE, and the second stage twice as long."""
+        if spec.table is None or recipe.training.minutes is not None or not untouched(recipe.training, "steps"):
+            return recipe
+        usual, vae = table_steps(spec.counts["train"]), recipe.model.vae
+        first = usual if recipe.model.vae_steps is None else recipe.model.vae_steps
+        if first and recipe.start_from is None and recipe.model.kl_weight == 1:
+            vae = table_model(vae, first)
+        training: dict[str, Any] = {"steps": first + 2 * usual}
+        if untouched(recipe.training, "batch_size"):
+            training["batch_size"] = min(BATCH, spec.counts["train"])
+        model = recipe.model.model_copy(update={"vae": vae, "vae_steps": first})
+        return recipe.model_copy(update={"model": model, "training": recipe.training.model_copy(update=training)})
 
     def from_other(self, recipe: AbstractRecipe, spec: DataSpec) -> dict[str, Any] | None:
         """The given VAE replaces the first stage, which then has no steps."""
@@ -101,7 +118,7 @@ class LatentFamily(AbstractFamily[LatentRecipe, VAE]):
         """
         if recipe.vae_steps == 0 and recipe.start_from is None:
             raise InputError("vae_steps 0: the VAE would stay untrained; give --from RUN, or a number of steps")
-        DIFFUSION.check_data(DiffusionRecipe(data=recipe.data), spec)
+        warn_of_targets(spec)
 
     def check_processes(self, recipe: LatentRecipe, count: int, device: str) -> None:
         """Raises `InputError` in the same cases as the VAE."""

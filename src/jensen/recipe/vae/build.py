@@ -60,7 +60,7 @@ def _table_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     encoder, of_parts, decoder = table_networks(settings, spec, likelihood.outputs)
     assert settings.latent_dims is not None
     posterior = AmortisedPosterior(encoder, settings.latent_dims, None, of_parts)
-    return VAE(posterior, decoder, likelihood, vae_objective(settings, of_parts=True))
+    return VAE(posterior, decoder, likelihood, vae_objective(settings, of_parts=True), settings.fit_steps)
 
 
 def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
@@ -88,7 +88,10 @@ def explicit(settings: VAESettings, spec: DataSpec) -> VAESettings:
     """The settings with every None and auto that has an effect replaced by the value for data like `spec`."""
     whole = completed(settings, spec)
     idle = {name for rule in RULES for name in rule.names if not rule.acts(whole, spec)}
-    return whole.model_copy(update={name: getattr(settings, name) for name in idle})
+    kept = {name: getattr(settings, name) for name in idle}
+    if spec.table is not None:
+        kept["kl_warmup_steps"] = 0  # for a training from random weights only
+    return whole.model_copy(update=kept)
 
 
 def vae_networks(settings: VAESettings, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, nn.Module, int]:

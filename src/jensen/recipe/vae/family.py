@@ -15,6 +15,7 @@ from jensen.recipe.start import matched_rows
 from jensen.recipe.vae.build import build_vae, explicit
 from jensen.recipe.vae.idle import RULES
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
+from jensen.recipe.vae.table import table_model, table_steps, table_training
 from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
@@ -49,6 +50,15 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
 
     def explicit(self, recipe: VAERecipe, spec: DataSpec) -> VAESettings:
         return explicit(recipe.model, spec)
+
+    def suited(self, recipe: VAERecipe, spec: DataSpec) -> VAERecipe:
+        """For a table, the number of steps, the size of a batch, the patience and the KL's warm-up by its rows."""
+        if spec.table is None:
+            return recipe
+        training = table_training(recipe.training, spec)
+        steps = table_steps(spec.counts["train"]) if training.minutes else training.steps
+        model = recipe.model if recipe.start_from else table_model(recipe.model, steps)
+        return recipe.model_copy(update={"training": training, "model": model})
 
     def adapted(
         self,

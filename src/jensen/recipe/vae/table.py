@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +14,15 @@ from jensen.likelihood.laws import Codes, Count, Law, Real, Whole
 from jensen.monotone import Curves
 from jensen.nets import ColumnInput, TableDecoder, TableEncoder
 from jensen.recipe.vae.settings import VAESettings
+from jensen.training.plan import untouched
+from jensen.training.settings import TrainingSettings
 from jensen.vae import PartlyObserved
 
 FLOOR = 1e-3  # smallest scale of a component, where x of real numbers is about N(0, 1)
+BATCH = 256
+WARM = 0.25  # share of the steps in which the weight of the KL rises
+LOOKS = 40  # validations in a training of the default length
+PATIENCE = 8
 FEW_LEVELS = 32  # whole numbers with up to so many values are also seen value by value
 
 
@@ -35,6 +42,42 @@ def table_latent_dims(rows: int, columns: int) -> int:
     (16, 5)
     """
     return max(1, min(columns, 16 if columns <= 64 else 2 * round(math.sqrt(columns)), rows // 4))
+
+
+def table_steps(rows: int) -> int:
+    """The number of steps of a training on so many rows, at most; early stopping may end it sooner.
+
+    >>> [table_steps(rows) for rows in (398, 1_000, 5_000, 45_000, 1_000_000)]
+    [1000, 1500, 3400, 10100, 20000]
+    """
+    return min(20_000, max(1000, 100 * round(15 * math.sqrt(rows / 1000))))
+
+
+def table_training(settings: TrainingSettings, spec: DataSpec) -> TrainingSettings:
+    """The settings of training, where those that are left at their defaults suit a table of so many rows."""
+    rows = spec.counts["train"]
+    steps = table_steps(rows) if untouched(settings, "steps") else settings.steps
+    wanted: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": min(BATCH, rows),
+        "warmup_steps": min(50, steps // 10),
+        "validate_every": max(1, steps // LOOKS),
+    }
+    if settings.patience is None and spec.counts["validation"]:
+        wanted["patience"] = PATIENCE
+    if settings.minutes is not None:  # then the plan chooses the length and the looks
+        wanted = {"batch_size": wanted["batch_size"]}
+    return settings.model_copy(update={name: value for name, value in wanted.items() if untouched(settings, name)})
+
+
+def table_model(settings: VAESettings, steps: int) -> VAESettings:
+    """The settings of the model, where the weight of the KL rises in the first quarter of the steps.
+
+    With the full weight from the start, training of few rows first spends a third of its steps with z unused.
+    """
+    if settings.objective != "elbo" or settings.kl_warmup_steps or settings.free_bits:
+        return settings
+    return settings.model_copy(update={"kl_warmup_steps": round(WARM * steps)})
 
 
 def columns_likelihood(settings: VAESettings, spec: DataSpec) -> PartlyObserved:
