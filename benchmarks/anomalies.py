@@ -10,10 +10,11 @@ are standardised by the training rows. Two things differ. The half is drawn at r
 first half of the file; and no set of less than 1,000 rows is filled up to 1,000 by copies, which DTE draws before it
 splits, so that copies of test rows get into the training.
 
-Every method has one setting for all sets. Peers: kNN (PyOD's: distance to the fifth neighbour) and DTE-NP (mean distance to
-five neighbours), both as method `neighbours`, IsolationForest and LOF of scikit-learn, ECOD and VAE of PyOD, each with its defaults. The program
-writes one line per set, seed and method, and leaves out the lines that the file already has. The differences in the
-table are paired by set; their standard errors and intervals are by the bootstrap over sets.
+Every method has one setting for all sets. The peers have their defaults: kNN (distance to the fifth neighbour, as
+PyOD's) and DTE-NP (mean distance to five neighbours), which are one method, `neighbours`; IsolationForest and LOF of
+scikit-learn; ECOD and the VAE of PyOD. The program appends one line per set, seed and score, and computes only what the
+file lacks, so that it may be interrupted. The differences in the table are paired by set; their standard errors and
+intervals are by the bootstrap over sets.
 """
 
 import argparse
@@ -173,8 +174,8 @@ def table(lines: list[dict[str, object]], names: list[str], title: str) -> None:
             continue
         means = np.array([np.mean(sets[name], 0) for name in names])
         gains = ["", ""] if method == "jensen" else [gain(best[:, column] - means[:, column]) for column in (0, 1)]
-        total = sum(seconds for name in names for *_, seconds in sets[name])
-        print(f"| {method} | {means[:, 0].mean():.4f} | {means[:, 1].mean():.4f} | {' | '.join(gains)} | {total:,.0f} |")
+        total, (auroc, auprc) = sum(seconds for name in names for *_, seconds in sets[name]), means.mean(0)[:2]
+        print(f"| {method} | {auroc:.4f} | {auprc:.4f} | {' | '.join(gains)} | {total:,.0f} |")
 
 
 def gain(differences: np.ndarray) -> str:

@@ -15,7 +15,7 @@ CLUSTERS = 20
 RIDGE = 0.01  # of the mean variance of a column, added to every covariance
 SHRINKAGE = 0.3  # per column: the number of rows for which the covariance of all rows counts in a cluster's
 HELD_OUT = 2000  # training rows, at most, by which the weights of the bandwidths are fitted
-EM_STEPS = 100
+EM_STEPS, SLACK = 1000, 1e-3  # EM ends when no weight's slope exceeds that of a maximum by more than `SLACK`
 PAIRS = 1 << 22  # of a row and a kernel, computed at once: changes memory and speed, never a number
 
 
@@ -144,5 +144,8 @@ def _fitted_log_weights(terms: Float[Tensor, "rows bandwidths"]) -> Float[Tensor
     """log w that maximise Σ_i log Σ_k w_k exp(terms_ik), by EM from equal weights."""
     log_weights = terms.new_full((terms.shape[1],), -math.log(terms.shape[1]))
     for _ in range(EM_STEPS):
-        log_weights = ((terms + log_weights).log_softmax(1).logsumexp(0) - math.log(len(terms))).clamp(min=-30)
+        shares = (terms + log_weights).log_softmax(1).logsumexp(0) - math.log(len(terms))
+        if bool((shares - log_weights).max() < math.log1p(SLACK)):
+            break
+        log_weights = shares.clamp(min=-30)
     return log_weights.log_softmax(0)
