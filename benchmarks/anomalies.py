@@ -130,7 +130,7 @@ def work(path: Path, seed: int, method: str) -> list[dict[str, object]]:
     sizes = {"train": len(train), "test": len(test), "columns": train.shape[1]}
     lines, seconds = [], round(time.process_time() - began, 2)
     for name, score in (found if isinstance(found, dict) else {method: found}).items():
-        finite = np.nan_to_num(score, nan=np.finfo(float).max, posinf=np.finfo(float).max)
+        finite = np.nan_to_num(np.asarray(score, float), nan=np.finfo(float).max, posinf=np.finfo(float).max)
         quality = {"auroc": float(roc_auc_score(y, finite)), "auprc": float(average_precision_score(y, finite))}
         line = {"set": path.stem, "seed": seed, "method": method, "score": name}
         lines.append(line | quality | {"cpu_seconds": seconds} | sizes)
