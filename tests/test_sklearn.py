@@ -329,6 +329,8 @@ def test_mistakes_in_a_frame_are_named_in_a_line():
         classifier.predict(rows.assign(colour="green"))
     with pytest.raises(ValueError, match="yet now missing:\n- size"):
         classifier.predict(rows.drop(columns="size"))
+    with pytest.raises(InputError, match="family='latent' predicts no column of a table"):
+        JensenClassifier("latent").fit(rows, said)
     with pytest.raises(InputError, match="X has 1 rows; expected at least 2"):
         JensenDensity().fit(rows[:1])
 
