@@ -132,7 +132,7 @@ def test_a_density_is_that_of_jensens_own_verbs_and_in_the_units_of_the_data():
 
 
 def test_samples_come_from_the_model_and_repeat_with_a_seed():
-    density = JensenDensity(steps=200, settings=SMALL, random_state=0).fit(X)
+    density = JensenDensity(steps=100, settings=SMALL, random_state=0).fit(X)
     drawn = density.sample(1000, random_state=0)
     np.testing.assert_array_equal(drawn, density.sample(1000, random_state=0))
     assert not np.array_equal(density.sample(5), density.sample(5))
@@ -208,7 +208,7 @@ def test_a_classifier_keeps_the_names_of_its_classes():
     np.testing.assert_allclose(classifier.predict_proba(X[:9]).sum(1), 1)
 
 
-@pytest.mark.parametrize("family", ["latent", "diffusion"])
+@pytest.mark.parametrize("family", [pytest.param("latent", marks=pytest.mark.slow), "diffusion"])
 def test_the_other_families_do_what_they_can(family):
     density = JensenDensity(family, steps=4, draws=1, random_state=0).fit(X)
     assert np.isfinite(density.score(X[:5]))
@@ -273,7 +273,7 @@ def frame(rows=80):
     return pandas.DataFrame(columns), said
 
 
-@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("library", ["pandas", pytest.param("polars", marks=pytest.mark.slow)])
 def test_frames_with_columns_of_several_types_come_in_and_out(library):
     rows, said = frame()
     make = pandas.DataFrame if library == "pandas" else pytest.importorskip("polars").DataFrame
@@ -329,6 +329,8 @@ def test_mistakes_in_a_frame_are_named_in_a_line():
         classifier.predict(rows.assign(colour="green"))
     with pytest.raises(ValueError, match="yet now missing:\n- size"):
         classifier.predict(rows.drop(columns="size"))
+    with pytest.raises(InputError, match="family='latent' predicts no column of a table"):
+        JensenClassifier("latent").fit(rows, said)
     with pytest.raises(InputError, match="X has 1 rows; expected at least 2"):
         JensenDensity().fit(rows[:1])
 

@@ -80,6 +80,8 @@ class JensenClassifier(ClassifierMixin, _Predictor):
             raise InputError(f"y has 1 class, {self.classes_[0]}; expected at least 2 classes")
         settings = self._for_training(X)
         if self._as_table(X):
+            if self.family != "vae":  # before a long training, not after it
+                raise InputError(f"family={self.family!r} predicts no column of a table; give family='vae'")
             table = with_target(X, codes.astype(str), "string")
             self._train(table, {table.column_names[-1]: "categorical"}, **settings)
         else:
