@@ -154,6 +154,13 @@ def test_what_was_guessed_is_noted(tmp_path, form, names, note):
     assert any(note in line for line in reading.doubts)
 
 
+def test_blank_lines_count_as_rows(tmp_path):
+    (tmp_path / "a.csv").write_text(with_row(15, "1,heavy,red").replace("\n", "\n\n", 5))
+    refused(tmp_path / "a.csv", "row 20, column 'weight': holds 'heavy'")
+    (tmp_path / "a.csv").write_text(GOOD.replace("\n", "\n\n", 5))
+    assert [read_all(tmp_path / "a.csv").names(row) for row in (0, 5)] == ["row 3", "row 12"]
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [

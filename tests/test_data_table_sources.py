@@ -1,6 +1,7 @@
 """Tables of every source, new rows by the columns of a run, and wishes about types."""
 
 import json
+import sys
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -184,6 +185,17 @@ def test_scikit_learns_data_sets_are_frames_in_memory():
     assert len(load_data(load_wine(as_frame=True).frame).spec.table.columns) == 14
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+def test_without_pyarrow_a_table_says_what_to_install(tmp_path, monkeypatch, kind):
+    path = written(tmp_path / "a.csv", a=text(range(40)))
+    if kind == "parquet":
+        path = tmp_path / "a.parquet"
+        pyarrow.parquet.write_table(pyarrow.table({"a": [0.5] * 40}), path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pyarrow, which is not installed; pip install 'jensen\[tables\]'"):
+        load_data(FRAME if kind == "frame" else path)
+
+
 def test_shards_with_splits_and_columns_that_cannot_be_used(tmp_path):
     write = pyarrow.parquet.write_table
     arrow = pyarrow.table({"a": RNG.normal(size=60), "b": ["x", "y"] * 30, "c": [[1]] * 60})
@@ -247,6 +259,15 @@ def test_new_rows_that_do_not_fit_are_named(tmp_path, run, change, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_row_of_a_table_on_disk_is_named(tmp_path, run, monkeypatch):
+    new = written(tmp_path / "new.csv", **{name: cells * 9 for name, cells in (ROW | {"town": ["Thun"]}).items()})
+    new.write_text(new.read_text() + "Basel,0.5,33,05.03.2019,x\n")
+    monkeypatch.setattr("jensen.data.options.LARGE", 0)
+    monkeypatch.setattr("jensen.data.readers.tables.NUMBERS_AT_ONCE", 2 * len(run.table.fields))
+    with pytest.raises(InputError, match="row 11, column 'town': holds 'Basel'"):
+        read_examples(new, run)
+
+
 def test_cells_beyond_the_range_are_counted_in_a_note(tmp_path, run):
     new = written(tmp_path / "new.csv", **(ROW | {"age": ["99"]}))
     with pytest.warns(UserWarning, match="column 'age': 1 of 1 cells lie beyond the range of the training rows"):
@@ -262,6 +283,7 @@ def test_a_missing_cell_is_read_where_it_is_asked_for(tmp_path, run):
 def test_changed_cells_change_the_fingerprint(tmp_path, run):
     path = Path(run.source)
     path.write_text(path.read_text().replace("Bern", "Biel"))
+    assert load_data(path).spec.fingerprint != run.fingerprint  # of the same numbers with other meanings
     with pytest.raises(InputError, match="holds 'Biel'"):
         load_again(run)
     path.write_text(path.read_text().replace("Biel", "Thun", 1).replace("Biel", "Bern"))

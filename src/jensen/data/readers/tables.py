@@ -61,8 +61,8 @@ def table_package(name: str) -> None:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"{name}: tables are read by the package pyarrow, which is not installed; pip install 'jensen[tables]', or "
-            "give --layout vector for a CSV file of numbers"
+            f"{name}: tables and CSV files are read by the package pyarrow, which is not installed; pip install "
+            "'jensen[tables]'"
         ) from error
 
 
