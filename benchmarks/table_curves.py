@@ -122,7 +122,7 @@ def tables(folder: Path) -> dict[str, np.ndarray]:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    print(f"{'table':12} {'rows':>6} " + " ".join(f"{way:>17}" for way in WAYS))
+    print(f"| table | rows | {' | '.join(WAYS)} |\n|---|---|{'---|' * len(WAYS)}")
     for name, values in tables(Path(sys.argv[1])).items():
         for rows in (200, len(values) // 2):
             train, test = values[:rows], values[len(values) // 2 :]
@@ -134,8 +134,8 @@ def main() -> None:
                     y[:rows]
                 )
                 nats = model.score_samples(y[rows:]) + volume[rows:]
-                line.append(f"{nats.mean():10.3f} ± {nats.std() / math.sqrt(len(nats)):5.3f}")
-            print(f"{name:12} {rows:6} " + " ".join(f"{each:>17}" for each in line), flush=True)
+                line.append(f"{nats.mean():,.2f} ± {nats.std() / math.sqrt(len(nats)):,.2f}")
+            print(f"| {name} | {rows} | {' | '.join(line)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/images/house.png"
 GROUPS = {
-    "ground": ("errors", "randomness"),
+    "ground": ("errors", "monotone"),
     "the lecture": ("gaussian", "latent"),
     "beside it": ("compression", "training"),
     "asking": ("evaluation", "inference"),

@@ -1,5 +1,8 @@
-"""What the tests of the data chapter share: arrays on disk, reading them, and how they are refused."""
+"""What the tests of the data chapter share: arrays and tables on disk, reading them, and how they are refused."""
 
+import csv
+from collections.abc import Iterable
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +50,25 @@ def assert_read_or_refused(source: Path, **options) -> None:
     except InputError as error:
         lines = str(error).splitlines()
     assert len(lines) < 2
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def text(values: Iterable[object]) -> list[str]:
+    """The values as cells of a text file."""
+    return [str(value) for value in values]
+
+
+def written(path: Path, **columns: list[str]) -> Path:
+    """A CSV file of columns of cells."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def days(count: int, form: str) -> list[str]:
+    """Consecutive days from 4 March 2019, as cells."""
+    return [(date(2019, 3, 4) + timedelta(days=day)).strftime(form) for day in range(count)]

@@ -131,12 +131,16 @@ TINY = {
 }
 LIGHTER = {
     "train vae": {"steps": 10, "latent-dims": 2, "hidden": 16, "fit-steps": 2},
+    "train vae of a table": {"steps": 10, "latent-dims": 2, "width": 8, "fit-steps": 2},
+    "score of a table": {"explained": 5},
     "train diffusion": {"steps": 3, "widths": 8, "chain-steps": 30, "sampling-steps": 3, "validation-examples": 10},
     "train latent": {
         "steps": 5, "vae.network": "mlp", "vae.hidden": 16, "vae.latent-dims": 2, "prior.width": 8, "prior.depth": 1,
         "prior.chain-steps": 30, "prior.sampling-steps": 3, "prior.bound-terms": 3, "validation-examples": 10,
     },
     "evaluate": {"examples": 8, "further-examples": 2, "samples": 16},
+    "evaluate --error": {"error": 100},
+    "compare --error": {"error": 100},
     "evaluate --referee": {
         "examples": 8, "further-examples": 2, "samples": 16, "referee-examples": 2, "temperatures": 5, "chains": 2,
     },
@@ -153,7 +157,9 @@ LIGHTER = {
 def lighter(words: list[str]) -> list[str]:
     """The command with placeholders filled in and with as little work as still goes through all of it."""
     name, _ = find(words, commands())
-    less = LIGHTER.get(f"{name} --referee" if "--referee" in words else name, {})
+    special = next((f" {flag}" for flag in ("--error", "--referee") if flag in words), "")
+    kind = special or (" of a table" if {"people.csv", "runs/people"} & {*words} else "")
+    less = LIGHTER.get(f"{name}{kind}", LIGHTER.get(name, {}))
     data = "mine.npz" if "runs/target" in words else "digits"
     kept, flag = [], ""
     for word in words:

@@ -24,6 +24,8 @@ SAMPLES = {
     "constant": np.full(4, 3.0),
     "one": np.array([-2.0]),
     "none": np.zeros(0),
+    "neighbouring floats": 1e12 + RANDOM.normal(size=1000) * 1e-3,
+    "two floats": 1e12 + 2.0**-13 * RANDOM.integers(0, 2, 1000),
     "tiny": 1e-200 * RANDOM.normal(size=100),
     "huge": 1e200 * RANDOM.normal(size=100),
     "levels": RANDOM.integers(0, 20, 1000).astype(float),
@@ -112,6 +114,13 @@ def test_many_columns_at_once_are_each_column_alone():
             torch.testing.assert_close(together.log_slope(v)[..., one], alone.log_slope(v[..., one]), rtol=0, atol=0)
 
 
+def test_a_cast_keeps_the_digits_of_a_curve():
+    curves, v = Curves([fit_curve(SAMPLES["far"])]), torch.from_numpy(SAMPLES["far"])[:, None]
+    expected = curves(v)
+    torch.testing.assert_close(curves.float()(v), expected, rtol=0, atol=0)
+    assert torch.nn.Sequential(curves).bfloat16()[0].knots.dtype == torch.float64
+
+
 def test_missing_numbers_stay_missing():
     curves = Curves([fit_curve(SAMPLES["normal"])])
     nan = torch.full((1, 1), math.nan)
@@ -126,6 +135,26 @@ def test_edges_of_levels_are_quantiles_of_the_levels():
     edges = curves(torch.arange(0.5, 5, dtype=torch.float64)[:, None])[:, 0]
     expected = np.array([500, 505, 805, 905, 1805]) / 2000
     np.testing.assert_allclose(torch.special.ndtr(edges).numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.repeat([0.0, 1000, 5000, 20_000], [5000, 2000, 900, 30]),
+        np.concatenate([RANDOM.geometric(1e-4, 3000), 5000 * RANDOM.integers(0, 9, 20_000)]).astype(float),
+        np.array([3.0]),
+        np.repeat([0.0, 1_000_000], [50_000, 50_000]),
+        np.arange(2000.0) ** 2,
+        np.zeros(0),
+    ],
+    ids=["heaps", "heaps and others", "one", "two far levels", "all different", "none"],
+)
+def test_a_curve_of_levels_increases_strictly_also_where_there_are_none(levels):
+    curve = fit_curve_to_levels(levels)
+    v = torch.arange(-100, 30_000, dtype=torch.float64)[:, None] - 0.5
+    y = Curves([curve])(v)
+    assert y.isfinite().all()
+    assert (y.diff(dim=0) > 0).all()
 
 
 def test_a_curve_is_json_of_a_sensible_size():

@@ -53,6 +53,13 @@ def test_a_table_becomes_x_and_itself_again(mixed):
     np.testing.assert_array_equal(raw[:, 3] == 0, matrix[:, 3] == 0)
 
 
+def test_the_raw_numbers_stay_as_they_are():
+    preparation, _ = real(np.random.default_rng(0).standard_cauchy(50))
+    raw = torch.linspace(-3, 3, 7)[:, None]  # float32, as x is
+    preparation(raw)
+    assert (raw == torch.linspace(-3, 3, 7)[:, None]).all()
+
+
 def test_x_outside_a_law_becomes_the_nearest_value_of_the_law(mixed):
     _, preparation, _ = mixed
     x = torch.tensor([[7.0, -3.0, -1.0, 0.0, 0.0], [1.4, 20.6, 1.6, 0.0, math.nan]])
@@ -130,24 +137,24 @@ def test_atoms_that_are_neighbours_in_float32_keep_different_x():
     np.testing.assert_array_equal(preparation.to_raw(x)[:, 0], np.unique(close))
 
 
-@pytest.mark.parametrize(
-    ("name", "draw"),
-    [
-        ("normal", lambda random, n: random.normal(size=n)),
-        ("six decimals", lambda random, n: random.normal(size=n).round(6)),
-        ("two decimals", lambda random, n: random.normal(size=n).round(2)),
-        ("one decimal", lambda random, n: random.normal(size=n).round(1)),
-        ("four digits", lambda random, n: np.array([float(f"{v:.4g}") for v in np.exp(2 * random.normal(size=n))])),
-        ("Cauchy, one decimal", lambda random, n: random.standard_cauchy(n).round(1)),
-        ("float32", lambda random, n: random.uniform(size=n).astype(np.float32).astype(np.float64)),
-        ("exponential, three decimals", lambda random, n: random.exponential(size=n).round(3)),
-    ],
-)
-def test_a_density_has_no_atoms_however_it_is_rounded(name, draw):
+DENSITIES = {
+    "normal": lambda random, n: random.normal(size=n),
+    "six decimals": lambda random, n: random.normal(size=n).round(6),
+    "two decimals": lambda random, n: random.normal(size=n).round(2),
+    "one decimal": lambda random, n: random.normal(size=n).round(1),
+    "four digits": lambda random, n: np.array([float(f"{v:.4g}") for v in np.exp(2 * random.normal(size=n))]),
+    "Cauchy, one decimal": lambda random, n: random.standard_cauchy(n).round(1),
+    "float32": lambda random, n: random.uniform(size=n).astype(np.float32).astype(np.float64),
+    "exponential, three decimals": lambda random, n: random.exponential(size=n).round(3),
+}
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_a_density_has_no_atoms_however_it_is_rounded(name):
     # 125 columns of 1,000 rows of each kind, 1,000 in all, at 1e-6 each: a false alarm has probability 1e-3.
     random = np.random.default_rng(len(name))
     for _ in range(125):
-        atoms, _ = find_atoms(draw(random, 1000))
+        atoms, _ = find_atoms(DENSITIES[name](random, 1000))
         assert len(atoms) == 0, (name, atoms)
 
 

@@ -16,7 +16,7 @@ log-slope by log |a|. A negative a turns T into -T.
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -26,7 +26,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 MOST_KNOTS = 32
-"""Knots of one curve at most, so that a table of a thousand columns has a description of a few hundred kilobytes."""
+"""Knots of one curve at most, so that a thousand columns have a description of about a megabyte."""
+
+MOST_KNOTS_OF_LEVELS = 128
+"""The same for whole numbers, which may have many heaps, such as 1,000 and 5,000; a heap takes two knots."""
 
 GAIN = 12.0
 """A knot is added if it raises the log-likelihood of the rows by this many nats, as a histogram's edge would."""
@@ -49,8 +52,11 @@ INTERVAL, TAIL = 6, 6
 TINY = 1e-300
 """Keeps a quotient of zeros from being NaN."""
 
+NARROWEST = 0.1
+"""The least difference of heights of the outermost knots, if the points allow it."""
+
 SAME = 1e-6
-"""A point whose height is that close to another one is left out."""
+"""A point whose height is that close to that of a knot is no other knot."""
 
 PENALTY = 0.5
 """Nats per unit of the shape of a tail."""
@@ -97,6 +103,11 @@ class Curves(nn.Module):
         for name, values in self.named_buffers():
             setattr(one, name, values[column : column + 1])
         return one
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Curves":
+        # A module that is cast to another type moves its curves to another device only: they need all digits.
+        device = fn(torch.zeros(())).device
+        return super()._apply(lambda values: values.to(device), recurse)
 
     def _keep(self, name: str, values: np.ndarray) -> None:
         # Not in the state dictionary: a run records its curves in the description of its data.
@@ -188,41 +199,56 @@ def _tails(curve: Curve) -> list[tuple[float, ...]]:
 def fit_curve(values: Float[np.ndarray, " rows"]) -> Curve:
     """The curve of a sample of numbers; T(values) is about N(0, 1). NaN is not allowed."""
     points, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    return _fit(points, np.cumsum(counts) - counts / 2, len(values))
+    return _fit(points, np.cumsum(counts) - counts / 2, len(values), MOST_KNOTS)
 
 
 def fit_curve_to_levels(levels: Float[np.ndarray, " rows"]) -> Curve:
-    """The curve of whole numbers k, each spread over k - ½ to k + ½, so that T(k ± ½) are quantiles of the numbers."""
+    """The curve of whole numbers k, each spread over k - ½ to k + ½, so that T(k ± ½) are quantiles of the numbers.
+
+    Numbers between two found ones have together about the probability of a new number, which is the share of numbers
+    that were found once (Good 1953).
+    """
     found, counts = np.unique(np.asarray(levels, np.float64), return_counts=True)
-    # An empty stretch between two numbers is shared by both: as an interval of its own it would have no rows
-    points = np.concatenate([found[:1] - 0.5, (found[1:] + found[:-1]) / 2, found[-1:] + 0.5])
-    below = np.concatenate([[0], np.cumsum(counts)])
-    return _fit(points, (below + 0.5) * (len(levels) / (len(levels) + 1)), len(levels))
+    points = np.unique(np.concatenate([found - 0.5, found + 0.5]))
+    between = ~np.isin(points[:-1] + 0.5, found)
+    masses = np.empty(len(between))
+    masses[~between] = counts
+    new = ((counts == 1).sum() + 0.5) / max(1, between.sum())
+    masses[between] = np.clip(new, 1e-5 * len(levels), 0.5)
+    below = np.concatenate([[0], np.cumsum(masses)])
+    rows = float(below[-1])
+    return _fit(points, (below + 0.5) * (rows / (rows + 1)), rows, MOST_KNOTS_OF_LEVELS)
 
 
-def _fit(points: np.ndarray, below: np.ndarray, rows: int) -> Curve:
+def _fit(points: np.ndarray, below: np.ndarray, rows: float, most: int) -> Curve:
     """The curve of `points`, which ascend; `below` is the number of rows below each of them, never 0 or all.
 
-    With a single point or none the curve is v minus that point: there is nothing that would give a scale.
+    A single point gives no scale; then it is that of the point itself.
     """
     from scipy.special import ndtri
 
     if len(points) < 2:
         middle = float(points[0]) if len(points) else 0.0
-        return Curve(knots=(middle - 1, middle + 1), heights=(-1, 1), lower=(1, LIGHTEST), upper=(1, LIGHTEST))
+        unit = abs(middle) or 1.0
+        tail = (unit, LIGHTEST)
+        return Curve(knots=(middle - unit, middle + unit), heights=(-1, 1), lower=tail, upper=tail)
     beyond = min(math.ceil(math.sqrt(rows)), rows / 4)  # the rows of a tail
     inside = np.flatnonzero((below >= beyond) & (below <= rows - beyond))
-    first, last = (inside[0], inside[-1]) if len(inside) > 1 else (0, len(points) - 1)
     masses = np.convolve(np.diff(below, prepend=0, append=rows), [0.5, 0.5], "valid")  # rows at each point
     y = np.round(ndtri(below / rows), DECIMALS)
-    knots, heights = _knots(points[first : last + 1], y[first : last + 1], below[first : last + 1], rows)
+    first, last = (inside[0], inside[-1]) if len(inside) > 1 else (0, 0)
+    if y[last] - y[first] < NARROWEST:  # most rows are at one or two numbers
+        first, last = 0, len(points) - 1
+    knots, heights = _knots(points[first : last + 1], y[first : last + 1], below[first : last + 1], rows, most)
     slopes = np.diff(heights) / np.diff(knots)
     lower = _tail(points[first] - points[:first], masses[:first], slopes[0] * max(1, abs(y[first])))
     upper = _tail(points[last + 1 :] - points[last], masses[last + 1 :], slopes[-1] * max(1, abs(y[last])))
     return Curve(knots=tuple(knots.tolist()), heights=tuple(heights.tolist()), lower=lower, upper=upper)
 
 
-def _knots(points: np.ndarray, y: np.ndarray, below: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _knots(
+    points: np.ndarray, y: np.ndarray, below: np.ndarray, rows: float, most: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Knots and heights: even steps of y, and points at which the density changes much.
 
     The even steps lie between the points: the slope between two neighbouring points would be random.
@@ -236,14 +262,17 @@ def _knots(points: np.ndarray, y: np.ndarray, below: np.ndarray, rows: int) -> t
     others = np.abs(y - nearest) > SAME
     heights = np.concatenate([even, y[others]])
     order = heights.argsort()
-    heights = heights[order]
     points = np.concatenate([np.interp(even, y, points), points[others]])[order]
     below = np.concatenate([ndtr(even) * rows, below[others]])[order]
-    chosen = _refined(points, below, np.searchsorted(heights, even).tolist())
+    apart = np.diff(points, prepend=-np.inf) > 0  # a step between two neighbouring floats is one of them
+    points, heights, below = points[apart], heights[order][apart], below[apart]
+    steps = np.unique(np.searchsorted(heights, even).clip(max=len(heights) - 1))
+    chosen = np.array(_refined(points, below, steps.tolist(), most))
+    chosen = chosen[np.diff(heights[chosen], prepend=-np.inf) > SAME]
     return points[chosen], heights[chosen]
 
 
-def _refined(points: np.ndarray, below: np.ndarray, chosen: list[int]) -> list[int]:
+def _refined(points: np.ndarray, below: np.ndarray, chosen: list[int], most: int) -> list[int]:
     """The chosen points, and those at which a histogram gains most from an edge, as long as it gains `GAIN` nats."""
     from scipy.special import xlogy
 
@@ -258,7 +287,7 @@ def _refined(points: np.ndarray, below: np.ndarray, chosen: list[int]) -> list[i
 
     found, queue = list(chosen), [best_edge(*ends) for ends in pairwise(chosen)]
     heapq.heapify(queue)
-    while queue and -queue[0][0] > GAIN and len(found) < MOST_KNOTS:
+    while queue and -queue[0][0] > GAIN and len(found) < most:
         _, first, edge, last = heapq.heappop(queue)
         found.append(edge)
         heapq.heappush(queue, best_edge(first, edge))

@@ -103,7 +103,8 @@ class Impute(OfExamples):
         for name, values in found.diagnostics.items():
             print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
         print(f"{self.out}: {len(found.found.draws)} draws for each of {counted(len(found.rows))}")
-        print(f"Written: {', '.join(path.name for path in written)}")
+        names = ", ".join(sorted(path.name for path in written))
+        print(f"It holds {names}" if run.spec.table is None else f"Written: {names}")
 
     def _refuse_taken(self) -> None:
         if self.out.suffix.lower() not in TABLES:

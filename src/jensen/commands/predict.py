@@ -305,9 +305,7 @@ def _assess_column(
         return assess(found.known(), Circumstances(**vars(about), class_names=classes, label_counts=counts))
     if found.y is None:
         return None
-    return assess_targets(
-        found.known(), scaling_of(run.dataset.train, run.spec, field), None, TargetCircumstances(*about)
-    )
+    return assess_targets(found.known(), scaling_of(run.dataset.train, run.spec, field), None, about)
 
 
 def _predict_labels(

@@ -70,7 +70,7 @@ def load_again(spec: DataSpec, stream: Streaming | None = None, source: Source |
 def _read_by(spec: DataSpec, source: Source, options: ReadOptions, absent: bool = False) -> Reading:
     """The reading of `source` by the columns of a run, if its data are a table; for `absent` see `read_by_table`."""
     if spec.table is not None:
-        return read_by_table(read_cells(source, spec.table.header), spec.table, options, absent)
+        return read_by_table(read_cells(source, spec.table.header, options), spec.table, options, absent)
     return read(source, options, refuse_at_once)
 
 

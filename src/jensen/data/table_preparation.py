@@ -66,7 +66,7 @@ class TablePreparation(Preparation):
 
     def __call__(self, raw: Tensor, noise: Noise | None = None) -> Tensor:
         real = self._real(raw.device)
-        x = raw.to(torch.float32)
+        x = raw.to(torch.float32, copy=True)
         if len(real.columns):
             numbers = raw[:, real.columns].double()
             x[:, real.columns] = real.images_of(numbers, real.curves(numbers).to(torch.float32))

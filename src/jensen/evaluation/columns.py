@@ -106,7 +106,7 @@ class IndependentColumns:
         for place, field in enumerate(preparation.fields):
             known = x[:, place][~x[:, place].isnan()]
             once = (known.unique(return_counts=True)[1] == 1).sum()
-            new.append((once + 1) / (len(known) + 1))
+            new.append((once.double() + 1) / (len(known) + 1))
             if field.law == "real":
                 atoms = torch.tensor(field.images, dtype=torch.float64)
                 equal = known[:, None] == atoms

@@ -23,7 +23,7 @@ BINS = 10  # of numbers beside categories
 MOST_PAIRS = 500  # pairs of columns, chosen at random from more
 MOST_CODES = 255  # categories that scikit-learn's trees divide without an order
 
-Rows = Float[np.ndarray, "rows columns"]
+Rows = Float[np.ndarray, "_ columns"]
 
 
 class TableLikeness(Value):

@@ -1,7 +1,7 @@
-"""Rows of a table as a model sees them."""
+"""Examples as a model sees them, with the empty cells of a table."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from jensen.data.spec import DataSpec
@@ -9,8 +9,10 @@ from jensen.evaluation.scores import prepare
 from jensen.vae.missing import HIDDEN
 
 
-def seen_rows(raw: Float[Tensor, " batch fields"], spec: DataSpec, index: Tensor, seed: int) -> Tensor:
-    """Raw rows after the run's preparation; an empty cell is NaN, or inf if no training row has one in its column.
+def seen_rows(raw: Shaped[Tensor, " batch *shape"], spec: DataSpec, index: Tensor, seed: int) -> Tensor:
+    """Raw examples after the run's preparation.
+
+    An empty cell of a table is NaN, or inf if no training row has one in its column.
 
     The model has learned nothing about an empty cell of such a column, so the cell is unknown and not missing.
     """

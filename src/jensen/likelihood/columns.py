@@ -50,7 +50,7 @@ class Columns:
 
         Codes have no distances, so their mean would say nothing.
         """
-        return self._gathered([part.mean for part in self.parts])
+        return self._gathered([part.mean for part in self.parts]).to(self.missing)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (*batch): the sum over the columns of log-masses and log-densities."""

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from jensen.errors import InputError
 from jensen.gaussian import MultivariateGaussian
+from jensen.likelihood.components import Components, Normal
 from jensen.randomness import uniform_per_example
-
-HALVINGS = 64  # of the interval that holds a quantile, at most: as exact as float64 can be
-ROUNDING = 1e-14  # of a quantile: a step that is smaller changes nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,30 +76,11 @@ class Mixture:
 
     def cdf(self, x: Tensor) -> Tensor:
         """P(x_d <= value) of each dimension on its own, for values (*sample, *batch, d)."""
-        standardised = (x.unsqueeze(-2) - self.components.mean) / self._scales()
-        return (self.weights.unsqueeze(-1) * torch.special.ndtr(standardised)).sum(-2)
+        return self._by_dimension().cdf(x, Normal()).to(self.log_weights.dtype)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The inverse of `cdf` for u (*sample, *batch, d) in (0, 1), by Newton's method with bisection as fallback."""
-        scales = self._scales()
-        ends = self.components.mean + scales * torch.special.ndtri(u.unsqueeze(-2))
-        low, high = ends.amin(-2), ends.amax(-2)  # no component has less of u below, none more
-        x, step = (low + high) / 2, high - low
-        moving = torch.ones_like(x, dtype=torch.bool)
-        for _ in range(HALVINGS):
-            standardised = (x.unsqueeze(-2) - self.components.mean) / scales
-            weights = self.weights.unsqueeze(-1)
-            excess = (weights * torch.special.ndtr(standardised)).sum(-2) - u
-            density = (weights * torch.exp(-standardised.square() / 2) / scales).sum(-2) / math.sqrt(2 * math.pi)
-            low, high = torch.where(excess < 0, x, low), torch.where(excess < 0, high, x)
-            newton = x - excess / density
-            trusted = (newton >= low) & (newton <= high) & ((newton - x).abs() < step.abs() / 2)  # False for nan
-            step = torch.where(trusted, newton, (low + high) / 2) - x
-            moving = moving & (step.abs() > ROUNDING * x.abs()) & (excess != 0)
-            if not bool(moving.any()):
-                break
-            x = torch.where(moving, x + step, x)
-        return x
+        """The inverse of `cdf` for u (*sample, *batch, d) in (0, 1)."""
+        return self._by_dimension().quantile(u, Normal()).to(self.log_weights.dtype)
 
     def sample(self, draws: int, *, seed: int, index: Sequence[int]) -> Tensor:
         """`draws` draws from each mixture of a batch, (draws, batch, d); mixture i depends only on (seed, index[i])."""
@@ -128,6 +107,10 @@ class Mixture:
         """The component whose share of [0, 1] contains u, (*sample, *batch)."""
         cumulative = self.weights.cumsum(-1)
         return (cumulative < u.unsqueeze(-1)).sum(-1).clamp(max=self.log_weights.shape[-1] - 1)
+
+    def _by_dimension(self) -> Components:
+        """The mixture of each dimension on its own."""
+        return Components(self.log_weights.unsqueeze(-2), self.components.mean.mT, self._scales().mT)
 
     def _scales(self) -> Tensor:
         """The standard deviation of each dimension within each component."""

@@ -22,7 +22,7 @@ FIRST_ROWS = 1000
 
 def read_csv(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     """A CSV file as a table, or as a matrix of numbers: for pixels, and with a --layout other than table."""
-    cells = text_cells_of(path)
+    cells = text_cells_of(path, options)
     pixels = options.layout == "auto" and options.columns is None and _holds_pixels(cells)
     if not pixels and options.layout in ("auto", "table"):
         return read_table(cells, options)

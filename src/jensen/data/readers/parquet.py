@@ -35,6 +35,7 @@ from jensen.data.readers.columns import (
 from jensen.data.readers.encoded import gather
 from jensen.data.readers.layout import CONTINUOUS, Part, assemble, labels_or_targets, supplied_splits
 from jensen.data.readers.reading import SPLIT_NAMES, SPLITS, Reading, Refuse, numbered_rows, part_name
+from jensen.data.table.on_disk import columns_on_disk
 from jensen.errors import AbsentColumnError, InputError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def read_table(source: Path, paths: Sequence[Path], options: ReadOptions, refuse
     shards = _shards(source, paths)
     schema = _schema(shards[0])
     if options.layout in ("auto", "table") and options.array is None and not _usable(schema):
-        return tables.read_table(cells_of_shards(source, shards), options)
+        return tables.read_table(cells_of_shards(source, shards, options), options)
     features = _features(shards[0], schema)
     x = _column_of_examples(schema, options, source)
     y = _column_of_labels(schema, features, x, options, source)
@@ -99,7 +100,7 @@ def _shards(source: Path, paths: Sequence[Path]) -> list[Path]:
     return shards
 
 
-def cells_of_shards(source: Path, paths: Sequence[Path]) -> tables.Cells:
+def cells_of_shards(source: Path, paths: Sequence[Path], options: ReadOptions) -> tables.Cells:
     """The cells of all Parquet or Arrow files of a source, whose columns must agree."""
     tables.table_package(str(source))
     import pyarrow
@@ -110,7 +111,9 @@ def cells_of_shards(source: Path, paths: Sequence[Path]) -> tables.Cells:
     for path in (path for files in splits.values() for path in files):
         try:
             if is_parquet(path):
-                table = parquet.ParquetFile(path, page_checksum_verification=True).read()
+                shard = parquet.ParquetFile(path, page_checksum_verification=True)
+                on_disk = options.streams(encoded_bytes(shard.metadata))
+                table = columns_on_disk(shard.iter_batches(), shard.schema_arrow) if on_disk else shard.read()
             else:
                 with pyarrow.OSFile(str(path)) as file:
                     whole = file.read(6) == FILE_MAGIC

@@ -68,7 +68,7 @@ _HEEDED_BY: dict[str, tuple[Kind, ...]] = {
     "window": ("wav",),
     "hop": ("wav",),
     "missing": (*_ARRAYS, *_FILES),
-    "stream": ("idx", "array", "arrays", "list table", "hdf5", *IMAGE_KINDS, *_FILES),
+    "stream": ("idx", "array", "arrays", "table", "list table", "hdf5", *IMAGE_KINDS, *_FILES),
 }
 """The kinds of source on which each option of reading has an effect; options of splitting are not included."""
 
@@ -103,7 +103,7 @@ def _read(source: Source, options: ReadOptions, refuse: Refuse) -> Reading:
     raise InputError(f"{source}: no such file or folder; {EXPECTED}")
 
 
-def read_cells(source: Source, header: bool | None = None) -> Cells:
+def read_cells(source: Source, header: bool | None = None, options: ReadOptions = DEFAULTS) -> Cells:
     """The cells of a source that is a table. Raises InputError if it is none; for `header` see `read_text`."""
     if not isinstance(source, str | Path):
         return cells_in_memory(source)
@@ -116,7 +116,7 @@ def read_cells(source: Source, header: bool | None = None) -> Cells:
             [one for one in visible_files(path) if one.name.lower().endswith(parquet.SUFFIXES)] if not start else []
         )
         if shards or start.startswith((b"PAR1", FILE_MAGIC)):
-            return parquet.cells_of_shards(path, shards or [path])
+            return parquet.cells_of_shards(path, shards or [path], options)
         if start.startswith(b"PK"):
             return npz_cells(path)
         if start.startswith(b"\x93NUMPY"):
@@ -125,7 +125,7 @@ def read_cells(source: Source, header: bool | None = None) -> Cells:
         raise InputError(f"{source}: cannot be read ({error.strerror or error}); check it") from error
     if not start or (b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff"))):
         raise InputError(f"{source}: is not a table, but the run was trained on one; give a CSV or Parquet file")
-    return text_cells_of(path, header)
+    return text_cells_of(path, options, header)
 
 
 def check_options(reading: Reading, options: ReadOptions, refuse: Refuse) -> None:

@@ -1,7 +1,7 @@
 """Tables: the cells of a text file, of Parquet and Arrow files, of a DataFrame or of named arrays, as examples."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,14 @@ import numpy as np
 from jensen.data.options import ReadOptions
 from jensen.data.readers.array_names import listed
 from jensen.data.readers.reading import Reading, RowName, row_name
+from jensen.data.stored import NUMBERS_AT_ONCE, Values
 from jensen.data.survey import survey
 from jensen.data.table.cells import Cells as ColumnCells
 from jensen.data.table.cells import decimal_of
 from jensen.data.table.column import Table
 from jensen.data.table.infer import TextForm, infer
 from jensen.data.table.matrix import NOTHING, encode_with_notes
+from jensen.data.table.on_disk import rows_on_disk
 from jensen.data.table.wishes import parsed
 from jensen.errors import AbsentColumnError, InputError
 
@@ -59,17 +61,17 @@ def table_package(name: str) -> None:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"{name}: tables are read by the package pyarrow, which is not installed; pip install 'jensen[tables]', or "
-            "give --layout vector for a CSV file of numbers"
+            f"{name}: tables and CSV files are read by the package pyarrow, which is not installed; pip install "
+            "'jensen[tables]'"
         ) from error
 
 
-def text_cells_of(path: Path, header: bool | None = None) -> Cells:
+def text_cells_of(path: Path, options: ReadOptions, header: bool | None = None) -> Cells:
     """The cells of a CSV or TSV file; for `header` see `read_text`."""
     table_package(str(path))
     from jensen.data.table.text import read_text
 
-    found = read_text(path, header)
+    found = read_text(path, header, options.streams(path.stat().st_size))
     return Cells(str(path), found.arrow, found.form, found.notes, found.row_name)
 
 
@@ -77,11 +79,12 @@ def read_table(cells: Cells, options: ReadOptions) -> Reading:
     """The reading of a table whose types are inferred from its cells, or given by --columns."""
     wishes = parsed(options.columns) if options.columns else {}
     try:
-        found = infer(cells.arrow, cells.form, wishes, cells.names)
+        keep = not options.streams(cells.arrow.nbytes)
+        found = infer(cells.arrow, cells.form, wishes, cells.names, keep)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
-    reading = _reading(cells, found.table, options, (*cells.notes, *_notes_of(found.table, cells)), found.cells)
-    return replace(reading, doubts=(*_left_out(found.table), *found.notes))
+    reading = _reading(cells, found.table, options, _notes_of(found.table, cells), found.cells)
+    return replace(reading, doubts=(*cells.notes, *_left_out(found.table), *found.notes))
 
 
 def read_by_table(cells: Cells, table: Table, options: ReadOptions, absent: bool = False) -> Reading:
@@ -108,7 +111,7 @@ def _reading(
         if name is not None and name not in there:
             raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(there)}", option)
     try:
-        matrix, more = encode_with_notes(cells.arrow, table, cells.names, known)
+        matrix, more = _matrix(cells, table, options, known)
     except InputError as error:
         raise InputError(f"{cells.name}: {error}") from error
     return Reading(
@@ -124,6 +127,30 @@ def _reading(
         precision="float64",
         table=table,
     )
+
+
+def _matrix(
+    cells: Cells, table: Table, options: ReadOptions, known: Mapping[str, ColumnCells]
+) -> tuple[Values, tuple[str, ...]]:
+    """The numbers of all rows, in memory or in a temporary file, and notes."""
+    count, width = cells.arrow.num_rows, len(table.fields)
+    if not options.streams(8 * count * width):
+        return encode_with_notes(cells.arrow, table, cells.names, known)
+    notes: dict[str, None] = {}
+
+    def blocks() -> Iterator[np.ndarray]:
+        step = max(1, NUMBERS_AT_ONCE // width)
+        for start in range(0, count, step):
+            block, more = encode_with_notes(cells.arrow.slice(start, step), table, partial(_later, cells.names, start))
+            notes.update(dict.fromkeys(more))
+            yield block
+
+    return rows_on_disk(blocks(), width), tuple(notes)
+
+
+def _later(names: RowName, start: int, row: int) -> str:
+    """The name of a row of a part that begins at `start`."""
+    return names(start + row)
 
 
 def key_of(arrow: "pyarrow.Table", name: str) -> Callable[[], np.ndarray]:
@@ -151,19 +178,20 @@ def _left_out(table: Table) -> tuple[str, ...]:
 def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:
     """What a user should know about the values of categories."""
     notes: list[str] = []
+    none: list[str] = []
     for column in table.columns:
         lower: dict[str, str] = {}
         for value in column.values:
             other = lower.setdefault(" ".join(value.lower().split()), value)
             if other != value:
-                notes.append(
-                    f"column {column.name!r}: {other!r} and {value!r} are two values; make them one if they are"
-                )
+                notes.append(f"column {column.name!r}: {other!r} and {value!r} are two values; should they be one?")
         if "none" in lower and decimal_of(cells.arrow):
-            notes.append(
-                f"column {column.name!r}: {lower['none']!r} is taken for a value; if it means a missing cell, give "
-                f"--columns with {json.dumps(column.name)} = {{ missing = [{json.dumps(lower['none'])}] }}"
-            )
+            none.append(column.name)
+    if none:
+        notes.append(
+            f"'none' is taken for a value in {listed(none)}; if it means a missing cell, give --columns with "
+            f'{json.dumps(none[0])} = {{ missing = ["none"] }}'
+        )
     return tuple(notes)
 
 

@@ -113,6 +113,10 @@ def typed_cells(name: str, column: "pyarrow.ChunkedArray") -> Cells:
         moments = compute.cast(whole, pyarrow.timestamp("us", getattr(kind, "tz", None)), safe=False)
         moments = moments.to_numpy(zero_copy_only=False).astype("datetime64[us]")
         return Cells("date" if types.is_date(kind) else "timestamp", words, moments=moments)
+    if types.is_time(kind):
+        micros = compute.cast(compute.cast(whole, pyarrow.time64("us"), safe=False), pyarrow.int64())
+        moments = compute.cast(micros, pyarrow.timestamp("us")).to_numpy(zero_copy_only=False)
+        return Cells("time", words, moments=moments.astype("datetime64[us]"))
     if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
         text = compute.cast(whole, pyarrow.string())
         return Cells("text", words, text=text, order=order, ranked=ranked)

@@ -13,7 +13,7 @@ Law = Literal["codes", "whole", "count", "real"]
 codes: one of `levels` values without distance, 0 to levels - 1. whole: 0 to levels - 1 with distances; a larger value
 counts as levels - 1, a smaller one as 0. count: 0, 1, 2, ... without an upper end. real: any number."""
 
-Stored = Literal["float", "integer", "boolean", "text", "date", "timestamp"]
+Stored = Literal["float", "integer", "boolean", "text", "date", "timestamp", "time"]
 """The types of cells in a source."""
 
 

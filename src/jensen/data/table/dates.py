@@ -47,6 +47,7 @@ _CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%3f", "%H:%M:%S.%f", "%-H:%M", "%-H:%M
 _ENDS = ("", *(f"{between}{clock}{zone}" for between in (" ", "T", ", ") for clock in _CLOCKS
                for zone in ("", "Z", "+00:00")))  # fmt: skip
 
+_OFFSET = re.compile(r"(?<=\d)[+-]\d\d:?\d\d$")
 _PARTS = re.compile(r"%-?\d?[a-zA-Z]")
 ENOUGH = 50
 """Number of texts by which formats are ruled out before all texts are looked at."""
@@ -120,7 +121,10 @@ def _formats_of_one(text: str) -> list[str]:
     if not text[-1:].isdigit() and not text.endswith(("M", "Z")):  # words are ruled out at once
         return []
     days = [day for day in DATES if _compiled(day, True).match(text)]
-    return [day + end for day in days for end in _ENDS if _compiled(day + end).match(text)]
+    offset = _OFFSET.search(text)  # an hour from Greenwich that all cells share is part of the format
+    ends = [f"{between}{clock}{offset[0]}" for between in " T" for clock in _CLOCKS] if offset else []
+    forms = [clock for clock in _CLOCKS if ":" in text] + [day + end for day in days for end in (*_ENDS, *ends)]
+    return [form for form in dict.fromkeys(forms) if _compiled(form).match(text)]
 
 
 def moments_of(texts: "pyarrow.Array", form: str) -> Moments:
@@ -136,7 +140,7 @@ def moments_of(texts: "pyarrow.Array", form: str) -> Moments:
             return np.full(len(texts), default)
         return _integers(compute.struct_field(parts, name))
 
-    year = number("Y", 0) if "Y" in names else _century(number("y", 0))
+    year = number("Y", 1970) if "y" not in names else _century(number("y", 0))
     month = number("m", 1)
     for name, length in (("b", 3), ("B", None)):
         if name in names:
@@ -173,6 +177,15 @@ def _places(texts: "pyarrow.Array", values: list[str]) -> np.ndarray:
 def _century(year: np.ndarray) -> np.ndarray:
     """The full year of two digits, as strptime has it: 69 to 99 are 1969 to 1999."""
     return np.where(year >= 69, 1900 + year, 2000 + year)
+
+
+def is_clock(form: str) -> bool:
+    """Whether a format is that of a time without a date.
+
+    >>> is_clock("%H:%M"), is_clock("%d.%m.%Y")
+    (True, False)
+    """
+    return not any(part.group()[-1] in "YymdbB" for part in _PARTS.finditer(form))
 
 
 def texts_of(days: np.ndarray, seconds: np.ndarray, form: str) -> "pyarrow.Array":

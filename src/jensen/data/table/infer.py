@@ -21,7 +21,7 @@ from jensen.data.table.cells import (
     typed_cells,
 )
 from jensen.data.table.column import Column, Field, LeftOut, Table
-from jensen.data.table.dates import formats_of, looks_like_date, moments_of, usual_formats
+from jensen.data.table.dates import Moments, formats_of, is_clock, looks_like_date, moments_of, usual_formats
 from jensen.data.table.datetimes import datetime_column, moments_of_typed
 from jensen.data.table.numbers import Typed, number_column, typed_form, written_form
 from jensen.data.table.wishes import Wish
@@ -36,6 +36,8 @@ MIXED = 0.9
 FEW_NUMBERS = 12
 REPEATED = 5
 """Up to 12 different numbers beside words on 5 rows each are categories, as 1, 2, 3, 4+."""
+IN_ORDER = 0.98
+"""The share of steps forward in time from which rows are in the order of their dates."""
 NO_WISH = Wish()
 
 
@@ -69,11 +71,18 @@ class Inferred:
     """The cells of the modelled columns, as they were read."""
 
 
-def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wish], row_name: RowName) -> Inferred:
+def infer(
+    arrow: "pyarrow.Table",
+    form: TextForm | None,
+    wishes: Mapping[str, Wish],
+    row_name: RowName,
+    keep: bool = True,
+) -> Inferred:
     """The table of all rows, with notes about doubtful choices.
 
     `form` is that of a text file, whose columns are all text; None for columns with types. `row_name` gives the name of
-    a row in messages. Raises InputError for mixed columns, and if no column can be modelled.
+    a row in messages. The cells are kept if `keep`, which takes the memory of all numbers. Raises InputError for mixed
+    columns, and if no column can be modelled.
     """
     if unknown := [name for name in wishes if name not in arrow.column_names]:
         known = ", ".join(map(repr, arrow.column_names[:20]))
@@ -86,6 +95,8 @@ def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wi
     left_out: list[LeftOut] = []
     for name in arrow.column_names:
         found = _typed(name, arrow.column(name), wishes.get(name, NO_WISH), context)
+        if not keep:
+            context.cells.clear()
         if isinstance(found, LeftOut):
             left_out.append(found)
             continue
@@ -100,7 +111,7 @@ def infer(arrow: "pyarrow.Table", form: TextForm | None, wishes: Mapping[str, Wi
         columns=tuple(columns), fields=tuple(fields), left_out=tuple(left_out),
         delimiter=form.delimiter, decimal=form.decimal, header=form.header,
     )  # fmt: skip
-    return Inferred(table, tuple(context.notes), {name: context.cells[name] for name in context.cells})
+    return Inferred(table, tuple(context.notes), context.cells)
 
 
 def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Context) -> Typed:
@@ -112,7 +123,7 @@ def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Cont
         except InputError as error:
             return LeftOut(name=name, why=str(error).split("; ")[0].split(" has ", 1)[1])
     else:
-        cells = text_cells(column, (*MISSING, *(word.lower() for word in wish.missing)))
+        cells = _text(column, wish, context.form)
     context.cells[name] = cells
     found = _of_cells(name, cells, wish, context)
     if isinstance(found, LeftOut):
@@ -120,8 +131,21 @@ def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Cont
     return found[0].model_copy(update={"missing_words": wish.missing}), found[1]
 
 
+def _text(column: "pyarrow.ChunkedArray", wish: Wish, form: TextForm) -> Cells:
+    """The cells of a column of text, and its numbers where all cells are plain numbers."""
+    whole = column.combine_chunks()
+    quick = None if wish.values or wish.missing or form.decimal != "." else quick_numbers(whole)
+    if quick is not None:  # no cell is missing, or has spaces around
+        return Cells("text", text=whole, numbers=quick)
+    return text_cells(column, (*MISSING, *(word.lower() for word in wish.missing)))
+
+
 def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
-    if cells.numbers is not None:
+    if cells.numbers is not None and cells.text is None:
+        if wish.values:
+            raise InputError(
+                f"--columns: {name!r} holds numbers, which have an order; give the type ordinal without values"
+            )
         refuse_infinite(name, cells.numbers, context.row_name)
         if wish.type == "datetime":
             raise InputError(f"--columns: {name!r} holds numbers, which are no dates; choose another type")
@@ -133,7 +157,7 @@ def _of_cells(name: str, cells: Cells, wish: Wish, context: _Context) -> Typed:
         return datetime_column(name, cells, moments_of_typed(cells.moments), None, f"cells of the type {cells.arrow}")
     assert cells.text is not None
     numbers = None
-    if context.form is not None and wish.type != "datetime":
+    if context.form is not None and wish.type != "datetime" and not wish.values:
         numbers = _numbers(name, cells, wish, context)
     as_text = context.form is None and cells.stored != "text"
     if wish.type in (None, "datetime") and not as_text and cells.order is None:
@@ -185,6 +209,8 @@ def _numbers(name: str, cells: Cells, wish: Wish, context: _Context) -> Cells | 
 
     assert cells.text is not None
     assert context.form is not None
+    if cells.numbers is not None:
+        return cells
     text = cells.text
     quick = quick_numbers(text) if context.form.decimal == "." else None
     if quick is not None:
@@ -280,19 +306,24 @@ def _dates(name: str, cells: Cells, wish: Wish, context: _Context, digits: bool)
     moments = [moments_of(text, form) for form in forms]
     if wish.format and bool((np.isnan(moments[0].days) & text.is_valid().to_numpy(zero_copy_only=False)).any()):
         return None
-    usual = cells.blank if text is cells.text else text.filter(blank)
+    differing = [0, *(place for place, one in enumerate(moments) if not _same(one, moments[0]))]
+    forms, moments = [forms[place] for place in differing], [moments[place] for place in differing]
     chosen = 0
     if len(forms) > 1:
         rising = [_rising(one.days, one.seconds) for one in moments]
-        chosen = int(np.argmax(rising))
-        other = forms[1 - chosen]
+        sorted_by = [place for place, share in enumerate(rising) if share > IN_ORDER]
+        chosen = sorted_by[0] if len(sorted_by) == 1 else 0
+        other = next(form for form in forms if form != forms[chosen])
+        why = ", because the rows are then in order" if len(sorted_by) == 1 else ""
         context.notes.append(
-            f"column {name!r}: its dates may be {forms[chosen]} or {other}; taken as {forms[chosen]}"
-            f"{', because the rows are then in order' if rising[chosen] > min(rising) else ''}; --columns changes it"
+            f"column {name!r}: its dates may be {forms[chosen]} or {other}; taken as {forms[chosen]}{why}; --columns "
+            "changes it"
         )
     context.cells[name] = replace(cells, text=text)
-    cells = replace(cells, blank=usual if isinstance(usual, str) else cells.blank)
-    return datetime_column(name, cells, moments[chosen], forms[chosen], f"dates of the format {forms[chosen]}")
+    words = cells.text.filter(blank)
+    cells = replace(cells, blank=words[0].as_py() if len(words) and not cells.missing.any() else cells.blank)
+    what = "times" if is_clock(forms[chosen]) else "dates"
+    return datetime_column(name, cells, moments[chosen], forms[chosen], f"{what} of the format {forms[chosen]}")
 
 
 def _refuse_mistaken_date(name: str, text: "pyarrow.Array", distinct: "pyarrow.Array", context: _Context) -> None:
@@ -302,6 +333,13 @@ def _refuse_mistaken_date(name: str, text: "pyarrow.Array", distinct: "pyarrow.A
         if wrong.sum() < (1 - MIXED) * len(distinct):
             mistake = distinct[int(wrong.argmax())]
             raise InputError(_mixed(name, text, mistake, int(wrong.sum()), context, f"dates of the format {form}"))
+
+
+def _same(one: Moments, other: Moments) -> bool:
+    """Whether two formats give the same moments, as %H and %-H do for hours of two digits."""
+    return np.array_equal(one.days, other.days, equal_nan=True) and np.array_equal(
+        one.seconds, other.seconds, equal_nan=True
+    )
 
 
 def _rising(days: np.ndarray, seconds: np.ndarray) -> float:

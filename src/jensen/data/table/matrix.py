@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+FORMS = {"date": "%Y-%m-%d", "time": "%H:%M:%S"}
+"""The formats of text for columns of sources with types."""
 NOTHING: Mapping[str, Cells] = {}
 
 
@@ -174,7 +176,7 @@ def _moments(column: Column, cells: Cells, row_name: RowName) -> Moments:
     """The moments of a column. Raises InputError for a cell that is no date of its format."""
     if cells.moments is not None:
         return moments_of_typed(cells.moments)
-    form = column.format or ("%Y-%m-%d" if column.stored == "date" else "%Y-%m-%d %H:%M:%S")
+    form = column.format or FORMS.get(column.stored, "%Y-%m-%d %H:%M:%S")
     if cells.text is None:
         raise InputError(f"column {column.name!r}: holds numbers, but the run was trained on dates; convert them")
     found = moments_of(cells.text, form)
@@ -285,8 +287,12 @@ def _dates(moments: Moments, column: Column) -> "pyarrow.Array":
 
     missing = np.isnan(moments.days)
     micros = np.where(missing, 0, moments.days) * (DAY * 1e6) + np.rint(np.where(missing, 0, moments.seconds) * 1e6)
-    plain = pyarrow.array(micros.astype(np.int64), pyarrow.timestamp("us"), mask=missing)
     kind = arrow_type(column)
+    if column.stored == "time":
+        return compute.cast(
+            pyarrow.array(micros.astype(np.int64), pyarrow.time64("us"), mask=missing), kind, safe=False
+        )
+    plain = pyarrow.array(micros.astype(np.int64), pyarrow.timestamp("us"), mask=missing)
     if getattr(kind, "tz", None):
         plain = compute.cast(plain, pyarrow.timestamp("us", "UTC"))
     return compute.cast(plain, kind, safe=False)
@@ -300,6 +306,7 @@ def arrow_type(column: Column) -> "pyarrow.DataType":
         return {
             "float": pyarrow.float64(), "integer": pyarrow.int64(), "boolean": pyarrow.bool_(),
             "text": pyarrow.string(), "date": pyarrow.date32(), "timestamp": pyarrow.timestamp("us"),
+            "time": pyarrow.time64("us"),
         }[column.stored]  # fmt: skip
     words = column.arrow
     if found := re.fullmatch(r"dictionary<(.*?)(, ordered)?>", words):

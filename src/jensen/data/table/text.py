@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jensen.data.table.cells import MISSING_NUMBER, NUMBER, TEXT, RowName
+from jensen.data.table.characters import BLOCK, MARK, Raw, count, lines, utf8_bytes
 from jensen.data.table.infer import TextForm
+from jensen.data.table.on_disk import columns_on_disk
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ DELIMITERS = "\t;|, "
 """In this order, as numbers may hold commas and names may hold spaces."""
 SAMPLE = 200
 """The rows by which delimiter, decimal sign and header are found."""
-BLOCK = 1 << 24
-"""The bytes that are parsed at a time, more than a row has."""
+HEAD = 1 << 18
+"""The first bytes by which the delimiter is found."""
 
 _NUMBER = re.compile(NUMBER)
 _WITH_COMMA = re.compile(r"^[+-]?\d*,\d+$")
@@ -47,16 +49,22 @@ class _Body:
     """The text below comments, and how it is divided."""
 
     path: Path
-    text: str
-    delimiter: str
+    raw: Raw
+    start: int
+    """The place of the first row in `raw`."""
     skipped: int
     """The number of lines above."""
+    delimiter: str = ","
+
+    @property
+    def quoted(self) -> bool:
+        """Whether there are quotes, so that a cell may hold delimiters and new lines."""
+        return self.raw.find(b'"', self.start) >= 0
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """The number in the file and the cells of each row that is not blank. Raises InputError."""
-        reader = csv.reader(
-            io.StringIO(self.text, newline=""), delimiter=self.delimiter, skipinitialspace=self.delimiter == " "
-        )
+        spaces = self.delimiter == " "
+        reader = csv.reader(lines(self.raw, self.start), delimiter=self.delimiter, skipinitialspace=spaces)
         number = self.skipped
         while True:
             number += 1
@@ -70,94 +78,63 @@ class _Body:
                 yield number, cells
 
 
-def read_text(path: Path, header: bool | None = None) -> TextTable:
+def read_text(path: Path, header: bool | None = None, on_disk: bool = False) -> TextTable:
     """The cells of a CSV or TSV file, whose first row has the names of the columns if `header`; None: by the cells.
 
-    Raises InputError, with the row, for a file that is none.
+    With `on_disk`, the cells are in a temporary file and not in memory. Raises InputError, with the row, for a file
+    that is none.
     """
     notes: list[str] = []
-    text = _decoded(path, path.read_bytes(), notes)
-    start, skipped, given = _preface(text, notes)
-    text = text[start:]
-    if not text.strip("\r\n\t ,;|"):
+    raw = utf8_bytes(path, notes, mapped=on_disk)
+    start, skipped, given = _preface(raw, notes)
+    if not re.compile(rb"[^\r\n\t ,;|]").search(raw, start):
         raise InputError(f"{path}: holds no cells; expected a row with the names of the columns, and rows of cells")
-    body = _Body(path, text, given or _delimiter(text), skipped)
-    if body.delimiter == " " and '"' not in text:  # columns aligned by several spaces
-        body = _Body(path, re.sub(r"(?m)^ +| +$", "", re.sub(r"[ \t]+", " ", text)), " ", skipped)
+    delimiter = given or _delimiter(raw[start : start + HEAD].decode(errors="ignore"), len(raw) <= start + HEAD)
+    body = _Body(path, raw, start, skipped, delimiter)
+    if delimiter == " " and not body.quoted:  # columns aligned by several spaces
+        even = re.sub(rb"(?m)^ +| +$", b"", re.sub(rb"[ \t]+", b" ", raw[start:]))
+        body = _Body(path, even, 0, skipped, " ")
     first = [cells for _, cells in islice(body.records(), SAMPLE)]
     header = _has_header(first) if header is None else header
     _refuse_preface(body, first)
     names = _names(first, header, notes)
-    arrow = _parsed(body, names, header)
+    arrow = _parsed(body, names, header, on_disk)
     if not arrow.num_rows:
         raise InputError(f"{path}: holds one row, the names of columns; expected rows of cells below")
-    decimal = _decimal(arrow, body.delimiter)
-    arrow = _without_thousands(arrow, decimal, notes)
-    arrow = arrow.replace_schema_metadata({TEXT: decimal.encode()})
-    return TextTable(
-        arrow, TextForm(body.delimiter, decimal, header), tuple(notes), _row_names(body, header, arrow.num_rows)
-    )
+    decimal = _decimal(arrow, delimiter)
+    arrow = _without_thousands(arrow, decimal, notes).replace_schema_metadata({TEXT: decimal.encode()})
+    form = TextForm(delimiter, decimal, header)
+    return TextTable(arrow, form, tuple(notes), _row_names(body, header, arrow.num_rows))
 
 
-# ---------------------------------------------------------------------------------------------- characters
+# ---------------------------------------------------------------------------------------------- delimiter
 
 
-def _decoded(path: Path, raw: bytes, notes: list[str]) -> str:
-    """The characters of a file in UTF-8, UTF-16 or, with a note, Windows-1252."""
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            text = raw.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: is not sound UTF-16 ({error.reason}); write it again in UTF-8") from error
-        notes.append("the file is in UTF-16")
-        return _without_nul(path, text)
-    try:
-        return _without_nul(path, raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        row = raw.count(b"\n", 0, error.start) + 1
-        byte = f"byte {raw[error.start]:#x} in row {row}"
-    try:
-        text = raw.decode("cp1252")
-    except UnicodeDecodeError:
-        text = "\0"
-    if re.search(r"[\0-\x08\x0e-\x1f]", text):
-        raise InputError(f"{path}: is not text in UTF-8 ({byte}); write it again in UTF-8")
-    notes.append(
-        f"the file is not in UTF-8 ({byte}), so it is read as Windows-1252; if letters are wrong, write it in UTF-8"
-    )
-    return text
-
-
-def _without_nul(path: Path, text: str) -> str:
-    place = text.find("\0")
-    if place >= 0:
-        row = text.count("\n", 0, place) + 1
-        raise InputError(f"{path}: row {row} holds a zero byte, so it is damaged or no text; write it again in UTF-8")
-    return text
-
-
-def _preface(text: str, notes: list[str]) -> tuple[int, int, str | None]:
+def _preface(raw: Raw, notes: list[str]) -> tuple[int, int, str | None]:
     """The place of the first row, the number of lines above it, and the delimiter that a line `sep=;` gives."""
-    start, lines, comments, given = 0, 0, 0, None
-    while start < len(text):
-        end = text.find("\n", start) + 1 or len(text)
-        line = text[start:end].strip("\r\n")
-        separator = re.fullmatch(r"sep=(.)", line)
+    start = len(MARK) if raw[: len(MARK)] == MARK else 0
+    skipped, comments, given = 0, 0, None
+    while start < len(raw):
+        end = raw.find(b"\n", start) + 1 or len(raw)
+        line = raw[start : min(end, start + HEAD)].strip(b"\r\n")
+        separator = re.fullmatch(rb"sep=([\x20-\x7e\t])", line)
         if separator:
-            given = separator[1]
-        elif line.startswith(("# ", "##")) or line == "#":
+            given = separator[1].decode()
+        elif line.startswith((b"# ", b"##")) or line == b"#":
             comments += 1
         elif line.strip():
             break
-        start, lines = end, lines + 1
+        start, skipped = end, skipped + 1
     if comments:
         notes.append(f"{comments} line{'s' if comments > 1 else ''} at the top that begin with # are passed over")
-    return start, lines, given
+    return start, skipped, given
 
 
-def _delimiter(text: str) -> str:
-    """The delimiter that divides the first rows into the same number of cells, or into nearly the same."""
-    sample = text[: 1 << 18]
+def _delimiter(sample: str, whole: bool) -> str:
+    """The delimiter that divides the first rows into the same number of cells, or into nearly the same.
+
+    `sample` is the beginning of the file, or all of it if `whole`.
+    """
     best, best_share = ",", 0.0
     for delimiter in DELIMITERS:
         if delimiter not in sample:
@@ -167,7 +144,7 @@ def _delimiter(text: str) -> str:
             widths = [len(cells) for cells in islice(reader, SAMPLE) if cells]
         except csv.Error:
             continue
-        widths = widths if len(sample) == len(text) else widths[:-1] or widths
+        widths = widths if whole else widths[:-1] or widths
         most = max(set(widths), key=widths.count)
         share = widths.count(most) / len(widths) if most > 1 else 0.0
         if delimiter == " " and share < 1:
@@ -183,8 +160,8 @@ def _delimiter(text: str) -> str:
 def _has_header(rows: Sequence[list[str]]) -> bool:
     """Whether the first row has the names of the columns.
 
-    It has none if a name would be a number above words or above nothing but numbers, or if all of its cells also stand
-    below.
+    It has them if a word stands above numbers, or above words that repeat and is none of them. It has none if a number
+    stands above numbers, unless such numbers count the columns, or if all of its cells also stand below.
     """
     first, below = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
     if not below:
@@ -198,6 +175,13 @@ def _has_header(rows: Sequence[list[str]]) -> bool:
     ]
     if any(names_above_numbers):
         return True
+    repeating = [
+        cell in column
+        for cell, column, number in zip(first, columns, numeric, strict=True)
+        if not number and 2 * len(set(column)) <= len(column)
+    ]
+    if repeating:
+        return not all(repeating)
     if names_above_numbers:  # only numbers above columns of numbers
         numbers = [cell for cell, number in zip(first, numeric, strict=True) if number and cell]
         counted = [[str(number) for number in range(start, start + len(numbers))] for start in (0, 1)]
@@ -250,28 +234,30 @@ def _names(rows: Sequence[list[str]], header: bool, notes: list[str]) -> list[st
     return names
 
 
-def _parsed(body: _Body, names: list[str], header: bool) -> "pyarrow.Table":
+def _parsed(body: _Body, names: list[str], header: bool, on_disk: bool) -> "pyarrow.Table":
     import pyarrow
     from pyarrow import csv as parser
 
-    content = body.text.encode()
-    quoted = '"' in body.text
-    if quoted and body.text.count('"') % 2:
+    quoted = body.quoted
+    if quoted and count(body.raw, b'"', body.start, len(body.raw)) % 2:
         _refuse_open_quote(body)
+    source = pyarrow.BufferReader(pyarrow.py_buffer(body.raw).slice(body.start))
+    options = (
+        parser.ReadOptions(column_names=names, skip_rows_after_names=int(header), block_size=BLOCK),
+        parser.ParseOptions(delimiter=body.delimiter, newlines_in_values=quoted),
+        parser.ConvertOptions(
+            column_types={name: pyarrow.string() for name in names}, strings_can_be_null=False, null_values=[]
+        ),
+    )
     try:
-        return parser.read_csv(
-            pyarrow.BufferReader(content),
-            parser.ReadOptions(column_names=names, skip_rows_after_names=int(header), block_size=BLOCK),
-            parser.ParseOptions(delimiter=body.delimiter, newlines_in_values=quoted),
-            parser.ConvertOptions(
-                column_types={name: pyarrow.string() for name in names}, strings_can_be_null=False, null_values=[]
-            ),
-        )
+        if not on_disk:
+            return parser.read_csv(source, *options)
+        batches = parser.open_csv(source, *options)
+        return columns_on_disk(batches, batches.schema)
     except pyarrow.ArrowException as error:
         _refuse_ragged(body, len(names))
-        raise InputError(
-            f"{body.path}: is not sound CSV ({' '.join(str(error).split())[:200]}); write it again"
-        ) from error
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{body.path}: is not sound CSV ({reason}); write it again") from error
 
 
 def _refuse_ragged(body: _Body, width: int) -> None:
@@ -292,7 +278,7 @@ def _refuse_ragged(body: _Body, width: int) -> None:
 
 def _refuse_open_quote(body: _Body) -> None:
     """Raises InputError if the last cell has a quote that is never closed, so that it holds all rows below."""
-    reader = csv.reader(io.StringIO(body.text, newline=""), delimiter=body.delimiter, strict=True)
+    reader = csv.reader(lines(body.raw, body.start), delimiter=body.delimiter, strict=True)
     number = body.skipped
     try:
         for _ in reader:
@@ -303,9 +289,9 @@ def _refuse_open_quote(body: _Body) -> None:
 
 
 def _row_names(body: _Body, header: bool, rows: int) -> RowName:
-    lines = body.text.count("\n") + (not body.text.endswith("\n"))
+    ends = count(body.raw, b"\n", body.start, len(body.raw)) + (body.raw[-1:] != b"\n")
     above = body.skipped + header + 1
-    if '"' not in body.text and lines == rows + header:
+    if not body.quoted and ends == rows + header:
         return lambda row: f"row {row + above}"
 
     @lru_cache(maxsize=1)

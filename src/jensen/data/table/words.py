@@ -1,5 +1,6 @@
 """Columns of text: categories, ordered scales, booleans, identifiers and free text."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ FEW = 12
 ROWS = 5
 """The average number of rows per value from which texts are categories."""
 
+_SIGNED = re.compile(r"^([^\w\s.,+-]{0,2}) ?[+-]?\d[\d.,]* ?([^\d\s.,+-]{0,6})$")
+"""A number with a sign before or after, such as $5, 12 kg or 3%."""
 _PAIRS = (("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"))
 _SCALES: tuple[tuple[str, ...], ...] = (
     ("very low", "low", "medium", "high", "very high"),
@@ -96,6 +99,10 @@ def _reason_to_leave_out(values: list[str], counts: np.ndarray) -> str | None:
     rows, many = int(counts.sum()), len(values)
     if many <= min(MOST_CATEGORIES, rows / ROWS) or many <= min(FEW, rows / 2):
         return None
+    if signed := _SIGNED.match(values[0]):
+        sign = next(filter(None, signed.groups()), "")
+        if sign and all(sign in value and _SIGNED.match(value) for value in values[:1000]):
+            return f"numbers with {sign!r}, such as {values[0]!r}: write the numbers alone"
     if many == rows and rows >= LEAST_INDEX and not _prose(values):
         return "identifier: a different text in every row"
     if many == rows and not _prose(values):

@@ -75,7 +75,8 @@ def text_of(name: str, column: "pyarrow.ChunkedArray", known: Column | None, dec
     elif cells.moments is not None:
         moments = moments_of_typed(cells.moments)
         clock = bool(moments.seconds[~cells.missing].any())
-        form_of_dates = (known and known.format) or ("%Y-%m-%d %H:%M:%S" if clock else "%Y-%m-%d")
+        usual = "%H:%M:%S" if cells.stored == "time" else "%Y-%m-%d %H:%M:%S" if clock else "%Y-%m-%d"
+        form_of_dates = (known and known.format) or usual
         text = texts_of(moments.days, moments.seconds, form_of_dates)
     assert text is not None
     return compute.fill_null(text, known.blank if known else "")

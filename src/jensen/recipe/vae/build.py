@@ -60,7 +60,7 @@ def _table_vae(settings: VAESettings, spec: DataSpec) -> VAE:
     encoder, of_parts, decoder = table_networks(settings, spec, likelihood.outputs)
     assert settings.latent_dims is not None
     posterior = AmortisedPosterior(encoder, settings.latent_dims, None, of_parts)
-    return VAE(posterior, decoder, likelihood, vae_objective(settings, of_parts=True))
+    return VAE(posterior, decoder, likelihood, vae_objective(settings, of_parts=True), settings.fit_steps)
 
 
 def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
