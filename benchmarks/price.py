@@ -1,11 +1,12 @@
 """What a number costs: rows through the network for a test bound to a wanted error, by four ways on the same weights.
 
-    python benchmarks/price.py RUN [--error 0.01] [--images 24] [--repeats 200]
+    python benchmarks/price.py RUN [--error 0.01] [--images 24] [--bank 1000] [--repeats 200]
 
 The ways: OpenAI's `calc_bpd_loop` (improved-diffusion, gaussian_diffusion.py), re-made from its published algorithm;
 `jensen evaluate` with --examples and --draws; `jensen evaluate --error` without and with controls. Then the coverage of
 ± 1.96 errors of --error over repeats, each on a test set of 10,000 drawn with replacement from a bank of images whose
-parts have all been drawn twice. RUN is a diffusion model of images; nothing is written into it.
+parts have all been drawn twice. --images 0 and --bank 0 leave their lines out. RUN is a diffusion model of images;
+nothing is written into it.
 """
 
 import argparse
@@ -91,8 +92,7 @@ def line(way: str, rows: float, found: Estimate, wanted: float, seconds: float) 
 
 
 def ways(run: jensen.Run, wanted: float, images: int) -> None:
-    """Print a line for each way; the first two share their images, so that their difference is paired."""
-    print(f"| way | rows | {BITS} | rows for ± {wanted:g} | seconds |\n|---|---|---|---|---|")
+    """Print a line for each way of the peers and of today; two share their images, so their difference is paired."""
     examples, preparation, model = run.examples(), run.spec.preparation, run.model
 
     def scored(count: int) -> Tensor:
@@ -108,12 +108,16 @@ def ways(run: jensen.Run, wanted: float, images: int) -> None:
     line(f"calc_bpd_loop on {images} images", cost, Estimate.of(theirs), wanted, time.perf_counter() - began)
     print(f"| the line below minus this, paired | | {Estimate.of(scored(images) - theirs)} | | |")
     scored(5 * images)
+
+
+def to_error(run: jensen.Run, wanted: float) -> None:
+    """Print a line for --error without and with controls, and what Neyman's allocation is worth."""
     for way, control in (("--error, no controls", False), ("--error", True)):
         found = jensen.mean_bound(run, error=wanted, control=control)
         line(f"{way}, on {found.visited} images", found.evaluations, found.bits_per_dimension, wanted, found.seconds)
-    spreads = torch.tensor([part.residual_deviation for part in found.parts])
-    equal = len(spreads) * spreads.square().sum() / spreads.sum() ** 2
-    print(f"with as many rows of each part instead of Neyman's allocation: {equal:.2f} times the rows")
+        spreads = torch.tensor([part.residual_deviation for part in found.parts])
+        equal = len(spreads) * spreads.square().sum() / spreads.sum() ** 2
+        print(f"| the same with as many rows of each part | | | {equal:.2f} times as many | |")
 
 
 # ---------------------------------------------------------------------------------------------- coverage
@@ -140,10 +144,8 @@ def repeated(draws: Tensor, known: Tensor, wanted: float, repeats: int, dimensio
         chosen = torch.randint(draws.shape[2], (10_000,), generator=generator(seed, 33))
         which = generator(seed, 34)
 
-        def draw(
-            examples: Tensor, parts: Tensor, visit: int, chosen: Tensor = chosen, which: torch.Generator = which
-        ) -> Tensor:
-            return draws[torch.randint(2, (len(parts),), generator=which), parts, chosen[examples]]
+        def draw(examples: Tensor, parts: Tensor, visit: int, own: Tensor = chosen, noise: Any = which) -> Tensor:
+            return draws[torch.randint(2, (len(parts),), generator=noise), parts, own[examples]]
 
         observed = torch.full((10_000,), float(dimensions), dtype=torch.float64)
         source = Source(draws.shape[1], 0 * observed, observed, draw, (), 10_000)
@@ -155,7 +157,7 @@ def repeated(draws: Tensor, known: Tensor, wanted: float, repeats: int, dimensio
     ratio, bias = means.std() / errors.square().mean().sqrt(), (means.mean() - truth) / means.std()
     print(
         f"{repeats} repeats from a bank of {draws.shape[2]} images, {known.shape[1]} controls: {min(rows)} to "
-        f"{max(rows)} rows, spread / error {ratio:.2f}, bias {bias:+.2f} spreads, coverage of ± 1.96 errors {covered:.3f}"
+        f"{max(rows)} rows, spread / error {ratio:.2f}, bias {bias:+.2f} spreads, coverage {covered:.3f}"
     )
 
 
@@ -167,11 +169,15 @@ def main() -> None:
     parser.add_argument("--bank", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
+    print(f"| way | rows | {BITS} | rows for ± {options.error:g} | seconds |\n|---|---|---|---|---|")
     run = jensen.load(options.run)
-    ways(run, options.error, options.images)
-    draws, known = bank(run, options.bank)
-    for controls_used in (known[:, :0], known):
-        repeated(draws, controls_used, options.error, options.repeats, run.spec.preparation.dimensions)
+    if options.images:
+        ways(run, options.error, options.images)
+    to_error(run, options.error)
+    if options.bank:
+        draws, known = bank(run, options.bank)
+        for used in (known[:, :0], known):
+            repeated(draws, used, options.error, options.repeats, run.spec.preparation.dimensions)
 
 
 if __name__ == "__main__":

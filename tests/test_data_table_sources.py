@@ -176,6 +176,13 @@ def test_named_columns_in_a_npz_and_a_dict_and_a_matrix(tmp_path):
         load_data({**arrays, "age": arrays["age"][1:]})
 
 
+def test_an_array_of_a_format_whose_new_data_would_not_be_read_is_no_table(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(tmp_path / "x.mat", {"x": RNG.normal(size=(50, 3))})
+    with pytest.raises(InputError, match=r"--layout table is for CSV, Parquet, Arrow and NumPy; write the array as"):
+        load_data(tmp_path / "x.mat", ReadOptions(layout="table"))
+
+
 def test_scikit_learns_data_sets_are_frames_in_memory():
     from sklearn.datasets import load_iris, load_wine
 

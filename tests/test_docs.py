@@ -139,6 +139,8 @@ LIGHTER = {
         "prior.chain-steps": 30, "prior.sampling-steps": 3, "prior.bound-terms": 3, "validation-examples": 10,
     },
     "evaluate": {"examples": 8, "further-examples": 2, "samples": 16},
+    "evaluate --error": {"error": 100},
+    "compare --error": {"error": 100},
     "evaluate --referee": {
         "examples": 8, "further-examples": 2, "samples": 16, "referee-examples": 2, "temperatures": 5, "chains": 2,
     },
@@ -155,7 +157,8 @@ LIGHTER = {
 def lighter(words: list[str]) -> list[str]:
     """The command with placeholders filled in and with as little work as still goes through all of it."""
     name, _ = find(words, commands())
-    kind = " --referee" if "--referee" in words else " of a table" if {"people.csv", "runs/people"} & {*words} else ""
+    special = next((f" {flag}" for flag in ("--error", "--referee") if flag in words), "")
+    kind = special or (" of a table" if {"people.csv", "runs/people"} & {*words} else "")
     less = LIGHTER.get(f"{name}{kind}", LIGHTER.get(name, {}))
     data = "mine.npz" if "runs/target" in words else "digits"
     kept, flag = [], ""

@@ -19,10 +19,12 @@ from jensen.diffusion.reverse import BetaVariance
 from jensen.diffusion.schedule import LinearLogSnr, UniformLogSnr
 from jensen.errors import InputError
 from jensen.evaluation.controls import total_variation
+from jensen.evaluation.engine import run_estimators
 from jensen.evaluation.mean_bound import MeanBound
-from jensen.evaluation.source import Source, visiting_order
+from jensen.evaluation.source import Source, parts_of, visiting_order
 from jensen.evaluation.survey import Draws, _cross_fitted, allocation, regression_estimate
 from jensen.evaluation.until import Goal, measured, needed, until
+from jensen.model import Effort
 from jensen.randomness import generator
 
 NONE = torch.empty(200, 0, dtype=torch.float64)
@@ -254,6 +256,18 @@ def test_the_mean_bound_agrees_with_the_evaluation_and_is_read_back(runs):
     assert MeanBound.model_validate_json(found.model_dump_json()) == found
     again = jensen.mean_bound(run, split="train", error=0.05)
     assert again.nats == found.nats
+
+
+def test_another_estimate_is_drawn_by_its_name(runs):
+    """As the engine computes it from the same seed; a name of no estimate is refused."""
+    run, effort, index = runs["one"], Effort(samples=2), torch.arange(3)
+    expected = run_estimators(run.model, run.examples(), run.spec.preparation, effort, index, seed=0)["ODE"].value
+    parts = parts_of(run.model, "ODE", effort)
+    x = run.spec.preparation(run.examples().x[index])
+    assert parts.count == 1
+    assert parts.draw(x, 0 * index, 0, index).tolist() == expected.tolist()
+    with pytest.raises(InputError, match="--of L_7: expected one of ELBO, ODE"):
+        jensen.mean_bound(run, of="L_7", error=0.1)
 
 
 def test_a_difference_costs_less_than_its_two_means(runs):

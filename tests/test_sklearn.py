@@ -132,7 +132,7 @@ def test_a_density_is_that_of_jensens_own_verbs_and_in_the_units_of_the_data():
 
 
 def test_samples_come_from_the_model_and_repeat_with_a_seed():
-    density = JensenDensity(steps=200, settings=SMALL, random_state=0).fit(X)
+    density = JensenDensity(steps=100, settings=SMALL, random_state=0).fit(X)
     drawn = density.sample(1000, random_state=0)
     np.testing.assert_array_equal(drawn, density.sample(1000, random_state=0))
     assert not np.array_equal(density.sample(5), density.sample(5))
@@ -208,7 +208,7 @@ def test_a_classifier_keeps_the_names_of_its_classes():
     np.testing.assert_allclose(classifier.predict_proba(X[:9]).sum(1), 1)
 
 
-@pytest.mark.parametrize("family", ["latent", "diffusion"])
+@pytest.mark.parametrize("family", [pytest.param("latent", marks=pytest.mark.slow), "diffusion"])
 def test_the_other_families_do_what_they_can(family):
     density = JensenDensity(family, steps=4, draws=1, random_state=0).fit(X)
     assert np.isfinite(density.score(X[:5]))
@@ -256,6 +256,101 @@ def test_frames_keep_their_names():
     assert not filled.isna().any().any()
     with pytest.raises(ValueError, match="feature names should match"):
         imputer.transform(frame[frame.columns[::-1]])
+
+
+# ---------------------------------------------------------------------------------------------- columns of types
+
+TABLE = {"width": 16, "depth": 1, "learning_rate": 1e-2}
+CHANCES = {"red": 0.9, "blue": 0.2}
+
+
+def frame(rows=80):
+    """Rows with a colour, on which the chance of "yes" depends, a whole number and a number."""
+    rng = np.random.default_rng(0)
+    colour = rng.choice(list(CHANCES), rows)
+    columns = {"colour": colour, "count": rng.integers(0, 9, rows), "size": rng.normal(3, 2, rows)}
+    said = np.where(rng.random(rows) < np.array([CHANCES[one] for one in colour]), "yes", "no")
+    return pandas.DataFrame(columns), said
+
+
+@pytest.mark.parametrize("library", ["pandas", pytest.param("polars", marks=pytest.mark.slow)])
+def test_frames_with_columns_of_several_types_come_in_and_out(library):
+    rows, said = frame()
+    make = pandas.DataFrame if library == "pandas" else pytest.importorskip("polars").DataFrame
+    whole, some = make(rows), {"steps": 4, "settings": TABLE, "random_state": 0}
+    density = JensenDensity(**some).fit(whole)
+    assert np.isfinite(density.score_samples(whole)).all()
+    drawn = density.sample(3, random_state=0)
+    assert type(drawn) is type(whole)
+    assert list(drawn.columns) == list(whole.columns) == density.feature_names_in_.tolist()
+    assert set(drawn["colour"]) <= set(CHANCES)
+    assert (JensenDetector(**some).fit(whole).predict(whole) == -1).sum() == 8
+    classifier = JensenClassifier(**some, draws=20).fit(whole, said)
+    assert classifier.predict_proba(whole).shape == (80, 2)
+    assert set(classifier.predict(whole)) <= {"yes", "no"}
+    others = whole[["colour", "count"]]
+    regressor = JensenRegressor(**some, draws=20).fit(others, rows["size"].to_numpy())
+    mean, deviation = regressor.predict(others, return_std=True)
+    assert np.abs(mean - 3).max() < 2
+    assert (deviation > 0.5).all()
+
+
+def test_a_frame_of_numbers_is_a_table_if_asked():
+    rows = frame()[0][["count", "size"]]
+    some = {"steps": 4, "random_state": 0}
+    assert JensenDensity(**some).fit(rows).run_.spec.table is None
+    density = JensenDensity(**some, settings=TABLE | {"layout": "table"}).fit(rows)
+    assert [column.type for column in density.run_.spec.table.columns] == ["integer", "continuous"]
+    assert np.isfinite(density.score(rows))
+    assert density.sample(3)["count"].dtype == rows["count"].dtype
+
+
+def test_the_empty_cells_of_a_frame_are_filled_and_no_others():
+    rows, _ = frame()
+    gaps = rows.copy()
+    gaps.loc[::7, "colour"] = None
+    gaps.loc[3::9, "size"] = np.nan
+    imputer = JensenImputer(steps=4, settings=TABLE, draws=10, random_state=0).fit(gaps)
+    filled = imputer.transform(gaps)
+    assert not filled.isna().any().any()
+    there = gaps.notna()
+    pandas.testing.assert_frame_equal(filled.where(there), gaps)
+    assert set(filled["colour"]) <= set(CHANCES)
+    one = JensenImputer(steps=4, settings=TABLE, sample_posterior=True, random_state=0).fit(gaps).transform(gaps)
+    assert not one.equals(filled)
+
+
+def test_mistakes_in_a_frame_are_named_in_a_line():
+    rows, said = frame()
+    classifier = JensenClassifier(steps=4, settings=TABLE, draws=5).fit(rows, said)
+    with pytest.raises(InputError, match="X is of type ndarray, but fit was given a DataFrame"):
+        classifier.predict(rows.to_numpy())
+    with pytest.raises(InputError, match="row 0, column 'colour': holds 'green', which no training row has"):
+        classifier.predict(rows.assign(colour="green"))
+    with pytest.raises(ValueError, match="yet now missing:\n- size"):
+        classifier.predict(rows.drop(columns="size"))
+    with pytest.raises(InputError, match="family='latent' predicts no column of a table"):
+        JensenClassifier("latent").fit(rows, said)
+    with pytest.raises(InputError, match="X has 1 rows; expected at least 2"):
+        JensenDensity().fit(rows[:1])
+
+
+def test_an_estimator_of_a_frame_is_saved_and_pickled(tmp_path):
+    rows, said = frame()
+    classifier = JensenClassifier(steps=4, settings=TABLE, draws=5, random_state=0).fit(rows, said)
+    classifier.save(tmp_path / "run")
+    for again in (JensenClassifier.load(tmp_path / "run"), pickle.loads(pickle.dumps(classifier))):
+        np.testing.assert_array_equal(again.predict_proba(rows), classifier.predict_proba(rows))
+
+
+@pytest.mark.slow
+def test_the_probabilities_of_a_frame_are_those_of_a_known_law():
+    rows, said = frame(2000)
+    classifier = JensenClassifier(steps=400, settings=TABLE, random_state=0).fit(rows, said)
+    found = classifier.predict_proba(rows[:200])[:, classifier.classes_.tolist().index("yes")]
+    off = np.abs(found - rows["colour"][:200].map(CHANCES).to_numpy())
+    assert off.mean() < 0.12  # a constant prediction has 0.35
+    assert off.max() < 0.3
 
 
 # ---------------------------------------------------------------------------------------------- folders
@@ -329,6 +424,8 @@ def test_settings_reach_the_recipe_and_seeds_decide_the_result():
     assert recipe.training.steps == 4
     latent = JensenDensity("latent", steps=4, settings={"vae.latent_dims": 3}).fit(X)
     assert latent.run_.recipe.model.vae.latent_dims == 3
+    of_numpy = JensenDensity(steps=np.int64(3), settings={"latent_dims": np.int64(2)}).fit(X)
+    assert of_numpy.run_.recipe.model.latent_dims == 2
     same, other = fitted("density"), fitted("density", random_state=1)
     assert same.score(X) == fitted("density").score(X) != other.score(X)
 
@@ -346,10 +443,12 @@ def test_settings_reach_the_recipe_and_seeds_decide_the_result():
         ({"settings": {"fixed_scale": 2.0}}, "fixed_scale 2.0: acts with variance fixed only; leave it out"),
     ],
 )
-def test_mistakes_are_named_in_a_line(parameters, message):
+def test_mistakes_are_named_in_a_line(parameters, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(InputError, match=message.replace("?", r"\?")) as raised:
         JensenDensity(**parameters).fit(X)
     assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_rows_and_classes_are_named_in_a_line():

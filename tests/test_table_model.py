@@ -219,8 +219,8 @@ def test_rows_with_a_hidden_cell_go_to_the_encoder_of_parts() -> None:
     assert not torch.equal(whole.mean, part.mean)
 
 
-def test_the_bound_of_a_part_is_below_that_of_the_rest_given_nothing() -> None:
-    """log p of a row with hidden cells is the log of the sum over their values: codes add up to it."""
+def test_p_of_a_part_is_the_sum_over_the_values_of_the_hidden_cell() -> None:
+    """A missing cell is one of these values."""
     model, x = table_vae(), ROWS.float()[:1]
     hides = x.clone()
     hides[0, 0] = HIDDEN
@@ -330,6 +330,9 @@ def test_the_length_of_a_training_follows_the_rows_where_the_recipe_leaves_it_op
     given = VAERecipe.model_validate({"training": {"steps": 77, "batch_size": 8, "patience": 2}})
     kept = family.suited(given, spec).training
     assert (kept.steps, kept.batch_size, kept.patience) == (77, 8, 2)
+    assert family.suited(VAERecipe(), spec).model.kl_warmup_steps == 250
+    timed = family.suited(VAERecipe.model_validate({"training": {"minutes": 1}}), spec)
+    assert (timed.training.minutes, timed.model.kl_warmup_steps) == (1, 0)  # the plan sets the steps later
     other = spec.model_copy(update={"table": None})
     assert family.suited(VAERecipe(), other) == VAERecipe()
     latent = family_of(LatentRecipe()).suited(LatentRecipe(), spec)

@@ -40,6 +40,8 @@ class Evaluate(OfExamples):
     error: float | None = Field(None, gt=0)
     """Stop when the standard error of the mean ELBO is at most this, in bits per dimension (continuous data: nats).
     The cheapest way to one number, written to mean_bound.json; chooses examples and draws itself, makes no report."""
+    of: str | None = None
+    """With --error: the estimate of log p(x) to average: L_1000 (K by --samples), ODE, AIS. Default: ELBO."""
     referee: bool = False
     """Compare all estimates of log p(x), and their cost, on the same few examples; written to referee.json."""
     comparison: RefereeSettings = RefereeSettings()
@@ -58,7 +60,15 @@ class Evaluate(OfExamples):
             if self.error is None:
                 further_records(run.folder, run.weights)  # first, so that a damaged record fails at once
         if self.error is not None:
-            reached = mean_bound(run, self.data, error=self.error, split=self.part, seed=self.settings.seed)
+            reached = mean_bound(
+                run,
+                self.data,
+                error=self.error,
+                of=self.of or "ELBO",
+                samples=self.settings.samples,
+                split=self.part,
+                seed=self.settings.seed,
+            )
             processes.on_main(lambda: show(reached, folder))
         else:
             self._evaluate(run, folder)
@@ -82,12 +92,15 @@ class Evaluate(OfExamples):
         changed = self.comparison.model_dump(exclude_defaults=True)
         if changed and not self.referee:
             raise InputError(f"{_options(changed)} without --referee has no effect; add --referee")
-        idle = list(self.settings.model_dump(exclude_defaults=True, exclude={"seed"}))
+        if self.of is not None and self.error is None:
+            raise InputError(f"--of {self.of} without --error has no effect; add --error, the wanted standard error")
+        taken = {"seed", "samples"} if self.of else {"seed"}
+        idle = list(self.settings.model_dump(exclude_defaults=True, exclude=taken))
         idle += ["referee"] if self.referee else []
         if idle and self.error is not None:
             raise InputError(
                 f"{_options(idle)} beside --error: --error {self.error:g} chooses examples and draws itself, and only "
-                "averages the ELBO; leave one of them out"
+                "averages one estimate; leave one of them out"
             )
 
     def _folder(self, run: "Run") -> Path:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from jensen.data.options import Split
 from jensen.errors import InputError
+from jensen.evaluation.settings import RefereeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,8 @@ def mean_bound(
     data: Any = None,
     *,
     error: float,
+    of: str = "ELBO",
+    samples: int = 1000,
     minus: "Run | None" = None,
     split: Split = "test",
     seed: int = 0,
@@ -27,12 +30,14 @@ def mean_bound(
     """The mean ELBO of the examples of `data`, to a standard error of `error`, for few evaluations of the network.
 
     `error` is in bits per dimension, for continuous data in nats per example. If `data` is None, the examples are the
-    split `split` of the run's own data. With `minus`, the mean is that of the difference of the two runs' ELBOs, with
+    split `split` of the run's own data. `of` names another estimate of log p(x) to average: "L_1000" (K is `samples`),
+    "ODE", "AIS", "optimised ELBO". With `minus`, the mean is that of the difference of the two runs' ELBOs, with
     common random numbers. With `control`, cheap numbers that are known for every example reduce the cost. Processes
     started by torchrun divide the draws among themselves.
     """
     from jensen import processes
     from jensen.evaluation.mean_bound import mean_bound as measure
+    from jensen.model import Effort
 
     if not error > 0:
         raise InputError(f"error {error}: expected a positive standard error, such as 0.01 bits per dimension")
@@ -40,11 +45,15 @@ def mean_bound(
         examples, train = run.examples(data, split), _training(run) if control else None
         if minus is not None:
             _refuse_other_data(run, minus, data, split)
-    subjects, name = [_subject(run)], "ELBO"
+    subjects, name = [_subject(run)], of
     if minus is not None:
-        subjects, name = [*subjects, _subject(minus)], f"ELBO of {run.folder.name} - ELBO of {minus.folder.name}"
+        subjects, name = [*subjects, _subject(minus)], f"{of} of {run.folder.name} - {of} of {minus.folder.name}"
     source = run.source(data, split)
-    return measure(subjects, examples, train, error, seed=seed, source=source, name=name, control=control)
+    annealing = RefereeSettings()
+    effort = Effort(samples=samples, temperatures=annealing.temperatures, chains=annealing.chains)
+    return measure(
+        subjects, examples, train, error, seed=seed, source=source, of=of, effort=effort, name=name, control=control
+    )
 
 
 def show(found: "MeanBound", folder: "Path") -> None:

@@ -11,14 +11,7 @@ from jensen.diffusion.analytic import AnalyticVariance, MeanSquaredErrors
 from jensen.diffusion.bayes import Race, predict_by_bounds, predict_by_mean_bounds, telling_strata
 from jensen.diffusion.bound import BoundEstimate, DiffusionBound, Strata, estimate_bound
 from jensen.diffusion.denoiser import AbstractDenoiser, AutoGuided, Guided
-from jensen.diffusion.ode import (
-    AbstractDequantisation,
-    ChainDequantisation,
-    Flow,
-    PlainDensity,
-    Tolerance,
-    flow_bound,
-)
+from jensen.diffusion.ode import AbstractDequantisation, ChainDequantisation, Flow, PlainDensity, Tolerance, flow_bound
 from jensen.diffusion.parts import PARTS, UNIFORM, bound_parts
 from jensen.diffusion.process import marginal
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance

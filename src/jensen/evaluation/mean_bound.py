@@ -13,9 +13,9 @@ from jensen.errors import InputError
 from jensen.evaluation.controls import controls
 from jensen.evaluation.measure import Measure, doubts
 from jensen.evaluation.scores import examples_digest
-from jensen.evaluation.source import source_of
+from jensen.evaluation.source import ELBO, parts_of, source_of
 from jensen.evaluation.until import Goal, Reached, Unit, until
-from jensen.model import AbstractLatentVariableModel
+from jensen.model import AbstractLatentVariableModel, Effort
 from jensen.provenance import Provenance, provenance
 from jensen.records import Value
 
@@ -37,7 +37,7 @@ class MeanBound(Measure):
     """The mean of the ELBO over a population of examples, in both units, to a wanted standard error; JSON both ways."""
 
     name: str
-    """The averaged quantity: ELBO, or a difference of two ELBOs."""
+    """The averaged quantity: ELBO, another estimate of log p(x), or a difference of two ELBOs."""
     source: str
     """The data, in words."""
     examples_digest: str
@@ -94,12 +94,15 @@ def mean_bound(
     *,
     seed: int,
     source: str,
-    name: str = "ELBO",
+    of: str = ELBO,
+    effort: Effort | None = None,
+    name: str = ELBO,
     control: bool = True,
 ) -> MeanBound:
     """The mean ELBO of one subject, or the first subject's minus the second's, to a standard error of `error`.
 
-    The unit is bits per dimension; it is nats per example for continuous data, whose bits depend on the unit of
+    `of` is the name of another estimator to average instead of the ELBO; its cost per example is limited by `effort`.
+        The unit is bits per dimension; it is nats per example for continuous data, whose bits depend on the unit of
     measurement. `train` are the examples to which controls are fitted; without `control` there are none. Raises
     `InputError` for fewer than 20 examples.
     """
@@ -109,7 +112,10 @@ def mean_bound(
     unit: Unit = "nats per example" if isinstance(preparation, Standardise) else "bits per dimension"
     known = controls(train, examples, preparation, seed) if control else {}
     table = torch.stack(list(known.values()), 1) if known else torch.empty(len(examples), 0, dtype=torch.float64)
-    sources = [source_of(one.model, examples, one.preparation, seed) for one in subjects]
+    sources = [
+        source_of(one.model, parts_of(one.model, of, effort or Effort()), examples, one.preparation, seed)
+        for one in subjects
+    ]
     drawn = sources[0] if len(sources) == 1 else sources[0] - sources[1]
     goal = Goal(error, unit)
     reached = until(drawn, table, goal, seed=seed)

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from jensen import processes
 from jensen.data.examples import Examples
 from jensen.data.preparation import Dequantise, Preparation
+from jensen.errors import InputError
 from jensen.evaluation.engine import counted
 from jensen.evaluation.scores import at_once, prepare
 from jensen.evaluation.survey import Draws
 from jensen.evaluation.units import Units
-from jensen.model import AbstractLatentVariableModel
+from jensen.model import AbstractLatentVariableModel, Effort, Parts
 from jensen.randomness import Stream, derived_seed, generator
 
 AT_ONCE = 250
+ELBO = "ELBO"  # the first estimator of every model
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +83,34 @@ class Source:
         return {"rows": rows, "value": value, "evaluations": torch.tensor(cost.rows, dtype=torch.float64)}
 
 
-def source_of(model: AbstractLatentVariableModel, examples: Examples, preparation: Preparation, seed: int) -> Source:
-    """The parts of a model's ELBO on raw examples.
+def parts_of(model: AbstractLatentVariableModel, name: str, effort: Effort) -> Parts:
+    """The parts of the ELBO, or one part for another estimator of the model: the whole estimate of an example.
+
+    Raises `InputError` for a name that the model does not have.
+    """
+    found = {one.name: one for one in model.estimators(effort)}
+    if name not in found:
+        raise InputError(f"--of {name}: expected one of {', '.join(found)}")
+    if name == ELBO:
+        return model.parts()
+    chosen = found[name]
+
+    def draw(x: Tensor, part: Tensor, seed: int, index: Tensor) -> Tensor:
+        return chosen.estimate(x, seed, index).value
+
+    return Parts(1, draw, chosen.networks)
+
+
+def source_of(
+    model: AbstractLatentVariableModel, parts: Parts, examples: Examples, preparation: Preparation, seed: int
+) -> Source:
+    """The parts of a bound of `model` on raw examples.
 
     The noise of dequantisation is part of the bound and differs between visits; a dynamic binarisation is part of the
     data and does not.
     """
-    parts = model.parts()
     units = [Units.of(preparation, examples.x[rows]) for rows in torch.arange(len(examples)).split(1000)]
 
-    @torch.no_grad()
     def draw(rows: Tensor, part: Tensor, visit: int) -> Tensor:
         own = derived_seed(seed, Stream.EVALUATION, visit)
         x = prepare(preparation, examples.x[rows], rows, own if isinstance(preparation, Dequantise) else seed)

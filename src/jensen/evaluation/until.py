@@ -1,11 +1,11 @@
 """The bound's mean over a test set, to a wanted error: draws are added until the error is there.
 
 The rule is that of a fixed sample, looked at a few times: after a pilot, the number of rows that the wanted error needs
-is computed, the rows are drawn, and this is repeated until the stated standard error is at most the wanted one (Chow
-and Robbins 1965; for two looks Stein 1945). Between two looks the number of rows grows by 10 % to 100 %, so there are
-few looks. Intervals of ± 1.96 errors cover the truth as often as with a fixed number of rows, up to a per cent or two
-(docs/errors.md). A confidence sequence would hold at every moment and for any rule, but its intervals are about 1.5
-times as wide after the same rows, which is more than twice the price (Waudby-Smith et al. 2024).
+is computed, the rows are drawn, and this is repeated until the stated standard error, plus its own standard error, is
+at most the wanted one (Chow and Robbins 1965; for two looks Stein 1945). Between two looks the number of rows grows by
+10 % to 100 %, so there are few looks. docs/errors.md has the coverage of ± 1.96 errors, which is about that of a fixed
+number of rows. A confidence sequence would hold at every moment and for any rule, but its intervals are about 1.5 times
+as wide after the same rows, which is more than twice the price (Waudby-Smith et al. 2024).
 """
 
 import math
@@ -84,7 +84,7 @@ def until(
                 progress.update(len(draws), text, wanted if math.isnan(forecast) else max(round(forecast), wanted))
             found, visited = regression_estimate(draws, source.count, controls), len(draws.example.unique())
             measure, seconds = measured(found, source, visited), time.perf_counter() - began
-            error = goal.estimate(measure).standard_error
+            error = _with_its_own_error(goal.estimate(measure))
             if not error > goal.error:  # an error that is not a number ends the loop, too
                 return Reached(measure, found, visited, evaluations, seconds, forecast, None)
             total, limit = needed(found, found.error * goal.error / error)
@@ -94,7 +94,15 @@ def until(
                 tell(_price(total, seconds / len(draws), evaluations / len(draws), goal))
                 forecast = total if total < math.inf else math.nan
             rows = allocation(found, total) - found.rows
-            text = f"± {error:.2g}"
+            text = f"± {goal.estimate(measure).standard_error:.2g}"
+
+
+def _with_its_own_error(found: Estimate) -> float:
+    """The standard error plus its own standard error, so that draws do not end because it happens to be low.
+
+    An error that C values carry has a relative error of about 1 / (2 sqrt(C)).
+    """
+    return found.standard_error * (1 + 0.5 / math.sqrt(found.carriers or math.inf))
 
 
 def needed(found: RegressionEstimate, wanted: float) -> tuple[float, float]:

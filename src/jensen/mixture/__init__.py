@@ -4,9 +4,13 @@ These models are the reference for everything that other chapters approximate, a
 
 distribution    the mixture as a value: log_prob, condition, marginal, quantile, cdf, draws
 model           the same behind the contract of `jensen.model`, with p(y|x), p(missing|observed) and a fit by EM
+kernels         a kernel density with the covariance of the data around each kernel
+novelty         a score of unusual rows, by such densities
 """
 
 from jensen.mixture.distribution import Mixture, mixture
+from jensen.mixture.kernels import KernelDensity
 from jensen.mixture.model import GaussianMixture
+from jensen.mixture.novelty import Novelty
 
-__all__ = ["GaussianMixture", "Mixture", "mixture"]
+__all__ = ["GaussianMixture", "KernelDensity", "Mixture", "Novelty", "mixture"]

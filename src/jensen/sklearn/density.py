@@ -13,7 +13,7 @@ from jensen.commands.sample import sample
 from jensen.evaluation.scores import Scores
 from jensen.evaluation.scores import score as score_examples
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
-from jensen.sklearn.frames import as_frame, is_mixed, library_of
+from jensen.sklearn.frames import as_frame, library_of
 
 
 class AbstractScorer(AbstractEstimator):
@@ -69,7 +69,7 @@ class JensenDensity(DensityMixin, AbstractScorer):
         """Train on the rows of X (n, features); y is ignored."""
         X = self._checked(X, fitting=True)
         self._train(X, **self._for_training(X))
-        self.library_ = library_of(X) if is_mixed(X) else None
+        self.library_ = library_of(X) if self._as_table(X) else None
         return self._recorded()
 
     def score_samples(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What all estimators share: training, checks of X, the run folder."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -15,15 +16,8 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from sklearn.base import BaseEstimator
-from sklearn.utils import Tags, check_consistent_length, check_random_state
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    _check_y,
-    _num_samples,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils import Tags, check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jensen.data.examples import Examples
 from jensen.data.table.frames import is_frame
@@ -78,10 +72,15 @@ class AbstractEstimator(BaseEstimator, ABC):
         if columns:
             settings["columns"] = f"{toml_of(settings.get('columns', {}))}{toml_of(columns)}"
         recipe = recipe_for(self.family, data, seed, settings)
-        if self.folder is not None:
-            _refuse_filled(Path(self.folder))
-        with self._talk():
-            run = train(recipe, _new_folder() if self.folder is None else self.folder)
+        folder = _new_folder() if self.folder is None else Path(self.folder)
+        _refuse_filled(folder)
+        try:
+            with self._talk():
+                run = train(recipe, folder)
+        except BaseException:
+            if self.folder is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         self._hold(replace(run, data=None))
 
     def _hold(self, run: Run) -> None:
@@ -113,7 +112,7 @@ class AbstractEstimator(BaseEstimator, ABC):
             "ensure_all_finite": "allow-nan" if allowed else True,
             "ensure_min_samples": 2 if fitting else 1,
         }
-        if is_mixed(X) or (not fitting and self._of_table):
+        if self._as_table(X) or (not fitting and self._of_table):
             return self._checked_frame(X, y, fitting, tags)
         if isinstance(y, str):
             return validate_data(self, X, **wishes)
@@ -127,25 +126,28 @@ class AbstractEstimator(BaseEstimator, ABC):
                 f"X is of type {type(X).__name__}, but fit was given a DataFrame with columns of several types; give a "
                 "DataFrame with the same columns"
             )
-        _check_feature_names(self, X, reset=fitting)
-        _check_n_features(self, X, reset=fitting)
-        if fitting and _num_samples(X) < 2:
-            raise InputError(f"Found array with {_num_samples(X)} sample(s), while a minimum of 2 is required")
+        validate_data(self, X, skip_check_array=True, reset=fitting)  # the names of the columns
+        if fitting and len(X) < 2:
+            raise InputError(f"X has {len(X)} rows; expected at least 2")
         if isinstance(y, str):
             return X
-        y = _check_y(y, multi_output=False, y_numeric=tags.regressor_tags is not None, estimator=self)
+        y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
-        return X, y
+        return X, check_array(y, ensure_2d=False, dtype=None if tags.regressor_tags is None else np.float64)
+
+    def _as_table(self, X: Any) -> bool:
+        """Whether X is a table, each of whose columns has a type, and not a matrix."""
+        return is_mixed(X) or (is_frame(X) and (self.settings or {}).get("layout") == "table")
 
     @property
     def _of_table(self) -> bool:
-        """Whether the estimator was fitted on a DataFrame with columns of several types."""
+        """Whether the estimator was fitted on a table."""
         return "run_" in vars(self) and self.run_.spec.table is not None
 
     def _for_training(self, X: Any) -> dict[str, Any]:
         """The settings of reading that suit X: one row in ten is for validation, and a matrix holds vectors."""
-        splits = {"test_fraction": 0.0, "validation_fraction": 0.1 if _num_samples(X) > 5 else 0.0}
-        if is_mixed(X):
+        splits = {"test_fraction": 0.0, "validation_fraction": 0.1 if len(X) > 5 else 0.0}
+        if self._as_table(X):
             return splits
         return {**splits, "layout": "vector", "missing": bool(np.isnan(X).any())}
 
@@ -163,8 +165,6 @@ class AbstractEstimator(BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.family == "vae"
-        # Results for a row do not depend on the other rows, but the last digits of float32 depend on their number
-        tags.non_deterministic = False
         return tags
 
     # ------------------------------------------------------------------------------------------ folders
@@ -174,8 +174,8 @@ class AbstractEstimator(BaseEstimator, ABC):
         fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and name != "run_"}
         return Record(
             estimator=type(self).__name__,
-            parameters={name: value for name, value in given.items() if name not in ("folder", "random_state")},
-            fitted={name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fitted.items()},
+            parameters=_plain({name: value for name, value in given.items() if name not in ("folder", "random_state")}),
+            fitted=_plain(fitted),
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -240,6 +240,11 @@ def _refuse_filled(folder: Path) -> None:
         return
     if folder.exists() or folder.is_symlink():
         raise InputError(f"folder {folder} exists and would be lost; each fit needs a new folder")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without NumPy's types, as JSON needs them."""
+    return json.loads(json.dumps(values, default=lambda value: value.tolist()))
 
 
 def _new_folder() -> Path:

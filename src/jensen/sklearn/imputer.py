@@ -22,7 +22,7 @@ from jensen.inference.imputer import AbstractImputer
 from jensen.recipe.families import family_of
 from jensen.recipe.family import ImputationWish
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
-from jensen.sklearn.frames import arrow_of, is_mixed
+from jensen.sklearn.frames import arrow_of
 from jensen.sklearn.settings import recipe_for
 
 
@@ -64,7 +64,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
     def fit(self, X: Any, y: None = None) -> Self:
         """Train on the rows of X (n, features); y is ignored."""
         X = self._checked(X, fitting=True, missing=self.family == "vae")
-        kind: dict[str, Any] = {"table": Table(columns=(), fields=()) if is_mixed(X) else None}
+        kind: dict[str, Any] = {"table": Table(columns=(), fields=()) if self._as_table(X) else None}
         self._method(DataSpec.model_construct(**kind))  # refuses before a long training, not after it
         self._train(X, **self._for_training(X))
         return self._recorded()

@@ -21,7 +21,7 @@ from jensen.mixture import Mixture
 from jensen.progress import track
 from jensen.sklearn.columns import column_predictions, quantiles_of, weighted_values
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
-from jensen.sklearn.frames import is_mixed, with_target
+from jensen.sklearn.frames import with_target
 
 
 class _Predictor(AbstractEstimator):
@@ -79,7 +79,9 @@ class JensenClassifier(ClassifierMixin, _Predictor):
         if len(self.classes_) < 2:
             raise InputError(f"y has 1 class, {self.classes_[0]}; expected at least 2 classes")
         settings = self._for_training(X)
-        if is_mixed(X):
+        if self._as_table(X):
+            if self.family != "vae":  # before a long training, not after it
+                raise InputError(f"family={self.family!r} predicts no column of a table; give family='vae'")
             table = with_target(X, codes.astype(str), "string")
             self._train(table, {table.column_names[-1]: "categorical"}, **settings)
         else:
@@ -120,6 +122,7 @@ class JensenRegressor(RegressorMixin, _Predictor):
 
     >>> from sklearn.datasets import load_diabetes
     >>> X, y = load_diabetes(return_X_y=True)
+    >>> X = X[:, 2:]
     >>> regressor = JensenRegressor(steps=200, random_state=0).fit(X, y)
     >>> regressor.predict(X[:3]).shape, regressor.predict_interval(X[:3], coverage=0.9).shape
     ((3,), (3, 2))
@@ -147,7 +150,7 @@ class JensenRegressor(RegressorMixin, _Predictor):
             raise InputError(f"family={self.family!r} learns no p(y|x) of a continuous y; give family='vae'")
         X, y = self._checked(X, y, fitting=True)
         y, settings = y.astype(np.float64), self._for_training(X)
-        if is_mixed(X):
+        if self._as_table(X):
             self._train(with_target(X, y, "float64"), **settings)
         else:
             self._train({"x": X, "y": y}, **settings, predict="target")

@@ -18,6 +18,7 @@ from jensen.data.target_scaling import standard_targets
 from jensen.errors import InputError
 
 CONTINUOUS = "y are floats, read as continuous targets; labels would be integers or strings"
+TABULAR = ("array", "arrays", "array in memory", "arrays in memory", "csv")
 _KINDS = {"U": "text", "f": "floats"}
 
 
@@ -34,6 +35,11 @@ class Part:
 def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Refuse) -> Reading:
     """The reading of the arrays of one source: joined, converted to a standard dtype, and arranged as examples."""
     if options.layout == "table":
+        if kind not in TABULAR:  # new data are read by `read_cells`, which knows these
+            raise InputError(
+                f"{parts[0].name}: --layout table is for CSV, Parquet, Arrow and NumPy; write the array as .npy, or leave "
+                "--layout out"
+            )
         return read_table(cells_of_parts(parts), options)
     first = parts[0]
     for part in parts:
