@@ -283,11 +283,11 @@ def _unlikely(found: Evaluated, exhibits: "Exhibits", seed: int) -> "list[Unlike
     from jensen.bound import Estimate
     from jensen.commands.rows import keys, shown_cells
     from jensen.inference.columns import checked
-    from jensen.inference.row_scores import score_rows
+    from jensen.inference.row_scores import affordable_rows, score_rows
     from jensen.report.results import UnlikelyRow
 
     run, scores, table = found.run, found.evaluation.scores, found.run.spec.table
-    if table is None or scores is None or exhibits.lowest is None:
+    if table is None or scores is None or exhibits.lowest is None or not affordable_rows(len(table.columns)):
         return []
     try:
         checked(run.model)

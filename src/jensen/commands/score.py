@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from jensen.inference.row_scores import RowScores
     from jensen.run import Run
 
-EXPLAINED = 200  # default number of rows whose columns are scored
-
 
 class Score(OfExamples):
     """Score every example: bound, standard error; of a table also every column."""
@@ -40,7 +38,7 @@ class Score(OfExamples):
     """Draws per example; the standard error falls as 1/sqrt(draws). Default: 16 (VAE) or 2 (diffusion)."""
     explained: NonNegativeInt | None = None
     """Tables: number of rows, the least likely first, of which each column is scored given all others.
-    Default: 200, or 0 for a model that has no p(column | others)."""
+    Default: 200, fewer for more than 20 columns, 0 for more than 200 or a model without p(column | others)."""
     seed: NonNegativeInt = 0
     """The seed of the draws."""
 
@@ -150,9 +148,9 @@ def score(
     """The ELBO of every example of `data`, averaged over `draws` draws.
 
     If `data` is None, the examples are the split `split` of the run's own data. `explained` is the number of rows of a
-    table, the least likely ones, of which log p(column | all others) is computed for every column. The default is 200
-    rows, or none for a model without p(column | others). Processes started by torchrun divide the examples among
-    themselves. Warns of bounds that are not finite. Raises `InputError` for `explained` without a table.
+    table, the least likely ones, of which log p(column | all others) is computed for every column. The default is
+    `affordable_rows`, or none for a model without p(column | others). Processes started by torchrun divide the
+    examples among themselves. Warns of bounds that are not finite. Raises `InputError` for `explained` without a table.
     """
     from jensen import processes
     from jensen.commands.rows import keys
@@ -174,6 +172,7 @@ def score(
 def _explained(run: "Run", wanted: int | None) -> int:
     """The number of rows to explain."""
     from jensen.inference.columns import checked
+    from jensen.inference.row_scores import affordable_rows
 
     if run.spec.table is None:
         if wanted is not None:
@@ -185,7 +184,14 @@ def _explained(run: "Run", wanted: int | None) -> int:
         except InputError as error:
             warnings.warn(f"columns are not scored: {error}", stacklevel=3)
             return 0
-        return EXPLAINED
+        columns = len(run.spec.table.columns)
+        if not affordable_rows(columns):
+            warnings.warn(
+                f"columns are not scored: there are {columns}, and the cost grows with their square; --explained 10 "
+                "scores them for 10 rows",
+                stacklevel=3,
+            )
+        return affordable_rows(columns)
     if wanted:
         checked(run.model)
     return wanted

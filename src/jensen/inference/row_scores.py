@@ -15,8 +15,19 @@ from jensen.inference.columns import DRAWS, ColumnScores, score_columns
 from jensen.inference.rows import seen_rows
 from jensen.model import AbstractLatentVariableModel
 
-COMPARED = 100  # rows, spread evenly over the data, whose median is the usual score of a column
+EXPLAINED = 200  # rows of a narrow table that are scored by default
+COMPARED = 100  # rows, spread evenly over the data, whose median is the usual score of a column; fewer of wide tables
+WIDE = 200  # columns from which no row is scored by default, as the cost grows with the square of their number
 NAMED = 3  # columns of a row that are named
+
+
+def affordable_rows(columns: int) -> int:
+    """The number of rows that are scored by default: 200, fewer of a table with many columns, none of a wide one.
+
+    >>> [affordable_rows(columns) for columns in (10, 40, 150, 1000)]
+    [200, 50, 5, 0]
+    """
+    return 0 if columns > WIDE else max(5, min(EXPLAINED, 80_000 // columns**2))
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ def score_rows(
     The draws for row i are a pure function of (seed, i). Raises `InputError` for a model without p(column | others).
     """
     assert spec.table is not None
-    compared = spread(len(examples), COMPARED)
+    compared = spread(len(examples), min(COMPARED, max(10, affordable_rows(len(spec.table.columns)))))
     index = torch.cat([rows, compared])
     found = score_cells(model, examples.x[index], spec, seed=seed, index=index)
     usual = found.log_prob[len(rows) :].nanmedian(0).values
