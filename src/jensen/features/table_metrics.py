@@ -201,8 +201,8 @@ def _coded(rows: Rows, held_out: Rows, columns: Columns) -> tuple[list[Rows], np
 def detection(rows: Rows, held_out: Rows, columns: Columns) -> Interval:
     """2 - 2 max(1/2, AUROC) of a gradient-boosted classifier of real and other rows, by cross-validation.
 
-    Both sets get the same size, and each row is judged by a classifier that has not seen it. The interval is by the
-    jackknife over the rows that are judged.
+    Both sets get the same size, and each row is judged by a classifier that has not seen it. The interval is that of
+    the AUROC, by the jackknife over the rows that are judged.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold
@@ -218,10 +218,13 @@ def detection(rows: Rows, held_out: Rows, columns: Columns) -> Interval:
         judged[test] = _ranked(model.fit(x[train], y[train]).predict_proba(x[test])[:, 1])
     ours, theirs = judged[:count], judged[count:]
     part = parts(count).numpy()
-    left = [[_undetected(ours[part != gone], theirs) for gone in np.unique(part)],
-            [_undetected(ours, theirs[part != gone]) for gone in np.unique(part)]]  # fmt: skip
-    found = Interval.around(_undetected(ours, theirs), *left)
-    return Interval(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
+    places = np.unique(part)
+    left = [
+        [_auroc(ours[part != gone], theirs) for gone in places],
+        [_auroc(ours, theirs[part != gone]) for gone in places],
+    ]
+    auroc = Interval.around(_auroc(ours, theirs), *left)
+    return Interval(value=_undetected(auroc.value), low=_undetected(auroc.high), high=_undetected(auroc.low))
 
 
 def _ranked(values: np.ndarray) -> np.ndarray:
@@ -231,11 +234,15 @@ def _ranked(values: np.ndarray) -> np.ndarray:
     return np.asarray(rankdata(values)) / len(values)
 
 
-def _undetected(ours: np.ndarray, theirs: np.ndarray) -> float:
+def _auroc(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The probability that a row of ours is ranked above one of theirs; ties count half."""
     from scipy.stats import mannwhitneyu
 
-    auroc = mannwhitneyu(ours, theirs).statistic / (len(ours) * len(theirs))
-    return float(2 - 2 * max(0.5, auroc))
+    return float(mannwhitneyu(ours, theirs).statistic / (len(ours) * len(theirs)))
+
+
+def _undetected(auroc: float) -> float:
+    return 2 - 2 * min(1.0, max(0.5, auroc))
 
 
 def usefulness(rows: Rows, held_out: Rows, columns: Columns, target: int) -> Interval:
