@@ -112,12 +112,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--prior-steps", type=int, default=3000)
     parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--warmup", type=int, default=0, help="steps of the KL's warm-up; 0 for the default")
     arguments = parser.parse_args()
     table = draw(arguments.rows, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = write(table, Path(folder) / "known.csv")
         training = {} if arguments.steps is None else {"steps": arguments.steps}
-        vae = jensen.train(VAERecipe.model_validate({"data": str(path), "training": training}), Path(folder) / "vae")
+        settings = {"data": str(path), "training": training, "model": {"kl_warmup_steps": arguments.warmup}}
+        vae = jensen.train(VAERecipe.model_validate(settings), Path(folder) / "vae")
         print("| model | bound | log p(row) | log p(row) - bound, nats per row |\n|---|---|---|---|")
         gaps(vae, table, arguments.samples)
         latent = LatentRecipe.model_validate({"training": {"steps": arguments.prior_steps}})

@@ -219,8 +219,8 @@ def test_rows_with_a_hidden_cell_go_to_the_encoder_of_parts() -> None:
     assert not torch.equal(whole.mean, part.mean)
 
 
-def test_the_bound_of_a_part_is_below_that_of_the_rest_given_nothing() -> None:
-    """log p of a row with hidden cells is the log of the sum over their values: codes add up to it."""
+def test_p_of_a_part_is_the_sum_over_the_values_of_the_hidden_cell() -> None:
+    """A missing cell is one of these values."""
     model, x = table_vae(), ROWS.float()[:1]
     hides = x.clone()
     hides[0, 0] = HIDDEN

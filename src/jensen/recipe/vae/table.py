@@ -20,7 +20,7 @@ from jensen.vae import PartlyObserved
 
 FLOOR = 1e-3  # smallest scale of a component, where x of real numbers is about N(0, 1)
 BATCH = 256
-WARM = 0.25  # share of the steps in which the weight of the KL rises
+WARM = 400  # steps in which the weight of the KL rises, at most
 LOOKS = 40  # validations in a training of the default length
 PATIENCE = 8
 FEW_LEVELS = 32  # whole numbers with up to so many values are also seen value by value
@@ -71,13 +71,13 @@ def table_training(settings: TrainingSettings, spec: DataSpec) -> TrainingSettin
 
 
 def table_model(settings: VAESettings, steps: int) -> VAESettings:
-    """The settings of the model, where the weight of the KL rises in the first quarter of the steps.
+    """The settings of the model, where the weight of the KL rises in the first 400 steps, or a quarter of all steps.
 
     With the full weight from the start, training of few rows first spends a third of its steps with z unused.
     """
     if settings.objective != "elbo" or settings.kl_warmup_steps or settings.free_bits:
         return settings
-    return settings.model_copy(update={"kl_warmup_steps": round(WARM * steps)})
+    return settings.model_copy(update={"kl_warmup_steps": min(WARM, steps // 4)})
 
 
 def columns_likelihood(settings: VAESettings, spec: DataSpec) -> PartlyObserved:
