@@ -180,6 +180,32 @@ def test_empty_cells_are_filled_and_all_others_stay_as_they_stand(run: jensen.Ru
             assert sorted(ends) == ends  # dates as 2020-01-31
 
 
+def test_a_text_file_becomes_a_typed_one_with_the_same_cells(run: jensen.Run, gaps: Path) -> None:
+    out = gaps.with_name("typed.parquet")
+    beyond = pandas.read_csv(gaps)
+    beyond.loc[0, ["age", "since"]] = [77, "2031-05-01"]
+    beyond.to_csv(gaps, index=False)
+    assert main(["impute", str(run.folder), "--data", str(gaps), "--draws", "3", "--out", str(out)]) == 0
+    typed = pandas.read_parquet(out)
+    assert typed.age.tolist() == beyond.age.tolist()
+    known = beyond.since.notna()
+    assert (typed.since.astype(str)[known] == beyond.since[known]).all()
+    assert typed.remark.tolist() == beyond.remark.tolist()
+
+
+def test_frames_of_polars_go_in_and_come_out(run: jensen.Run) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.from_pandas(people()[:8]).with_columns(
+        polars.col("sex").cast(polars.Categorical), polars.col("since").cast(polars.Date)
+    )
+    gaps = frame.with_columns(pay=polars.lit(None, polars.Float64), sex=polars.lit(None, frame.schema["sex"]))
+    (whole,) = jensen.impute(run, gaps, draws=3).frames(like=gaps)
+    assert whole.schema == gaps.schema
+    assert whole["pay"].null_count() == whole["sex"].null_count() == 0
+    assert whole["key"].to_list() == frame["key"].to_list()
+    assert jensen.score(run, frame, explained=1).keys == frame["key"].to_list()
+
+
 def test_each_draw_fills_a_file_of_its_own(run: jensen.Run, gaps: Path) -> None:
     out = gaps.with_name("many.parquet")
     assert (
@@ -335,6 +361,14 @@ def test_samples_are_checked_by_columns_beside_training_rows(run: jensen.Run) ->
         jensen.features_check(run, 40, in_pixels=True)
     with pytest.raises(InputError, match="no such column"):
         jensen.features_check(run, 40, target="ages")
+
+
+def test_verbs_of_other_data_are_refused_in_a_line(
+    run: jensen.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb, out in (("reconstruct", "a.npz"), ("compress", "a.jensen")):
+        assert f"{verb}: the run was trained on a table" in told([verb, run.folder, "--out", tmp_path / out], capsys)
+    assert not any(tmp_path.iterdir())
 
 
 def test_columns_of_other_runs_are_not_asked_for(run: jensen.Run) -> None:

@@ -110,10 +110,12 @@ def compress(
     import torch
 
     from jensen.commands.decompress import exactly, model_digest, restored
+    from jensen.commands.files import refuse_table
     from jensen.compression.archive import Header, Machine, data_digest, pack, runs
     from jensen.compression.codec import encode
     from jensen.evaluation.scores import note_shortage
 
+    refuse_table(run.spec, "compress", "write it as Parquet, which compresses columns")
     codec: AbstractCodec = run.family.codec(run.model, steps)
     found = run.examples(data, split)
     note_shortage(len(found), examples)

@@ -12,6 +12,12 @@ TABLES = (".csv", ".tsv", ".parquet", ".arrow")
 """The endings of tables."""
 
 
+def refuse_table(spec: "DataSpec", verb: str, instead: str) -> None:
+    """Raises `InputError` for a run on a table, which the verb cannot treat; `instead` is what to do."""
+    if spec.table is not None:
+        raise InputError(f"{verb}: the run was trained on a table, and {verb} is for examples of one kind; {instead}")
+
+
 def refuse_other_file(out: Path, spec: "DataSpec", *others: str) -> None:
     """Raises `InputError` unless `out` is a table for a run on a table, or no table for any other run.
 

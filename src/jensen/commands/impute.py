@@ -17,9 +17,11 @@ from jensen.records import refuse_existing_file, refuse_filled_folder
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow
     from torch import Tensor
 
     from jensen.data.examples import Names
+    from jensen.data.table.column import Table
     from jensen.data.table.fill import FilledCell
     from jensen.inference.calibration import Calibration
     from jensen.inference.imputer import Imputation
@@ -34,7 +36,7 @@ Method = Literal["gibbs", "importance", "particles", "replacement"]
 
 
 class Impute(OfExamples):
-    """Draw missing values given the observed ones: pictures and arrays, or a filled table."""
+    """Draw missing values given the observed ones: pictures, arrays, tables."""
 
     run: RunFolder
     """The folder of the run."""
@@ -187,13 +189,12 @@ class Imputed:
         """
         import numpy as np
 
-        from jensen.commands.rows import source_rows
         from jensen.data.table.fill import filled
         from jensen.data.table.frames import like as as_frame
 
         if self.run.spec.table is None:
             raise InputError("the run was not trained on a table; use draws")
-        source, table = source_rows(self.run, self.data, self.everything)
+        source, table = self._source
         rows, hidden = self.rows.numpy(), np.zeros((source.num_rows, self.draws.shape[-1]), bool)
         hidden[rows] = ~self.observed.numpy()
         found = []
@@ -202,6 +203,13 @@ class Imputed:
             values[rows] = part
             found.append(filled(source, values, hidden, table, text=text))
         return found if like is None else [as_frame(one, like) for one in found]
+
+    @cached_property
+    def _source(self) -> "tuple[pyarrow.Table, Table]":
+        """All rows of the source of a table, and the run's table in the source's form."""
+        from jensen.commands.rows import source_rows
+
+        return source_rows(self.run, self.data, self.everything)
 
     @cached_property
     def _values(self) -> "np.ndarray":
@@ -216,8 +224,7 @@ class Imputed:
         """The filled cells of a table with their intervals; `row` is a place in `rows`."""
         from jensen.data.table.fill import filled_cells
 
-        assert self.run.spec.table is not None
-        return filled_cells(self.draws, self._values, ~self.observed.numpy(), self.run.spec.table)
+        return filled_cells(self.draws, self._values, ~self.observed.numpy(), self._source[1])
 
     def save(self, out: str | Path, calibration: "Calibration | None" = None) -> list[Path]:
         """Write a filled table, or imputations.npz and, for examples that can be shown, imputations.png into a folder.
@@ -242,34 +249,37 @@ class Imputed:
 
     def _save_table(self, out: Path) -> list[Path]:
         """NAME.csv, or NAME-1.csv and so on for single draws, and NAME-cells.csv."""
-        from jensen.commands.rows import keys, source_rows
-        from jensen.data.table.fill import LEVELS
-        from jensen.data.table.write import write_table
-        from jensen.records import write_csv
+        import pyarrow
 
-        assert self.run.spec.table is not None
+        from jensen.data.table.write import write_table
+
         refuse_other_file(out, self.run.spec)
-        _, table = source_rows(self.run, self.data, self.everything)
+        _, table = self._source
         frames = self.frames(text=out.suffix.lower() in (".csv", ".tsv"))
         paths = [beside(out, number + 1) for number in range(len(frames))] if self.fill == "draw" else [out]
         out.parent.mkdir(parents=True, exist_ok=True)
         for path, frame in zip(paths, frames, strict=True):
             write_table(frame, path, table)
-        ends = [f"{end}_{100 * level:g}" for level in LEVELS for end in ("low", "high")]
-        names = keys(self.run, self.data, self.names)
-        rows = [
-            (
-                names[cell.row],
-                table.columns[cell.column].name,
-                cell.value,
-                "" if cell.share is None else f"{cell.share:.4g}",
-                *(cell.ends or [""] * len(ends)),
-            )
-            for cell in self.cells
-        ]
         listed = beside(out, "cells", ".csv")
-        write_csv(listed, ["name", "column", "value", "share_of_draws", *ends], rows)
+        columns = pyarrow.table(self._listed())
+        write_table(columns, listed, table.model_copy(update={"columns": (), "header": True}))
         return [*paths, listed]
+
+    def _listed(self) -> dict[str, list[Any]]:
+        """The filled cells as columns: row, column, value, share of the draws, and the ends of the intervals."""
+        from jensen.commands.rows import keys
+        from jensen.data.table.fill import LEVELS
+
+        _, table = self._source
+        names = keys(self.run, self.data, self.names)
+        ends = [f"{end}_{100 * level:g}" for level in LEVELS for end in ("low", "high")]
+        return {
+            "name": [names[cell.row] for cell in self.cells],
+            "column": [table.columns[cell.column].name for cell in self.cells],
+            "value": [cell.value for cell in self.cells],
+            "share_of_draws": [cell.share for cell in self.cells],
+            **{end: [cell.ends[k] if cell.ends else "" for cell in self.cells] for k, end in enumerate(ends)},
+        }
 
     def _save_arrays(self, folder: Path) -> list[Path]:
         import numpy as np

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Predict(OfExamples):
-    """Predict labels, targets or a column of a table by p(y|x); if y is known, measure the quality."""
+    """Predict labels, targets or a column by p(y|x), and measure the quality."""
 
     several_processes: ClassVar[bool] = True
 

@@ -77,9 +77,14 @@ class Reconstructions:
 
 
 def reconstruct(run: "Run", data: Any = None, *, split: Split = "test", examples: int = 16) -> Reconstructions:
-    """Encode and decode the first `examples` examples of `data`; None means the split `split` of the run's own data."""
+    """Encode and decode the first `examples` examples of `data`; None means the split `split` of the run's own data.
+
+    Raises `InputError` for a run on a table.
+    """
+    from jensen.commands.files import refuse_table
     from jensen.randomness import Noise, Stream, generator
 
+    refuse_table(run.spec, "reconstruct", "hide cells and draw them again: jensen impute --mask random:0.3 --out t.csv")
     shown = run.examples(data, split)[:examples]
     x = run.spec.preparation(shown.x[:], Noise(generator(0, Stream.EVALUATION))).to(run.model.device)
     return Reconstructions(shown.names, x.cpu(), run.model.reconstruct(x).cpu(), run.spec)

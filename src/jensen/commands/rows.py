@@ -25,7 +25,25 @@ def source_rows(run: "Run", data: Any, names: "Names") -> "tuple[pyarrow.Table, 
     if cells.form is not None:
         form = {name: getattr(cells.form, name) for name in ("delimiter", "decimal", "header")}
         table = table.model_copy(update=form)
-    return cells.arrow.take(names.rows.numpy()), table
+    return _plain(cells.arrow).take(names.rows.numpy()), table
+
+
+def _plain(arrow: "pyarrow.Table") -> "pyarrow.Table":
+    """The same table with texts of polars, of which Arrow can take no rows, as plain texts."""
+    import pyarrow
+    from pyarrow import compute
+
+    for place, name in enumerate(arrow.column_names):
+        column = arrow.column(place).combine_chunks()
+        if "string_view" not in str(column.type):
+            continue
+        if pyarrow.types.is_dictionary(column.type):
+            values = compute.cast(column.dictionary, pyarrow.string())
+            column = pyarrow.DictionaryArray.from_arrays(column.indices, values, ordered=column.type.ordered)
+        else:
+            column = compute.cast(column, pyarrow.string())
+        arrow = arrow.set_column(place, name, column)
+    return arrow
 
 
 def keys(run: "Run", data: Any, names: "Names") -> list[str]:

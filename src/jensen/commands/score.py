@@ -28,7 +28,7 @@ EXPLAINED = 200  # default number of rows whose columns are scored
 
 
 class Score(OfExamples):
-    """Score every example: bound in nats, standard error, bits/dim, as CSV; of a table also each column."""
+    """Score every example: bound, standard error; of a table also every column."""
 
     several_processes: ClassVar[bool] = True
 

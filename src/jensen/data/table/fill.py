@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jensen.data.table.cells import decimal_of, numbers_of, text_cells
-from jensen.data.table.column import Column, Table
-from jensen.data.table.matrix import cells_of, decode, typed_array
+from jensen.data.table.cells import decimal_of
+from jensen.data.table.column import Table
+from jensen.data.table.matrix import decode, typed_column
 from jensen.data.table.views import compared_cells, is_ordered
 from jensen.data.table.write import text_of
 
@@ -120,7 +120,7 @@ def filled(
     for index, places in enumerate(table.places()):
         column = table.columns[index]
         if not text and of_text:
-            source = _replaced(source, column.name, _typed(source, column, arrow, table))
+            source = _replaced(source, column.name, typed_column(column, source, table.decimal))
         missing = empty[:, places[0]]
         if not missing.any():
             continue
@@ -134,16 +134,6 @@ def filled(
             cells = compute.if_else(pyarrow.array(missing), compute.cast(new, given.type, safe=False), given)
         source = _replaced(source, column.name, cells)
     return source
-
-
-def _typed(source: "pyarrow.Table", column: Column, arrow: "pyarrow.Table", table: Table) -> "pyarrow.Array":
-    """The cells of a column of a text file with the column's type, as they are even beyond the range of the run."""
-    cells = cells_of(column, source)
-    if column.stored in ("integer", "float") and column.type != "datetime" and cells.text is not None:
-        return typed_array(numbers_of(cells.text, table.decimal), column)
-    if column.stored == "text":
-        return text_cells(source.column(column.name)).text
-    return arrow.column(column.name).combine_chunks()
 
 
 def _replaced(source: "pyarrow.Table", name: str, cells: "pyarrow.Array") -> "pyarrow.Table":

@@ -101,6 +101,19 @@ def cells_of(column: Column, arrow: "pyarrow.Table") -> Cells:
     return text_cells(cells, (*(MISSING_NUMBER if numeric else MISSING), *map(str.lower, column.missing_words)))
 
 
+def typed_column(column: Column, arrow: "pyarrow.Table", decimal: str) -> "pyarrow.Array":
+    """The cells of a known column of a text file with the column's type, also those beyond the range of training."""
+    cells = cells_of(column, arrow)
+    if column.type == "datetime":
+        return _dates(_moments(column, cells, _row), column)
+    if column.stored in ("integer", "float"):
+        return typed_array(_numbers(column, cells, decimal, _row), column)
+    if column.stored == "boolean":
+        return _texts(_codes(column, cells, _row), column)
+    assert cells.text is not None
+    return cells.text
+
+
 def _on_grid(values: np.ndarray, field: Field, notes: list[str]) -> np.ndarray:
     """Whole numbers within the range of a field, and a note if some were changed."""
     whole = np.rint(values)
