@@ -12,6 +12,7 @@ from jensen.errors import InputError
 from jensen.mixture import KernelDensity, Novelty
 from jensen.mixture import kernels as module
 from jensen.mixture.kernels import column_variances
+from jensen.mixture.novelty import compress
 
 EXACT = {"rtol": 1e-8, "atol": 1e-8}
 
@@ -139,6 +140,11 @@ def test_novelty_is_the_mean_of_its_views() -> None:
     views = novelty.by_view(new)
     assert len(views) == 4
     torch.testing.assert_close(novelty(new), sum(views.values()) / 4)
+
+
+def test_compression_is_odd_and_logarithmic() -> None:
+    x = torch.tensor([-math.expm1(3), -math.expm1(1), 0, math.expm1(2)], dtype=torch.float64)
+    torch.testing.assert_close(compress(x), torch.tensor([-3.0, -1, 0, 2], dtype=torch.float64))
 
 
 def test_missing_cells_are_refused() -> None:
