@@ -330,6 +330,9 @@ def test_the_length_of_a_training_follows_the_rows_where_the_recipe_leaves_it_op
     given = VAERecipe.model_validate({"training": {"steps": 77, "batch_size": 8, "patience": 2}})
     kept = family.suited(given, spec).training
     assert (kept.steps, kept.batch_size, kept.patience) == (77, 8, 2)
+    assert family.suited(VAERecipe(), spec).model.kl_warmup_steps == 250
+    timed = family.suited(VAERecipe.model_validate({"training": {"minutes": 1}}), spec)
+    assert (timed.training.minutes, timed.model.kl_warmup_steps) == (1, 0)  # the plan sets the steps later
     other = spec.model_copy(update={"table": None})
     assert family.suited(VAERecipe(), other) == VAERecipe()
     latent = family_of(LatentRecipe()).suited(LatentRecipe(), spec)

@@ -15,7 +15,7 @@ from jensen.recipe.start import matched_rows
 from jensen.recipe.vae.build import build_vae, explicit
 from jensen.recipe.vae.idle import RULES
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
-from jensen.recipe.vae.table import table_model, table_steps, table_training
+from jensen.recipe.vae.table import table_model, table_training
 from jensen.recipe.vae.words import WORDS
 from jensen.vae import VAE
 
@@ -56,8 +56,9 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         if spec.table is None:
             return recipe
         training = table_training(recipe.training, spec)
-        steps = table_steps(spec.counts["train"]) if training.minutes else training.steps
-        model = recipe.model if recipe.start_from else table_model(recipe.model, steps)
+        # The number of steps in `minutes` is not known yet, and trained weights need no warm-up
+        unwarmed = training.minutes is not None or recipe.start_from is not None
+        model = recipe.model if unwarmed else table_model(recipe.model, training.steps)
         return recipe.model_copy(update={"training": training, "model": model})
 
     def adapted(
