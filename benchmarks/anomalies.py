@@ -105,7 +105,10 @@ def jensen_scores(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, n
 
     novelty = Novelty.fit(torch.from_numpy(train).float(), seed=seed)
     views = novelty.by_view(torch.from_numpy(test).float())
-    found = {"jensen": torch.stack(list(views.values())).mean(0), **{f"jensen, {name}": v for name, v in views.items()}}
+    found = {
+        "jensen": torch.stack(list(views.values())).mean(0),
+        **{f"jensen, {', '.join(name)}": v for name, v in views.items()},
+    }
     return {name: -score.double().numpy() for name, score in found.items()}
 
 

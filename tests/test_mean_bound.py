@@ -153,6 +153,7 @@ def test_an_error_below_that_of_the_test_set_is_out_of_reach():
     limit = Estimate.of(y.sum(1)).standard_error
     assert found.limit == pytest.approx(limit, rel=0.2)
     assert found.measure.nats.standard_error == pytest.approx(limit, rel=0.2)
+    assert found.limit <= found.measure.nats.standard_error
     assert found.visited == 50
 
 

@@ -156,7 +156,8 @@ def _warnings(reached: Reached, goal: Goal, name: str) -> list[str]:
 
 def sentences(found: MeanBound) -> list[str]:
     """The cost, the use of the controls and the warnings, a sentence each."""
-    draws = f"{found.draws:,} draws of {len(found.parts)} parts of the bound on {found.visited:,} of "
+    parts = f" of {len(found.parts)} parts of the bound" if len(found.parts) > 1 else ""
+    draws = f"{found.draws:,} draws{parts} on {found.visited:,} of "
     cost = f"{counted(found.examples)}: {found.evaluations:,.0f} evaluations of the network, {found.seconds:.1f} s"
     left = f"the controls ({', '.join(found.controls)}) left {100 * found.left:.0f} % of the variance"
     return [draws + cost, *([left] if found.controls else []), *(f"Warning: {warning}" for warning in found.warnings)]

@@ -84,17 +84,19 @@ def until(
                 progress.update(len(draws), text, wanted if math.isnan(forecast) else max(round(forecast), wanted))
             found, visited = regression_estimate(draws, source.count, controls), len(draws.example.unique())
             measure, seconds = measured(found, source, visited), time.perf_counter() - began
-            error = _with_its_own_error(goal.estimate(measure))
+            stated = goal.estimate(measure)
+            error = _with_its_own_error(stated)
             if not error > goal.error:  # an error that is not a number ends the loop, too
                 return Reached(measure, found, visited, evaluations, seconds, forecast, None)
             total, limit = needed(found, found.error * goal.error / error)
             if limit >= 1 and len(draws) >= ENOUGH * len(source.known):
-                return Reached(measure, found, visited, evaluations, seconds, forecast, limit * goal.error)
+                least = limit * goal.error * stated.standard_error / error
+                return Reached(measure, found, visited, evaluations, seconds, forecast, least)
             if math.isnan(forecast):
                 tell(_price(total, seconds / len(draws), evaluations / len(draws), goal))
                 forecast = total if total < math.inf else math.nan
             rows = allocation(found, total) - found.rows
-            text = f"± {goal.estimate(measure).standard_error:.2g}"
+            text = f"± {stated.standard_error:.2g}"
 
 
 def _with_its_own_error(found: Estimate) -> float:

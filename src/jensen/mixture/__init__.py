@@ -4,7 +4,7 @@ These models are the reference for everything that other chapters approximate, a
 
 distribution    the mixture as a value: log_prob, condition, marginal, quantile, cdf, draws
 model           the same behind the contract of `jensen.model`, with p(y|x), p(missing|observed) and a fit by EM
-kernels         a kernel density with the covariance of the data around each kernel
+kernels         kernel densities, by default with the covariance of the rows around each kernel
 novelty         a score of unusual rows, by such densities
 """
 

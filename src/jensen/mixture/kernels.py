@@ -1,6 +1,7 @@
-"""A kernel density whose kernels have the covariance of the data around them."""
+"""Kernel densities, whose kernels have the covariance of the rows around them, or one variance for each column."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,20 +35,20 @@ class KernelDensity:
     log_weights: Float[Tensor, " bandwidths"]
 
     @classmethod
-    def fit(cls, rows: Float[Tensor, "n d"], *, seed: int = 0) -> "KernelDensity":
+    def fit(
+        cls, rows: Float[Tensor, "n d"], covariances: "Covariances | None" = None, *, seed: int = 0
+    ) -> "KernelDensity":
         """The density with kernels at `rows`, in the precision of `rows`.
 
-        Clusters come from scikit-learn's k-means, in coordinates in which the rows have covariance I; there are at most
-        20, and at least 20 rows to a cluster on average. S_c is the cluster's covariance, shrunk towards the covariance
-        of all rows. The weights maximise the likelihood of up to 2,000 random rows, each under the kernels of all other
-        rows. Source: Vincent & Bengio 2003, "Manifold Parzen windows", with a covariance per cluster instead of one per
-        row. Raises `InputError` for less than two rows, and for rows that are not finite or all equal.
+        `covariances` gives the S_c: `local_covariances` (default), or `column_variances`. The weights maximise the
+        likelihood of up to 2,000 random rows, each under the kernels of all other rows. Raises `InputError` for less
+        than two rows, and for rows that are not finite or all equal.
         """
         if rows.ndim != 2 or len(rows) < 2:
             raise InputError(f"rows of shape {tuple(rows.shape)} for a kernel density: expected (N, d) with N >= 2")
         if not bool(rows.isfinite().all()) or bool((rows == rows[0]).all()):
             raise InputError("rows for a kernel density: expected finite numbers that are not all equal")
-        cluster, cholesky = _local_covariances(rows, seed)
+        cluster, cholesky = (covariances or local_covariances)(rows, seed)
         flat = torch.full((HALVINGS + 1,), -math.log(HALVINGS + 1)).to(rows)
         density = cls(rows, cluster, cholesky, flat)
         return cls(rows, cluster, cholesky, _fitted_log_weights(density._held_out_terms(seed)))
@@ -109,11 +110,22 @@ def _log_kernel_sums(
     return torch.stack(sums, 1).log() - 0.5 * nearest * precisions
 
 
-def _local_covariances(rows: Float[Tensor, "n d"], seed: int) -> tuple[Tensor, Tensor]:
-    """The cluster of each row, and the Cholesky factors of S_c: shrunk to the covariance of all rows, with a ridge."""
+# ---------------------------------------------------------------------------------------------- the kernels' shapes
+
+Covariances = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""From rows (N, d) and a seed: the cluster of each row (N), and the Cholesky factors of the S_c (clusters, d, d)."""
+
+
+def local_covariances(rows: Float[Tensor, "n d"], seed: int) -> tuple[Int[Tensor, " n"], Float[Tensor, "clusters d d"]]:
+    """S_c is the covariance of cluster c, shrunk towards the covariance of all rows.
+
+    Clusters come from scikit-learn's k-means, in coordinates in which the rows have covariance I. There are at most 20
+    clusters, with at least 20 rows on average. Source: Vincent & Bengio 2003, "Manifold Parzen windows", with one
+    covariance per cluster instead of one per row.
+    """
     count, dimensions = rows.shape
     whole = _covariance(rows)
-    ridge = RIDGE * whole.trace() / dimensions * torch.eye(dimensions).to(rows)
+    ridge = _ridge(whole)
     cluster = _clusters(_whitened(rows - rows.mean(0), torch.linalg.cholesky(whole + ridge)), seed)
     covariances = []
     for c in range(int(cluster.max()) + 1):
@@ -125,9 +137,19 @@ def _local_covariances(rows: Float[Tensor, "n d"], seed: int) -> tuple[Tensor, T
     return cluster, torch.linalg.cholesky(torch.stack(covariances))
 
 
-def _covariance(rows: Tensor) -> Tensor:
+def column_variances(rows: Float[Tensor, "n d"], seed: int) -> tuple[Int[Tensor, " n"], Float[Tensor, "one d d"]]:
+    """One cluster, whose S is diagonal: the variance of each column."""
+    whole = _covariance(rows).diagonal().diag()
+    return torch.zeros(len(rows), dtype=torch.long, device=rows.device), (whole + _ridge(whole)).sqrt()[None]
+
+
+def _covariance(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
     centred = rows - rows.mean(0)
     return centred.mT @ centred / len(rows)
+
+
+def _ridge(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    return RIDGE * covariance.trace() / len(covariance) * torch.eye(len(covariance)).to(covariance)
 
 
 def _clusters(rows: Tensor, seed: int) -> Tensor:

@@ -1,5 +1,6 @@
 """A score of unusual rows, by exact densities of the rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jensen.errors import InputError
-from jensen.mixture.kernels import KernelDensity
+from jensen.mixture.kernels import Covariances, KernelDensity, column_variances, local_covariances
+
+KERNELS: Mapping[str, Covariances] = {"local": local_covariances, "columns": column_variances}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +39,9 @@ class View:
     scale: Tensor
 
     @classmethod
-    def fit(cls, rows: Float[Tensor, "n d"], seed: int) -> "View":
+    def fit(cls, rows: Float[Tensor, "n d"], covariances: Covariances, seed: int) -> "View":
         """The kernel density of `rows`; a row's own kernel does not count in the mean and the standard deviation."""
-        density = KernelDensity.fit(rows, seed=seed)
+        density = KernelDensity.fit(rows, covariances, seed=seed)
         log_prob = density.held_out_log_prob(seed)
         scale = log_prob.std(correction=0)
         return cls(density, log_prob.mean(), torch.where(scale > 0, scale, 1))
@@ -50,18 +53,18 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """The mean of standardised log p(x) over two densities: low for an unusual row.
+    """The mean of standardised log p(x) over four densities: low for an unusual row.
 
-    `plain` is a `KernelDensity` of standardised columns, and `compressed` a `KernelDensity` of sign(x) log(1 + |x|) of
-    standardised columns, in which heavy tails are short. From each log p its mean over training rows is subtracted, and
-    the difference is divided by the standard deviation, so that both densities count the same. The score has no unit
-    and is no log-density; for log p(x) see `KernelDensity`.
+    The densities are `KernelDensity`, of two kinds in two coordinates each. The kernels have `local_covariances`, which
+    know what columns go together, or `column_variances`. The coordinates are standardised columns, or
+    sign(x) log(1 + |x|) of standardised columns, in which heavy tails are short. From each log p its mean over training
+    rows is subtracted, and the difference is divided by the standard deviation, so that all densities count the same.
+    The score has no unit and is no log-density; for log p(x) see `KernelDensity`.
     """
 
     columns: Standardisation
     compressed_columns: Standardisation
-    plain: View
-    compressed: View
+    views: Mapping[tuple[str, str], View]
 
     @classmethod
     def fit(cls, rows: Float[Tensor, "n d"], *, seed: int = 0) -> "Novelty":
@@ -72,21 +75,28 @@ class Novelty:
         if bool(rows.isnan().any()):
             raise InputError("rows with missing cells (NaN) for a novelty score: leave them out, or fill the cells in")
         columns = Standardisation.fit(rows)
-        standardised = columns(rows)
-        compressed_columns = Standardisation.fit(compress(standardised))
-        plain = View.fit(standardised, seed)
-        return cls(columns, compressed_columns, plain, View.fit(compressed_columns(compress(standardised)), seed))
+        compressed_columns = Standardisation.fit(compress(columns(rows)))
+        unfitted = cls(columns, compressed_columns, {})
+        views = {
+            (kernels, name): View.fit(part, covariances, seed)
+            for kernels, covariances in KERNELS.items()
+            for name, part in unfitted.coordinates(rows).items()
+        }
+        return cls(columns, compressed_columns, views)
 
     def __call__(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The score of each row, (n)."""
-        views = self.by_view(rows)
-        return (views["plain"] + views["compressed"]) / 2
+        return torch.stack(list(self.by_view(rows).values())).mean(0)
 
-    def by_view(self, rows: Float[Tensor, "n d"]) -> dict[str, Tensor]:
-        """Standardised log p of each row, (n), by the name of the density."""
-        standardised = self.columns(rows.to(self.columns.mean))
-        compressed = self.compressed_columns(compress(standardised))
-        return {"plain": self.plain(standardised), "compressed": self.compressed(compressed)}
+    def by_view(self, rows: Float[Tensor, "n d"]) -> dict[tuple[str, str], Tensor]:
+        """Standardised log p of each row, (n), by the names of the kernels and of the coordinates."""
+        parts = self.coordinates(rows.to(self.columns.mean))
+        return {(kernels, name): view(parts[name]) for (kernels, name), view in self.views.items()}
+
+    def coordinates(self, rows: Float[Tensor, "n d"]) -> dict[str, Tensor]:
+        """The rows in both coordinates, by name, each (n, d)."""
+        standardised = self.columns(rows)
+        return {"plain": standardised, "compressed": self.compressed_columns(compress(standardised))}
 
 
 def compress(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -37,8 +37,8 @@ def assemble(kind: Kind, parts: Sequence[Part], options: ReadOptions, refuse: Re
     if options.layout == "table":
         if kind not in TABULAR:  # new data are read by `read_cells`, which knows these
             raise InputError(
-                f"{parts[0].name}: --layout table is for CSV, Parquet, Arrow and NumPy; write the array as .npy, or leave "
-                "--layout out"
+                f"{parts[0].name}: --layout table is for CSV, Parquet, Arrow and NumPy; write the array as .npy, or "
+                "leave --layout out"
             )
         return read_table(cells_of_parts(parts), options)
     first = parts[0]
