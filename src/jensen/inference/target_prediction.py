@@ -276,8 +276,13 @@ def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str
         header.append("log_density")
         rows = torch.cat([rows, found.log_density.unsqueeze(1)], 1)
     numbers = found.index.tolist()
+    of_y = [name.startswith(("target", "log_density")) for name in header]
+
+    def text(value: float, blank: bool) -> str:
+        return "" if blank and math.isnan(value) else f"{value:.10g}"  # an unknown y leaves its cells empty
+
     table = [
-        [number, name, *("" if math.isnan(value) else f"{value:.10g}" for value in values)]
+        [number, name, *map(text, values, of_y)]
         for number, name, values in zip(numbers, examples, rows.tolist(), strict=True)
     ]
     return write_csv(path, ["example", "name", *header], table)
