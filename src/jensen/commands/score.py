@@ -60,11 +60,11 @@ class Score(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of `count` examples, the names, labels (count) and the specification of the examples.
+    """The scores of `count` examples, with the names, labels (count) and the specification of the examples.
 
-    The name of an example says where in the source it is, or in a table with a column of identifiers the cell of that column. `columns` are
-    log p(column | all others) of the rows of a table whose indices are in `explained`, the least likely row first; None
-    for other data, and for a model without p(column | others).
+    A name says where in the source the example is; in a table with a column of identifiers it is the cell of that
+    column. `columns` are log p(column | all others) of the rows of a table whose indices are in `explained`, the least
+    likely row first; None for other data, and for a model without p(column | others).
     """
 
     scores: "Scores"
