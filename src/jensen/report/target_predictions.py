@@ -62,7 +62,7 @@ def remarks(record: TargetRecord) -> list[str]:
     linear = (
         "linear: Bayesian linear regression (scikit-learn's BayesianRidge) on the training examples."
         if record.linear
-        else "There is no linear regression to compare with: the data are a table, or are no longer there."
+        else "There is no linear regression to compare with: the data are a table, or could not be read again."
     )
     errors = {f"error of y_{number}": error for number, error in enumerate(record.model.errors)}
     return [
