@@ -161,24 +161,36 @@ def read(out: Path) -> list[dict[str, object]]:
 
 
 def table(lines: list[dict[str, object]], names: list[str], title: str) -> None:
-    """Means over the sets of the means over seeds, and the differences of jensen from every method."""
-    values: dict[str, dict[str, list[tuple[float, float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for line in lines:
-        numbers = (float(str(line[key])) for key in ("auroc", "auprc", "cpu_seconds"))
-        values[str(line["score"])][str(line["set"])].append(tuple(numbers))  # type: ignore[arg-type]
+    """Means over the sets of the means over seeds, and the gains of jensen, over the seeds that both have."""
     if not names:
         return
+    values: dict[str, dict[tuple[str, int], np.ndarray]] = defaultdict(dict)
+    for line in lines:
+        numbers = np.array([float(str(line[key])) for key in ("auroc", "auprc", "cpu_seconds")])
+        values[str(line["score"])][str(line["set"]), int(str(line["seed"]))] = numbers
     print(f"\n{title}: {len(names)} sets\n")
-    print("| method | AUROC | AUPRC | jensen's gain in AUROC | in AUPRC | CPU seconds |\n|---|---|---|---|---|---|")
-    best = np.array([np.mean(values["jensen"][name], 0) for name in names])
-    for method, sets in values.items():
-        if any(name not in sets for name in names):
-            print(f"| {method} | not all sets | | | | |")
+    print("| score | sets, seeds | AUROC | AUPRC | jensen's gain in AUROC | in AUPRC | CPU seconds |")
+    print("|---|---|---|---|---|---|---|")
+    for score, found in values.items():
+        both = {name: [key for key in found if key[0] == name and key in values["jensen"]] for name in names}
+        both = {name: keys for name, keys in both.items() if keys}
+        if not both:
             continue
-        means = np.array([np.mean(sets[name], 0) for name in names])
-        gains = ["", ""] if method == "jensen" else [gain(best[:, column] - means[:, column]) for column in (0, 1)]
-        total, (auroc, auprc) = sum(seconds for name in names for *_, seconds in sets[name]), means.mean(0)[:2]
-        print(f"| {method} | {auroc:.4f} | {auprc:.4f} | {' | '.join(gains)} | {total:,.0f} |")
+        own, best = (
+            np.array([np.mean([v[k] for k in keys], 0) for keys in both.values()]) for v in (found, values["jensen"])
+        )
+        gains = ["", ""] if score == "jensen" else [gain(best[:, column] - own[:, column]) for column in (0, 1)]
+        count, (auroc, auprc, _) = sum(map(len, both.values())), own.mean(0)
+        seconds = sum(found[key][2] for keys in both.values() for key in keys)
+        cells = [
+            score,
+            f"{len(both)}, {count / len(both):.3g}",
+            f"{auroc:.4f}",
+            f"{auprc:.4f}",
+            *gains,
+            f"{seconds:,.0f}",
+        ]
+        print(f"| {' | '.join(cells)} |")
 
 
 def gain(differences: np.ndarray) -> str:

@@ -238,7 +238,7 @@ def test_bad_data_is_one_line_status_2_and_nothing_written(
 ) -> None:
     make, word = BAD_DATA[case]
     (tmp_path / "in").mkdir()
-    data, out = str(make(tmp_path / "in")), tmp_path / "out"
+    data, out = str(make(tmp_path / "in")), tmp_path / ("out.csv" if command == "score" else "out")
     words = {
         "train": ["train", "vae", "--data", data, "--out", str(out)],
         "check": ["data", "check", data],

@@ -284,7 +284,8 @@ def test_data_that_do_not_fit_the_run_are_one_line_and_nothing_written(
     command: str, source: str, word: str, runs: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
-    out = [] if command == "evaluate" else ["--out", str(tmp_path / "out.npz")]
+    suffix = "csv" if command == "score" else "npz"
+    out = [] if command == "evaluate" else ["--out", str(tmp_path / f"out.{suffix}")]
     refused([command, str(runs / "labelled"), "--data", str(data / source), *out], word, capsys)
     assert not list(tmp_path.iterdir())
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("*")}

@@ -153,7 +153,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def columns(path: Path) -> dict[str, np.ndarray]:
     rows = list(csv.DictReader(path.open()))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "name"}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name != "name"}
 
 
 def test_a_trained_model_predicts_like_the_exact_conditional(place: Path) -> None:

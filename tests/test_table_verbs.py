@@ -205,7 +205,7 @@ def test_frames_of_polars_go_in_and_come_out(run: jensen.Run) -> None:
     assert whole.schema == gaps.schema
     assert whole["pay"].null_count() == whole["sex"].null_count() == 0
     assert whole["key"].to_list() == frame["key"].to_list()
-    assert jensen.score(run, frame, explained=1).keys == frame["key"].to_list()
+    assert jensen.score(run, frame, explained=1).names == frame["key"].to_list()
 
 
 def test_each_draw_fills_a_file_of_its_own(run: jensen.Run, gaps: Path) -> None:

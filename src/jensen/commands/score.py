@@ -60,15 +60,15 @@ class Score(OfExamples):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of `count` examples, the keys, labels (count) and the specification of the examples.
+    """The scores of `count` examples, with the names, labels (count) and the specification of the examples.
 
-    The key of an example is its name, or in a table with a column of identifiers the cell of that column. `columns` are
-    log p(column | all others) of the rows of a table whose indices are in `explained`, the least likely row first; None
-    for other data, and for a model without p(column | others).
+    A name says where in the source the example is; in a table with a column of identifiers it is the cell of that
+    column. `columns` are log p(column | all others) of the rows of a table whose indices are in `explained`, the least
+    likely row first; None for other data, and for a model without p(column | others).
     """
 
     scores: "Scores"
-    keys: "Sequence[str]"
+    names: "Sequence[str]"
     labels: "Tensor | None"
     spec: "DataSpec"
     explained: "Tensor"
@@ -109,7 +109,7 @@ class Scored:
         count = range(len(self.scores.index))
         columns: dict[str, list[Any]] = {
             "example": list(count),
-            "name": list(self.keys),
+            "name": list(self.names),
             "bound_nats": _rounded(self.bound),
             "standard_error_nats": _rounded(self.standard_error),
         }

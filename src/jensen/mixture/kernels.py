@@ -17,7 +17,7 @@ RIDGE = 0.01  # of the mean variance of a column, added to every covariance
 SHRINKAGE = 0.3  # per column: the number of rows for which the covariance of all rows counts in a cluster's
 HELD_OUT = 2000  # training rows, at most, by which the weights of the bandwidths are fitted
 EM_STEPS, SLACK = 1000, 1e-3  # EM ends when no weight's slope exceeds that of a maximum by more than `SLACK`
-PAIRS = 1 << 22  # of a row and a kernel, computed at once: changes memory and speed, never a number
+PAIRS = 1 << 18  # of a row and a kernel, computed at once in the cache: changes speed, never a number
 
 
 @dataclass(frozen=True, eq=False)
