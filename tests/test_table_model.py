@@ -16,6 +16,7 @@ from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.inference.columns import draw_given, predict_column, score_columns
 from jensen.inference.imputation import impute
+from jensen.inference.impute_vae import ImportanceResampling, MetropolisWithinGibbs
 from jensen.inference.imputer import ExampleNoise
 from jensen.inference.proposals import Proposals
 from jensen.likelihood.columns import ColumnsLikelihood
@@ -241,6 +242,27 @@ def test_proposals_of_an_encoder_of_parts_need_no_fit_and_have_weights_of_mean_p
     _, second = log_tables()
     expected = (0.5 * second[:, 2].exp() * density(part[:, 2])[:, 0]).sum()
     assert abs(weights.mean() - expected) < 5 * weights.std() / 100  # 6e-7
+
+
+class GapDecoder(nn.Module):
+    """z (batch, 1) -> logits of x = 0, x = 1 and of a missing cell, which depend on the sign of z only."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        sign = 4 * torch.sign(z)
+        return torch.cat([torch.zeros_like(z), sign, sign], -1)
+
+
+def test_imputing_a_hidden_cell_uses_that_it_is_present() -> None:
+    likelihood = PartlyObserved(ColumnsLikelihood([Codes(2, missing=True)]), torch.ones(1, dtype=torch.bool))
+    model = VAE(AmortisedPosterior(Still(), 1, None, Still()), GapDecoder(), likelihood)
+    model.register_parameter("anchor", nn.Parameter(torch.zeros(1, dtype=torch.float64)))
+    x, absent = torch.full((50, 1), HIDDEN, dtype=torch.float64), torch.zeros(50, 1, dtype=torch.bool)
+    found = ImportanceResampling()(model.double(), x, absent, ExampleNoise(0, range(50)), 40).draws
+    high, low = torch.sigmoid(torch.tensor([4.0, -4.0])).tolist()
+    expected = (high * low + low * high) / (high + low)  # P(x = 1 | present) over both signs; 0.5 without P(present)
+    assert abs(found.mean() - expected) < 0.02  # a standard error is 0.004, so a false alarm has probability 6e-7
+    with pytest.raises(InputError, match="use importance resampling"):
+        MetropolisWithinGibbs(2)(model, x, absent, ExampleNoise(0, range(50)), 4)
 
 
 # ---------------------------------------------------------------------------------------------- runs

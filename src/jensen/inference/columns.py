@@ -193,9 +193,9 @@ def draw_given(
         noise = ExampleNoise(seed, numbers.tolist())
         z, ratio = _draws(vae, rows, samples, seed, noise.numbers)
         weights = (ratio + vae.decode(z).log_prob(rows)).double()
-        chosen = chosen_by_weight(weights.mT, noise.uniform((1,), CHOICE).to(x.device))[:, 0]
+        chosen = chosen_by_weight(weights.mT, noise.uniform((1,), CHOICE).to(z.device))[:, 0]
         law = vae.decode(z[chosen, torch.arange(len(rows), device=z.device)])
-        drawn = law.quantile(noise.uniform(vae.shape, DATA).to(x.device)).to(rows)
+        drawn = law.quantile(noise.uniform(vae.shape, DATA).to(z.device)).to(rows)
         parts.append((torch.where(hidden(rows), drawn, rows), effective_sample_size(weights.mT)))
     values, sizes = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(sizes)

@@ -16,7 +16,7 @@ from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, 
 from jensen.inference.proposals import BLOCK, Proposals
 from jensen.model import AbstractLatentVariableModel
 from jensen.vae import VAE, AmortisedPosterior
-from jensen.vae.missing import HIDDEN, PartialObservation
+from jensen.vae.missing import HIDDEN, PartialObservation, PartlyObserved
 
 CHOICE, DATA, INDEPENDENT, WALK = range(1, 5)  # purposes of random numbers, besides that of `Proposals`
 
@@ -25,6 +25,7 @@ CHOICE, DATA, INDEPENDENT, WALK = range(1, 5)  # purposes of random numbers, bes
 class ImportanceResampling(AbstractImputer):
     """Draw z from `samples` proposals with weights p(x_observed|z) p(z) / r(z), then x_missing ~ p(x_missing|z).
 
+    A hidden value of a column with missing cells is known to be present, so P(present|z) counts in p(x_observed|z).
     For r and `prior_share` see `Proposals`. The draws become exact for many `samples`. A large effective sample size
     shows that the draws are nearly exact. Raises `InputError` for less than one sample, and for a share outside of 0
     to 1.
@@ -51,7 +52,7 @@ class ImportanceResampling(AbstractImputer):
         """z (draws, batch, latent), the effective sample size (batch), and the fitted q."""
         vae, proposals = vae.partly_observed(), Proposals(self.samples, self.prior_share)
         q = proposals.q(vae, x)
-        blocks = [(z, ratio + vae.decode(z).log_prob(x)) for z, ratio in proposals.blocks(vae, q, noise)]
+        blocks = [(z, ratio + _log_likelihood(vae, x, z)) for z, ratio in proposals.blocks(vae, q, noise)]
         z, log_weights = (torch.cat(parts) for parts in zip(*blocks, strict=True))
         chosen = chosen_by_weight(log_weights.mT, noise.uniform((draws,), CHOICE).to(x.device))  # (batch, draws)
         picked = z[chosen.mT, torch.arange(len(x), device=x.device)]
@@ -87,6 +88,8 @@ class MetropolisWithinGibbs(AbstractImputer):
         self, model: AbstractLatentVariableModel, x: Tensor, observed: Tensor, noise: ExampleNoise, draws: int
     ) -> Imputation:
         vae = _checked(model)
+        if isinstance(vae.likelihood, PartlyObserved) and vae.likelihood.generates:
+            raise InputError(f"{self} for a table whose missing cells are values: use importance resampling")
         z, size, fitted = self.start.start(vae, x, noise, draws)
         chain = _Chain(vae, x, observed, noise, fitted, z, torch.where(observed, x, _decoded(vae, z, noise, 0)))
         for sweep in range(self.sweeps):
@@ -158,6 +161,13 @@ class _Chain:
         accepted = u.log() < log_ratio  # a ratio of nan is never accepted
         self.z = torch.where(accepted.unsqueeze(-1), z, self.z)
         self.accepted[kind - INDEPENDENT] += accepted.float().mean(0)
+
+
+def _log_likelihood(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x_observed, hidden values are present | z), (draws, batch)."""
+    law = vae.decode(z)
+    assert isinstance(law, PartialObservation)
+    return law.log_prob(x) + law.log_presence(x)
 
 
 def _decoded(vae: VAE, z: Tensor, noise: ExampleNoise, number: int) -> Tensor:

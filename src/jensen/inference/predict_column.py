@@ -136,7 +136,7 @@ def _numbers(
     mean = (weights * values.mean(0)).sum(0)
     variance = (weights * (values - mean).square().mean(0)).sum(0)
     error = (weights.square() * (values.mean(0) - mean).square()).sum(0).sqrt()
-    ends = torch.stack([units(law.quantile(weights.new_full((len(raw),), end))) for end in ENDS], -1)
+    ends = torch.stack([units(law.quantile(law.log_weights.new_full((len(raw),), end))) for end in ENDS], -1)
     known = raw[:, field].isnan().logical_not()
     x = preparation(torch.where(known[:, None], raw, raw.new_zeros(())))[:, field].to(law.log_weights.device)
     volume = preparation.log_volume_by_field(raw)[:, field]

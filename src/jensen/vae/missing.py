@@ -9,6 +9,7 @@ hides the column.
 import math
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -58,6 +59,13 @@ class PartialObservation:
         """The inverse distribution function of every dimension."""
         return self.whole.quantile(u)
 
+    def log_presence(self, x: Tensor) -> Tensor:
+        """log P(no hidden value is missing), (*batch): the sum over the hidden d of log P(x_d is not NaN)."""
+        if self.generated is None:
+            return x.new_zeros(())
+        logits = self.whole.missing  # type: ignore[attr-defined]
+        return F.logsigmoid(-logits).masked_fill(~hidden(x), 0).flatten(-self.event_dims).sum(-1)
+
     def present(self) -> Observation:
         """The distribution of x given that no value is missing."""
         return self.whole if self.generated is None else self.whole.present()  # type: ignore[attr-defined]
@@ -79,6 +87,11 @@ class PartlyObserved(AbstractLikelihood):
         """p(x_observed|z) from the output of a decoder."""
         generated = self.generated if isinstance(self.generated, Tensor) else None
         return PartialObservation(self.likelihood(output), len(self.shape), generated)
+
+    @property
+    def generates(self) -> bool:
+        """Whether NaN is a value of some dimension."""
+        return isinstance(self.generated, Tensor) and bool(self.generated.any())
 
     def diagnostics(self, output: Tensor) -> dict[str, float]:
         """The diagnostics of `likelihood`."""

@@ -47,10 +47,9 @@ class AmortisedPosterior(AbstractPosterior):
 
     def initial(self, x: Tensor) -> Gaussian:
         """q(z|x), which needs no optimisation, in the precision of x even under autocast."""
-        q = self._by(self.encoder, x)
-        if self.of_parts is None:
+        q, some = self.whole(x), hidden(x).flatten(1).any(1, keepdim=True)
+        if self.of_parts is None or not some.any():
             return q
-        some = hidden(x).flatten(1).any(1, keepdim=True)
         part = self.part(x)
         return Gaussian(torch.where(some, part.mean, q.mean), torch.where(some, part.scale, q.scale))
 
