@@ -248,11 +248,9 @@ def test_other_data_are_not_read_by_the_options_of_the_other_run(tmp_path: Path)
     (tmp_path / "named.csv").write_text("a,b,kind\n" + "".join(f"{n},{n % 5},{n % 2}\n" for n in range(40)))
     (tmp_path / "bare.csv").write_text("a,b\n" + "".join(f"{n},{n % 5}\n" for n in range(40)))
     named, bare, start, other = (str(tmp_path / name) for name in ("named.csv", "bare.csv", "start", "other"))
-    small = ["--steps", "1", "--levels", "64"]
+    small = ["--steps", "1", "--levels", "64", "--layout", "vector"]
     assert main(["train", "vae", "--data", named, "--labels", "kind", "--hidden", "4", *small, "--out", start]) == 0
-    assert (
-        main(["train", "vae", "--data", bare, "--from", start, "--levels", "64", "--steps", "1", "--out", other]) == 0
-    )
+    assert main(["train", "vae", "--data", bare, "--from", start, *small, "--out", other]) == 0
     assert (load(other).spec.options.labels, load(start).spec.options.labels) == (None, "kind")
     assert main(["train", "vae", "--from", start, "--steps", "1", "--out", str(tmp_path / "own")]) == 0
     assert load(tmp_path / "own").spec.options.labels == "kind"
