@@ -1,5 +1,7 @@
 """The plan of a training, made before its first step: how many steps fit into the minutes, and what to expect."""
 
+import math
+import os
 import sys
 import time
 import warnings
@@ -19,6 +21,7 @@ from jensen.training.state import TrainingState
 
 SHARE = 0.05  # maximum share of the time of a training that measuring its speed takes
 SHORT = 2.0  # seconds of a training that needs no announcement
+MANY_PIXELS = 1024  # from which two CPU threads share a convolution well
 OVERRUN = 1.1  # times the minutes, and two seconds more, above which a warning says so
 
 
@@ -117,8 +120,16 @@ class Timing:
             f"training: {weights} weights, {memory}{_figures(self.costs.step)} s a step; {to_do} take {most}"
             f"{_duration(rest)}, until {until:%H:%M}{f' on {until:%d %B}' if rest > 43200 else ''}{ending}; "
             f"{_duration(rest / 2)} would be about {_figures(left * passes / 2)} passes, {_duration(2 * rest)} "
-            f"{_figures(left * passes * 2)}"
+            f"{_figures(left * passes * 2)}{self._advice(state, settings)}"
         )
+
+    def _advice(self, state: TrainingState, settings: TrainingSettings) -> str:
+        """That more CPU threads are faster, if the convolutions are large enough and the machine has more."""
+        spec, cores = self._dataset.spec, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        large = spec.pictured and math.prod(spec.shape[1:]) >= MANY_PIXELS
+        if not large or cores == 1 or settings.threads > 1 or state.model.device.type != "cpu" or processes.count() > 1:
+            return ""
+        return f"; on an idle machine --threads {cores} is faster"
 
 
 def peak_memory() -> int | None:
