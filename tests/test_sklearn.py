@@ -20,8 +20,11 @@ from sklearn.utils import estimator_checks
 
 import jensen
 from jensen.errors import InputError
+from jensen.inference.imputation import impute
+from jensen.inference.rows import seen_rows
 from jensen.randomness import content_numbers
 from jensen.sklearn import JensenClassifier, JensenDensity, JensenDetector, JensenImputer, JensenRegressor
+from jensen.vae.missing import hidden
 
 SMALL = {"hidden": [16], "learning_rate": 1e-2}
 SMALL_IMPUTER = {**SMALL, "fit_steps": 10}
@@ -318,6 +321,22 @@ def test_the_empty_cells_of_a_frame_are_filled_and_no_others():
     assert set(filled["colour"]) <= set(CHANCES)
     one = JensenImputer(steps=4, settings=TABLE, sample_posterior=True, random_state=0).fit(gaps).transform(gaps)
     assert not one.equals(filled)
+
+
+def test_a_frame_without_gaps_teaches_an_imputer_as_one_of_jensens_own_runs():
+    """An empty cell in a column without gaps is unknown to the model: its draws are those of `jensen.impute`."""
+    rows, _ = frame()
+    imputer = JensenImputer(steps=4, settings=TABLE, sample_posterior=True, imputation=FEW_DRAWS, random_state=0)
+    imputer.fit(rows)
+    gaps = rows[:6].astype({"count": float})
+    gaps.loc[::2, "size"] = gaps.loc[1::2, "count"] = np.nan
+    examples, numbers = imputer._examples(gaps, missing=True)
+    seen = seen_rows(examples.x[:], imputer.run_.spec, numbers, 0)
+    assert bool((seen.isinf() == examples.x[:].isnan()).all())
+    method = imputer._method(imputer.run_.spec)
+    drawn = impute(imputer.run_.model, seen, ~hidden(seen), method, draws=3, seed=0, index=numbers)
+    expected = [imputer.run_.spec.preparation.to_raw(one.cpu()) for one in drawn.draws]
+    np.testing.assert_array_equal(imputer._draws(examples.x[:], numbers, 3), expected)
 
 
 def test_mistakes_in_a_frame_are_named_in_a_line():

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from jensen.data.examples import Examples
 from jensen.data.spec import DataSpec
-from jensen.evaluation.scores import prepare
 from jensen.inference.columns import DRAWS, ColumnPrediction, predict_column
 from jensen.inference.prediction import AT_ONCE
+from jensen.inference.rows import seen_rows
 from jensen.progress import track
 from jensen.run import Run
 
@@ -23,7 +23,7 @@ def column_predictions(
 ) -> Iterator[tuple[Tensor, ColumnPrediction]]:
     """p(y|x) of batches of rows, where y is the last field, each with the rows as the model sees them."""
     for rows in track(torch.arange(len(examples)).split(AT_ONCE), "predicting"):
-        x = prepare(run.spec.preparation, examples.x[rows], numbers[rows], seed).to(run.model.device)
+        x = seen_rows(examples.x[rows], run.spec, numbers[rows], seed).to(run.model.device)
         last = x.shape[1] - 1
         yield x, predict_column(run.model, x, last, draws=draws or DRAWS, seed=seed, index=numbers[rows])
 
