@@ -19,9 +19,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 import jensen
+from jensen.data.table.column import LeftOut, Table
 from jensen.errors import InputError
+from jensen.inference.imputation import impute
+from jensen.inference.rows import seen_rows
 from jensen.randomness import content_numbers
 from jensen.sklearn import JensenClassifier, JensenDensity, JensenDetector, JensenImputer, JensenRegressor
+from jensen.sklearn.columns import field_of
+from jensen.vae.missing import hidden
 
 SMALL = {"hidden": [16], "learning_rate": 1e-2}
 SMALL_IMPUTER = {**SMALL, "fit_steps": 10}
@@ -320,6 +325,39 @@ def test_the_empty_cells_of_a_frame_are_filled_and_no_others():
     assert not one.equals(filled)
 
 
+def test_a_frame_without_gaps_teaches_an_imputer_as_one_of_jensens_own_runs():
+    """An empty cell in a column without gaps is unknown to the model: its draws are those of `jensen.impute`."""
+    rows, _ = frame()
+    imputer = JensenImputer(steps=4, settings=TABLE, sample_posterior=True, imputation=FEW_DRAWS, random_state=0)
+    imputer.fit(rows)
+    gaps = rows[:6].astype({"count": float})
+    gaps.loc[::2, "size"] = gaps.loc[1::2, "count"] = np.nan
+    examples, numbers = imputer._examples(gaps, missing=True)
+    seen = seen_rows(examples.x[:], imputer.run_.spec, numbers, 0)
+    assert bool((seen.isinf() == examples.x[:].isnan()).all())
+    method = imputer._method(imputer.run_.spec)
+    drawn = impute(imputer.run_.model, seen, ~hidden(seen), method, draws=3, seed=0, index=numbers)
+    expected = [imputer.run_.spec.preparation.to_raw(one.cpu()) for one in drawn.draws]
+    np.testing.assert_array_equal(imputer._draws(examples.x[:], numbers, 3), expected)
+
+
+@pytest.mark.parametrize(("wishes", "kind"), [('count = "integer"', "continuous"), ({"target": "integer"}, "integer")])
+def test_a_regressor_of_a_frame_predicts_y_whatever_y_looks_like(wishes, kind):
+    """y counts the rows, as a column of keys does; without its wish y would be left out of the table."""
+    rows, _ = frame()
+    y = 1000.0 + np.random.default_rng(0).permutation(len(rows))
+    regressor = JensenRegressor(steps=4, settings=TABLE | {"columns": wishes}, draws=20, random_state=0).fit(rows, y)
+    table = regressor.run_.spec.table
+    assert (table.columns[-1].name, table.columns[-1].type) == ("target", kind)
+    assert np.abs(regressor.predict(rows) - y.mean()).max() < 60
+
+
+def test_a_column_of_y_that_was_left_out_is_never_another_column():
+    table = Table(columns=(), fields=(), left_out=(LeftOut(name="target", why="constant: every cell is 1"),))
+    with pytest.raises(InputError, match=r"y, the column 'target', was left out of the table \(constant"):
+        field_of(table, "target")
+
+
 def test_mistakes_in_a_frame_are_named_in_a_line():
     rows, said = frame()
     classifier = JensenClassifier(steps=4, settings=TABLE, draws=5).fit(rows, said)
@@ -331,6 +369,11 @@ def test_mistakes_in_a_frame_are_named_in_a_line():
         classifier.predict(rows.drop(columns="size"))
     with pytest.raises(InputError, match="family='latent' predicts no column of a table"):
         JensenClassifier("latent").fit(rows, said)
+    with pytest.raises(InputError, match="y is 2 in every row; expected at least 2 different values"):
+        JensenRegressor().fit(rows, np.full(len(rows), 2.0))
+    for estimator, types in ((JensenRegressor, "continuous or integer or count"), (JensenClassifier, "categorical")):
+        with pytest.raises(InputError, match=f"columns has a wish about 'target', which is y; expected {types}$"):
+            estimator(settings={"columns": {"target": "leave out"}}).fit(rows, rows["count"])
     with pytest.raises(InputError, match="X has 1 rows; expected at least 2"):
         JensenDensity().fit(rows[:1])
 

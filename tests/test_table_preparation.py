@@ -68,6 +68,15 @@ def test_x_outside_a_law_becomes_the_nearest_value_of_the_law(mixed):
     assert np.isnan(raw[1, 4])
 
 
+def test_one_field_becomes_raw_as_in_whole_rows(mixed):
+    matrix, preparation, _ = mixed
+    outside = 30 * torch.randn(500, 5, generator=torch.Generator().manual_seed(0))  # of every law
+    x = torch.cat([preparation(torch.from_numpy(matrix)), outside])
+    for field in range(5):
+        one = preparation.field_to_raw(x[:, field].reshape(50, 2, -1), field)
+        np.testing.assert_array_equal(one.reshape(-1), preparation.to_raw(x)[:, field])
+
+
 def test_it_is_json_and_a_member_of_any_preparation(mixed):
     _, preparation, _ = mixed
     adapter = TypeAdapter(AnyPreparation)

@@ -78,12 +78,20 @@ class TablePreparation(Preparation):
         raw = x.double()
         for column, field in enumerate(self.fields):
             if field.law != "real":
-                top = math.inf if field.levels is None else field.levels - 1
-                raw[:, column] = raw[:, column].round().clamp(0, top)
+                raw[:, column] = _nearest(raw[:, column], field)
         if len(real.columns):
             images = x[:, real.columns]
             raw[:, real.columns] = real.atoms_of(images, real.curves.inverse(images))
         return raw.cpu().numpy()
+
+    def field_to_raw(self, x: Tensor, field: int) -> np.ndarray:
+        """The raw numbers of one field, float64, for its x of any shape: as `to_raw` gives them, at the cost of one."""
+        x = x.detach().to(torch.float32)
+        if self.fields[field].law != "real":
+            return _nearest(x.double(), self.fields[field]).cpu().numpy()
+        one = self._real(x.device).at(sum(before.law == "real" for before in self.fields[:field]))
+        images = x.reshape(-1, 1)
+        return one.atoms_of(images, one.curves.inverse(images)).reshape(x.shape).cpu().numpy()
 
     def to_picture(self, x: Tensor) -> np.ndarray:
         raise InputError("a table has no picture: ask for the rows themselves")
@@ -118,6 +126,11 @@ class TablePreparation(Preparation):
         return self._devices[device]
 
 
+def _nearest(x: Float[Tensor, "*shape"], field: PreparedField) -> Float[Tensor, "*shape"]:
+    """The values of a law of codes, whole numbers or counts that are nearest to x."""
+    return x.round().clamp(0, math.inf if field.levels is None else field.levels - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class _RealFields:
     """The real fields of a table: their columns, curves, atoms and images of atoms (fields, most atoms of one)."""
@@ -138,6 +151,11 @@ class _RealFields:
         curves = Curves([curve for column in columns if (curve := fields[column].curve) is not None])
         atoms, images = torch.from_numpy(tables).to(device)
         return cls(torch.tensor(columns, device=device, dtype=torch.long), curves.to(device), atoms, images.float())
+
+    def at(self, place: int) -> "_RealFields":
+        """One of the real fields."""
+        own = slice(place, place + 1)
+        return _RealFields(self.columns[own], self.curves.at(place), self.atoms[own], self.images[own])
 
     def is_atom(self, numbers: Tensor) -> Tensor:
         """Whether each raw number (B, fields) is an atom of its field."""

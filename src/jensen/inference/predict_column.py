@@ -128,7 +128,7 @@ def _numbers(
     law, noise = _column(model, raw, spec, field, draws, seed, rows), ExampleNoise(seed, rows.tolist())
 
     def units(x: Tensor) -> Tensor:
-        return _of_x(x, spec, field)
+        return torch.from_numpy(from_x(x, spec, field))
 
     weights = law.log_weights.exp().cpu()
     u = noise.uniform((EACH, len(weights)), VALUES).movedim(0, -1).to(law.log_weights.device)
@@ -155,13 +155,11 @@ def _rank(law: ColumnPrediction, x: Tensor, kind: str, noise: ExampleNoise) -> T
     return below + v * (law.cdf(x) - below)
 
 
-def _of_x(x: Float[Tensor, "*shape"], spec: DataSpec, field: int) -> Tensor:
-    """Values of one field from the model's units into those of the data, float64 on the CPU."""
+def from_x(x: Float[Tensor, "*shape"], spec: DataSpec, field: int) -> Float[np.ndarray, "*shape"]:
+    """Values of a column of numbers from the model's units into those of the data, float64."""
     assert spec.table is not None
-    matrix = x.new_zeros((x.numel(), len(spec.table.fields)), dtype=torch.float32)
-    matrix[:, field] = x.flatten().float()
-    raw = spec.preparation.to_raw(matrix)[:, field]
-    return torch.from_numpy(_in_units(raw, spec.table, field)).reshape(x.shape)
+    assert isinstance(spec.preparation, TablePreparation)
+    return _in_units(spec.preparation.field_to_raw(x, field), spec.table, field)
 
 
 def _in_units(raw: np.ndarray, table: Table, field: int) -> np.ndarray:

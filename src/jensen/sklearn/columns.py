@@ -9,9 +9,12 @@ from torch import Tensor
 
 from jensen.data.examples import Examples
 from jensen.data.spec import DataSpec
-from jensen.evaluation.scores import prepare
+from jensen.data.table.column import Table
+from jensen.errors import InputError
 from jensen.inference.columns import DRAWS, ColumnPrediction, predict_column
+from jensen.inference.predict_column import from_x
 from jensen.inference.prediction import AT_ONCE
+from jensen.inference.rows import seen_rows
 from jensen.progress import track
 from jensen.run import Run
 
@@ -19,37 +22,35 @@ POINTS = 16  # values of y for each draw of z
 
 
 def column_predictions(
-    run: Run, examples: Examples, numbers: Tensor, draws: int | None, seed: int
-) -> Iterator[tuple[Tensor, ColumnPrediction]]:
-    """p(y|x) of batches of rows, where y is the last field, each with the rows as the model sees them."""
+    run: Run, examples: Examples, numbers: Tensor, field: int, draws: int | None, seed: int
+) -> Iterator[ColumnPrediction]:
+    """p(y|x) of batches of rows, where y is the field `field`."""
     for rows in track(torch.arange(len(examples)).split(AT_ONCE), "predicting"):
-        x = prepare(run.spec.preparation, examples.x[rows], numbers[rows], seed).to(run.model.device)
-        last = x.shape[1] - 1
-        yield x, predict_column(run.model, x, last, draws=draws or DRAWS, seed=seed, index=numbers[rows])
+        x = seen_rows(examples.x[rows], run.spec, numbers[rows], seed).to(run.model.device)
+        yield predict_column(run.model, x, field, draws=draws or DRAWS, seed=seed, index=numbers[rows])
+
+
+def field_of(table: Table, name: str) -> int:
+    """The field of y, the column `name`. Raises `InputError` if the column was left out of the table."""
+    left_out = {one.name: one.why for one in table.left_out}
+    if name in left_out:
+        raise InputError(f"y, the column {name!r}, was left out of the table ({left_out[name]}); give a y to predict")
+    return table.fields_of(table.named(name))[0]
 
 
 def weighted_values(
-    found: ColumnPrediction, x: Tensor, spec: DataSpec
+    found: ColumnPrediction, spec: DataSpec, field: int
 ) -> tuple[Float[np.ndarray, "batch points"], Float[np.ndarray, "batch points"]]:
-    """Values of y in the units of the data and their weights, which together approximate p(y|x).
+    """Values of y, the field `field`, in the units of the data and their weights, which together approximate p(y|x).
 
     The values are quantiles of p(y|z_k) at the midpoints of `POINTS` equal parts, for every draw z_k.
     """
     there = found.present()
-    levels = (torch.arange(POINTS, device=x.device, dtype=torch.float64) + 0.5) / POINTS
+    levels = (torch.arange(POINTS, device=there.log_weights.device, dtype=torch.float64) + 0.5) / POINTS
     shape = there.log_weights.shape
     y = torch.stack([there.law.quantile(u.expand(shape).unsqueeze(-1))[..., 0] for u in levels])
-    rows = x.nan_to_num().repeat(POINTS * len(there.log_weights), 1)
-    rows[:, -1] = y.reshape(-1).to(rows)
-    assert spec.table is not None
-    raw = spec.preparation.to_raw(rows)[:, -1].astype(np.float64)
-    field, column = spec.table.fields[-1], spec.table.columns[-1]
-    if column.values:
-        raw = np.array([float(value) for value in column.values])[raw.astype(int)]
-    elif field.law != "real" and column.type in ("integer", "count"):
-        raw = column.low + column.step * raw
     weights = there.log_weights.exp().expand(POINTS, *shape).cpu().numpy() / POINTS
-    return raw.reshape(-1, shape[1]).T, weights.reshape(-1, shape[1]).T
+    return from_x(y, spec, field).reshape(-1, shape[1]).T, weights.reshape(-1, shape[1]).T
 
 
 def quantiles_of(

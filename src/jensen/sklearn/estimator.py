@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import weakref
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jensen.data.examples import Examples
 from jensen.data.table.frames import is_frame
-from jensen.data.table.wishes import toml_of
+from jensen.data.table.wishes import parsed, toml_of
 from jensen.errors import InputError
 from jensen.progress import quiet
 from jensen.randomness import content_numbers
@@ -60,17 +60,17 @@ class AbstractEstimator(BaseEstimator, ABC):
 
     # ------------------------------------------------------------------------------------------ training
 
-    def _train(self, data: Any, columns: Mapping[str, str] | None = None, **settings: Any) -> None:
+    def _train(self, data: Any, columns: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         """Train a run on `data`; `settings` are the estimator's own, which the parameter `settings` overrides.
 
-        `columns` are wishes about types of columns, in addition to those in the parameter `settings`.
+        `columns` are the possible types of columns of y, the usual one first.
         """
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         lengths = {"steps": self.steps, "minutes": self.minutes}
         settings |= {name: value for name, value in lengths.items() if value is not None}
         settings = {**settings, "split_seed": seed, **(self.settings or {})}
         if columns:
-            settings["columns"] = f"{toml_of(settings.get('columns', {}))}{toml_of(columns)}"
+            settings["columns"] = _with_wishes(columns, str(toml_of(settings.get("columns") or {})))
         recipe = recipe_for(self.family, data, seed, settings)
         folder = _new_folder() if self.folder is None else Path(self.folder)
         _refuse_filled(folder)
@@ -233,6 +233,24 @@ def _restored(kind: type[Estimator], folder: Path, parameters: Mapping[str, Any]
         setattr(estimator, name, np.array(value) if name in kind._arrays else value)
     estimator._hold(load(folder))
     return estimator
+
+
+def _with_wishes(own: Mapping[str, Sequence[str]], given: str) -> str:
+    """The wishes of a user in TOML, and for each other column of `own` its first type.
+
+    Raises `InputError` if the user wishes a column of `own` to be of none of its types.
+
+    >>> print(_with_wishes({"target": ("continuous", "count")}, 'age = "count"'))
+    "target" = "continuous"
+    age = "count"
+    """
+    wishes = parsed(given)
+    for name in own.keys() & wishes.keys():
+        if wishes[name].type not in own[name]:
+            raise InputError(
+                f"settings: columns has a wish about {name!r}, which is y; expected {' or '.join(own[name])}"
+            )
+    return f"{toml_of({name: types[0] for name, types in own.items() if name not in wishes})}{given}"
 
 
 def _refuse_filled(folder: Path) -> None:

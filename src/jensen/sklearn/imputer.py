@@ -16,9 +16,9 @@ from jensen.data.table.column import Table
 from jensen.data.table.fill import centre, filled
 from jensen.data.table.frames import like
 from jensen.errors import InputError
-from jensen.evaluation.scores import prepare
 from jensen.inference.imputation import impute
 from jensen.inference.imputer import AbstractImputer
+from jensen.inference.rows import seen_rows
 from jensen.recipe.families import family_of
 from jensen.recipe.family import ImputationWish
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
@@ -109,9 +109,9 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
     def _draws(self, raw: Tensor, numbers: Tensor, count: int) -> np.ndarray:
         """Draws of the missing cells of `raw` (rows, fields) in its units, (count, rows, fields)."""
         run = self.run_
-        x = prepare(run.spec.preparation, raw, numbers, SEED)
+        x = seen_rows(raw, run.spec, numbers, SEED)
         with self._talk():
-            drawn = impute(run.model, x, ~x.isnan(), self._method(run.spec), draws=count, seed=SEED, index=numbers)
+            drawn = impute(run.model, x, ~raw.isnan(), self._method(run.spec), draws=count, seed=SEED, index=numbers)
         return run.spec.preparation.to_raw(drawn.draws.cpu().flatten(0, 1)).reshape(count, *raw.shape)
 
     def _method(self, spec: DataSpec) -> AbstractImputer:

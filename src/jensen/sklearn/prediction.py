@@ -19,9 +19,11 @@ from jensen.inference.prediction import AT_ONCE
 from jensen.inference.target_prediction import in_raw_units, mixture_of
 from jensen.mixture import Mixture
 from jensen.progress import track
-from jensen.sklearn.columns import column_predictions, quantiles_of, weighted_values
+from jensen.sklearn.columns import column_predictions, field_of, quantiles_of, weighted_values
 from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
 from jensen.sklearn.frames import with_target
+
+TYPES = ("continuous", "integer", "count")  # of a column of y that a regressor predicts
 
 
 class _Predictor(AbstractEstimator):
@@ -33,11 +35,15 @@ class _Predictor(AbstractEstimator):
             x = prepare(self.run_.spec.preparation, examples.x[rows], numbers[rows], SEED)
             yield x.to(self.run_.model.device), numbers[rows]
 
-    def _column_laws(self, X: Any, kind: str) -> Iterator[tuple[Tensor, ColumnPrediction]]:
-        """p(y|x) of the rows of a DataFrame in batches, where y is the last column of a table, of Arrow type `kind`."""
-        examples, numbers = self._examples(with_target(self._checked(X), None, kind), missing=True)
+    def _column_laws(self, X: Any, kind: str) -> Iterator[tuple[int, ColumnPrediction]]:
+        """The field of y, and p(y|x) of the rows of a DataFrame, in batches; y has the Arrow type `kind`."""
+        table, spec = with_target(self._checked(X), None, kind), self.run_.spec
+        assert spec.table is not None
+        field = field_of(spec.table, table.column_names[-1])
+        examples, numbers = self._examples(table, missing=True)
         with self._talk():
-            yield from column_predictions(self.run_, examples, numbers, self.draws, SEED)
+            for law in column_predictions(self.run_, examples, numbers, field, self.draws, SEED):
+                yield field, law
 
 
 class JensenClassifier(ClassifierMixin, _Predictor):
@@ -83,7 +89,7 @@ class JensenClassifier(ClassifierMixin, _Predictor):
             if self.family != "vae":  # before a long training, not after it
                 raise InputError(f"family={self.family!r} predicts no column of a table; give family='vae'")
             table = with_target(X, codes.astype(str), "string")
-            self._train(table, {table.column_names[-1]: "categorical"}, **settings)
+            self._train(table, {table.column_names[-1]: ("categorical",)}, **settings)
         else:
             settings |= {"predict": "label"} if self.family == "vae" else {}
             self._train({"x": X, "y": codes}, **settings)
@@ -107,9 +113,11 @@ class JensenClassifier(ClassifierMixin, _Predictor):
         return self.classes_[probabilities.argmax(1)]
 
     def _from_columns(self, X: Any) -> np.ndarray:
-        found = torch.cat([law.classes().probabilities.cpu() for _, law in self._column_laws(X, "string")])
-        assert self.run_.spec.table is not None
-        codes = [int(value) for value in self.run_.spec.table.columns[-1].values]
+        fields, laws = zip(*((field, law.classes()) for field, law in self._column_laws(X, "string")), strict=True)
+        table = self.run_.spec.table
+        assert table is not None
+        codes = [int(value) for value in table.columns[table.fields[fields[0]].column].values]
+        found = torch.cat([law.probabilities.cpu() for law in laws])
         probabilities = np.zeros((len(found), len(self.classes_)))
         probabilities[:, codes] = found.numpy()
         return probabilities
@@ -151,7 +159,10 @@ class JensenRegressor(RegressorMixin, _Predictor):
         X, y = self._checked(X, y, fitting=True)
         y, settings = y.astype(np.float64), self._for_training(X)
         if self._as_table(X):
-            self._train(with_target(X, y, "float64"), **settings)
+            if y.min() == y.max():  # before a long training, not after it
+                raise InputError(f"y is {y[0]:g} in every row; expected at least 2 different values")
+            table = with_target(X, y, "float64")
+            self._train(table, {table.column_names[-1]: TYPES}, **settings)
         else:
             self._train({"x": X, "y": y}, **settings, predict="target")
         self.one_target_ = y.ndim == 1
@@ -196,7 +207,7 @@ class JensenRegressor(RegressorMixin, _Predictor):
     def _values(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Values of y and their weights, (n, points), for the rows of a DataFrame."""
         with torch.no_grad():
-            parts = [weighted_values(law, x, self.run_.spec) for x, law in self._column_laws(X, "float64")]
+            parts = [weighted_values(law, self.run_.spec, field) for field, law in self._column_laws(X, "float64")]
         return np.concatenate([values for values, _ in parts]), np.concatenate([weights for _, weights in parts])
 
     def _laws(self, X: Any) -> list[Mixture]:
