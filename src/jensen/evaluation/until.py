@@ -29,7 +29,7 @@ PILOT = 8, 64  # rows of the pilot: at least of each part, and in all
 SPARE = 1.03  # more rows than the forecast, so that the next look is usually the last
 ENOUGH = 3  # visits of every example after which the error that no further draw undercuts is known
 
-Unit = Literal["bits per dimension", "nats per example"]
+Unit = Literal["bits per dimension", "nats per example", "nats per row"]
 
 
 @dataclass(frozen=True)
