@@ -55,7 +55,7 @@ class MeanBound(Measure):
     evaluations: float
     """Rows through the networks."""
     forecast: float
-    """The number of draws that the pilot foretold; NaN if the pilot sufficed."""
+    """The number of draws that the pilot foretold; NaN if the pilot sufficed, inf if the error seemed out of reach."""
     seconds: float
     controls: tuple[str, ...]
     """The controls: numbers that are known for every example, from which the bound is predicted."""
