@@ -148,13 +148,14 @@ def test_the_draws_end_when_the_error_is_there():
 
 
 def test_an_error_below_that_of_the_test_set_is_out_of_reach():
-    y = values(50)
-    found = until(source_of_values(y), NONE[:50], Goal(0.1, NATS), seed=0, tell=silent)
+    y, told = values(50), []
+    found = until(source_of_values(y), NONE[:50], Goal(0.1, NATS), seed=0, tell=told.append)
     limit = Estimate.of(y.sum(1)).standard_error
     assert found.limit == pytest.approx(limit, rel=0.2)
     assert found.measure.nats.standard_error == pytest.approx(limit, rel=0.2)
     assert found.limit <= found.measure.nats.standard_error
     assert found.visited == 50
+    assert len([line for line in told if "may be out of reach" in line]) == 1
 
 
 def test_a_draw_that_is_not_finite_ends_the_draws():

@@ -128,6 +128,20 @@ def test_missing_numbers_stay_missing():
     assert curves.inverse(nan).isnan().all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_largest_numbers_keep_a_finite_y_and_slope():
+    largest = np.finfo(np.float64).max
+    normal = 0.1 * SAMPLES["normal"]
+    marked = np.concatenate([normal, [-largest] * 3, [largest]])
+    curves = Curves([fit_curve(column) for column in (normal, marked, SAMPLES["Cauchy"] / 1000)])
+    v = torch.tensor([[-largest], [-1e306], [-1.0], [1.0], [1e306], [largest]], dtype=torch.float64).expand(6, 3)
+    y = curves(v)
+    assert y.isfinite().all()
+    assert curves.log_slope(v).isfinite().all()
+    assert (y.diff(dim=0) >= 0).all()
+    assert curves.inverse(y).isfinite().all()
+
+
 def test_edges_of_levels_are_quantiles_of_the_levels():
     # Levels of very different frequency: each edge is a knot, so N(0, 1) over y gives every level its frequency.
     levels = np.repeat(np.arange(6.0), [500, 5, 300, 100, 900, 195])

@@ -13,6 +13,7 @@ from jensen.data.table.column import Field
 from jensen.data.table_preparation import TablePreparation, fit_table_preparation
 
 EPSILON = 2.0**-52
+LARGEST = float(np.finfo(np.float64).max)
 
 
 def fields(*laws):
@@ -184,6 +185,20 @@ def test_atoms_are_found(change, expected):
     assert set(expected) <= set(atoms.tolist())
     assert len(atoms) <= len(expected) + 2  # of half rounded numbers also -3 and 3
     np.testing.assert_allclose(shares, [(values == atom).mean() for atom in atoms])
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("marks", [[-LARGEST], [LARGEST], [-LARGEST, LARGEST]])
+def test_the_largest_numbers_of_float64_are_atoms_like_others(marks):
+    # -1.797e308 is the missing value of SPSS.
+    values = 0.1 * np.random.default_rng(0).normal(size=1000)
+    for start, mark in enumerate(marks):
+        values[start::20] = mark
+    preparation, _ = real(values)
+    assert preparation.fields[0].atoms == tuple(marks)
+    assert np.isfinite(preparation.fields[0].images).all()
+    raw = torch.from_numpy(values)[:, None]
+    np.testing.assert_allclose(preparation.to_raw(preparation(raw)), raw, rtol=1e-5, atol=1e-6)
 
 
 def test_atoms_are_reported(mixed):

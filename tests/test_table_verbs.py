@@ -354,6 +354,16 @@ def test_simple_models_stand_beside_a_run(run: jensen.Run, tmp_path: Path, capsy
     assert "expected at least two runs" in told(["compare", run.folder, "--out", tmp_path / "other"], capsys)
 
 
+def test_the_mean_bound_of_a_table_has_an_error_in_nats_per_row(run: jensen.Run, tmp_path: Path, capsys) -> None:
+    data, out = tmp_path / "more.csv", tmp_path / "out"
+    people().to_csv(data, index=False)
+    assert main(["evaluate", str(run.folder), "--data", str(data), "--error", "9", "--out", str(out)]) == 0
+    found = json.loads((out / "mean_bound.json").read_text())
+    assert found["unit"] == "nats per row"
+    assert 0.1 < found["nats"]["standard_error"] <= 9
+    assert "bits" not in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------------------------------------- predict
 
 

@@ -122,7 +122,7 @@ class Curves(nn.Module):
         inside = y0 + height * (share.square() + left * both) / (1 + (left + right - 2) * both)
         sign, x, y, a, scale, shape = self._tail(v, self.knots)
         beyond = (sign * (v - x)).clamp(min=0)
-        log_tail = torch.log1p(shape * (beyond / scale)) / shape
+        log_tail = _grown(beyond, scale, shape) / shape
         return torch.where(beyond > 0, y + sign * 2 * log_tail / (a + (a.square() + 2 * log_tail).sqrt()), inside)
 
     def log_slope(self, v: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class Curves(nn.Module):
         inside = (height / width).log() + top.log() - 2 * torch.log1p((left + right - 2) * both)
         sign, x, _, a, scale, shape = self._tail(v, self.knots)
         beyond = (sign * (v - x)).clamp(min=0)
-        grown = torch.log1p(shape * (beyond / scale))
+        grown = _grown(beyond, scale, shape)
         return torch.where(beyond > 0, -scale.log() - grown - (a.square() + 2 * grown / shape).log() / 2, inside)
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -168,6 +168,11 @@ class Curves(nn.Module):
         """The columns of a table (D, rows, columns), each of the shape of the values; `place` is (D, values)."""
         first = torch.arange(len(table), device=table.device) * table.shape[1]
         return table.flatten(0, 1)[(place.mT + first).reshape(values.shape)].unbind(-1)
+
+
+def _grown(beyond: Tensor, scale: Tensor, shape: Tensor) -> Tensor:
+    """log(1 + shape t), t = beyond / scale; finite for every number of float64, which a small scale would overflow."""
+    return torch.log1p((shape * (beyond / scale)).clamp(max=LARGEST))
 
 
 def _intervals(curve: Curve) -> np.ndarray:
@@ -305,11 +310,12 @@ def _tail(distances: np.ndarray, rows: np.ndarray, slope: float) -> tuple[float,
     count = rows.sum()
     if not len(distances) or not count:
         return 1 / slope, LIGHTEST
-    mean = float((rows * distances).sum() / count)
+    furthest = float(distances.max())
+    mean = furthest * min(1.0, float(rows @ (distances / furthest)) / float(count))  # the sum itself may overflow
     thetas = np.geomspace(1e-4, 1e6, 201)
     shapes = np.log1p(thetas[:, None] * (distances / mean)) @ rows / count
     gains = -count * (np.log(shapes / thetas) + shapes) - PENALTY * shapes  # over an exponential tail
     best = int(np.where(shapes <= HEAVIEST, gains, -np.inf).argmax())
     if gains[best] <= 0:
         return mean, LIGHTEST
-    return mean * float(shapes[best] / thetas[best]), max(float(shapes[best]), LIGHTEST)
+    return min(mean * float(shapes[best] / thetas[best]), LARGEST), max(float(shapes[best]), LIGHTEST)

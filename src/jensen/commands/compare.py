@@ -26,8 +26,9 @@ class Compare(Command):
     out: Path
     """The folder for report.html and its pictures."""
     error: float | None = Field(None, gt=0)
-    """Only estimate the differences between ELBOs, each to this standard error in bits per dimension (continuous data:
-    nats). Draws share examples and random numbers. Needs no evaluation; written to differences.json."""
+    """Only estimate the differences between ELBOs, each to this standard error in bits per dimension (tables and
+    continuous data: nats). Draws share examples and random numbers. Needs no evaluation; written to
+    differences.json."""
     baselines: bool = False
     """Tables: add simple models fitted to the same training rows: independent columns, a Gaussian, a mixture of classes
     whose number is chosen by BIC. One run is then enough."""

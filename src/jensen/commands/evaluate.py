@@ -38,8 +38,9 @@ class Evaluate(OfExamples):
     Default for other examples: a folder in the run, below evaluations/, with the name of the split or the data."""
     settings: EvaluationSettings = EvaluationSettings()
     error: float | None = Field(None, gt=0)
-    """Stop when the standard error of the mean ELBO is at most this, in bits per dimension (continuous data: nats).
-    The cheapest way to one number, written to mean_bound.json; chooses examples and draws itself, makes no report."""
+    """Stop when the standard error of the mean ELBO is at most this, in bits per dimension (tables and continuous data:
+    nats). The cheapest way to one number, written to mean_bound.json. It chooses examples and draws, and makes no
+    report."""
     of: str | None = None
     """With --error: the estimate of log p(x) to average: L_1000 (K by --samples), ODE, AIS. Default: ELBO."""
     referee: bool = False

@@ -29,7 +29,7 @@ def mean_bound(
 ) -> "MeanBound":
     """The mean ELBO of the examples of `data`, to a standard error of `error`, for few evaluations of the network.
 
-    `error` is in bits per dimension, for continuous data in nats per example. If `data` is None, the examples are the
+    `error` is in bits per dimension, for tables and continuous data in nats. If `data` is None, the examples are the
     split `split` of the run's own data. `of` names another estimate of log p(x) to average: "L_1000" (K is `samples`),
     "ODE", "AIS", "optimised ELBO". With `minus`, the mean is that of the difference of the two runs' ELBOs, with
     common random numbers. With `control`, cheap numbers that are known for every example reduce the cost. Processes
@@ -67,7 +67,8 @@ def show(found: "MeanBound", folder: "Path") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = write_record(folder / FILE, found)
     title = f"{found.source}: {found.examples:,} examples, to ± {found.wanted:g} {found.unit}"
-    Console().print(measures_table(title, {"The mean bound": {found.name: found}}, sentences(found)))
+    groups, bits = {"The mean bound": {found.name: found}}, found.unit != "nats per row"
+    Console().print(measures_table(title, groups, sentences(found), bits=bits))
     print(f"{path} written")
 
 
@@ -86,7 +87,7 @@ def show_differences(runs: "Sequence[Run]", error: float, seed: int, folder: "Pa
     title = f"{found[0].source}: {found[0].examples:,} examples, each difference to ± {error:g} {found[0].unit}"
     rows = {"The mean difference": {one.name: one for one in found}}
     remarks = [sentence for one in found for sentence in (f"{one.name}:", *sentences(one))]
-    Console().print(measures_table(title, rows, remarks))
+    Console().print(measures_table(title, rows, remarks, bits=found[0].unit != "nats per row"))
     print(f"{path} written")
 
 

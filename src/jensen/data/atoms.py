@@ -25,6 +25,9 @@ FEW_VALUES, REPEATED = 32, 10
 """All repeated values of a column are atoms if it has at most this many distinct values, each with this many rows on
 average. Its grid of values is then too coarse for a density at all."""
 
+NARROWEST, WIDEST = float(np.finfo(np.float64).smallest_subnormal), float(np.finfo(np.float64).max)
+"""The range of a step between two neighbours."""
+
 MOST = 64
 """Atoms of one column at most; the most frequent ones are kept."""
 
@@ -51,7 +54,10 @@ def _surprise(distinct: np.ndarray, counts: np.ndarray, places: np.ndarray) -> n
     from scipy.special import bdtrc
 
     first, last = np.maximum(places - NEIGHBOURS, 0), np.minimum(places + NEIGHBOURS, len(distinct) - 1)
-    step = [np.diff(distinct[low : high + 1]).min(initial=np.inf) for low, high in zip(first, last, strict=True)]
-    others = (distinct[last] - distinct[first]) / step  # cells of the grid beside that of the value
+    quarter = distinct / 4  # so that no difference overflows
+    pairs = zip(first, last, strict=True)
+    step = np.array([np.diff(quarter[low : high + 1]).min(initial=WIDEST) for low, high in pairs]).clip(min=NARROWEST)
+    neighbourhood = quarter[last] - quarter[first]
+    share = step / (step + neighbourhood / PEAK)  # PEAK cells, of them and those of the grid beside the value
     total = np.concatenate([[0], np.cumsum(counts)])
-    return bdtrc(counts[places] - 1, total[last + 1] - total[first], PEAK / (PEAK + others))
+    return bdtrc(counts[places] - 1, total[last + 1] - total[first], share)

@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt
 
 from jensen.data.examples import Examples, counted
 from jensen.data.preparation import Preparation, Standardise
+from jensen.data.table_preparation import TablePreparation
 from jensen.errors import InputError
 from jensen.evaluation.controls import controls
 from jensen.evaluation.measure import Measure, doubts
@@ -54,7 +55,7 @@ class MeanBound(Measure):
     evaluations: float
     """Rows through the networks."""
     forecast: float
-    """The number of draws that the pilot foretold; NaN if the pilot sufficed."""
+    """The number of draws that the pilot foretold; NaN if the pilot sufficed, inf if the error seemed out of reach."""
     seconds: float
     controls: tuple[str, ...]
     """The controls: numbers that are known for every example, from which the bound is predicted."""
@@ -86,6 +87,13 @@ class Subject:
     step: int | None = None
 
 
+def unit_of(preparation: Preparation) -> Unit:
+    """Bits per dimension; nats for continuous data, whose bits depend on the unit of measurement, and for tables."""
+    if isinstance(preparation, TablePreparation):
+        return "nats per row"
+    return "nats per example" if isinstance(preparation, Standardise) else "bits per dimension"
+
+
 def mean_bound(
     subjects: Sequence[Subject],
     examples: Examples,
@@ -102,14 +110,13 @@ def mean_bound(
     """The mean ELBO of one subject, or the first subject's minus the second's, to a standard error of `error`.
 
     `of` is the name of another estimator to average instead of the ELBO; its cost per example is limited by `effort`.
-        The unit is bits per dimension; it is nats per example for continuous data, whose bits depend on the unit of
-    measurement. `train` are the examples to which controls are fitted; without `control` there are none. Raises
-    `InputError` for fewer than 20 examples.
+    The unit is that of `unit_of`. `train` are the examples to which controls are fitted; without `control` there are
+    none. Raises `InputError` for fewer than 20 examples.
     """
     if len(examples) < FEWEST:
         raise InputError(f"{counted(len(examples))}: expected at least {FEWEST}; leave out --error for a table of all")
     began, preparation = time.perf_counter(), subjects[0].preparation
-    unit: Unit = "nats per example" if isinstance(preparation, Standardise) else "bits per dimension"
+    unit = unit_of(preparation)
     known = controls(train, examples, preparation, seed) if control else {}
     table = torch.stack(list(known.values()), 1) if known else torch.empty(len(examples), 0, dtype=torch.float64)
     sources = [

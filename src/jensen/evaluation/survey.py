@@ -15,6 +15,7 @@ their mean in each part,
 So it holds whether an example has no row, one, or many, and it covers the choice of the test set.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -45,9 +46,11 @@ class Draws:
     def __len__(self) -> int:
         return len(self.value)
 
-    def __add__(self, other: Self) -> "Draws":
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Draws(*(torch.cat(pair) for pair in pairs))
+    @classmethod
+    def joined(cls, several: Sequence[Self]) -> Self:
+        """All draws, one after another."""
+        columns = zip(*(vars(draws).values() for draws in several), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ PILOT = 8, 64  # rows of the pilot: at least of each part, and in all
 SPARE = 1.03  # more rows than the forecast, so that the next look is usually the last
 ENOUGH = 3  # visits of every example after which the error that no further draw undercuts is known
 
-Unit = Literal["bits per dimension", "nats per example"]
+Unit = Literal["bits per dimension", "nats per example", "nats per row"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Goal:
 class Reached:
     """The result of `until`: the mean in both units, the estimate in nats, and its cost.
 
-    `visited` is the number of examples with a draw. `forecast` is the number of draws that the pilot foretold, or NaN.
+    `visited` is the number of examples with a draw. `forecast` is the number of draws that the pilot foretold:
+    NaN if the pilot sufficed, inf if the goal always seemed out of reach.
     `limit` is the error that no number of further draws undercuts, if it is above the wanted error; else None.
     """
 
@@ -71,17 +72,20 @@ def until(
 ) -> Reached:
     """Draw parts of the bound until the standard error of the mean is at most that of the `goal`.
 
-    After the pilot, `tell` gets one line about the expected cost. The draws end before, with a `limit`, if no number of
+    After the pilot, `tell` gets one line about the expected cost; if the goal seems out of reach, and a later look finds
+    that it is not, it gets a second one. The draws end before, with a `limit`, if no number of
     draws reaches the goal, and at once if a draw is not finite.
     """
     began, evaluations, draws, forecast = time.perf_counter(), 0.0, Draws.none(), math.nan
     rows, text = torch.full((source.count,), max(PILOT[0], -(-PILOT[1] // source.count))), "pilot"
     with Progress(f"± {goal.error:g} {goal.unit}") as progress:
         while True:
-            wanted = len(draws) + int(rows.sum())
+            several, count, wanted = [draws], len(draws), len(draws) + int(rows.sum())
             for more, cost in _drawn(source, rows, len(draws), seed):
-                draws, evaluations = draws + more, evaluations + cost
-                progress.update(len(draws), text, wanted if math.isnan(forecast) else max(round(forecast), wanted))
+                several.append(more)
+                count, evaluations = count + len(more), evaluations + cost
+                progress.update(count, text, max(round(forecast), wanted) if forecast < math.inf else wanted)
+            draws = Draws.joined(several)  # once per look: a copy for every batch would be quadratic
             found, visited = regression_estimate(draws, source.count, controls), len(draws.example.unique())
             measure, seconds = measured(found, source, visited), time.perf_counter() - began
             stated = goal.estimate(measure)
@@ -92,9 +96,9 @@ def until(
             if limit >= 1 and len(draws) >= ENOUGH * len(source.known):
                 least = limit * goal.error * stated.standard_error / error
                 return Reached(measure, found, visited, evaluations, seconds, forecast, least)
-            if math.isnan(forecast):
+            if not forecast < math.inf and forecast != total:
                 tell(_price(total, seconds / len(draws), evaluations / len(draws), goal))
-                forecast = total if total < math.inf else math.nan
+                forecast = total
             rows = allocation(found, total) - found.rows
             text = f"± {stated.standard_error:.2g}"
 
