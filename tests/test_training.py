@@ -315,6 +315,22 @@ def test_early_stopping_keeps_the_best_and_is_not_resumed_past(tmp_path: Path) -
     assert best.name == f"step-{5 * (bounds.index(max(bounds)) + 1):08d}"
 
 
+@pytest.mark.parametrize(("kl", "rate", "end"), [(0, 0, 20), (32, 0, 45), (0, 32, 45), (50, 32, 65)])
+def test_early_stopping_counts_no_validation_of_a_warm_up(tmp_path: Path, kl: int, rate: int, end: int) -> None:
+    """With steps too small to change the model, patience is over three validations after the first or the warm-ups."""
+    model = AMORTISED.model_copy(update={"kl_warmup_steps": kl})
+    recipe = _recipe(model, steps=200, learning_rate=1e-30, warmup_steps=rate, validate_every=5, patience=3)
+    assert _fit(tmp_path / "whole", recipe).step == end
+    assert not _fit(tmp_path / "parts", recipe, stop_at=17).converged
+    assert _fit(tmp_path / "parts", recipe).step == end
+
+
+def test_a_training_that_stops_early_says_so(tmp_path: Path) -> None:
+    recipe = _recipe(steps=2000, learning_rate=1e-30, validate_every=5, patience=3)
+    run = jensen.train(recipe, tmp_path / "run")
+    assert reached(run)[1] == "Stopped at step 20 of 2,000: the validation bound has not risen in 3 validations"
+
+
 def test_non_finite_loss_names_step_term_and_checkpoint(tmp_path: Path) -> None:
     recipe = _recipe(checkpoint_every=5, log_every=1)
     state, dataset = _start(recipe)

@@ -255,6 +255,11 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """
         return ()
 
+    @property
+    def warmup(self) -> int:
+        """The number of first steps in which the weights of the loss still change, such as the weight of the KL."""
+        return 0
+
     def forward(self, batch: Batch, step: int, noise: Noise) -> Loss:
         """The same as `loss`, for wrappers that replace `forward` (data parallel, compile)."""
         return self.loss(batch, step=step, noise=noise)

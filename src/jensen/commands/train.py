@@ -64,6 +64,12 @@ def reached(run: "Run") -> list[str]:
         doubt = bounds[-1].get("validation_doubt")
         bound = f", validation bound {value:.3f} ± {error:.3f} nats per example{f' ({doubt})' if doubt else ''}"
     lines = [f"{run.folder}: the best weights are from step {run.step}{bound}"]
+    planned = run.recipe.training.steps
+    if run.finished and run.trained_steps < planned:
+        lines.append(
+            f"Stopped at step {run.trained_steps:,} of {planned:,}: the validation bound has not risen in "
+            f"{run.recipe.training.patience} validations"
+        )
     validated = [line["step"] for line in run.metrics if "validation_bound" in line]
     if len(validated) > 1 and run.step == validated[-1]:
         more = f"jensen resume {run.folder} --steps {2 * run.trained_steps}"

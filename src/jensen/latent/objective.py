@@ -44,6 +44,10 @@ class StagedObjective(AbstractVAEObjective):
         ends = [self.vae_steps] if self.prior_steps is None else [self.vae_steps, self.vae_steps + self.prior_steps]
         return tuple(end for end in dict.fromkeys(ends) if end)
 
+    @property
+    def warmup(self) -> int:
+        return min(self.first.warmup, self.vae_steps)
+
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         prior = vae.prior
         assert isinstance(prior, DiffusionPrior)

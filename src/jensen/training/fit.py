@@ -31,7 +31,7 @@ from jensen.training.health import (
     roll_back,
 )
 from jensen.training.log import MetricsLog
-from jensen.training.loop import Step, steps
+from jensen.training.loop import Step, stage_of, steps
 from jensen.training.memory import piecewise
 from jensen.training.plan import is_look
 from jensen.training.settings import TrainingSettings
@@ -203,7 +203,10 @@ class _Watch:
         return (step - self._began_at) * self.settings.batch_size / max(time.monotonic() - self._began, 1e-9)
 
     def validate(self, examples: Examples, preparation: Preparation, seed: int) -> None:
-        """Compute the validation bound; save a checkpoint if it is the best, set `converged` if `patience` is over."""
+        """Compute the validation bound; save a checkpoint if it is the best, set `converged` if `patience` is over.
+
+        Validations in a warm-up do not count against `patience`.
+        """
         state, settings = self._state, self.settings
         self._read()
         with averaged(state):
@@ -216,7 +219,7 @@ class _Watch:
         if bound.mean > state.best_bound:
             state.best_bound, state.best_step, state.stale_validations = bound.mean, state.step, 0
             self.checkpoint()
-        else:
+        elif not in_warmup(state.step, state.model, settings):
             state.stale_validations += 1
             last_stage = state.step > max(state.model.stages, default=0)
             state.converged = last_stage and 0 < (settings.patience or 0) <= state.stale_validations
@@ -233,6 +236,15 @@ class _Watch:
         with self._stopwatch.timed("checkpoint"):
             save_checkpoint(self._folder, self._state, self.settings.keep_last, judged)
         self._saved_at = self._state.step
+
+
+def in_warmup(done: int, model: AbstractLatentVariableModel, settings: TrainingSettings) -> bool:
+    """Whether the last of `done` steps is in the warm-up of the loss or in its stage's warm-up of the learning rate.
+
+    A bound that does not rise in a warm-up is no sign of convergence.
+    """
+    begin, _ = stage_of(max(0, done - 1), model.stages, settings.steps)
+    return done <= max(model.warmup, begin + settings.warmup_steps)
 
 
 @contextmanager

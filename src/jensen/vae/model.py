@@ -145,6 +145,11 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         """The first steps of the later stages of the objective."""
         return self.objective.stages
 
+    @property
+    def warmup(self) -> int:
+        """The number of first steps in which the objective's weights still change."""
+        return self.objective.warmup
+
     @torch.no_grad()
     def elbo(self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         """The ELBO (4.6): E_q log p(x|z), averaged over `draws` draws, minus the prior's `rates`, such as the KL."""

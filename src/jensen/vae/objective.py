@@ -51,6 +51,11 @@ class AbstractVAEObjective(ABC):
         """The first step of each stage after the first; empty for a single stage."""
         return ()
 
+    @property
+    def warmup(self) -> int:
+        """The number of first steps in which the weights of the loss still change; 0 if they never change."""
+        return 0
+
     @abstractmethod
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         """The loss of a batch at training step `step`, a mean over the examples."""
@@ -79,6 +84,10 @@ class ElboObjective(AbstractVAEObjective):
                 f"ELBO objective with warmup_steps = {self.warmup_steps}, free_bits = {self.free_bits}, kl_weight = "
                 f"{self.kl_weight}: expected all >= 0; the usual ones are 0, 0 and 1"
             )
+
+    @property
+    def warmup(self) -> int:
+        return self.warmup_steps
 
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         if self.free_bits and noise.count not in (None, len(batch.x)):

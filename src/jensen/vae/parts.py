@@ -32,6 +32,10 @@ class PartsObjective(AbstractVAEObjective):
     def stages(self) -> tuple[int, ...]:
         return self.whole.stages
 
+    @property
+    def warmup(self) -> int:
+        return self.whole.warmup
+
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         loss = self.whole(vae, batch, step, noise)
         posterior = vae.posterior
