@@ -208,6 +208,14 @@ def test_frames_of_polars_go_in_and_come_out(run: jensen.Run) -> None:
     assert jensen.score(run, frame, explained=1).names == frame["key"].to_list()
 
 
+def test_frames_of_pandas_keep_their_index(run: jensen.Run) -> None:
+    frame = people()[::20].assign(pay=np.nan).set_index(pandas.Index(list("abcdefgh")))
+    found = jensen.impute(run, frame, draws=2)
+    assert found.frames(like=frame)[0].index.tolist() == list("abcdefgh")
+    assert found.frames(like=frame[:3])[0].index.tolist() == list(range(8))
+    assert jensen.sample(run, 8).frame(like=frame).index.tolist() == list(range(8))
+
+
 def test_each_draw_fills_a_file_of_its_own(run: jensen.Run, gaps: Path) -> None:
     out = gaps.with_name("many.parquet")
     assert (

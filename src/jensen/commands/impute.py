@@ -184,8 +184,8 @@ class Imputed:
         """The filled table, or with fill "draw" one table for each draw: all rows and columns of the source.
 
         Only empty cells change. The tables are pyarrow.Tables or, if `like` is a DataFrame of pandas or polars,
-        DataFrames of its library. With `text`, the cells of a text file stay text. Raises `InputError` if the data are
-        no table.
+        DataFrames of its library, for pandas with the index of `like` if it has as many rows. With `text`, the cells of
+        a text file stay text. Raises `InputError` if the data are no table.
         """
         import numpy as np
 
@@ -202,7 +202,7 @@ class Imputed:
             values = np.zeros(hidden.shape)
             values[rows] = part
             found.append(filled(source, values, hidden, table, text=text))
-        return found if like is None else [as_frame(one, like) for one in found]
+        return found if like is None else [as_frame(one, like, same_rows=True) for one in found]
 
     @cached_property
     def _source(self) -> "tuple[pyarrow.Table, Table]":

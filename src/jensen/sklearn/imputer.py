@@ -104,7 +104,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
         if bool(rows.any()):
             draws = self._draws(raw[rows], numbers[rows], 1 if self.sample_posterior else self.draws)
             values[rows.numpy()] = centre(draws, table, "draw" if self.sample_posterior else "mean")
-        return like(filled(arrow_of(X), values, raw.isnan().numpy(), table, text=False), X)
+        return like(filled(arrow_of(X), values, raw.isnan().numpy(), table, text=False), X, same_rows=True)
 
     def _draws(self, raw: Tensor, numbers: Tensor, count: int) -> np.ndarray:
         """Draws of the missing cells of `raw` (rows, fields) in its units, (count, rows, fields)."""

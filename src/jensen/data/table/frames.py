@@ -46,11 +46,16 @@ def to_arrow(frame: Any) -> "pyarrow.Table":
         ) from error
 
 
-def like(arrow: "pyarrow.Table", frame: Any) -> Any:
-    """An Arrow table as a DataFrame of the library of `frame`, with the types of its columns of the same names."""
+def like(arrow: "pyarrow.Table", frame: Any, *, same_rows: bool = False) -> Any:
+    """An Arrow table as a DataFrame of the library of `frame`, with the types of its columns of the same names.
+
+    With `same_rows` the rows are those of `frame`, so a DataFrame of pandas with as many rows gets its index.
+    """
     library = type(frame).__module__.split(".")[0]
     if library == "pandas":
         found = arrow.to_pandas()
+        if same_rows and len(found) == len(frame):
+            found.index = frame.index
         known = {str(name): kind for name, kind in frame.dtypes.items()}
         kinds = {name: kind for name, kind in known.items() if name in found and _fits(found[name], kind)}
         objects = [name for name, kind in kinds.items() if str(kind) == "category"]
