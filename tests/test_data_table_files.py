@@ -223,7 +223,8 @@ def test_a_file_of_names_alone_is_refused_before_pyarrow_reads_it(tmp_path):
     """Its threads abort about half of the processes that end after such a file, so its reader is not even imported."""
     (tmp_path / "a.csv").write_text("a,b,c\n")
     program = (
-        "import sys; from pathlib import Path; from jensen.data.table.text import read_text; from jensen import errors\n"
+        "import sys; from pathlib import Path\n"
+        "from jensen.data.table.text import read_text; from jensen import errors\n"
         "try: read_text(Path(sys.argv[1]))\n"
         "except errors.InputError as error: print('holds one row' in str(error), 'pyarrow.csv' in sys.modules)"
     )
