@@ -1,5 +1,7 @@
 """Text files of tables: every form is read, what is malformed is refused in a line with its row and column."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ MALFORMED = {
     "only new lines": ("\n\n\n", "holds no cells"),
     "only delimiters": (",,,\n,,,\n", "holds no cells"),
     "only names": ("a,b,c\n", "holds one row, the names of columns"),
+    "only names, the last of them open": ('a,b,"c\n', "row 1 opens a quote that is never closed"),
     "a short row": (with_row(9, "1,2"), "row 9 has 2 cells but there are 3 columns, divided by ','; add the cells"),
     "a long row": (with_row(9, "1,2,red,4"), "row 9 has 4 cells but there are 3 columns.* put cells that hold ','"),
     "a delimiter without quotes": (with_row(12, "1,2,dark, red"), "row 12 has 4 cells"),
@@ -214,6 +217,21 @@ def test_cells_in_quotes_hold_delimiters_quotes_and_lines(tmp_path):
     assert sorted(read_all(tmp_path / "a.csv").table.columns[0].values) == ["a,b", 'say "no"', "two\nlines", "x"]
     (tmp_path / "a.csv").write_text("cell,number\n" + quoted + "x,1,2\n")
     refused(tmp_path / "a.csv", "row 42 has 3 cells")  # a spreadsheet counts rows, not lines
+
+
+def test_a_file_of_names_alone_is_refused_before_pyarrow_reads_it(tmp_path):
+    """Its threads abort about half of the processes that end after such a file, so its reader is not even imported."""
+    (tmp_path / "a.csv").write_text("a,b,c\n")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from jensen.data.table.text import read_text; from jensen import errors\n"
+        "try: read_text(Path(sys.argv[1]))\n"
+        "except errors.InputError as error: print('holds one row' in str(error), 'pyarrow.csv' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.csv"], capture_output=True, text=True, check=False
+    )
+    assert (ended.stdout, ended.returncode) == ("True False\n", 0)
 
 
 def test_a_thousand_columns(tmp_path):

@@ -51,6 +51,15 @@ FRAME.loc[3:5, "nullable"] = pandas.NA
 FRAME.loc[7:9, "text"] = None
 
 
+def test_a_data_frame_without_rows_is_refused():
+    for frame in (FRAME.iloc[:0], polars.DataFrame({"a": [], "b": []}), pyarrow.table({"a": [], "b": []})):
+        with pytest.raises(InputError, match="memory: the DataFrame has no rows; give at least one"):
+            load_data(frame)
+    spec = load_data(FRAME).spec
+    with pytest.raises(InputError, match="memory: the DataFrame has no rows; give at least one"):
+        read_examples(FRAME.iloc[:0], spec)
+
+
 def test_a_data_frame_comes_back_with_its_types():
     reading = load_data(FRAME)
     table = reading.spec.table
@@ -308,7 +317,8 @@ def test_the_types_that_data_check_writes_may_be_changed_and_given(tmp_path, cap
     shown = capsys.readouterr().out
     assert "codes 1 and 2            categorical  " in shown
     assert "customer_id              left out     " in shown
-    assert main(["data", "check", str(path), "--write-columns", str(types)]) == 2  # the file exists
+    assert main(["data", "check", str(path), "--write-columns", str(types)]) == 2
+    assert f"--write-columns: {types} exists and would be lost" in capsys.readouterr().err
     found = load_data(path).spec.table
     given = load_data(path, ReadOptions(columns=str(types))).spec
     assert [column.type for column in given.table.columns] == [column.type for column in found.columns]
@@ -354,12 +364,12 @@ def test_wishes_from_python_and_their_effects(tmp_path):
 @pytest.mark.parametrize(
     ("wish", "says"),
     [
-        ("nowhere.toml", "--columns nowhere.toml: cannot be read"),
-        ("a = integer", "--columns: is not TOML"),
-        ('a = "number"', "--columns: a is of the unknown type 'number'; expected one of continuous, integer"),
-        ("a = 3", "--columns: a = 3 is not understood"),
-        ('a = { format = "%Q" }', "--columns: the format of a is '%Q'"),
-        ('a = ["x", "x"]', "--columns: values of a is ..x., .x..; expected a list of different texts"),
+        ("nowhere.toml", "cannot be read"),
+        ("a = integer", "is not TOML"),
+        ('a = "number"', "a is of the unknown type 'number'; expected one of continuous, integer"),
+        ("a = 3", "a = 3 is not understood"),
+        ('a = { format = "%Q" }', "the format of a is '%Q'"),
+        ('a = ["x", "x"]', "values of a is ..x., .x..; expected a list of different texts"),
         ('z = "integer"', "--columns: there is no column 'z'; the columns are 'a', 'b'"),
         ('b = "integer"', "--columns: 'b' cannot be of type integer, because row 2 holds 'x'; expected numbers"),
         ('a = "count"', "'a' cannot be of type count, which needs whole numbers from 0"),
@@ -372,6 +382,22 @@ def test_a_wish_that_cannot_be_met_is_refused(tmp_path, wish, says):
     path = written(tmp_path / "a.csv", a=["1.5", "-2.25"] * 20, b=["x", "y"] * 20)
     with pytest.raises(ValueError, match=says):
         load_data(path, ReadOptions(columns=wish))
+
+
+def test_a_file_of_wishes_that_is_no_toml_is_refused_with_one_prefix(tmp_path, capsys):
+    path = written(tmp_path / "a.csv", a=["1.5", "-2.25"] * 20, b=["x", "y"] * 20)
+    (tmp_path / "t.toml").write_text("a = integer")
+    assert main(["data", "check", str(path), "--columns", str(tmp_path / "t.toml")]) == 2
+    assert f"columns = '{tmp_path / 't.toml'}': is not TOML" in capsys.readouterr().err
+
+
+def test_only_columns_that_the_user_did_not_leave_out_are_noted(tmp_path):
+    path = written(tmp_path / "a.csv", a=["1.5", "-2.25"] * 20, b=["x", "y"] * 20, c=["1"] * 40)
+    spec = load_data(path, ReadOptions(columns={"b": "leave out"})).spec
+    assert [one.name for one in spec.table.left_out] == ["b", "c"]
+    assert spec.doubts[0].startswith("columns left out: 'c' (constant")
+    columns = {"b": "leave out", "c": "leave out"}
+    assert not any("left out" in doubt for doubt in load_data(path, ReadOptions(columns=columns)).spec.doubts)
 
 
 def test_options_that_change_nothing_for_a_table_are_refused(tmp_path):

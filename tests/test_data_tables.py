@@ -212,3 +212,19 @@ def test_the_lines_of_a_check(tmp_path):
     assert "             b  categorical  20.0% missing  text with 3 different values" in report.lines()
     assert "             c  left out                    constant: every cell is 1" in report.lines()
     assert any("'none' is taken for a value" in note for note in report.notes)
+
+
+def test_the_share_of_missing_cells_counts_a_date_once(tmp_path):
+    moments = [f"2020-0{i % 9 + 1}-{i % 28 + 1:02} {i % 24:02}:{i * 7 % 60:02}:00" for i in range(80)]
+    path = written(tmp_path / "a.csv", when=moments, size=["", "x", "y", "z"] * 20)
+    report = check(path)
+    assert len(report.table.fields) > 2
+    assert report.facts["types"].endswith("; 12.5% of all cells are missing")
+
+
+def test_equal_rows_of_few_rounded_columns_are_no_fault(tmp_path):
+    """Rows of one to three rounded numbers repeat by chance; those of four do not."""
+    columns = {name: text(RNG.integers(0, 3, 400) + 0.5) for name in "abcd"}
+    for count in (1, 2, 3, 4):
+        notes = check(written(tmp_path / "a.csv", **dict([*columns.items()][:count]))).notes
+        assert any("are also training examples" in note for note in notes) == (count == 4)

@@ -95,14 +95,14 @@ def read_record(path: Path, kind: type[Record], again: str) -> Record | None:
 # ---------------------------------------------------------------------------------------------- where to write
 
 
-def refuse_existing_file(out: Path, *endings: str) -> None:
-    """Raise `InputError` if the file of `--out` exists, or has none of the `endings` (if any are given)."""
+def refuse_existing_file(out: Path, *endings: str, flag: str = "--out") -> None:
+    """Raise `InputError` if the file of the option `flag` exists, or has none of the `endings` (if any are given)."""
     if endings and out.suffix not in endings:
-        raise InputError(f"--out {out}: expected {' or '.join(endings)}; change its ending")
+        raise InputError(f"{flag} {out}: expected {' or '.join(endings)}; change its ending")
     if out.is_dir():
-        raise InputError(f"--out {out} is a folder; give a new file")
+        raise InputError(f"{flag} {out} is a folder; give a new file")
     if out.exists() or out.is_symlink():
-        raise InputError(f"--out: {out} exists and would be lost; give another name, or remove it first")
+        raise InputError(f"{flag}: {out} exists and would be lost; give another name, or remove it first")
 
 
 def refuse_filled_folder(out: Path) -> None:

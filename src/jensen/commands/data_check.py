@@ -39,5 +39,5 @@ class DataCheck(Command):
 
         if report.table is None:
             raise InputError(f"--write-columns {path}: {self.data} is no table with columns; leave it out")
-        refuse_existing_file(path, ".toml")
+        refuse_existing_file(path, ".toml", flag="--write-columns")
         write_file(path, written(report.table).encode())

@@ -22,6 +22,9 @@ from jensen.errors import InputError
 
 SHOWN = 20
 
+FEW_FIELDS = 4
+"""Tables of fewer fields, whose numbers are often rounded, have equal rows by chance."""
+
 FEW_IMAGES = 5000
 """Below this number of training images, augmentation is suggested."""
 
@@ -95,24 +98,25 @@ def check(source: Source, options: ReadOptions = DEFAULTS, preparation: Preparat
     except InputError as error:
         problems.append(str(error))
     name = source_name(source)
+    missing = () if reading is None or reading.table is None else _missing(reading.values[:], reading.table)
     if reading is None:
         return Report(source=name, spec=None, facts={}, label_counts=None, notes=(), problems=tuple(problems))
     return Report(
         source=name,
         spec=spec,
-        facts=_facts_of_reading(reading) | (_facts_of_spec(spec) if spec else {}),
+        facts=_facts_of_reading(reading, missing) | (_facts_of_spec(spec) if spec else {}),
         label_counts=_label_counts(reading),
         table=reading.table,
-        missing=() if reading.table is None else _missing(reading.values[:], reading.table),
+        missing=missing,
         notes=(*reading.notes, *(spec.doubts + _remarks(spec) if spec else reading.doubts), *doubts),
         problems=tuple(problems),
     )
 
 
-def _facts_of_reading(reading: Reading) -> dict[str, str]:
+def _facts_of_reading(reading: Reading, missing: tuple[float, ...]) -> dict[str, str]:
     values, found = reading.values, reading.survey
     if reading.table is not None:
-        gaps = f"; {found.missing / values.size:.1%} of all cells are missing" if found.missing else ""
+        gaps = f"; {sum(missing) / len(missing):.1%} of all cells are missing" if any(missing) else ""
         return {"kind": "table", "rows": f"{len(values):,}", "types": f"{summary(reading.table)}{gaps}"}
     levels = f", {reading.levels} levels" if reading.levels else ""
     where = ", not in memory" if isinstance(values, AbstractRows) else ""
@@ -208,8 +212,11 @@ def repeated_examples(reading: Reading, rows: dict[str, np.ndarray]) -> tuple[st
     """Report validation and test examples that also occur in training, with one line per split.
 
     `rows` are the rows of each split. Two examples are the same if their values are equal bit for bit; labels and
-    targets may differ. The search needs memory for 8 bytes per example and one block of rows.
+    targets may differ. The search needs memory for 8 bytes per example and one block of rows. Tables of
+    fewer than `FEW_FIELDS` fields are not searched.
     """
+    if reading.table is not None and len(reading.table.fields) < FEW_FIELDS:
+        return ()
     digests = _digests(reading.values)
     train, first = np.unique(digests[rows["train"]], return_index=True)
     found = []

@@ -169,9 +169,10 @@ def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
 
 
 def _left_out(table: Table) -> tuple[str, ...]:
-    """One line about the columns that are left out, or none."""
-    few = [f"{one.name!r} ({one.why})" for one in table.left_out[:SHOWN]]
-    more = f" and {len(table.left_out) - SHOWN} more" if len(table.left_out) > SHOWN else ""
+    """One line about the columns that are left out though the user did not ask for it, or none."""
+    lost = [one for one in table.left_out if not one.wished]
+    few = [f"{one.name!r} ({one.why})" for one in lost[:SHOWN]]
+    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
     return (f"columns left out: {', '.join(few)}{more}; --columns may give them a type",) if few else ()
 
 

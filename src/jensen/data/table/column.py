@@ -86,6 +86,10 @@ class Field(BaseModel):
     """Whether training examples have missing values (NaN)."""
 
 
+BY_WISH = "by --columns"
+"""The reason for what the user asked of a column."""
+
+
 class LeftOut(BaseModel):
     """A column that is not modelled, and the reason in words."""
 
@@ -99,6 +103,11 @@ class LeftOut(BaseModel):
     def identifier(self) -> bool:
         """Whether the column tells the rows apart, so that its cells are the keys of the rows."""
         return self.why.startswith("identifier")
+
+    @property
+    def wished(self) -> bool:
+        """Whether the user asked to leave the column out."""
+        return self.why == BY_WISH
 
 
 class Table(BaseModel):

@@ -20,7 +20,7 @@ from jensen.data.table.cells import (
     text_cells,
     typed_cells,
 )
-from jensen.data.table.column import Column, Field, LeftOut, Table
+from jensen.data.table.column import BY_WISH, Column, Field, LeftOut, Table
 from jensen.data.table.dates import Moments, formats_of, is_clock, looks_like_date, moments_of, usual_formats
 from jensen.data.table.datetimes import datetime_column, moments_of_typed
 from jensen.data.table.numbers import Typed, number_column, typed_form, written_form
@@ -116,7 +116,7 @@ def infer(
 
 def _typed(name: str, column: "pyarrow.ChunkedArray", wish: Wish, context: _Context) -> Typed:
     if wish.leave_out:
-        return LeftOut(name=name, why="by --columns")
+        return LeftOut(name=name, why=BY_WISH)
     if context.form is None:
         try:
             cells = typed_cells(name, column)

@@ -97,10 +97,11 @@ def read_text(path: Path, header: bool | None = None, on_disk: bool = False) -> 
     first = [cells for _, cells in islice(body.records(), SAMPLE)]
     header = _has_header(first) if header is None else header
     _refuse_preface(body, first)
+    _refuse_open_quote(body)
+    if header and len(first) == 1:  # before pyarrow, whose threads may abort the process when no rows follow
+        raise InputError(f"{path}: holds one row, the names of columns; expected rows of cells below")
     names = _names(first, header, notes)
     arrow = _parsed(body, names, header, on_disk)
-    if not arrow.num_rows:
-        raise InputError(f"{path}: holds one row, the names of columns; expected rows of cells below")
     decimal = _decimal(arrow, delimiter)
     arrow = _without_thousands(arrow, decimal, notes).replace_schema_metadata({TEXT: decimal.encode()})
     form = TextForm(delimiter, decimal, header)
@@ -238,13 +239,10 @@ def _parsed(body: _Body, names: list[str], header: bool, on_disk: bool) -> "pyar
     import pyarrow
     from pyarrow import csv as parser
 
-    quoted = body.quoted
-    if quoted and count(body.raw, b'"', body.start, len(body.raw)) % 2:
-        _refuse_open_quote(body)
     source = pyarrow.BufferReader(pyarrow.py_buffer(body.raw).slice(body.start))
     options = (
         parser.ReadOptions(column_names=names, skip_rows_after_names=int(header), block_size=BLOCK),
-        parser.ParseOptions(delimiter=body.delimiter, newlines_in_values=quoted),
+        parser.ParseOptions(delimiter=body.delimiter, newlines_in_values=body.quoted),
         parser.ConvertOptions(
             column_types={name: pyarrow.string() for name in names}, strings_can_be_null=False, null_values=[]
         ),
@@ -278,6 +276,8 @@ def _refuse_ragged(body: _Body, width: int) -> None:
 
 def _refuse_open_quote(body: _Body) -> None:
     """Raises InputError if the last cell has a quote that is never closed, so that it holds all rows below."""
+    if not count(body.raw, b'"', body.start, len(body.raw)) % 2:
+        return
     reader = csv.reader(lines(body.raw, body.start), delimiter=body.delimiter, strict=True)
     number = body.skipped
     try:

@@ -39,7 +39,7 @@ def toml_of(given: object) -> object:
         try:
             given = Path(given).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--columns {given}: cannot be read ({error}); give a file in TOML") from error
+            raise InputError(f"cannot be read ({error}); give a file in TOML") from error
     if isinstance(given, str):
         parsed(given)
     return given
@@ -56,7 +56,7 @@ def parsed(text: str) -> dict[str, Wish]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f'--columns: is not TOML ({error}); write a line such as age = "integer"') from error
+        raise InputError(f'is not TOML ({error}); write a line such as age = "integer"') from error
     return {name: _wish(name, wish) for name, wish in found.items()}
 
 
@@ -67,21 +67,21 @@ def _wish(name: str, given: Any) -> Wish:
         given = {"type": "ordinal", "values": given}
     if not isinstance(given, dict) or not given.keys() <= {"type", "values", "format", "missing"}:
         raise InputError(
-            f"--columns: {name} = {given!r} is not understood; expected a type, a list of values, or a table with "
+            f"{name} = {given!r} is not understood; expected a type, a list of values, or a table with "
             "type, values, format and missing"
         )
     kind = given.get("type", "datetime" if "format" in given else None)
     if kind is not None and kind not in _TYPES:
-        raise InputError(f"--columns: {name} is of the unknown type {kind!r}; expected one of {', '.join(_TYPES)}")
+        raise InputError(f"{name} is of the unknown type {kind!r}; expected one of {', '.join(_TYPES)}")
     lists = {key: given.get(key, []) for key in ("values", "missing")}
     for key, texts in lists.items():
         if not isinstance(texts, list) or len({str(text) for text in texts}) < len(texts):
-            raise InputError(f"--columns: {key} of {name} is {texts!r}; expected a list of different texts")
+            raise InputError(f"{key} of {name} is {texts!r}; expected a list of different texts")
     from jensen.data.table.dates import known  # needs NumPy, which options of reading do not
 
     form = given.get("format")
     if form is not None and (not isinstance(form, str) or not known(form)):
-        raise InputError(f"--columns: the format of {name} is {form!r}; expected one such as '%d.%m.%Y %H:%M'")
+        raise InputError(f"the format of {name} is {form!r}; expected one such as '%d.%m.%Y %H:%M'")
     values, missing = (tuple(map(str, lists[key])) for key in ("values", "missing"))
     return Wish(None if kind == LEAVE_OUT else kind, kind == LEAVE_OUT, values, form, missing)
 
