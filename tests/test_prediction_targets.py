@@ -31,6 +31,7 @@ from jensen.inference.target_prediction import (
     ENDS,
     TargetCircumstances,
     TargetRecord,
+    assess_constant,
     assess_linear,
     assess_normal,
     assess_targets,
@@ -324,7 +325,7 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     assert continuous.standard_error.isnan().all()
     assert continuous.mean.isfinite().all()
     about = TargetCircumstances("made", PROVENANCE, 1, 0)
-    path = save_targets(tmp_path, assess_targets(continuous, UNITS, None, about))
+    path = save_targets(tmp_path, assess_targets(continuous, assess_constant(y.double(), UNITS), None, about))
     targets = read_record(path, TargetRecord, "")
     assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
     write_predictions(tmp_path, targets, "run")

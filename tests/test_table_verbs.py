@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -385,6 +386,35 @@ def test_the_target_may_be_unknown_and_must_be_a_column(
     assert "name the column to predict: --target COLUMN" in told(words, capsys)
     assert "there is no such column; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
     assert "predicted by jensen impute" in told([*words, "--target", "since"], capsys)
+
+
+def test_known_cells_are_compared_without_the_training_data(
+    run: jensen.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved, gone = tmp_path / "run", str(tmp_path / "gone.csv")
+    shutil.copytree(run.folder, moved)
+    for name in ("recipe.json", "data.json"):
+        (moved / name).write_text((moved / name).read_text().replace(str(run.folder.with_name("people.csv")), gone))
+    people()[:12].to_csv(tmp_path / "new.csv", index=False)
+    for target, doubted in (("sex", "accuracy"), ("pay", "error of pay")):
+        words = ["predict", moved, "--data", tmp_path / "new.csv", "--draws", "9", "--target", target]
+        assert main([*map(str, words), "--out", str(tmp_path / f"{target}.csv")]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "no constant prediction to compare with: the training data of the run could not be read again" in said
+        assert "linear" not in said
+        assert doubted in said
+
+
+def test_a_column_is_compared_with_its_law_among_independent_columns(run: jensen.Run) -> None:
+    for target in ("pay", "age"):
+        record = jensen.predict(run, people(), target=target, draws=2).record
+        alone = IndependentColumns.fit(run.dataset.train, run.spec.preparation)
+        field = target_column(run.spec.table, target)
+        expected = alone.log_prob(run.examples(people()).x)[:, field].mean()  # no cell is missing
+        assert record.always.log_density.mean == pytest.approx(float(expected), abs=1e-6)
+        assert record.always.errors[0].mean == pytest.approx(people()[target].std(), rel=0.05)
+        for one in record.always.coverage:  # within 5 errors: false alarm 6 x 6e-7
+            assert abs(one.share.mean - one.nominal) < 5 * one.share.standard_error
 
 
 # ---------------------------------------------------------------------------------------------- features check

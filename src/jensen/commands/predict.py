@@ -219,7 +219,12 @@ def _predict_targets(
     run: "Run", data: Any, split: Split, count: int | None, draws: int | None, seed: int
 ) -> TargetsPredicted:
     from jensen.evaluation.scores import note_shortage, spread
-    from jensen.inference.target_prediction import TargetCircumstances, assess_targets, predict_target_examples
+    from jensen.inference.target_prediction import (
+        TargetCircumstances,
+        assess_constant,
+        assess_targets,
+        predict_target_examples,
+    )
 
     examples, scaling = run.examples(data, split, only_known_y=True), run.spec.targets
     assert scaling is not None  # a model that predicts targets was trained on targets
@@ -231,7 +236,8 @@ def _predict_targets(
     if found.y is None:
         return TargetsPredicted(run, found, examples[rows].names, None)
     about = TargetCircumstances(run.source(data, split), run.provenance(began), draws, seed)
-    record = assess_targets(found, scaling, _linear(run, examples[rows], found.y), about)
+    always = assess_constant(found.y, scaling)
+    record = assess_targets(found, always, _linear(run, examples[rows], found.y), about)
     return TargetsPredicted(run, found, examples[rows].names, record)
 
 
@@ -240,11 +246,8 @@ def _linear(run: "Run", examples: "Examples", y: "Tensor") -> "Regression | None
     from jensen.inference.target_prediction import assess_linear
 
     assert run.spec.targets is not None
-    try:
-        train = run.dataset.train
-    except InputError:
-        return None
-    return assess_linear(train, examples, y, run.spec.preparation, run.spec.targets)
+    train = _training(run)
+    return None if train is None else assess_linear(train, examples, y, run.spec.preparation, run.spec.targets)
 
 
 def _target(run: "Run", wanted: str | None) -> str:
@@ -276,8 +279,8 @@ def _predict_column(
     found = asked(run.model, examples, run.spec, field, draws=draws, seed=seed, index=rows)
     names = keys(run, data, examples[rows].names)
     where = f"{run.source(data, split)}, column {name}"
-    about = TargetCircumstances(where, run.provenance(began), draws, seed)
-    record = _assess_column(run, found, field, classes, about)
+    about = TargetCircumstances(where, run.provenance(began), draws, seed, name)
+    record = _assess_column(run, examples, found, field, classes, about)
     if classes:
         return LabelPredictions(run, found, names, classes, record, f"cells of {name}")  # type: ignore[arg-type]
     return TargetsPredicted(run, found, names, record, f"cells of {name}")  # type: ignore[arg-type]
@@ -285,6 +288,7 @@ def _predict_column(
 
 def _assess_column(
     run: "Run",
+    examples: "Examples",
     found: "Predictions | TargetPredictions",
     field: int,
     classes: tuple[str, ...],
@@ -292,20 +296,30 @@ def _assess_column(
 ) -> "PredictionRecord | TargetRecord | None":
     """The quality of predictions of the rows whose y is known; None if there are none.
 
-    Raises `InputError` if the training rows, which give the constant prediction, are gone.
+    There is no constant prediction beside it if the training rows are gone.
     """
-    from jensen.inference.predict_column import class_counts, scaling_of
+    from jensen.inference.predict_column import assess_marginal, class_counts
     from jensen.inference.prediction import Circumstances, Predictions, assess
     from jensen.inference.target_prediction import assess_targets
 
     if isinstance(found, Predictions):
         if found.labels is None:
             return None
-        counts = class_counts(run.dataset.train, field, classes)
+        counts = None if (train := _training(run)) is None else class_counts(train, field, classes)
         return assess(found.known(), Circumstances(**vars(about), class_names=classes, label_counts=counts))
     if found.y is None:
         return None
-    return assess_targets(found.known(), scaling_of(run.dataset.train, run.spec, field), None, about)
+    train, known = _training(run), found.known()
+    always = None if train is None else assess_marginal(train, examples, known, run.spec, field, about.seed)
+    return assess_targets(known, always, None, about)
+
+
+def _training(run: "Run") -> "Examples | None":
+    """The run's training examples; None if the data are gone or have changed."""
+    try:
+        return run.dataset.train
+    except InputError:
+        return None
 
 
 def _predict_labels(

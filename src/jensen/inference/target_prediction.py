@@ -141,6 +141,8 @@ class TargetRecord(Value):
 
     source: str
     """The data, in words."""
+    column: str | None = None
+    """The predicted column of a table; None for targets."""
     examples: int
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
@@ -150,8 +152,9 @@ class TargetRecord(Value):
     model: Regression
     linear: Regression | None
     """A Bayesian linear regression on the training examples; None for a table, or if they could not be read again."""
-    always: Regression
-    """A constant prediction: a normal with the mean and the standard deviation of the training targets."""
+    always: Regression | None
+    """A constant prediction: a normal with the mean and the standard deviation of the training targets. For a column of
+    a table it is the law of `IndependentColumns`; None if the training rows could not be read."""
     standard_error: float
     """Root mean square of the Monte-Carlo errors of predicted means, in predicted standard deviations."""
     effective_sample_size: float
@@ -166,23 +169,23 @@ class TargetCircumstances:
     provenance: Provenance
     draws: int | None
     seed: int
+    column: str | None = None
 
 
 def assess_targets(
-    found: TargetPredictions, scaling: TargetScaling, linear: Regression | None, circumstances: TargetCircumstances
+    found: TargetPredictions, always: Regression | None, linear: Regression | None, circumstances: TargetCircumstances
 ) -> TargetRecord:
-    """The quality of predictions of known targets, and of the constant prediction p(y)."""
+    """The quality of predictions of known targets, beside two simple predictors."""
     y = found.y
     assert y is not None
     assert found.log_density is not None
     assert found.rank is not None
-    shift, scale = (y.new_tensor(values).expand_as(y) for values in (scaling.shift, scaling.scale))
     return TargetRecord(
         **vars(circumstances),
         examples=len(y),
         model=regression(found.log_density, y - found.mean, found.rank),
         linear=linear,
-        always=assess_normal(y, shift, scale),
+        always=always,
         standard_error=root_mean_square((found.standard_error / found.deviation).flatten()),
         effective_sample_size=found.effective_sample_size.median().item(),
     )
@@ -212,6 +215,12 @@ def assess_normal(
     standardised = (y - mean) / deviation
     log_density = -(0.5 * standardised.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(1)
     return regression(log_density, y - mean, torch.special.ndtr(standardised))
+
+
+def assess_constant(y: Float[Tensor, " count dims"], scaling: TargetScaling) -> Regression:
+    """The measures of a normal with the mean and the standard deviation of the training targets."""
+    shift, scale = (y.new_tensor(values).expand_as(y) for values in (scaling.shift, scaling.scale))
+    return assess_normal(y, shift, scale)
 
 
 def assess_linear(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
+NO_BASELINE = "There is no constant prediction to compare with: the training data of the run could not be read again."
 WRITTEN_OUT = 20  # maximum number of classes for which counts are written into the confusion matrix
 
 
@@ -29,7 +30,7 @@ def predictions_table(record: PredictionRecord) -> "Table":
     from rich.text import Text
 
     shown = Table(box=box.SIMPLE, title=f"{record.source}: {counted(record.examples)}", title_justify="left")
-    for header in ("", "p(y|x)", "always p(y)"):
+    for header in ("", *_heads(record)):
         shown.add_column(header, justify="right" if header else "left", no_wrap=True)
     for name, cells in _rows(record).items():
         shown.add_row(name, *cells)
@@ -38,18 +39,27 @@ def predictions_table(record: PredictionRecord) -> "Table":
     return shown
 
 
-def _rows(record: PredictionRecord) -> dict[str, tuple[str, str]]:
-    return {
-        "accuracy, %": (_percent(record.accuracy), _percent(record.baseline_accuracy)),
-        "log-loss, nats": (typeset(record.log_loss), typeset(record.baseline_log_loss)),
-        "expected calibration error, %": (f"{100 * record.calibration_error:.2f}", ""),
+def _heads(record: PredictionRecord) -> tuple[str, ...]:
+    return ("p(y|x)",) if record.baseline_log_loss is None else ("p(y|x)", "always p(y)")
+
+
+def _rows(record: PredictionRecord) -> dict[str, tuple[str, ...]]:
+    rows: dict[str, tuple[str, ...]] = {
+        "accuracy, %": (_percent(record.accuracy),),
+        "log-loss, nats": (typeset(record.log_loss),),
+        "expected calibration error, %": (f"{100 * record.calibration_error:.2f}",),
     }
+    if record.baseline_accuracy is None or record.baseline_log_loss is None:
+        return rows
+    always = (_percent(record.baseline_accuracy), typeset(record.baseline_log_loss), "")
+    return {name: (*cells, cell) for (name, cells), cell in zip(rows.items(), always, strict=True)}
 
 
 def remarks(record: PredictionRecord) -> list[str]:
     """Notes on the results, one line each."""
     chance = record.chance_calibration_error
-    lines = [
+    lines = [] if record.baseline_log_loss else [NO_BASELINE]
+    lines += [
         f"A calibrated model with these probabilities would have a calibration error of {100 * chance.mean:.2f} ± "
         f"{100 * chance.standard_error:.2f} % by chance.",
         f"Monte-Carlo error of the predicted label's probability, on average: {error_in_words(record.standard_error)}.",
@@ -137,6 +147,7 @@ def prediction_section(record: PredictionRecord, album: Album) -> Section:
         "Prediction",
         "predictions",
         {
+            "heads": ("p(y|x) (1.4)", *_heads(record)[1:]),
             "rows": _rows(record),
             "examples": counted(record.examples),
             "notes": remarks(record),
