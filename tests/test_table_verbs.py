@@ -22,6 +22,7 @@ from jensen.evaluation.table_baselines import best_mixture, table_baselines
 from jensen.inference.predict_column import predict_numbers, target_column
 from jensen.inference.row_scores import score_cells
 from jensen.recipe.vae.settings import VAERecipe
+from jensen.report.further import further_records, further_sections
 
 pytestmark = pytest.mark.filterwarnings("default")  # of columns left out, of atoms, of few draws
 NAMES = ["age", "sex", "town", "pay", "since"]
@@ -372,6 +373,18 @@ def test_any_column_is_predicted_in_the_units_of_the_table(run: jensen.Run, tmp_
         assert ends == sorted(ends)
         assert 18 <= ends[0] <= float(row["mean"]) <= ends[-1] <= 59
         assert float(row["target"]) in set(people().age)
+    for name in (
+        "predictions-town.json",
+        "predictions-town.html",
+        "target-predictions-age.json",
+        "predictions-age.html",
+    ):
+        assert (run.folder / name).exists()
+    assert not (run.folder / "predictions.html").exists()
+    further = further_records(run.folder, run.weights)
+    assert {one.column for one in (*further.predictions, *further.targets)} == {"town", "age"}
+    headings = {section.title for section in further_sections(run.folder, further) if section}
+    assert headings == {"Prediction of town", "Prediction of age"}
 
 
 def test_the_target_may_be_unknown_and_must_be_a_column(

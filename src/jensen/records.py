@@ -1,8 +1,10 @@
 """Records: files that are written whole or not at all and read back as typed values. Nothing is unpickled."""
 
 import csv
+import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +48,23 @@ def write_file(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             error.filename = error.filename or str(path)
         raise
+
+
+def named_by(name: str, column: str | None) -> str:
+    """The name of a file about one column of a table; other files keep their names.
+
+    Characters of the column that no file name should have become "_", and a part of a hash tells such columns apart.
+
+    >>> named_by("predictions.json", "pay"), named_by("predictions.json", None), named_by("predictions.json", "a/b")
+    ('predictions-pay.json', 'predictions.json', 'predictions-a_b-c14cddc0.json')
+    """
+    if column is None:
+        return name
+    safe = re.sub(r"[^\w-]", "_", column)[:40]
+    if safe != column:
+        safe += f"-{hashlib.sha256(column.encode()).hexdigest()[:8]}"
+    stem, dot, ending = name.partition(".")
+    return f"{stem}-{safe}{dot}{ending}"
 
 
 def write_record(path: Path, record: BaseModel) -> Path:

@@ -19,7 +19,7 @@ from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 from jensen.provenance import Provenance
 from jensen.randomness import Stream, generator
-from jensen.records import Value, write_csv, write_record
+from jensen.records import Value, named_by, write_csv, write_record
 
 RECORD = "predictions.json"
 AT_ONCE = 50  # number of examples predicted together, between two updates of the progress
@@ -251,5 +251,5 @@ def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], n
 
 
 def save_record(folder: Path, record: PredictionRecord) -> Path:
-    """Write predictions.json into `folder`. Returns its path."""
-    return write_record(folder / RECORD, record)
+    """Write predictions.json, or predictions-COLUMN.json for a table, into `folder`. Returns its path."""
+    return write_record(folder / named_by(RECORD, record.column), record)

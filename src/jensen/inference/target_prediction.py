@@ -27,7 +27,7 @@ from jensen.mixture import Mixture
 from jensen.model import AbstractLatentVariableModel, TargetPrediction
 from jensen.progress import track
 from jensen.provenance import Provenance
-from jensen.records import Value, write_csv, write_record
+from jensen.records import Value, named_by, write_csv, write_record
 
 RECORD = "target-predictions.json"
 ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # ends of the intervals, as quantiles
@@ -298,5 +298,5 @@ def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str
 
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
-    """Write target-predictions.json into `folder`. Returns its path."""
-    return write_record(folder / RECORD, record)
+    """Write target-predictions.json, or target-predictions-COLUMN.json for a table, into `folder`. Returns its path."""
+    return write_record(folder / named_by(RECORD, record.column), record)

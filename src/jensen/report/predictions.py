@@ -1,5 +1,6 @@
 """Predictions as a table for a terminal, as pictures, and as a section of a report."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ from jensen.bound import Estimate
 from jensen.data.examples import counted
 from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.prediction import PredictionRecord
+from jensen.records import named_by
 from jensen.report.album import Album
 from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, drawing, plain, plain_text
 from jensen.report.render import Section
@@ -140,11 +142,12 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
 # ---------------------------------------------------------------------------------------------- page
 
 
-def prediction_section(record: PredictionRecord, album: Album) -> Section:
-    """The quality of the predicted labels as a section of a report."""
+def prediction_section(record: PredictionRecord, pictures: Path) -> Section:
+    """The quality of the predicted labels as a section of a report, with its charts in the folder `pictures`."""
+    album = Album(pictures, named_by("prediction-", record.column) + ("-" if record.column else ""))
     calibration, confusion = calibration_chart(record), confusion_chart(record)
     return Section(
-        "Prediction",
+        f"Prediction of {record.column}" if record.column else "Prediction",
         "predictions",
         {
             "heads": ("p(y|x) (1.4)", *_heads(record)[1:]),

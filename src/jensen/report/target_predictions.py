@@ -1,11 +1,13 @@
 """Predictions of continuous targets as a terminal table, as a picture, and as a section of a report."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
 from jensen.data.examples import counted
 from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.target_prediction import Regression, TargetRecord
+from jensen.records import named_by
 from jensen.report.album import Album
 from jensen.report.imputation import coverage_picture
 from jensen.report.predictions import NO_BASELINE, error_in_words
@@ -89,11 +91,12 @@ def _of_simple(record: TargetRecord) -> list[str]:
 # ---------------------------------------------------------------------------------------------- page
 
 
-def targets_section(record: TargetRecord, album: Album) -> Section:
-    """The quality of the predicted targets as a section of a report."""
+def targets_section(record: TargetRecord, pictures: Path) -> Section:
+    """The quality of the predicted targets as a section of a report, with its charts in the folder `pictures`."""
+    album = Album(pictures, named_by("targets-", record.column) + ("-" if record.column else ""))
     picture = coverage_picture(record.model.coverage, record.model.ranks, "p(Y ≤ y | x)")
     return Section(
-        "Prediction",
+        f"Prediction of {record.column}" if record.column else "Prediction",
         "target_predictions",
         {
             "heads": list(_predictors(record)),
