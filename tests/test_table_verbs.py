@@ -1,6 +1,7 @@
 """The verbs on tables: what comes out has the columns and the cells of what went in."""
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -399,6 +400,19 @@ def test_the_target_may_be_unknown_and_must_be_a_column(
     assert "name the column to predict: --target COLUMN" in told(words, capsys)
     assert "there is no such column; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
     assert "predicted by jensen impute" in told([*words, "--target", "since"], capsys)
+
+
+def test_predictions_are_written_in_the_form_of_the_source(run: jensen.Run, tmp_path: Path) -> None:
+    table = run.spec.table.model_copy(update={"delimiter": ";", "decimal": ","})
+    german = dataclasses.replace(run, spec=run.spec.model_copy(update={"table": table}))
+    for target in ("pay", "sex"):
+        found = jensen.predict(run, people()[:6], target=target, draws=4)
+        found.save(tmp_path / f"{target}.parquet")
+        expected = pandas.read_parquet(tmp_path / f"{target}.parquet")
+        dataclasses.replace(found, run=german).save(tmp_path / f"{target}.csv")
+        written = pandas.read_csv(tmp_path / f"{target}.csv", sep=";", decimal=",")
+        pandas.testing.assert_frame_equal(written, expected, check_dtype=False)
+        assert expected.standard_error.dtype == float
 
 
 def test_known_cells_are_compared_without_the_training_data(

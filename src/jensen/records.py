@@ -95,6 +95,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     return path
 
 
+def write_columns(path: Path, columns: "Mapping[str, Sequence[object]]") -> Path:
+    """Write columns as CSV, numbers with at most ten digits and None as an empty cell, and return its path."""
+    rows = zip(*columns.values(), strict=True)
+    texts = ([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return write_csv(path, list(columns), texts)
+
+
 # ---------------------------------------------------------------------------------------------- read
 
 

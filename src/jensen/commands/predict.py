@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from jensen.commands.common import OfExamples, RunFolder
+from jensen.commands.files import refuse_other_file, save_as_table
 from jensen.data.options import Split
 from jensen.errors import InputError
 
@@ -31,8 +32,9 @@ class Predict(OfExamples):
     run: RunFolder
     """The folder of the run: a VAE of a table, a VAE trained with --predict, or a diffusion model of labelled data."""
     out: Path
-    """The .csv to write. Accuracy and calibration, if y is known, are written into the run for its test examples,
-    or for other data into a folder beside the file, called NAME-report for NAME.csv."""
+    """The .csv to write; for a table also a .tsv, .parquet or .arrow. Accuracy and calibration, if y is known, are
+    written into the run for its test examples, or for other data into a folder beside the file, called NAME-report for
+    NAME.csv."""
     target: str | None = None
     """Tables: the column to predict from all other columns. Default: the column of --labels, if the run has it."""
     examples: PositiveInt | None = None
@@ -50,12 +52,13 @@ class Predict(OfExamples):
         from jensen.run import opened
 
         with processes.together():
-            refuse_existing_file(self.out, ".csv")
+            refuse_existing_file(self.out)
             if not self.of_test and (report := _beside(self.out)).exists():
                 raise InputError(
                     f"--out {self.out}: {report} exists and would be lost; give another name, or remove it first"
                 )
             run = opened(self.run)
+            refuse_other_file(self.out, run.spec, ".csv")
         found = predict(
             run,
             self.data,
@@ -108,10 +111,10 @@ class LabelPredictions:
     advice: ClassVar[str] = ""
 
     def save(self, out: str | Path) -> None:
-        """Write a CSV with a row per example."""
-        from jensen.inference.prediction import save_csv
+        """Write a file with a row per example: .csv, or for a table also .tsv, .parquet and .arrow."""
+        from jensen.inference.prediction import label_columns
 
-        save_csv(Path(out), self.predictions, self.class_names, self.names)
+        _save(Path(out), self.run, label_columns(self.predictions, self.class_names, self.names))
 
     def table(self) -> Any:
         """The quality of the predictions, as a rich table."""
@@ -154,10 +157,10 @@ class TargetsPredicted:
         )
 
     def save(self, out: str | Path) -> None:
-        """Write a CSV with a row per example."""
-        from jensen.inference.target_prediction import save_target_csv
+        """Write a file with a row per example: .csv, or for a table also .tsv, .parquet and .arrow."""
+        from jensen.inference.target_prediction import target_columns
 
-        save_target_csv(Path(out), self.predictions, self.names)
+        _save(Path(out), self.run, target_columns(self.predictions, self.names))
 
     def table(self) -> Any:
         """The quality of the predictions, as a rich table."""
@@ -173,6 +176,16 @@ class TargetsPredicted:
         folder.mkdir(exist_ok=True)
         record = _known(self.record)
         return save_targets(folder, record), write_predictions(folder, record, self.run.folder.name)
+
+
+def _save(out: Path, run: "Run", columns: "dict[str, list[int | float | str | None]]") -> None:
+    from jensen.records import write_columns
+
+    refuse_other_file(out, run.spec, ".csv")
+    if run.spec.table is None:
+        write_columns(out, columns)
+    else:
+        save_as_table(out, run.spec.table, columns)
 
 
 def _known(record: Any) -> Any:

@@ -19,7 +19,7 @@ from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 from jensen.provenance import Provenance
 from jensen.randomness import Stream, generator
-from jensen.records import Value, named_by, write_csv, write_record
+from jensen.records import Value, named_by, write_record
 
 RECORD = "predictions.json"
 AT_ONCE = 50  # number of examples predicted together, between two updates of the progress
@@ -230,24 +230,28 @@ def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], names: Iterable[str]) -> Path:
-    """Write a row per example: index, name, predicted label, probability of every class, error, true label.
+def label_columns(
+    predictions: Predictions, class_names: Sequence[str], names: Iterable[str]
+) -> dict[str, list[int | float | str | None]]:
+    """The columns of a file with a row per example: index, name, predicted label, p of every class, error, true label.
 
     `names` are the names of the examples. The column `standard_error` is the Monte-Carlo error of the predicted label's
-    probability.
+    probability. An unknown label is None.
     """
-    found, rows = predictions.prediction, []
-    known = [] if predictions.labels is None else ["label"]
-    header = ["example", "name", "predicted", *(f"p({name})" for name in class_names), "standard_error", *known]
+    found = predictions.prediction
     guess = found.labels
     errors = found.standard_error.gather(1, guess.unsqueeze(1))[:, 0].tolist()
-    for row, (number, name) in enumerate(zip(predictions.index.tolist(), names, strict=True)):
-        probabilities = [f"{p:.6g}" for p in found.probabilities[row].tolist()]
-        known_label = None if predictions.labels is None else int(predictions.labels[row])
-        label = [] if known_label is None else ["" if known_label < 0 else class_names[known_label]]
-        predicted = class_names[int(guess[row])]
-        rows.append([number, name, predicted, *probabilities, f"{errors[row]:.2g}", *label])
-    return write_csv(path, header, rows)
+    columns: dict[str, list[int | float | str | None]] = {
+        "example": predictions.index.tolist(),
+        "name": list(names),
+        "predicted": [class_names[one] for one in guess.tolist()],
+    }
+    for name, shares in zip(class_names, found.probabilities.mT.tolist(), strict=True):
+        columns[f"p({name})"] = [float(f"{p:.6g}") for p in shares]
+    columns["standard_error"] = [float(f"{error:.2g}") for error in errors]
+    if predictions.labels is not None:
+        columns["label"] = [None if one < 0 else class_names[one] for one in predictions.labels.tolist()]
+    return columns
 
 
 def save_record(folder: Path, record: PredictionRecord) -> Path:

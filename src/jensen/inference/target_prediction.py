@@ -27,7 +27,7 @@ from jensen.mixture import Mixture
 from jensen.model import AbstractLatentVariableModel, TargetPrediction
 from jensen.progress import track
 from jensen.provenance import Provenance
-from jensen.records import Value, named_by, write_csv, write_record
+from jensen.records import Value, named_by, write_record
 
 RECORD = "target-predictions.json"
 ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # ends of the intervals, as quantiles
@@ -266,35 +266,29 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str]) -> Path:
-    """Write a row per example: index, name, and for each y_d the mean, deviation, error of the mean and intervals.
+def target_columns(found: TargetPredictions, examples: Iterable[str]) -> dict[str, list[int | float | str | None]]:
+    """The columns of a file with a row per example: index, name, and for each y_d its mean, errors and intervals.
 
     If y has several dimensions, d is part of the name of each column: mean_0, mean_1. If y is known, y and log p(y|x)
-    in nats follow.
+    in nats follow; both are None for an example whose y is unknown.
     """
-    count, dims = found.mean.shape
     names = ["mean", "standard_deviation", "standard_error"]
     names += [f"{side}_{100 * level:g}" for level in LEVELS for side in ("low", "high")]
-    columns = torch.cat([torch.stack([found.mean, found.deviation, found.standard_error], -1), found.ends], -1)
+    values = torch.cat([torch.stack([found.mean, found.deviation, found.standard_error], -1), found.ends], -1)
     if found.y is not None:
         names.append("target")
-        columns = torch.cat([columns, found.y.unsqueeze(-1)], -1)
+        values = torch.cat([values, found.y.unsqueeze(-1)], -1)
+    count, dims = found.mean.shape
     header = [name if dims == 1 else f"{name}_{d}" for d in range(dims) for name in names]
-    rows = columns.reshape(count, -1)
+    rows = values.reshape(count, -1)
     if found.log_density is not None:
         header.append("log_density")
         rows = torch.cat([rows, found.log_density.unsqueeze(1)], 1)
-    numbers = found.index.tolist()
-    of_y = [name.startswith(("target", "log_density")) for name in header]
-
-    def text(value: float, blank: bool) -> str:
-        return "" if blank and math.isnan(value) else f"{value:.10g}"  # an unknown y leaves its cells empty
-
-    table = [
-        [number, name, *map(text, values, of_y)]
-        for number, name, values in zip(numbers, examples, rows.tolist(), strict=True)
-    ]
-    return write_csv(path, ["example", "name", *header], table)
+    columns: dict[str, list[int | float | str | None]] = {"example": found.index.tolist(), "name": list(examples)}
+    for name, cells in zip(header, rows.mT.tolist(), strict=True):
+        of_y = name.startswith(("target", "log_density"))
+        columns[name] = [None if of_y and math.isnan(cell) else float(f"{cell:.10g}") for cell in cells]
+    return columns
 
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
