@@ -23,24 +23,25 @@ from jensen.inference.prediction import (
     Circumstances,
     PredictionRecord,
     assess,
+    label_columns,
     predict_examples,
-    save_csv,
     save_record,
 )
 from jensen.inference.target_prediction import (
     ENDS,
     TargetCircumstances,
     TargetRecord,
+    assess_constant,
     assess_linear,
     assess_normal,
     assess_targets,
     predict_target_examples,
     regression,
     root_mean_squared_error,
-    save_target_csv,
     save_targets,
+    target_columns,
 )
-from jensen.records import read_record
+from jensen.records import read_record, write_columns
 from jensen.report.pages import write_predictions
 from jensen.report.predictions import remarks as label_remarks
 from jensen.report.target_predictions import remarks
@@ -316,7 +317,8 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     assert np.isnan(record.standard_error)
     assert any(line.endswith("unknown (a single draw).") for line in label_remarks(record))
     write_predictions(tmp_path, record, "joint")
-    save_csv(tmp_path / "labels.csv", found, told.class_names, [f"row {i}" for i in range(20)])
+    names = [f"row {i}" for i in range(20)]
+    write_columns(tmp_path / "labels.csv", label_columns(found, told.class_names, names))
     assert {row["standard_error"] for row in csv.DictReader((tmp_path / "labels.csv").open())} == {"nan"}
 
     y = torch.linspace(-1, 1, 20).unsqueeze(1)
@@ -324,9 +326,9 @@ def test_one_draw_tells_of_no_error_and_that_is_said(tmp_path: Path) -> None:
     assert continuous.standard_error.isnan().all()
     assert continuous.mean.isfinite().all()
     about = TargetCircumstances("made", PROVENANCE, 1, 0)
-    path = save_targets(tmp_path, assess_targets(continuous, UNITS, None, about))
+    path = save_targets(tmp_path, assess_targets(continuous, assess_constant(y.double(), UNITS), None, about))
     targets = read_record(path, TargetRecord, "")
     assert any(line.endswith("unknown (a single draw).") for line in remarks(targets))
     write_predictions(tmp_path, targets, "run")
-    save_target_csv(tmp_path / "targets.csv", continuous, [f"row {i}" for i in range(20)])
+    write_columns(tmp_path / "targets.csv", target_columns(continuous, names))
     assert np.isnan(columns(tmp_path / "targets.csv")["standard_error"]).all()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import jensen
 from jensen.cli import main
+from jensen.diffusion import DiffusionModel
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.inference.columns import draw_given, predict_column, score_columns
@@ -166,8 +167,10 @@ def test_rows_given_columns_keep_the_columns_and_follow_the_law_of_the_others() 
 def test_other_models_are_refused_in_a_line() -> None:
     model = exact()
     model.posterior.of_parts = None
-    with pytest.raises(InputError, match="jensen train vae"):
+    with pytest.raises(InputError, match=r"needs a VAE of a table, and this VAE is of other data; .*jensen train vae"):
         predict_column(model, ROWS, 0)
+    with pytest.raises(InputError, match=r"needs a VAE, and this is a DiffusionModel; .*jensen train vae"):
+        predict_column(object.__new__(DiffusionModel), ROWS, 0)
 
 
 # ---------------------------------------------------------------------------------------------- the encoder of parts

@@ -1,8 +1,10 @@
 """The verbs on tables: what comes out has the columns and the cells of what went in."""
 
 import csv
+import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from jensen.evaluation.table_baselines import best_mixture, table_baselines
 from jensen.inference.predict_column import predict_numbers, target_column
 from jensen.inference.row_scores import score_cells
 from jensen.recipe.vae.settings import VAERecipe
+from jensen.report.further import further_records, further_sections
 
 pytestmark = pytest.mark.filterwarnings("default")  # of columns left out, of atoms, of few draws
 NAMES = ["age", "sex", "town", "pay", "since"]
@@ -389,6 +392,18 @@ def test_any_column_is_predicted_in_the_units_of_the_table(run: jensen.Run, tmp_
         assert ends == sorted(ends)
         assert 18 <= ends[0] <= float(row["mean"]) <= ends[-1] <= 59
         assert float(row["target"]) in set(people().age)
+    for name in (
+        "predictions-town.json",
+        "predictions-town.html",
+        "target-predictions-age.json",
+        "predictions-age.html",
+    ):
+        assert (run.folder / name).exists()
+    assert not (run.folder / "predictions.html").exists()
+    further = further_records(run.folder, run.weights)
+    assert {one.column for one in (*further.predictions, *further.targets)} == {"town", "age"}
+    headings = {section.title for section in further_sections(run.folder, further) if section}
+    assert headings == {"Prediction of town", "Prediction of age"}
 
 
 def test_the_target_may_be_unknown_and_must_be_a_column(
@@ -403,6 +418,48 @@ def test_the_target_may_be_unknown_and_must_be_a_column(
     assert "name the column to predict: --target COLUMN" in told(words, capsys)
     assert "there is no such column; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
     assert "predicted by jensen impute" in told([*words, "--target", "since"], capsys)
+
+
+def test_predictions_are_written_in_the_form_of_the_source(run: jensen.Run, tmp_path: Path) -> None:
+    table = run.spec.table.model_copy(update={"delimiter": ";", "decimal": ","})
+    german = dataclasses.replace(run, spec=run.spec.model_copy(update={"table": table}))
+    for target in ("pay", "sex"):
+        found = jensen.predict(run, people()[:6], target=target, draws=4)
+        found.save(tmp_path / f"{target}.parquet")
+        expected = pandas.read_parquet(tmp_path / f"{target}.parquet")
+        dataclasses.replace(found, run=german).save(tmp_path / f"{target}.csv")
+        written = pandas.read_csv(tmp_path / f"{target}.csv", sep=";", decimal=",")
+        pandas.testing.assert_frame_equal(written, expected, check_dtype=False)
+        assert expected.standard_error.dtype == float
+
+
+def test_known_cells_are_compared_without_the_training_data(
+    run: jensen.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved, gone = tmp_path / "run", str(tmp_path / "gone.csv")
+    shutil.copytree(run.folder, moved)
+    for name in ("recipe.json", "data.json"):
+        (moved / name).write_text((moved / name).read_text().replace(str(run.folder.with_name("people.csv")), gone))
+    people()[:12].to_csv(tmp_path / "new.csv", index=False)
+    for target, doubted in (("sex", "accuracy"), ("pay", "error of pay")):
+        words = ["predict", moved, "--data", tmp_path / "new.csv", "--draws", "9", "--target", target]
+        assert main([*map(str, words), "--out", str(tmp_path / f"{target}.csv")]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "no constant prediction to compare with: the training data of the run could not be read again" in said
+        assert "linear" not in said
+        assert doubted in said
+
+
+def test_a_column_is_compared_with_its_law_among_independent_columns(run: jensen.Run) -> None:
+    for target in ("pay", "age"):
+        record = jensen.predict(run, people(), target=target, draws=2).record
+        alone = IndependentColumns.fit(run.dataset.train, run.spec.preparation)
+        field = target_column(run.spec.table, target)
+        expected = alone.log_prob(run.examples(people()).x)[:, field].mean()  # no cell is missing
+        assert record.always.log_density.mean == pytest.approx(float(expected), abs=1e-6)
+        assert record.always.errors[0].mean == pytest.approx(people()[target].std(), rel=0.05)
+        for one in record.always.coverage:  # within 5 errors: false alarm 6 x 6e-7
+            assert abs(one.share.mean - one.nominal) < 5 * one.share.standard_error
 
 
 # ---------------------------------------------------------------------------------------------- features check

@@ -1,8 +1,10 @@
 """Records: files that are written whole or not at all and read back as typed values. Nothing is unpickled."""
 
 import csv
+import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,6 +50,23 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
+def named_by(name: str, column: str | None) -> str:
+    """The name of a file about one column of a table; other files keep their names.
+
+    Characters of the column that no file name should have become "_", and a part of a hash tells such columns apart.
+
+    >>> named_by("predictions.json", "pay"), named_by("predictions.json", None), named_by("predictions.json", "a/b")
+    ('predictions-pay.json', 'predictions.json', 'predictions-a_b-c14cddc0.json')
+    """
+    if column is None:
+        return name
+    safe = re.sub(r"[^\w-]", "_", column)[:40]
+    if safe != column:
+        safe += f"-{hashlib.sha256(column.encode()).hexdigest()[:8]}"
+    stem, dot, ending = name.partition(".")
+    return f"{stem}-{safe}{dot}{ending}"
+
+
 def write_record(path: Path, record: BaseModel) -> Path:
     """Write a record as JSON and return its path."""
     write_file(path, record.model_dump_json(indent=1).encode())
@@ -74,6 +93,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text.getvalue().encode())
     return path
+
+
+def write_columns(path: Path, columns: "Mapping[str, Sequence[object]]") -> Path:
+    """Write columns as CSV, numbers with at most ten digits and None as an empty cell, and return its path."""
+    rows = zip(*columns.values(), strict=True)
+    texts = ([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return write_csv(path, list(columns), texts)
 
 
 # ---------------------------------------------------------------------------------------------- read

@@ -6,10 +6,27 @@ from typing import TYPE_CHECKING
 from jensen.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jensen.data.spec import DataSpec
+    from jensen.data.table.column import Table
 
 TABLES = (".csv", ".tsv", ".parquet", ".arrow")
 """The endings of tables."""
+
+
+def save_as_table(out: Path, table: "Table", columns: "Mapping[str, Sequence[object]]") -> None:
+    """Write columns in the format of the ending of `out`, CSV with the delimiter and decimal sign of `table`.
+
+    A number that is NaN becomes an empty cell.
+    """
+    import pyarrow
+
+    from jensen.data.table.write import write_table
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    plain = pyarrow.table({name: pyarrow.array(cells, from_pandas=True) for name, cells in columns.items()})
+    write_table(plain, out, table.model_copy(update={"columns": (), "header": True}))
 
 
 def refuse_table(spec: "DataSpec", verb: str, instead: str) -> None:

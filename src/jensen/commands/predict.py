@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from jensen.commands.common import OfExamples, RunFolder
+from jensen.commands.files import refuse_other_file, save_as_table
 from jensen.data.options import Split
 from jensen.errors import InputError
 
@@ -31,8 +32,9 @@ class Predict(OfExamples):
     run: RunFolder
     """The folder of the run: a VAE of a table, a VAE trained with --predict, or a diffusion model of labelled data."""
     out: Path
-    """The .csv to write. Accuracy and calibration, if y is known, are written into the run for its test examples,
-    or for other data into a folder beside the file, called NAME-report for NAME.csv."""
+    """The .csv to write; for a table also a .tsv, .parquet or .arrow. Accuracy and calibration, if y is known, are
+    written into the run for its test examples, or for other data into a folder beside the file, called NAME-report for
+    NAME.csv."""
     target: str | None = None
     """Tables: the column to predict from all other columns. Default: the column of --labels, if the run has it."""
     examples: PositiveInt | None = None
@@ -50,12 +52,13 @@ class Predict(OfExamples):
         from jensen.run import opened
 
         with processes.together():
-            refuse_existing_file(self.out, ".csv")
+            refuse_existing_file(self.out)
             if not self.of_test and (report := _beside(self.out)).exists():
                 raise InputError(
                     f"--out {self.out}: {report} exists and would be lost; give another name, or remove it first"
                 )
             run = opened(self.run)
+            refuse_other_file(self.out, run.spec, ".csv")
         found = predict(
             run,
             self.data,
@@ -108,10 +111,10 @@ class LabelPredictions:
     advice: ClassVar[str] = ""
 
     def save(self, out: str | Path) -> None:
-        """Write a CSV with a row per example."""
-        from jensen.inference.prediction import save_csv
+        """Write a file with a row per example: .csv, or for a table also .tsv, .parquet and .arrow."""
+        from jensen.inference.prediction import label_columns
 
-        save_csv(Path(out), self.predictions, self.class_names, self.names)
+        _save(Path(out), self.run, label_columns(self.predictions, self.class_names, self.names))
 
     def table(self) -> Any:
         """The quality of the predictions, as a rich table."""
@@ -154,10 +157,10 @@ class TargetsPredicted:
         )
 
     def save(self, out: str | Path) -> None:
-        """Write a CSV with a row per example."""
-        from jensen.inference.target_prediction import save_target_csv
+        """Write a file with a row per example: .csv, or for a table also .tsv, .parquet and .arrow."""
+        from jensen.inference.target_prediction import target_columns
 
-        save_target_csv(Path(out), self.predictions, self.names)
+        _save(Path(out), self.run, target_columns(self.predictions, self.names))
 
     def table(self) -> Any:
         """The quality of the predictions, as a rich table."""
@@ -173,6 +176,16 @@ class TargetsPredicted:
         folder.mkdir(exist_ok=True)
         record = _known(self.record)
         return save_targets(folder, record), write_predictions(folder, record, self.run.folder.name)
+
+
+def _save(out: Path, run: "Run", columns: "dict[str, list[int | float | str | None]]") -> None:
+    from jensen.records import write_columns
+
+    refuse_other_file(out, run.spec, ".csv")
+    if run.spec.table is None:
+        write_columns(out, columns)
+    else:
+        save_as_table(out, run.spec.table, columns)
 
 
 def _known(record: Any) -> Any:
@@ -219,7 +232,12 @@ def _predict_targets(
     run: "Run", data: Any, split: Split, count: int | None, draws: int | None, seed: int
 ) -> TargetsPredicted:
     from jensen.evaluation.scores import note_shortage, spread
-    from jensen.inference.target_prediction import TargetCircumstances, assess_targets, predict_target_examples
+    from jensen.inference.target_prediction import (
+        TargetCircumstances,
+        assess_constant,
+        assess_targets,
+        predict_target_examples,
+    )
 
     examples, scaling = run.examples(data, split, only_known_y=True), run.spec.targets
     assert scaling is not None  # a model that predicts targets was trained on targets
@@ -231,7 +249,8 @@ def _predict_targets(
     if found.y is None:
         return TargetsPredicted(run, found, examples[rows].names, None)
     about = TargetCircumstances(run.source(data, split), run.provenance(began), draws, seed)
-    record = assess_targets(found, scaling, _linear(run, examples[rows], found.y), about)
+    always = assess_constant(found.y, scaling)
+    record = assess_targets(found, always, _linear(run, examples[rows], found.y), about)
     return TargetsPredicted(run, found, examples[rows].names, record)
 
 
@@ -240,11 +259,8 @@ def _linear(run: "Run", examples: "Examples", y: "Tensor") -> "Regression | None
     from jensen.inference.target_prediction import assess_linear
 
     assert run.spec.targets is not None
-    try:
-        train = run.dataset.train
-    except InputError:
-        return None
-    return assess_linear(train, examples, y, run.spec.preparation, run.spec.targets)
+    train = _training(run)
+    return None if train is None else assess_linear(train, examples, y, run.spec.preparation, run.spec.targets)
 
 
 def _target(run: "Run", wanted: str | None) -> str:
@@ -276,8 +292,8 @@ def _predict_column(
     found = asked(run.model, examples, run.spec, field, draws=draws, seed=seed, index=rows)
     names = keys(run, data, examples[rows].names)
     where = f"{run.source(data, split)}, column {name}"
-    about = TargetCircumstances(where, run.provenance(began), draws, seed)
-    record = _assess_column(run, found, field, classes, about)
+    about = TargetCircumstances(where, run.provenance(began), draws, seed, name)
+    record = _assess_column(run, examples, found, field, classes, about)
     if classes:
         return LabelPredictions(run, found, names, classes, record, f"cells of {name}")  # type: ignore[arg-type]
     return TargetsPredicted(run, found, names, record, f"cells of {name}")  # type: ignore[arg-type]
@@ -285,6 +301,7 @@ def _predict_column(
 
 def _assess_column(
     run: "Run",
+    examples: "Examples",
     found: "Predictions | TargetPredictions",
     field: int,
     classes: tuple[str, ...],
@@ -292,20 +309,30 @@ def _assess_column(
 ) -> "PredictionRecord | TargetRecord | None":
     """The quality of predictions of the rows whose y is known; None if there are none.
 
-    Raises `InputError` if the training rows, which give the constant prediction, are gone.
+    There is no constant prediction beside it if the training rows are gone.
     """
-    from jensen.inference.predict_column import class_counts, scaling_of
+    from jensen.inference.predict_column import assess_marginal, class_counts
     from jensen.inference.prediction import Circumstances, Predictions, assess
     from jensen.inference.target_prediction import assess_targets
 
     if isinstance(found, Predictions):
         if found.labels is None:
             return None
-        counts = class_counts(run.dataset.train, field, classes)
+        counts = None if (train := _training(run)) is None else class_counts(train, field, classes)
         return assess(found.known(), Circumstances(**vars(about), class_names=classes, label_counts=counts))
     if found.y is None:
         return None
-    return assess_targets(found.known(), scaling_of(run.dataset.train, run.spec, field), None, about)
+    train, known = _training(run), found.known()
+    always = None if train is None else assess_marginal(train, examples, known, run.spec, field, about.seed)
+    return assess_targets(known, always, None, about)
+
+
+def _training(run: "Run") -> "Examples | None":
+    """The run's training examples; None if the data are gone or have changed."""
+    try:
+        return run.dataset.train
+    except InputError:
+        return None
 
 
 def _predict_labels(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, NonNegativeInt
 
 from jensen.commands.common import OfExamples, RunFolder
-from jensen.commands.files import refuse_other_file
+from jensen.commands.files import refuse_other_file, save_as_table
 from jensen.data.options import Split
 from jensen.errors import InputError
 
@@ -98,11 +98,7 @@ class Scored:
         if table is None:
             write_csv(out, list(columns), zip(*columns.values(), strict=True))
             return
-        import pyarrow
-
-        from jensen.data.table.write import write_table
-
-        write_table(pyarrow.table(columns), out, table.model_copy(update={"columns": (), "header": True}))
+        save_as_table(out, table, columns)
 
     def _columns(self) -> "dict[str, list[Any]]":
         """The columns of the file by name."""

@@ -206,8 +206,14 @@ def draw_given(
 
 def checked(model: AbstractLatentVariableModel) -> VAE:
     """The model as a VAE. Raises `InputError` unless it is a VAE of tables with an exact prior."""
-    if not isinstance(model, VAE) or not knows_parts(model):
-        raise InputError("p(column | others) needs a model of a table; use a run of: jensen train vae --data TABLE")
+    if not isinstance(model, VAE):
+        kind = type(model).__name__
+        raise InputError(f"p(column | others) needs a VAE, and this is a {kind}; use a run of: jensen train vae")
+    if not knows_parts(model):
+        raise InputError(
+            "p(column | others) needs a VAE of a table, and this VAE is of other data; use a run of: jensen train vae "
+            "--data TABLE"
+        )
     if not model.prior.exact:
         raise InputError(
             "p(column | others) needs log p(z), and a diffusion prior gives only a bound on it; use a run of: jensen "

@@ -12,13 +12,14 @@ from jensen.data.examples import Examples
 from jensen.data.spec import DataSpec
 from jensen.data.table.column import Column, Table
 from jensen.data.table_preparation import TablePreparation
-from jensen.data.target_scaling import TargetScaling
 from jensen.errors import InputError
+from jensen.evaluation.columns import FITTED, IndependentColumns
+from jensen.evaluation.scores import spread
 from jensen.inference.columns import DRAWS, ColumnPrediction, predict_column
 from jensen.inference.imputer import ExampleNoise
 from jensen.inference.prediction import AT_ONCE, Predictions
 from jensen.inference.rows import seen_rows
-from jensen.inference.target_prediction import ENDS, TargetPredictions
+from jensen.inference.target_prediction import ENDS, Regression, TargetPredictions, regression
 from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 
@@ -93,11 +94,23 @@ def predict_numbers(
     return TargetPredictions(index, mean, deviation, ends, error, size, y, log_density, rank)
 
 
-def scaling_of(train: Examples, spec: DataSpec, field: int) -> TargetScaling:
-    """The mean and the standard deviation of a column over the training rows."""
+def assess_marginal(
+    train: Examples, examples: Examples, found: TargetPredictions, spec: DataSpec, field: int, seed: int
+) -> Regression:
+    """The measures of p(y | y is not missing) of `IndependentColumns` for the rows of `found`, whose y is known.
+
+    The mean and the ranks are those of the training cells; equal cells are put in a random order.
+    """
     assert spec.table is not None
-    y = _in_units(np.asarray(train.x[: len(train)][:, field]), spec.table, field)
-    return TargetScaling.of(y[~np.isnan(y)][:, None])
+    assert isinstance(spec.preparation, TablePreparation)
+    assert found.y is not None
+    alone = IndependentColumns.fit(train, spec.preparation)
+    log_p = alone.log_prob(examples.x[found.index])[:, field] - (-alone.missing[field]).log1p()
+    cells = _in_units(train.x[spread(len(train), FITTED)][:, field].double().numpy(), spec.table, field)
+    cells, y = np.sort(cells[~np.isnan(cells)]), found.y[:, 0].numpy()
+    below, reached = (torch.from_numpy(np.searchsorted(cells, y, side) / len(cells)) for side in ("left", "right"))
+    v = ExampleNoise(seed, found.index.tolist()).uniform((), RANKS).to(below)
+    return regression(log_p, found.y - cells.mean(), (below + v * (reached - below)).unsqueeze(1))
 
 
 def _column(

@@ -19,7 +19,7 @@ from jensen.model import AbstractLatentVariableModel, Prediction
 from jensen.progress import track
 from jensen.provenance import Provenance
 from jensen.randomness import Stream, generator
-from jensen.records import Value, write_csv, write_record
+from jensen.records import Value, named_by, write_record
 
 RECORD = "predictions.json"
 AT_ONCE = 50  # number of examples predicted together, between two updates of the progress
@@ -95,6 +95,8 @@ class PredictionRecord(Value):
 
     source: str
     """The data, in words."""
+    column: str | None = None
+    """The predicted column of a table; None for labels."""
     examples: int
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
@@ -105,9 +107,9 @@ class PredictionRecord(Value):
     accuracy: Estimate
     log_loss: Estimate
     """-log p(y|x) of the true label, nats."""
-    baseline_accuracy: Estimate
-    """The accuracy of a constant prediction, the shares of the training labels."""
-    baseline_log_loss: Estimate
+    baseline_accuracy: Estimate | None
+    """The accuracy of a constant prediction, the shares of the training labels; None if they could not be read."""
+    baseline_log_loss: Estimate | None
     calibration_error: float
     """Expected calibration error: the mean of |share right - confidence| over bins (Guo et al. 2017)."""
     chance_calibration_error: Estimate
@@ -133,15 +135,16 @@ class PredictionRecord(Value):
 
 @dataclass(frozen=True)
 class Circumstances:
-    """The settings for a record, and the counts of training labels for the baseline."""
+    """The settings for a record, and the counts of training labels for the baseline; None leaves it out."""
 
     source: str
     provenance: Provenance
     draws: int | None
     seed: int
     class_names: tuple[str, ...]
-    label_counts: tuple[int, ...]
+    label_counts: tuple[int, ...] | None
     bound_evaluations: int | None = None
+    column: str | None = None
 
 
 def assess(predictions: Predictions, circumstances: Circumstances) -> PredictionRecord:
@@ -151,13 +154,13 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
     log_p, classes = found.log_probabilities, found.log_probabilities.shape[1]
     confidence, guess = log_p.exp().max(1)
     right = (guess == labels).double()
-    counts = torch.tensor(circumstances.label_counts, dtype=torch.float64)
-    baseline = (counts / counts.sum()).log()
+    accuracy, log_loss = _baseline(labels, circumstances.label_counts)
     bins = calibration_bins(confidence, right)
     confusion = torch.bincount(labels * classes + guess, minlength=classes**2).unflatten(0, (classes, classes))
     evaluations = found.evaluations.mean().item()
     return PredictionRecord(
         source=circumstances.source,
+        column=circumstances.column,
         examples=len(labels),
         provenance=circumstances.provenance,
         draws=circumstances.draws,
@@ -165,8 +168,8 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
         class_names=circumstances.class_names,
         accuracy=Estimate.share(right),
         log_loss=Estimate.of(-log_p.gather(1, labels.unsqueeze(1))[:, 0]),
-        baseline_accuracy=Estimate.share(labels == counts.argmax()),
-        baseline_log_loss=Estimate.of(-baseline[labels]),
+        baseline_accuracy=accuracy,
+        baseline_log_loss=log_loss,
         calibration_error=calibration_error(confidence, right),
         chance_calibration_error=chance_calibration_error(confidence),
         calibration=bins,
@@ -176,6 +179,15 @@ def assess(predictions: Predictions, circumstances: Circumstances) -> Prediction
         evaluations=evaluations,
         bounds=evaluations / circumstances.bound_evaluations if circumstances.bound_evaluations else None,
     )
+
+
+def _baseline(labels: Tensor, label_counts: tuple[int, ...] | None) -> tuple[Estimate | None, Estimate | None]:
+    """The accuracy and the log-loss of the shares of the training labels; None without their counts."""
+    if label_counts is None:
+        return None, None
+    counts = torch.tensor(label_counts, dtype=torch.float64)
+    log_shares = (counts / counts.sum()).log()
+    return Estimate.share(labels == counts.argmax()), Estimate.of(-log_shares[labels])
 
 
 def calibration_error(confidence: Float[Tensor, " count"], right: Float[Tensor, " count"]) -> float:
@@ -218,26 +230,30 @@ def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def save_csv(path: Path, predictions: Predictions, class_names: Sequence[str], names: Iterable[str]) -> Path:
-    """Write a row per example: index, name, predicted label, probability of every class, error, true label.
+def label_columns(
+    predictions: Predictions, class_names: Sequence[str], names: Iterable[str]
+) -> dict[str, list[int | float | str | None]]:
+    """The columns of a file with a row per example: index, name, predicted label, p of every class, error, true label.
 
     `names` are the names of the examples. The column `standard_error` is the Monte-Carlo error of the predicted label's
-    probability.
+    probability. An unknown label is None.
     """
-    found, rows = predictions.prediction, []
-    known = [] if predictions.labels is None else ["label"]
-    header = ["example", "name", "predicted", *(f"p({name})" for name in class_names), "standard_error", *known]
+    found = predictions.prediction
     guess = found.labels
     errors = found.standard_error.gather(1, guess.unsqueeze(1))[:, 0].tolist()
-    for row, (number, name) in enumerate(zip(predictions.index.tolist(), names, strict=True)):
-        probabilities = [f"{p:.6g}" for p in found.probabilities[row].tolist()]
-        known_label = None if predictions.labels is None else int(predictions.labels[row])
-        label = [] if known_label is None else ["" if known_label < 0 else class_names[known_label]]
-        predicted = class_names[int(guess[row])]
-        rows.append([number, name, predicted, *probabilities, f"{errors[row]:.2g}", *label])
-    return write_csv(path, header, rows)
+    columns: dict[str, list[int | float | str | None]] = {
+        "example": predictions.index.tolist(),
+        "name": list(names),
+        "predicted": [class_names[one] for one in guess.tolist()],
+    }
+    for name, shares in zip(class_names, found.probabilities.mT.tolist(), strict=True):
+        columns[f"p({name})"] = [float(f"{p:.6g}") for p in shares]
+    columns["standard_error"] = [float(f"{error:.2g}") for error in errors]
+    if predictions.labels is not None:
+        columns["label"] = [None if one < 0 else class_names[one] for one in predictions.labels.tolist()]
+    return columns
 
 
 def save_record(folder: Path, record: PredictionRecord) -> Path:
-    """Write predictions.json into `folder`. Returns its path."""
-    return write_record(folder / RECORD, record)
+    """Write predictions.json, or predictions-COLUMN.json for a table, into `folder`. Returns its path."""
+    return write_record(folder / named_by(RECORD, record.column), record)

@@ -27,7 +27,7 @@ from jensen.mixture import Mixture
 from jensen.model import AbstractLatentVariableModel, TargetPrediction
 from jensen.progress import track
 from jensen.provenance import Provenance
-from jensen.records import Value, write_csv, write_record
+from jensen.records import Value, named_by, write_record
 
 RECORD = "target-predictions.json"
 ENDS = tuple(0.5 + side * level / 2 for level in LEVELS for side in (-1, 1))  # ends of the intervals, as quantiles
@@ -141,6 +141,8 @@ class TargetRecord(Value):
 
     source: str
     """The data, in words."""
+    column: str | None = None
+    """The predicted column of a table; None for targets."""
     examples: int
     provenance: Provenance
     """The weights, software and command that gave the predictions."""
@@ -150,8 +152,9 @@ class TargetRecord(Value):
     model: Regression
     linear: Regression | None
     """A Bayesian linear regression on the training examples; None for a table, or if they could not be read again."""
-    always: Regression
-    """A constant prediction: a normal with the mean and the standard deviation of the training targets."""
+    always: Regression | None
+    """A constant prediction: a normal with the mean and the standard deviation of the training targets. For a column of
+    a table it is the law of `IndependentColumns`; None if the training rows could not be read."""
     standard_error: float
     """Root mean square of the Monte-Carlo errors of predicted means, in predicted standard deviations."""
     effective_sample_size: float
@@ -166,23 +169,23 @@ class TargetCircumstances:
     provenance: Provenance
     draws: int | None
     seed: int
+    column: str | None = None
 
 
 def assess_targets(
-    found: TargetPredictions, scaling: TargetScaling, linear: Regression | None, circumstances: TargetCircumstances
+    found: TargetPredictions, always: Regression | None, linear: Regression | None, circumstances: TargetCircumstances
 ) -> TargetRecord:
-    """The quality of predictions of known targets, and of the constant prediction p(y)."""
+    """The quality of predictions of known targets, beside two simple predictors."""
     y = found.y
     assert y is not None
     assert found.log_density is not None
     assert found.rank is not None
-    shift, scale = (y.new_tensor(values).expand_as(y) for values in (scaling.shift, scaling.scale))
     return TargetRecord(
         **vars(circumstances),
         examples=len(y),
         model=regression(found.log_density, y - found.mean, found.rank),
         linear=linear,
-        always=assess_normal(y, shift, scale),
+        always=always,
         standard_error=root_mean_square((found.standard_error / found.deviation).flatten()),
         effective_sample_size=found.effective_sample_size.median().item(),
     )
@@ -212,6 +215,12 @@ def assess_normal(
     standardised = (y - mean) / deviation
     log_density = -(0.5 * standardised.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(1)
     return regression(log_density, y - mean, torch.special.ndtr(standardised))
+
+
+def assess_constant(y: Float[Tensor, " count dims"], scaling: TargetScaling) -> Regression:
+    """The measures of a normal with the mean and the standard deviation of the training targets."""
+    shift, scale = (y.new_tensor(values).expand_as(y) for values in (scaling.shift, scaling.scale))
+    return assess_normal(y, shift, scale)
 
 
 def assess_linear(
@@ -257,37 +266,31 @@ def root_mean_squared_error(errors: Float[Tensor, " count"]) -> Estimate:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def save_target_csv(path: Path, found: TargetPredictions, examples: Iterable[str]) -> Path:
-    """Write a row per example: index, name, and for each y_d the mean, deviation, error of the mean and intervals.
+def target_columns(found: TargetPredictions, examples: Iterable[str]) -> dict[str, list[int | float | str | None]]:
+    """The columns of a file with a row per example: index, name, and for each y_d its mean, errors and intervals.
 
     If y has several dimensions, d is part of the name of each column: mean_0, mean_1. If y is known, y and log p(y|x)
-    in nats follow.
+    in nats follow; both are None for an example whose y is unknown.
     """
-    count, dims = found.mean.shape
     names = ["mean", "standard_deviation", "standard_error"]
     names += [f"{side}_{100 * level:g}" for level in LEVELS for side in ("low", "high")]
-    columns = torch.cat([torch.stack([found.mean, found.deviation, found.standard_error], -1), found.ends], -1)
+    values = torch.cat([torch.stack([found.mean, found.deviation, found.standard_error], -1), found.ends], -1)
     if found.y is not None:
         names.append("target")
-        columns = torch.cat([columns, found.y.unsqueeze(-1)], -1)
+        values = torch.cat([values, found.y.unsqueeze(-1)], -1)
+    count, dims = found.mean.shape
     header = [name if dims == 1 else f"{name}_{d}" for d in range(dims) for name in names]
-    rows = columns.reshape(count, -1)
+    rows = values.reshape(count, -1)
     if found.log_density is not None:
         header.append("log_density")
         rows = torch.cat([rows, found.log_density.unsqueeze(1)], 1)
-    numbers = found.index.tolist()
-    of_y = [name.startswith(("target", "log_density")) for name in header]
-
-    def text(value: float, blank: bool) -> str:
-        return "" if blank and math.isnan(value) else f"{value:.10g}"  # an unknown y leaves its cells empty
-
-    table = [
-        [number, name, *map(text, values, of_y)]
-        for number, name, values in zip(numbers, examples, rows.tolist(), strict=True)
-    ]
-    return write_csv(path, ["example", "name", *header], table)
+    columns: dict[str, list[int | float | str | None]] = {"example": found.index.tolist(), "name": list(examples)}
+    for name, cells in zip(header, rows.mT.tolist(), strict=True):
+        of_y = name.startswith(("target", "log_density"))
+        columns[name] = [None if of_y and math.isnan(cell) else float(f"{cell:.10g}") for cell in cells]
+    return columns
 
 
 def save_targets(folder: Path, record: TargetRecord) -> Path:
-    """Write target-predictions.json into `folder`. Returns its path."""
-    return write_record(folder / RECORD, record)
+    """Write target-predictions.json, or target-predictions-COLUMN.json for a table, into `folder`. Returns its path."""
+    return write_record(folder / named_by(RECORD, record.column), record)

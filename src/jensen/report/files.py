@@ -5,6 +5,7 @@ from jensen.evaluation.saved import MEANS, SCORES
 from jensen.inference.calibration import RECORD as CALIBRATION
 from jensen.inference.prediction import RECORD as PREDICTIONS
 from jensen.inference.target_prediction import RECORD as TARGETS
+from jensen.records import named_by
 from jensen.report.compression import RECORD as COMPRESSION
 from jensen.report.further import Further
 from jensen.report.render import Section, address_from
@@ -12,6 +13,10 @@ from jensen.report.results import Results
 from jensen.report.sample_metrics import RECORD as SAMPLE_METRICS
 
 PICTURES = "pictures"  # the folder beside a page
+
+
+def _of(predicted: str) -> str:
+    return f"the quality of predicted {predicted}"
 
 
 def file_section(results: Results, further: Further) -> Section | None:
@@ -23,8 +28,8 @@ def file_section(results: Results, further: Further) -> Section | None:
         PICTURES: "every picture of this page as a PNG file",
     }
     of_the_run = {
-        PREDICTIONS: "the quality of predicted labels" if further.predictions else "",
-        TARGETS: "the quality of predicted targets" if further.targets else "",
+        **{named_by(PREDICTIONS, one.column): _of(one.column or "labels") for one in further.predictions},
+        **{named_by(TARGETS, one.column): _of(one.column or "targets") for one in further.targets},
         CALIBRATION: "the calibration of imputations" if further.calibration else "",
         COMPRESSION: "the sizes of the compressed file" if further.codelength else "",
         **{SAMPLE_METRICS.format(one.features): "metrics of samples" for one in further.sample_metrics},

@@ -37,8 +37,10 @@ class Further:
     verdict: Verdict | None = None
     sample_metrics: tuple[SampleMetrics, ...] = ()
     """One record per kind of features."""
-    predictions: PredictionRecord | None = None
-    targets: TargetRecord | None = None
+    predictions: tuple[PredictionRecord, ...] = ()
+    """One record, or for a table one per predicted column that has classes."""
+    targets: tuple[TargetRecord, ...] = ()
+    """One record, or for a table one per predicted column of numbers."""
     calibration: Calibration | None = None
     codelength: Codelength | None = None
     stale: tuple[str, ...] = ()
@@ -61,14 +63,20 @@ def further_records(folder: Path, weights: str) -> Further:
         stale.append(f"{name} is about other weights than the run's best and is left out; make it again: {command}")
         return None
 
+    def every(name: str, kind: type[Record]) -> tuple[Record, ...]:
+        """The records of predictions: of labels or targets, and of each column."""
+        names = [name, *(path.name for path in sorted(folder.glob(name.replace(".", "-*."))))]
+        found = [current(one, kind, f"jensen predict {run} --out predictions.csv") for one in names]
+        return tuple(record for record in found if record)
+
     names = [path.name for path in sorted(folder.glob(SAMPLE_METRICS.format("*")))]
     metrics = [current(name, SampleMetrics, f"jensen features check {run}") for name in names]
     old = shlex.quote(str(folder / REFEREE))
     return Further(
         verdict=current(REFEREE, Verdict, f"rm {old}; jensen evaluate {run} --referee"),
         sample_metrics=tuple(one for one in metrics if one),
-        predictions=current(PREDICTIONS, PredictionRecord, f"jensen predict {run} --out predictions.csv"),
-        targets=current(TARGETS, TargetRecord, f"jensen predict {run} --out predictions.csv"),
+        predictions=every(PREDICTIONS, PredictionRecord),
+        targets=every(TARGETS, TargetRecord),
         calibration=current(CALIBRATION, Calibration, f"jensen impute {run} --mask MASK --calibrate --out imputed"),
         codelength=current(COMPRESSION, Codelength, f"jensen compress {run} --out test.jensen"),
         stale=tuple(stale),
@@ -81,8 +89,8 @@ def further_sections(folder: Path, further: Further) -> list[Section | None]:
     return [
         referee_section(further.verdict) if further.verdict else None,
         metrics_section(folder, further.sample_metrics),
-        prediction_section(further.predictions, Album(pictures, "prediction-")) if further.predictions else None,
-        targets_section(further.targets, Album(pictures, "targets-")) if further.targets else None,
+        *(prediction_section(record, pictures) for record in further.predictions),
+        *(targets_section(record, pictures) for record in further.targets),
         imputation_section(further.calibration, Album(pictures, "imputation-")) if further.calibration else None,
         compression_section(further.codelength) if further.codelength else None,
     ]

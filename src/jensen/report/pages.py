@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jensen.inference.prediction import PredictionRecord
 from jensen.inference.target_prediction import TargetRecord
-from jensen.records import write_file
+from jensen.records import named_by, write_file
 from jensen.report.again import data_section, provenance_section, recipe_section
 from jensen.report.album import Album
 from jensen.report.bits import bits_section
@@ -78,10 +78,11 @@ def _link_back(report: Path, comparison: Path) -> None:
 
 
 def write_predictions(folder: Path, record: PredictionRecord | TargetRecord, title: str) -> Path:
-    """Write predictions.html and its pictures into `folder`. Returns the page's path."""
+    """Write predictions.html, or predictions-COLUMN.html for a table, and its pictures. Returns the page's path."""
     if isinstance(record, TargetRecord):
-        section, kind = targets_section(record, Album(folder / PICTURES, "targets-")), "Targets"
+        section, kind = targets_section(record, folder / PICTURES), "Targets"
     else:
-        section, kind = prediction_section(record, Album(folder / PICTURES, "prediction-")), "Labels"
+        section, kind = prediction_section(record, folder / PICTURES), "Labels"
+    kind = "Cells" if record.column is not None else kind
     top = Section(title, "plain_heading", {"title": title, "lead": f"{kind} predicted for {record.source}."})
-    return write_page(folder / "predictions.html", f"{title}: predictions", top, [section])
+    return write_page(folder / named_by("predictions.html", record.column), f"{title}: predictions", top, [section])

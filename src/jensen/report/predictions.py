@@ -1,5 +1,6 @@
 """Predictions as a table for a terminal, as pictures, and as a section of a report."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ from jensen.bound import Estimate
 from jensen.data.examples import counted
 from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.prediction import PredictionRecord
+from jensen.records import named_by
 from jensen.report.album import Album
 from jensen.report.charts import BLUE, GREY, INK, RESOLUTION, WIDTH, drawing, plain, plain_text
 from jensen.report.render import Section
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
+NO_BASELINE = "There is no constant prediction to compare with: the training data of the run could not be read again."
 WRITTEN_OUT = 20  # maximum number of classes for which counts are written into the confusion matrix
 
 
@@ -29,7 +32,7 @@ def predictions_table(record: PredictionRecord) -> "Table":
     from rich.text import Text
 
     shown = Table(box=box.SIMPLE, title=f"{record.source}: {counted(record.examples)}", title_justify="left")
-    for header in ("", "p(y|x)", "always p(y)"):
+    for header in ("", *_heads(record)):
         shown.add_column(header, justify="right" if header else "left", no_wrap=True)
     for name, cells in _rows(record).items():
         shown.add_row(name, *cells)
@@ -38,18 +41,27 @@ def predictions_table(record: PredictionRecord) -> "Table":
     return shown
 
 
-def _rows(record: PredictionRecord) -> dict[str, tuple[str, str]]:
-    return {
-        "accuracy, %": (_percent(record.accuracy), _percent(record.baseline_accuracy)),
-        "log-loss, nats": (typeset(record.log_loss), typeset(record.baseline_log_loss)),
-        "expected calibration error, %": (f"{100 * record.calibration_error:.2f}", ""),
+def _heads(record: PredictionRecord) -> tuple[str, ...]:
+    return ("p(y|x)",) if record.baseline_log_loss is None else ("p(y|x)", "always p(y)")
+
+
+def _rows(record: PredictionRecord) -> dict[str, tuple[str, ...]]:
+    rows: dict[str, tuple[str, ...]] = {
+        "accuracy, %": (_percent(record.accuracy),),
+        "log-loss, nats": (typeset(record.log_loss),),
+        "expected calibration error, %": (f"{100 * record.calibration_error:.2f}",),
     }
+    if record.baseline_accuracy is None or record.baseline_log_loss is None:
+        return rows
+    always = (_percent(record.baseline_accuracy), typeset(record.baseline_log_loss), "")
+    return {name: (*cells, cell) for (name, cells), cell in zip(rows.items(), always, strict=True)}
 
 
 def remarks(record: PredictionRecord) -> list[str]:
     """Notes on the results, one line each."""
     chance = record.chance_calibration_error
-    lines = [
+    lines = [] if record.baseline_log_loss else [NO_BASELINE]
+    lines += [
         f"A calibrated model with these probabilities would have a calibration error of {100 * chance.mean:.2f} ± "
         f"{100 * chance.standard_error:.2f} % by chance.",
         f"Monte-Carlo error of the predicted label's probability, on average: {error_in_words(record.standard_error)}.",
@@ -130,13 +142,15 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
 # ---------------------------------------------------------------------------------------------- page
 
 
-def prediction_section(record: PredictionRecord, album: Album) -> Section:
-    """The quality of the predicted labels as a section of a report."""
+def prediction_section(record: PredictionRecord, pictures: Path) -> Section:
+    """The quality of the predicted labels as a section of a report, with its charts in the folder `pictures`."""
+    album = Album(pictures, named_by("prediction-", record.column) + ("-" if record.column else ""))
     calibration, confusion = calibration_chart(record), confusion_chart(record)
     return Section(
-        "Prediction",
+        f"Prediction of {record.column}" if record.column else "Prediction",
         "predictions",
         {
+            "heads": ("p(y|x) (1.4)", *_heads(record)[1:]),
             "rows": _rows(record),
             "examples": counted(record.examples),
             "notes": remarks(record),

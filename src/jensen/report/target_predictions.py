@@ -1,19 +1,25 @@
 """Predictions of continuous targets as a terminal table, as a picture, and as a section of a report."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jensen.bound import Estimate
 from jensen.data.examples import counted
 from jensen.evaluation.measure import doubts, typeset
 from jensen.inference.target_prediction import Regression, TargetRecord
+from jensen.records import named_by
 from jensen.report.album import Album
 from jensen.report.imputation import coverage_picture
-from jensen.report.predictions import error_in_words
+from jensen.report.predictions import NO_BASELINE, error_in_words
 from jensen.report.render import Section
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+MARGINAL = (
+    "always p(y): the law of the column in the model of independent columns (see jensen evaluate), given that the cell "
+    "is present; its mean and its intervals are those of the training cells."
+)
 SHOWN = 10  # maximum number of dimensions of y with errors in the table
 
 # ---------------------------------------------------------------------------------------------- table
@@ -59,29 +65,38 @@ def _percent(estimate: Estimate) -> str:
 
 def remarks(record: TargetRecord) -> list[str]:
     """Notes on the results, one line each."""
+    dims, column = len(record.model.errors), record.column
+    names = [column or "y"] if dims == 1 else [f"y[{number}]" for number in range(dims)]
+    errors = {f"error of {name}": error for name, error in zip(names, record.model.errors, strict=True)}
+    return [
+        *_of_simple(record),
+        f"Monte-Carlo error of the means, in predicted standard deviations: {error_in_words(record.standard_error)}.",
+        f"Effective sample size: {record.effective_sample_size:.3g} (median).",
+        *doubts({f"log-density of {column or 'y'}": record.model.log_density, **errors}),
+    ]
+
+
+def _of_simple(record: TargetRecord) -> list[str]:
+    """What the simple predictors are, or why they are missing."""
+    if record.column is not None:
+        return [MARGINAL if record.always else NO_BASELINE]
     linear = (
         "linear: Bayesian linear regression (scikit-learn's BayesianRidge) on the training examples."
         if record.linear
-        else "There is no linear regression to compare with: the data are a table, or could not be read again."
+        else "There is no linear regression to compare with: the training data of the run could not be read again."
     )
-    errors = {f"error of y_{number}": error for number, error in enumerate(record.model.errors)}
-    return [
-        linear,
-        "always p(y): a normal with mean and standard deviation of the training targets.",
-        f"Monte-Carlo error of the means, in predicted standard deviations: {error_in_words(record.standard_error)}.",
-        f"Effective sample size: {record.effective_sample_size:.3g} (median).",
-        *doubts({"log density": record.model.log_density, **errors}),
-    ]
+    return [linear, "always p(y): a normal with mean and standard deviation of the training targets."]
 
 
 # ---------------------------------------------------------------------------------------------- page
 
 
-def targets_section(record: TargetRecord, album: Album) -> Section:
-    """The quality of the predicted targets as a section of a report."""
+def targets_section(record: TargetRecord, pictures: Path) -> Section:
+    """The quality of the predicted targets as a section of a report, with its charts in the folder `pictures`."""
+    album = Album(pictures, named_by("targets-", record.column) + ("-" if record.column else ""))
     picture = coverage_picture(record.model.coverage, record.model.ranks, "p(Y ≤ y | x)")
     return Section(
-        "Prediction",
+        f"Prediction of {record.column}" if record.column else "Prediction",
         "target_predictions",
         {
             "heads": list(_predictors(record)),
