@@ -110,6 +110,7 @@ def test_given_cells_are_kept_and_rows_stay_pure_functions_of_their_index(run: j
     ("given", "problem"),
     [
         ("ages=40", "there is no column 'ages'; expected one of 'age', 'sex'"),
+        ("key=k0001", "column 'key' was left out (identifier"),
         ("sex=X", "holds 'X', which no training row has; expected one of F, M"),
         ("age=forty", "holds 'forty', expected a number"),
         ("sex=", "no training row has an empty cell in this column"),
@@ -391,7 +392,8 @@ def test_the_target_may_be_unknown_and_must_be_a_column(
     assert found.record.examples == 8
     words = ["predict", run.folder, "--out", gaps.with_name("p.csv")]
     assert "name the column to predict: --target COLUMN" in told(words, capsys)
-    assert "there is no such column; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
+    assert "there is no column 'ages'; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
+    assert "column 'key' was left out (identifier" in told([*words, "--target", "key"], capsys)
     assert "predicted by jensen impute" in told([*words, "--target", "since"], capsys)
 
 
@@ -409,7 +411,7 @@ def test_samples_are_checked_by_columns_beside_training_rows(run: jensen.Run) ->
             assert 0 <= interval.value <= 1
     with pytest.raises(InputError, match="have no pixels"):
         jensen.features_check(run, 40, in_pixels=True)
-    with pytest.raises(InputError, match="no such column"):
+    with pytest.raises(InputError, match="no column 'ages'"):
         jensen.features_check(run, 40, target="ages")
 
 

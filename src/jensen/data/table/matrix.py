@@ -219,11 +219,12 @@ def _refuse_value(column: Column, cell: str, row: str) -> NoReturn:
 # ---------------------------------------------------------------------------------------------- back to cells
 
 
-def decode(matrix: np.ndarray, table: Table) -> "pyarrow.Table":
+def decode(matrix: np.ndarray, table: Table, *, as_read: bool = False) -> "pyarrow.Table":
     """The rows of a matrix (N, D), as an Arrow table with the columns of the source that are modelled.
 
     A source with types gets its own types back. The columns of a CSV file become integers, floats, text, dates or
-    timestamps. The inverse of `encode` for values within the ranges of the fields.
+    timestamps. A number below 0 in a column without negative cells becomes the least number from 0 on, unless the
+    matrix is `as_read` from cells. The inverse of `encode` for values within the ranges of the fields.
     """
     import pyarrow
 
@@ -231,12 +232,12 @@ def decode(matrix: np.ndarray, table: Table) -> "pyarrow.Table":
     arrays = []
     for column, places in zip(table.columns, table.places(), strict=True):
         fields = tuple(table.fields[place] for place in places)
+        column = column.model_copy(update={"nonnegative": False}) if as_read else column
         arrays.append(_decoded(matrix[:, list(places)], column, fields))
     return pyarrow.table(arrays, names=[column.name for column in table.columns])
 
 
 def _decoded(matrix: np.ndarray, column: Column, fields: tuple[Field, ...]) -> "pyarrow.Array":
-
     if column.type == "datetime":
         return _dates(decoded_moments(matrix, column, fields), column)
     values, law = matrix[:, 0], fields[0].law
@@ -248,9 +249,10 @@ def _decoded(matrix: np.ndarray, column: Column, fields: tuple[Field, ...]) -> "
         return typed_array(np.where(np.isnan(values), np.nan, numbers[np.nan_to_num(values).astype(int)]), column)
     if column.type in ("integer", "count"):
         k = np.rint((values - column.low) / column.step if law == "real" else values)
-        values = _multiple(column, k)
-    elif column.decimals is not None:
-        values = rounded(values, column.decimals)
+        values = _multiple(column, np.maximum(k, -np.floor(column.low / column.step)) if column.nonnegative else k)
+    else:
+        values = np.maximum(values, 0) if column.nonnegative else values
+        values = values if column.decimals is None else rounded(values, column.decimals)
     return typed_array(values, column)
 
 
