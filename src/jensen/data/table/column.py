@@ -137,9 +137,7 @@ class Table(BaseModel):
         """The reason, in words, why `columns` has no column `name`."""
         for one in self.left_out:
             if one.name == name:
-                return (
-                    f"column {name!r} was left out ({one.why}); give another, or give it a type (--columns) and train"
-                )
+                return f"column {name!r} was left out ({one.why}); give another, or train with a type for it"
         known = ", ".join(repr(column.name) for column in self.columns[:20])
         return f"there is no column {name!r}; expected one of {known}{', ...' if len(self.columns) > 20 else ''}"
 
