@@ -285,8 +285,10 @@ def test_a_row_of_a_table_on_disk_is_named(tmp_path, run, monkeypatch):
 
 
 def test_cells_beyond_the_range_are_counted_in_a_note(tmp_path, run):
-    new = written(tmp_path / "new.csv", **(ROW | {"age": ["99"]}))
-    with pytest.warns(UserWarning, match="column 'age': 1 of 1 cells lie beyond the range of the training rows"):
+    rows = {name: cells * 5 for name, cells in ROW.items()}
+    new = written(tmp_path / "new.csv", **(rows | {"age": ["99", "99", *ROW["age"], "99", "99"]}))
+    note = r"column 'age': 4 of 5 cells \(row 2, row 3, row 5, ...\) lie beyond the range of the training rows"
+    with pytest.warns(UserWarning, match=note):
         examples = read_examples(new, run)
     assert examples.x[0, 0] == run.table.fields[0].levels - 1
 

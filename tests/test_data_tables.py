@@ -1,5 +1,7 @@
 """Tables: the types of columns, the matrix and back, sources with types, new data by a run's columns, wishes."""
 
+import datetime
+
 import numpy as np
 import pytest
 from data_files import days, read_all, text, written
@@ -130,6 +132,21 @@ def test_the_matrix_has_the_stated_codes(tmp_path):
     )
     assert [field.levels for field in reading.table.fields] == [5, 3, None, 53, 7, 24]
     assert [field.missing for field in reading.table.fields] == [False, True, False, False, False, False]
+
+
+def test_no_cell_is_written_below_0_unless_the_source_has_one(tmp_path):
+    rng = np.random.default_rng(0)
+    money = 2760 + 10 * rng.integers(0, 10**8, N)
+    path = written(
+        tmp_path / "a.csv", money=text(money), real=text(rng.random(N)), debt=text(rng.normal(size=N)),
+        day=[f"2020-01-{1 + number % 28:02}" for number in range(N)],
+    )  # fmt: skip
+    table = load_data(path).spec.table
+    assert [field.law for field in table.fields[:3]] == ["real"] * 3
+    row = decode(np.array([[-50_712.0, -0.5, -0.5, -3.0, 2.0]]), table).to_pylist()[0]
+    assert row == {"money": 0, "real": 0.0, "debt": -0.5, "day": datetime.date(2020, 1, 1)}
+    read = decode(np.array([[-50_710.0, -0.5, -0.5, 0.0, 2.0]]), table, as_read=True).to_pylist()[0]
+    assert (read["money"], read["real"]) == (-50_710, -0.5)
 
 
 # ---------------------------------------------------------------------------------------------- written and read again

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from jensen.errors import InputError
 from jensen.evaluation.columns import IndependentColumns, column_bounds
 from jensen.evaluation.table_baselines import best_mixture, table_baselines
 from jensen.inference.predict_column import predict_numbers, target_column
-from jensen.inference.row_scores import score_cells
+from jensen.inference.row_scores import RowScores, score_cells
 from jensen.recipe.vae.settings import VAERecipe
 from jensen.report.further import further_records, further_sections
 
@@ -113,6 +114,7 @@ def test_given_cells_are_kept_and_rows_stay_pure_functions_of_their_index(run: j
     ("given", "problem"),
     [
         ("ages=40", "there is no column 'ages'; expected one of 'age', 'sex'"),
+        ("key=k0001", "column 'key' was left out (identifier"),
         ("sex=X", "holds 'X', which no training row has; expected one of F, M"),
         ("age=forty", "holds 'forty', expected a number"),
         ("sex=", "no training row has an empty cell in this column"),
@@ -251,6 +253,8 @@ def test_the_mask_of_a_table_hides_whole_dates_and_is_calibrated(
 def test_scores_say_which_columns_make_a_row_unlikely(run: jensen.Run, tmp_path: Path) -> None:
     odd = people()[:30]
     odd.loc[7, "pay"] = 1e9
+    odd.loc[[7, 9], "age"] = 140
+    odd.loc[8, "since"] = pandas.Timestamp("2031-05-01")
     odd.to_csv(tmp_path / "odd.csv", index=False)
     assert (
         main(
@@ -272,10 +276,20 @@ def test_scores_say_which_columns_make_a_row_unlikely(run: jensen.Run, tmp_path:
     assert list(rows.columns[5:]) == [f"nats: {name}" for name in NAMES]
     lowest = rows.loc[rows.bound_nats.idxmin()]
     assert lowest["name"] == "k0007"
-    assert lowest.least_likely.startswith("pay -")
-    explained = rows[rows.least_likely.notna()]
-    assert len(explained) == 4
-    assert explained.bound_nats.max() <= rows[rows.least_likely.isna()].bound_nats.min()
+    assert lowest.least_likely.startswith("age 140 (beyond the range); pay -")
+    assert rows.least_likely[8].startswith("since 2031-05-01 (beyond the range)")
+    assert rows.least_likely[9].startswith("age 140 (beyond the range)")
+    scored = rows["nats: age"].notna()
+    assert scored.sum() == 4
+    assert rows.bound_nats[scored].max() <= rows.bound_nats[~scored].min()
+    for cell in re.findall(r"(-?[\d.]+) \(usually (-?[\d.]+)\)", " ".join(rows.least_likely.dropna())):
+        assert float(cell[0]) <= float(cell[1])
+
+
+def test_a_cell_that_is_more_likely_than_usual_is_not_named() -> None:
+    log_prob = torch.tensor([[-1.29, -9.0, math.nan, -4.0]])
+    scores = RowScores(("x", "age", "town", "pay"), log_prob, 0 * log_prob, torch.tensor([-1.38, -3.0, -1.0, -3.5]))
+    assert [cell.column for cell in scores.unusual(0)] == ["age", "pay"]
 
 
 def test_a_score_of_a_column_is_the_density_that_predict_gives(run: jensen.Run) -> None:
@@ -416,7 +430,8 @@ def test_the_target_may_be_unknown_and_must_be_a_column(
     assert found.record.examples == 8
     words = ["predict", run.folder, "--out", gaps.with_name("p.csv")]
     assert "name the column to predict: --target COLUMN" in told(words, capsys)
-    assert "there is no such column; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
+    assert "there is no column 'ages'; expected one of 'age'" in told([*words, "--target", "ages"], capsys)
+    assert "column 'key' was left out (identifier" in told([*words, "--target", "key"], capsys)
     assert "predicted by jensen impute" in told([*words, "--target", "since"], capsys)
 
 
@@ -476,7 +491,7 @@ def test_samples_are_checked_by_columns_beside_training_rows(run: jensen.Run) ->
             assert 0 <= interval.value <= 1
     with pytest.raises(InputError, match="have no pixels"):
         jensen.features_check(run, 40, in_pixels=True)
-    with pytest.raises(InputError, match="no such column"):
+    with pytest.raises(InputError, match="no column 'ages'"):
         jensen.features_check(run, 40, target="ages")
 
 

@@ -168,8 +168,7 @@ def _target(run: "Run", wanted: str | None, in_pixels: bool) -> str:
         raise InputError("--pixels: the rows of a table have no pixels; leave it out")
     names = [column.name for column in table.columns]
     if wanted is not None and wanted not in names:
-        known = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
-        raise InputError(f"--target {wanted}: there is no such column; expected one of {known}")
+        raise InputError(f"--target {wanted}: {table.unknown(wanted)}")
     return wanted or run.spec.options.labels or names[-1]
 
 

@@ -62,7 +62,7 @@ def shown_cells(matrix: "np.ndarray", table: "Table") -> list[list[str]]:
     from jensen.data.table.matrix import decode
     from jensen.data.table.write import text_of
 
-    arrow = decode(matrix, table)
+    arrow = decode(matrix, table, as_read=True)
     columns = [
         text_of(column.name, arrow.column(column.name), column, table.decimal).to_pylist() for column in table.columns
     ]

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,7 +65,8 @@ class Scored:
 
     A name says where in the source the example is; in a table with a column of identifiers it is the cell of that
     column. `columns` are log p(column | all others) of the rows of a table whose indices are in `explained`, the least
-    likely row first; None for other data, and for a model without p(column | others).
+    likely row first; None for other data, and for a model without p(column | others). `beyond` has, by the index of a
+    row, the cells of a table beyond the range of the training rows, which are scored as its ends, in words.
     """
 
     scores: "Scores"
@@ -73,6 +75,7 @@ class Scored:
     spec: "DataSpec"
     explained: "Tensor"
     columns: "RowScores | None"
+    beyond: Mapping[int, "Sequence[str]"] = field(default_factory=dict)
 
     @property
     def bound(self) -> "Tensor":
@@ -118,10 +121,10 @@ class Scored:
     def _of_columns(self, scores: "RowScores") -> "dict[str, list[Any]]":
         """The columns that made each row unlikely, in words, and log p of each column given all others."""
         names, count = scores.names, len(self.scores.index)
-        words: list[str | None] = [None] * count
+        words: list[str | None] = ["; ".join(self.beyond[row]) if row in self.beyond else None for row in range(count)]
         nats: list[list[float | None]] = [[None] * count for _ in names]
         for place, row in enumerate(self.explained.tolist()):
-            words[row] = "; ".join(str(cell) for cell in scores.unusual(place))
+            words[row] = "; ".join([*self.beyond.get(row, ()), *map(str, scores.unusual(place))])
         for row, values in zip(self.explained.tolist(), scores.log_prob.tolist(), strict=True):
             for column, value in zip(nats, values, strict=True):
                 column[row] = None if math.isnan(value) else float(f"{value:.6g}")
@@ -162,7 +165,27 @@ def score(
     rows = scores.bound.argsort(stable=True)[:most]
     columns = processes.on_main(lambda: _score_columns(run, examples, rows, seed)) if most else None
     names = processes.on_main(lambda: keys(run, data, examples.names))
-    return Scored(scores, names or list(examples.names), examples.labels, run.spec, rows, columns)
+    beyond = processes.on_main(lambda: _beyond(run, data, examples)) if columns is not None and data is not None else {}
+    return Scored(scores, names or list(examples.names), examples.labels, run.spec, rows, columns, beyond or {})
+
+
+def _beyond(run: "Run", data: Any, examples: "Examples") -> dict[int, list[str]]:
+    """The cells beyond the range of the training rows, in words, by the index of the row."""
+    import numpy as np
+
+    from jensen.commands.rows import source_rows
+    from jensen.data.table.matrix import beyond_range
+    from jensen.data.table.write import text_of
+
+    arrow, table = source_rows(run, data, examples.names)
+    found: dict[int, list[str]] = {}
+    for name, which in beyond_range(arrow, table).items():
+        rows = np.flatnonzero(which)
+        known = table.columns[table.named(name)]
+        texts = text_of(name, arrow.column(name).take(rows), known, table.decimal).to_pylist()
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            found.setdefault(row, []).append(f"{name} {text} (beyond the range)")
+    return found
 
 
 def _explained(run: "Run", wanted: int | None) -> int:

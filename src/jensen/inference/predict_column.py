@@ -33,9 +33,7 @@ def target_column(table: Table, target: str) -> int:
     try:
         index = table.named(target)
     except KeyError as error:
-        known = ", ".join(repr(column.name) for column in table.columns[:20])
-        more = ", ..." if len(table.columns) > 20 else ""
-        raise InputError(f"--target {target}: there is no such column; expected one of {known}{more}") from error
+        raise InputError(f"--target {target}: {table.unknown(target)}") from error
     if table.columns[index].type == "datetime":
         raise InputError(
             f"--target {target}: a date is predicted by jensen impute, from data in which its cells are empty"

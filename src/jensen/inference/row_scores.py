@@ -1,6 +1,5 @@
 """Which columns make a row of a table unlikely: log p(column | all others), in the units of the data."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -61,12 +60,12 @@ class RowScores:
     usual: Float[Tensor, " columns"]
 
     def unusual(self, row: int, most: int = NAMED) -> list[Cell]:
-        """The cells of a row that are least likely, compared with the usual score of their columns, worst first.
+        """The cells of a row that are less likely than the usual score of their columns, least likely first.
 
         The comparison makes columns of all kinds and units comparable: a density per cent is lower than one per euro.
         """
         excess = self.log_prob[row] - self.usual
-        places = [place for place in excess.argsort(stable=True).tolist() if not math.isnan(excess[place])][:most]
+        places = [place for place in excess.argsort(stable=True).tolist() if excess[place] < 0][:most]
         return [Cell(self.names[k], float(self.log_prob[row, k]), float(self.usual[k])) for k in places]
 
 

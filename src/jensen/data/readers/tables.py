@@ -109,6 +109,8 @@ def _reading(
         ("group", options.group, cells.arrow.column_names),
     ):
         if name is not None and name not in there:
+            if name in cells.arrow.column_names:
+                raise AbsentColumnError(f"{cells.name}: --{option} {name}: {table.unknown(name)}", option)
             raise AbsentColumnError(f"{cells.name}: has no column {name!r}; --{option} may be {listed(there)}", option)
     try:
         matrix, more = _matrix(cells, table, options, known)

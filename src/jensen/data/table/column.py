@@ -47,6 +47,9 @@ class Column(BaseModel):
     decimals: int | None = None
     """Numbers: the most decimals of a written cell; None for the shortest text that gives the number back."""
 
+    nonnegative: bool = False
+    """Numbers: no cell of the source is below 0, so no cell is written below 0."""
+
     padded: int = 0
     """Numbers: the fewest decimals of a written cell; 2 for 1.50, 0 for 1.5 and 1."""
 
@@ -138,6 +141,14 @@ class Table(BaseModel):
         for place, field in enumerate(self.fields):
             found[field.column].append(place)
         return [*map(tuple, found)]
+
+    def unknown(self, name: str) -> str:
+        """The reason, in words, why `columns` has no column `name`."""
+        for one in self.left_out:
+            if one.name == name:
+                return f"column {name!r} was left out ({one.why}); give another, or train with a type for it"
+        known = ", ".join(repr(column.name) for column in self.columns[:20])
+        return f"there is no column {name!r}; expected one of {known}{', ...' if len(self.columns) > 20 else ''}"
 
     def named(self, name: str) -> int:
         """The index in `columns` of the column `name`; raises KeyError."""

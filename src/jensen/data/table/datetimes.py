@@ -62,10 +62,10 @@ def encoded(moments: Moments, column: Column, fields: tuple[Field, ...]) -> np.n
 
 
 def decoded(matrix: np.ndarray, column: Column, fields: tuple[Field, ...]) -> Moments:
-    """The inverse of `encoded`."""
+    """The inverse of `encoded`; no date lies before the first week."""
     days = seconds = np.zeros(len(matrix))
     if len(fields) > 1:
-        days = column.low + 7 * np.rint(matrix[:, 0]) + np.rint(matrix[:, 1])
+        days = column.low + 7 * np.maximum(np.rint(matrix[:, 0]), 0) + np.rint(matrix[:, 1])
     if len(fields) != 2 and fields[-1].law == "whole":
         seconds = column.step * np.rint(matrix[:, -1])
     elif len(fields) != 2:

@@ -41,8 +41,7 @@ def given_row(table: Table, cells: Mapping[str, object]) -> tuple[np.ndarray, tu
     known = [column.name for column in table.columns]
     for name, cell in cells.items():
         if name not in known:
-            shown = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
-            raise InputError(f"--given {name}={cell}: there is no column {name!r}; expected one of {shown}")
+            raise InputError(f"--given {name}={cell}: {table.unknown(name)}")
     texts = {name: _text(cells.get(name), table.decimal) for name in known}
     arrow = pyarrow.table({name: pyarrow.array([text], pyarrow.string()) for name, text in texts.items()})
     arrow = arrow.replace_schema_metadata({TEXT: table.decimal.encode()})

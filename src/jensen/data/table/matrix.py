@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 FORMS = {"date": "%Y-%m-%d", "time": "%H:%M:%S"}
 """The formats of text for columns of sources with types."""
+NAMED = 3
+"""The most rows that a note names."""
 NOTHING: Mapping[str, Cells] = {}
 
 
@@ -76,20 +78,56 @@ def _encoded(
     column: Column, fields: tuple[Field, ...], cells: Cells, decimal: str, row_name: RowName, notes: list[str]
 ) -> np.ndarray:
     """The fields of one column, (N, fields)."""
-    if column.type == "datetime":
-        raw = encoded_moments(_moments(column, cells, row_name), column, fields)
-    elif column.values and column.stored not in ("integer", "float"):
-        raw = _codes(column, cells, row_name)[:, None]
-    elif column.values:
-        raw = _codes_of_numbers(column, _numbers(column, cells, decimal, row_name), row_name, notes)[:, None]
-    else:
-        numbers = _numbers(column, cells, decimal, row_name)
-        whole = column.type in ("integer", "count") and fields[0].law != "real"
-        raw = ((numbers - column.low) / column.step if whole else numbers)[:, None]
+    raw = _unlimited(column, fields, cells, decimal, row_name, notes)
     for place, field in enumerate(fields):
         if field.law != "real":
-            raw[:, place] = _on_grid(raw[:, place], field, notes)
+            raw[:, place] = _on_grid(raw[:, place], field, row_name, notes)
     return raw
+
+
+def _unlimited(
+    column: Column, fields: tuple[Field, ...], cells: Cells, decimal: str, row_name: RowName, notes: list[str]
+) -> np.ndarray:
+    """The fields of one column, (N, fields), before they are limited to their grids and ranges."""
+    if column.type == "datetime":
+        return encoded_moments(_moments(column, cells, row_name), column, fields)
+    if column.values and column.stored not in ("integer", "float"):
+        return _codes(column, cells, row_name)[:, None]
+    numbers = _numbers(column, cells, decimal, row_name)
+    if column.values:
+        return _codes_of_numbers(column, numbers, row_name, notes)[:, None]
+    whole = column.type in ("integer", "count") and fields[0].law != "real"
+    return ((numbers - column.low) / column.step if whole else numbers)[:, None]
+
+
+def beyond_range(arrow: "pyarrow.Table", table: Table) -> dict[str, np.ndarray]:
+    """The rows (N,), bool, whose cell counts as an end of the range of the training rows, by column if there are any.
+
+    The cells must be such that `encode` takes them.
+    """
+    found: dict[str, np.ndarray] = {}
+    decimal = decimal_of(arrow) or table.decimal
+    for column, places in zip(table.columns, table.places(), strict=True):
+        if column.values and (column.type != "ordinal" or column.stored not in ("integer", "float")):
+            continue
+        fields, cells = tuple(table.fields[place] for place in places), cells_of(column, arrow)
+        if column.values:
+            numbers, values = _numbers(column, cells, decimal, _row), [float(value) for value in column.values]
+            beyond = np.array((numbers < min(values)) | (numbers > max(values)))
+        else:
+            raw = _unlimited(column, fields, cells, decimal, _row, [])
+            beyond = np.stack([_beyond(raw[:, place], field) for place, field in enumerate(fields)]).any(0)
+        if beyond.any():
+            found[column.name] = beyond
+    return found
+
+
+def _beyond(raw: np.ndarray, field: Field) -> np.ndarray:
+    """Whether numbers (N,) lie beyond the range of a field; one that is missing does not, nor one of a real field."""
+    if field.law == "real":
+        return np.zeros(len(raw), bool)
+    whole = np.rint(raw)
+    return np.array((whole < 0) | (whole > (np.inf if field.levels is None else field.levels - 1)))
 
 
 def cells_of(column: Column, arrow: "pyarrow.Table") -> Cells:
@@ -114,18 +152,22 @@ def typed_column(column: Column, arrow: "pyarrow.Table", decimal: str) -> "pyarr
     return cells.text
 
 
-def _on_grid(values: np.ndarray, field: Field, notes: list[str]) -> np.ndarray:
+def _on_grid(values: np.ndarray, field: Field, row_name: RowName, notes: list[str]) -> np.ndarray:
     """Whole numbers within the range of a field, and a note if some were changed."""
     whole = np.rint(values)
-    top = np.inf if field.levels is None else field.levels - 1
-    kept = np.clip(whole, 0, top)
-    beyond = int((kept != whole)[~np.isnan(whole)].sum())
-    between = int((np.abs(whole - values) > 1e-6 * np.maximum(1, np.abs(whole))).sum())
-    for many, what in ((beyond, "lie beyond the range of the training rows, and count as its ends"),
+    between = np.abs(whole - values) > 1e-6 * np.maximum(1, np.abs(whole))
+    for which, what in ((_beyond(values, field), "lie beyond the range of the training rows, and count as its ends"),
                        (between, "lie between the steps of the training rows, and are rounded")):  # fmt: skip
-        if many:
-            notes.append(f"column {field.name!r}: {many} of {len(values)} cells {what}")
-    return kept
+        if which.any():
+            notes.append(f"column {field.name!r}: {_counted(which, row_name)} {what}")
+    return np.clip(whole, 0, None if field.levels is None else field.levels - 1)
+
+
+def _counted(which: np.ndarray, row_name: RowName) -> str:
+    """How many cells are among those of `which` (N,), bool, with the names of the first three rows."""
+    rows = np.flatnonzero(which).tolist()
+    first = ", ".join(map(row_name, rows[:NAMED])) + (", ..." if len(rows) > NAMED else "")
+    return f"{len(rows):,} of {len(which):,} cells ({first})"
 
 
 # ---------------------------------------------------------------------------------------------- cells of new data
@@ -179,7 +221,7 @@ def _codes_of_numbers(column: Column, numbers: np.ndarray, row_name: RowName, no
         _refuse_value(column, f"{numbers[row]:.12g}", row_name(row))
     if other.any():
         notes.append(
-            f"column {column.name!r}: {int(other.sum())} of {len(numbers)} cells are none of the numbers of the "
+            f"column {column.name!r}: {_counted(other, row_name)} are none of the numbers of the "
             "training rows, and count as the nearest of them"
         )
     return np.where(np.isnan(numbers), np.nan, order[nearest])
@@ -219,11 +261,12 @@ def _refuse_value(column: Column, cell: str, row: str) -> NoReturn:
 # ---------------------------------------------------------------------------------------------- back to cells
 
 
-def decode(matrix: np.ndarray, table: Table) -> "pyarrow.Table":
+def decode(matrix: np.ndarray, table: Table, *, as_read: bool = False) -> "pyarrow.Table":
     """The rows of a matrix (N, D), as an Arrow table with the columns of the source that are modelled.
 
     A source with types gets its own types back. The columns of a CSV file become integers, floats, text, dates or
-    timestamps. The inverse of `encode` for values within the ranges of the fields.
+    timestamps. A number below 0 in a column without negative cells becomes the least number from 0 on, unless the
+    matrix is `as_read` from cells. The inverse of `encode` for values within the ranges of the fields.
     """
     import pyarrow
 
@@ -231,12 +274,12 @@ def decode(matrix: np.ndarray, table: Table) -> "pyarrow.Table":
     arrays = []
     for column, places in zip(table.columns, table.places(), strict=True):
         fields = tuple(table.fields[place] for place in places)
+        column = column.model_copy(update={"nonnegative": False}) if as_read else column
         arrays.append(_decoded(matrix[:, list(places)], column, fields))
     return pyarrow.table(arrays, names=[column.name for column in table.columns])
 
 
 def _decoded(matrix: np.ndarray, column: Column, fields: tuple[Field, ...]) -> "pyarrow.Array":
-
     if column.type == "datetime":
         return _dates(decoded_moments(matrix, column, fields), column)
     values, law = matrix[:, 0], fields[0].law
@@ -248,9 +291,10 @@ def _decoded(matrix: np.ndarray, column: Column, fields: tuple[Field, ...]) -> "
         return typed_array(np.where(np.isnan(values), np.nan, numbers[np.nan_to_num(values).astype(int)]), column)
     if column.type in ("integer", "count"):
         k = np.rint((values - column.low) / column.step if law == "real" else values)
-        values = _multiple(column, k)
-    elif column.decimals is not None:
-        values = rounded(values, column.decimals)
+        values = _multiple(column, np.maximum(k, -np.floor(column.low / column.step)) if column.nonnegative else k)
+    else:
+        values = np.maximum(values, 0) if column.nonnegative else values
+        values = values if column.decimals is None else rounded(values, column.decimals)
     return typed_array(values, column)
 
 

@@ -122,7 +122,7 @@ def number_column(name: str, cells: Cells, numbers: np.ndarray, written: Written
     base = Column(
         name=name, type="continuous", why="", stored=_stored(cells, values, written), arrow=cells.arrow,
         decimals=written.decimals, padded=written.padded, exponent=written.exponent, missing=found.missing,
-        blank=cells.blank,
+        blank=cells.blank, nonnegative=bool(values[0] >= 0),
     )  # fmt: skip
     if wish is not None:
         return _as_wished(base, found, written, wish)
