@@ -72,9 +72,9 @@ def until(
 ) -> Reached:
     """Draw parts of the bound until the standard error of the mean is at most that of the `goal`.
 
-    After the pilot, `tell` gets one line about the expected cost; if the goal seems out of reach, and a later look finds
-    that it is not, it gets a second one. The draws end before, with a `limit`, if no number of
-    draws reaches the goal, and at once if a draw is not finite.
+    After the pilot, `tell` gets one line about the expected cost. If the goal seems out of reach, and a later look
+    finds that it is not, it gets a second one. The draws end before, with a `limit`, if no draws reach the goal,
+    and at once if a draw is not finite.
     """
     began, evaluations, draws, forecast = time.perf_counter(), 0.0, Draws.none(), math.nan
     rows, text = torch.full((source.count,), max(PILOT[0], -(-PILOT[1] // source.count))), "pilot"
