@@ -7,6 +7,7 @@ from latent_classes import LatentClasses, gap
 
 from jensen.data.table_preparation import fit_table_preparation
 from jensen.likelihood import Codes, ColumnsLikelihood, Count, Real, Whole
+from jensen.monotone import fit_curve_to_levels
 
 COMPONENTS, ITERATIONS = 5, 100
 
@@ -60,6 +61,12 @@ def test_a_model_of_classes_reaches_the_exact_law_of_a_mixed_table(generated):
     difference, error = gap(log_prob.numpy(), law.log_prob(rows, generated=generated))
     assert difference > -4 * error
     assert difference < 0.1
+
+
+def test_the_mean_of_a_single_level_is_zero():
+    curve = fit_curve_to_levels(np.zeros(9))
+    likelihood = ColumnsLikelihood([Whole(1, curve, COMPONENTS)])
+    assert likelihood(torch.zeros(1, likelihood.outputs)).mean.item() == 0
 
 
 def test_the_exact_law_sums_and_integrates_to_one():

@@ -191,7 +191,7 @@ def fit_table_preparation(
 
     `epsilon` is the relative rounding of the given numbers.
     """
-    rows = matrix[:: max(1, len(matrix) // SAMPLE)]
+    rows = matrix[:: max(1, -(-len(matrix) // SAMPLE))]
     prepared, doubts = [], []
     for column, field in enumerate(fields):
         values = np.asarray(rows[:, column], np.float64)

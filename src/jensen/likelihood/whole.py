@@ -44,7 +44,7 @@ class WholeCells(Cells):
             above = 1 - self._below(k)
             total = total + (k - last) * (above_last + above) / 2 + (above - above_last) / 2
             last, above_last = k, above
-        return total.to(self.components.scales)
+        return torch.where(self.top > 0, total, 0).to(self.components.scales)  # a single level is 0
 
     def log_prob(self, x: Tensor) -> Tensor:
         k = x.double().round().clamp(min=0).minimum(self.top)

@@ -4,6 +4,7 @@ The posterior given a part is a mean of posteriors given the whole: p(z|x_o) = E
 law to this mean has its moments, and r(z|x_o) with the least E KL(q(z|x) || r(z|x_o)) has them. (Ivanov et al. 2019
 train the prior of a conditional model so.) Such an r is wide enough to be a proposal of importance sampling. The
 gradient of the KL reaches only r, so the model and its bound are the same as without r.
+Only a clipped gradient differs: its norm is that of all parameters, with those of r.
 """
 
 from dataclasses import dataclass
