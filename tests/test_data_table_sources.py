@@ -51,13 +51,15 @@ FRAME.loc[3:5, "nullable"] = pandas.NA
 FRAME.loc[7:9, "text"] = None
 
 
-def test_a_data_frame_without_rows_is_refused():
+def test_a_source_without_rows_is_refused(tmp_path):
     for frame in (FRAME.iloc[:0], polars.DataFrame({"a": [], "b": []}), pyarrow.table({"a": [], "b": []})):
-        with pytest.raises(InputError, match="memory: the DataFrame has no rows; give at least one"):
+        with pytest.raises(InputError, match="memory: holds no cells; expected rows"):
             load_data(frame)
     spec = load_data(FRAME).spec
-    with pytest.raises(InputError, match="memory: the DataFrame has no rows; give at least one"):
-        read_examples(FRAME.iloc[:0], spec)
+    FRAME.iloc[:0].to_parquet(tmp_path / "a.parquet")
+    for source in (FRAME.iloc[:0], tmp_path / "a.parquet"):
+        with pytest.raises(InputError, match="holds no cells; expected rows"):
+            read_examples(source, spec)
 
 
 def test_a_data_frame_comes_back_with_its_types():

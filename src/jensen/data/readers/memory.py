@@ -64,10 +64,7 @@ def cells_in_memory(source: Any) -> Cells:
     """The cells of a DataFrame, of a dict of columns, or of an array (N, D). Raises InputError for anything else."""
     if is_frame(source):
         table_package(MEMORY)
-        arrow = to_arrow(source)
-        if not arrow.num_rows:
-            raise InputError(f"{MEMORY}: the DataFrame has no rows; give at least one")
-        return Cells(MEMORY, arrow)
+        return Cells(MEMORY, to_arrow(source))
     if isinstance(source, Mapping):
         arrays = {name: _array(f"{MEMORY}: {name}", array) for name, array in source.items()}
         if are_columns(arrays):

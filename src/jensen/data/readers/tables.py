@@ -38,7 +38,8 @@ NO_ARRAYS: Mapping[str, np.ndarray] = {}
 class Cells:
     """All cells of a source, before anything is known about the types of the columns.
 
-    `supplied` (N,) int8 is the split that the source assigns to each row, as in `Reading`.
+    `supplied` (N,) int8 is the split that the source assigns to each row, as in `Reading`. Raises InputError for a
+    source without rows.
     """
 
     name: str
@@ -49,6 +50,10 @@ class Cells:
     notes: tuple[str, ...] = ()
     names: RowName = row_name
     supplied: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not self.arrow.num_rows:
+            raise InputError(f"{self.name}: holds no cells; expected rows of named columns")
 
     def row(self, row: int) -> str:
         """The name of a row in a message: the source, and the row."""
