@@ -144,7 +144,7 @@ def confusion_chart(record: PredictionRecord) -> "Figure":
 
 def prediction_section(record: PredictionRecord, pictures: Path) -> Section:
     """The quality of the predicted labels as a section of a report, with its charts in the folder `pictures`."""
-    album = Album(pictures, named_by("prediction-", record.column) + ("-" if record.column else ""))
+    album = Album(pictures, f"{named_by('prediction', record.column)}-")
     calibration, confusion = calibration_chart(record), confusion_chart(record)
     return Section(
         f"Prediction of {record.column}" if record.column else "Prediction",

@@ -93,7 +93,7 @@ def _of_simple(record: TargetRecord) -> list[str]:
 
 def targets_section(record: TargetRecord, pictures: Path) -> Section:
     """The quality of the predicted targets as a section of a report, with its charts in the folder `pictures`."""
-    album = Album(pictures, named_by("targets-", record.column) + ("-" if record.column else ""))
+    album = Album(pictures, f"{named_by('targets', record.column)}-")
     picture = coverage_picture(record.model.coverage, record.model.ranks, "p(Y ≤ y | x)")
     return Section(
         f"Prediction of {record.column}" if record.column else "Prediction",
