@@ -8,6 +8,8 @@ from jensen.data.table.column import Table
 SHOWN = 60
 """The most columns that are listed."""
 WIDEST = 28
+NAMED = 8
+"""The most columns that one line names."""
 
 
 def summary(table: Table) -> str:
@@ -15,6 +17,13 @@ def summary(table: Table) -> str:
     kinds = Counter(column.type for column in table.columns)
     many = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     return f"{many}{f'; {len(table.left_out)} left out' if table.left_out else ''}"
+
+
+def left_out(table: Table) -> str:
+    """The columns that are left out, in one line with the reasons; empty if there are none."""
+    few = [f"{one.name!r} ({one.why})" for one in table.left_out[:NAMED]]
+    more = f" and {len(table.left_out) - NAMED} more" if len(table.left_out) > NAMED else ""
+    return f"{', '.join(few)}{more}"
 
 
 def described(table: Table, missing: Sequence[float]) -> list[str]:
