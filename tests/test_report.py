@@ -1,6 +1,7 @@
 """The report: one page that needs no network, shows every picture, escapes what users chose, for every kind of data."""
 
 import base64
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -384,3 +385,26 @@ def test_exhibits_are_what_the_model_says_of_the_chosen_examples(tmp_path: Path)
     torch.testing.assert_close(found.sample_means, model.sample_mean(100, seed=3))
     assert torch.equal(scores.bound[found.lowest.rows], scores.bound.sort().values[:12])
     assert found.noising is found.drawn is None
+
+
+@pytest.mark.parametrize("days", [20, 1000, 14_000])
+def test_labels_of_dates_do_not_overlap(days: int, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from jensen.data.load import load_data
+    from jensen.report.column_charts import column_charts
+
+    moments = np.datetime64("1985-03-01") + np.random.default_rng(0).integers(0, days, 200)
+    (tmp_path / "a.csv").write_text("\n".join(["day,other", *(f"{day},{k % 7}" for k, day in enumerate(moments))]))
+    data = load_data(tmp_path / "a.csv")
+    matrix = data.train.x[:].double().numpy()
+    figure = column_charts(matrix, matrix, data.spec.table)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    boxes = [
+        label.get_window_extent()
+        for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        if low <= place <= high
+    ]
+    assert len(boxes) > 1
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))

@@ -75,10 +75,15 @@ def told(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
 # ---------------------------------------------------------------------------------------------- sample
 
 
-def test_samples_are_rows_like_those_of_the_training_file(run: jensen.Run, tmp_path: Path) -> None:
+def test_samples_are_rows_like_those_of_the_training_file(
+    run: jensen.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for ending in ("csv", "tsv", "parquet", "arrow"):
         assert main(["sample", str(run.folder), "--n", "40", "--out", str(tmp_path / f"more.{ending}")]) == 0
     more = pandas.read_csv(tmp_path / "more.csv")
+    said = capsys.readouterr()
+    assert "more.csv: 40 rows" in said.out
+    assert "the rows do not have the columns that were left out: 'key' (identifier" in said.err
     assert list(more.columns) == NAMES
     assert set(more.sex) == {"F", "M"}
     assert set(more.town.dropna()) == {"Bern", "Thun"}
@@ -211,6 +216,17 @@ def test_frames_of_polars_go_in_and_come_out(run: jensen.Run) -> None:
     assert whole["pay"].null_count() == whole["sex"].null_count() == 0
     assert whole["key"].to_list() == frame["key"].to_list()
     assert jensen.score(run, frame, explained=1).names == frame["key"].to_list()
+
+
+def test_empty_cells_of_unknown_columns_are_counted(run: jensen.Run, gaps: Path) -> None:
+    frame = pandas.read_csv(gaps, parse_dates=["since"])
+    frame.loc[[1, 2], "remark"] = None
+    frame.loc[3, "key"] = None
+    frame.to_csv(gaps, index=False)
+    for data in (gaps, frame):
+        found = jensen.impute(run, data, draws=2)
+        with pytest.warns(UserWarning, match=r"3 empty cells stay empty, in .* not know: 'key' \(1\), 'remark' \(2\)"):
+            found.frames()
 
 
 def test_frames_of_pandas_keep_their_index(run: jensen.Run) -> None:

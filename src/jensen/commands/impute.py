@@ -1,6 +1,7 @@
 """`jensen impute`: draws of missing values, as pictures, arrays and tables, and the calibration of the draws."""
 
 import time
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SHOWN = 16  # default number of a run's own examples, and the maximum number of examples in the picture
 FEW_DRAWS, TABLE_DRAWS = 5, 100  # default numbers of draws
+NAMED = 8  # the most columns that a note names
 HOLE = 0.45  # the brightness of a missing value in a picture
 Method = Literal["gibbs", "importance", "particles", "replacement"]
 
@@ -206,10 +208,24 @@ class Imputed:
 
     @cached_property
     def _source(self) -> "tuple[pyarrow.Table, Table]":
-        """All rows of the source of a table, and the run's table in the source's form."""
-        from jensen.commands.rows import source_rows
+        """All rows of the source of a table, and the run's table in the source's form.
 
-        return source_rows(self.run, self.data, self.everything)
+        Warns of the empty cells in columns that the model does not know, which stay empty.
+        """
+        from jensen.commands.rows import source_rows
+        from jensen.data.table.fill import empty_elsewhere
+
+        source, table = source_rows(self.run, self.data, self.everything)
+        if others := empty_elsewhere(source, table):
+            few = ", ".join(f"{name!r} ({many:,})" for name, many in [*others.items()][:NAMED])
+            more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            total = sum(others.values())
+            warnings.warn(
+                f"{total:,} empty {'cell stays' if total == 1 else 'cells stay'} empty, in columns that the model does "
+                f"not know: {few}{more}",
+                stacklevel=2,
+            )
+        return source, table
 
     @cached_property
     def _values(self) -> "np.ndarray":

@@ -44,7 +44,7 @@ class Sample(Command):
     out: Path
     """A .png (a grid), an .npz (raw values `x`, labels `y`), or a folder of PNGs, with one sub-folder per label.
     A .png and an .npz of a VAE also have the means E[x | latent]: beside the samples, and as `mean`.
-    For a table: a .csv, .tsv, .parquet or .arrow with the columns of the training data."""
+    For a table: a .csv, .tsv, .parquet or .arrow with the columns of the training data that are modelled."""
     n: PositiveInt = 64
     """Number of samples."""
     seed: NonNegativeInt = 0
@@ -96,7 +96,20 @@ class Sample(Command):
             wish=SamplingWish(self.sampler, self.steps, self.guidance, guide, self.last_step),
         )
         processes.on_main(lambda: found.save(self.out))
-        print(f"{self.out}: {self.n} samples")
+        print(f"{self.out}: {_counted(self.n, run.spec)}")
+
+
+def _counted(n: int, spec: "DataSpec") -> str:
+    """The number of samples in words; of a table with a note about the columns that they do not have."""
+    from jensen.data.table.describe import left_out
+
+    if spec.table is None:
+        return "1 sample" if n == 1 else f"{n:,} samples"
+    if spec.table.left_out:
+        warnings.warn(
+            f"the rows do not have the columns that were left out: {left_out(spec.table.left_out)}", stacklevel=2
+        )
+    return "1 row" if n == 1 else f"{n:,} rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +138,7 @@ class Samples:
         return None if self.prepared_means is None else self.spec.preparation.to_raw(self.prepared_means)
 
     def frame(self, like: Any = None) -> Any:
-        """The samples of a table as rows with the names, order and types of the training data.
+        """The samples of a table as rows with the names, order and types of the modelled columns.
 
         The rows are a pyarrow.Table or, if `like` is a DataFrame of pandas or polars, a DataFrame of the same library,
         with the types of its columns. Raises `InputError` if the samples are no rows of a table.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen.data.table.column import Table
+from jensen.data.table.datetimes import DAY
 from jensen.data.table.matrix import decode
 from jensen.data.table.views import compared, ordered_columns
 from jensen.data.table.write import text_of
@@ -38,9 +39,11 @@ def column_charts(data: np.ndarray, samples: np.ndarray, table: Table) -> "Figur
         few = len(np.unique(np.concatenate(known))) <= FEW
         if ordered[place] and not few:
             grid = column.type in ("integer", "count") and table.fields[table.fields_of(place)[0]].law != "real"
-            _histogram(axes, *(column.low + column.step * one if grid else one for one in known))
             if column.type == "datetime":
-                axes.xaxis.set_major_formatter(lambda value, position: str(np.datetime64(int(value), "s"))[:7])
+                _histogram(axes, *(seconds / DAY for seconds in known))
+                _date_ticks(axes, clock=column.stored == "time")
+            else:
+                _histogram(axes, *(column.low + column.step * one if grid else one for one in known))
         else:
             _bars(axes, both, _texts(table, place, data), _texts(table, place, samples), ordered=ordered[place])
         axes.set_title(plain_text(column.name, 30), fontsize=8)
@@ -73,6 +76,15 @@ def _histogram(axes: "Axes", data: np.ndarray, samples: np.ndarray) -> None:
     axes.hist(samples, bins=edges, weights=shares[1], histtype="step", linewidth=1.2, **SAMPLES)  # type: ignore[arg-type]
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 5))
     axes.xaxis.get_offset_text().set_fontsize(7)
+
+
+def _date_ticks(axes: "Axes", *, clock: bool) -> None:
+    """At most four ticks for days after 1970: years where these are enough, else months, days or times."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter
+
+    locator = AutoDateLocator(minticks=2, maxticks=4)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M") if clock else ConciseDateFormatter(locator))
 
 
 def _bars(axes: "Axes", both: Sequence[np.ndarray], data: list[str], samples: list[str], *, ordered: bool) -> None:

@@ -17,6 +17,7 @@ from jensen.data.survey import survey
 from jensen.data.table.cells import Cells as ColumnCells
 from jensen.data.table.cells import decimal_of
 from jensen.data.table.column import Table
+from jensen.data.table.describe import left_out
 from jensen.data.table.infer import TextForm, infer
 from jensen.data.table.matrix import NOTHING, encode_with_notes
 from jensen.data.table.on_disk import rows_on_disk
@@ -25,10 +26,6 @@ from jensen.errors import AbsentColumnError, InputError
 
 if TYPE_CHECKING:
     import pyarrow
-
-
-SHOWN = 8
-"""The most columns that one line names."""
 
 
 NO_ARRAYS: Mapping[str, np.ndarray] = {}
@@ -178,9 +175,7 @@ def _key(arrow: "pyarrow.Table", name: str) -> np.ndarray:
 def _left_out(table: Table) -> tuple[str, ...]:
     """One line about the columns that are left out though the user did not ask for it, or none."""
     lost = [one for one in table.left_out if not one.wished]
-    few = [f"{one.name!r} ({one.why})" for one in lost[:SHOWN]]
-    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-    return (f"columns left out: {', '.join(few)}{more}; --columns may give them a type",) if few else ()
+    return (f"columns left out: {left_out(lost)}; --columns may give them a type",) if lost else ()
 
 
 def _notes_of(table: Table, cells: Cells) -> tuple[str, ...]:

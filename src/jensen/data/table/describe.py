@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from jensen.data.table.column import Table
+from jensen.data.table.column import LeftOut, Table
 
 SHOWN = 60
 """The most columns that are listed."""
 WIDEST = 28
+NAMED = 8
+"""The most columns that one line names."""
 
 
 def summary(table: Table) -> str:
@@ -15,6 +17,13 @@ def summary(table: Table) -> str:
     kinds = Counter(column.type for column in table.columns)
     many = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     return f"{many}{f'; {len(table.left_out)} left out' if table.left_out else ''}"
+
+
+def left_out(columns: Sequence[LeftOut]) -> str:
+    """Columns that are left out, in one line with the reasons; empty if there are none."""
+    few = [f"{one.name!r} ({one.why})" for one in columns[:NAMED]]
+    more = f" and {len(columns) - NAMED} more" if len(columns) > NAMED else ""
+    return f"{', '.join(few)}{more}"
 
 
 def described(table: Table, missing: Sequence[float]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jensen.data.table.cells import decimal_of
+from jensen.data.table.cells import decimal_of, text_cells
 from jensen.data.table.column import Table
 from jensen.data.table.matrix import decode, typed_column
 from jensen.data.table.views import compared_cells, is_ordered
@@ -134,6 +134,17 @@ def filled(
             cells = compute.if_else(pyarrow.array(missing), compute.cast(new, given.type, safe=False), given)
         source = _replaced(source, column.name, cells)
     return source
+
+
+def empty_elsewhere(source: "pyarrow.Table", table: Table) -> dict[str, int]:
+    """The number of empty cells of each column of the source that is not modelled, for columns with some."""
+    modelled = {column.name for column in table.columns}
+    found = {}
+    for name in source.column_names:
+        if name not in modelled:
+            column = source.column(name)
+            found[name] = column.null_count if decimal_of(source) is None else int(text_cells(column).missing.sum())
+    return {name: many for name, many in found.items() if many}
 
 
 def _replaced(source: "pyarrow.Table", name: str, cells: "pyarrow.Array") -> "pyarrow.Table":

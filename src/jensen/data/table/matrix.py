@@ -116,7 +116,7 @@ def beyond_range(arrow: "pyarrow.Table", table: Table) -> dict[str, np.ndarray]:
             beyond = np.array((numbers < min(values)) | (numbers > max(values)))
         else:
             raw = _unlimited(column, fields, cells, decimal, _row, [])
-            beyond = np.stack([_beyond(raw[:, place], field) for place, field in enumerate(fields)]).any(0)
+            beyond = np.array(np.stack([_beyond(raw[:, place], field) for place, field in enumerate(fields)]).any(0))
         if beyond.any():
             found[column.name] = beyond
     return found
