@@ -106,7 +106,7 @@ class Impute(OfExamples):
             print(f"{write_record(found.run.folder / RECORD, calibration)} written, for its report")
         for name, values in found.diagnostics.items():
             print(f"{name}: {values.double().mean():.3g} (mean), {values.min():.3g} (least)")
-        print(f"{self.out}: {len(found.found.draws)} draws for each of {counted(len(found.rows))}")
+        print(f"{self.out}: {len(found.found.draws):,} draws for each of {counted(len(found.rows))}")
         names = ", ".join(sorted(path.name for path in written))
         print(f"It holds {names}" if run.spec.table is None else f"Written: {names}")
 
