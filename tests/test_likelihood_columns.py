@@ -9,6 +9,7 @@ from scipy import stats
 
 from jensen.errors import InputError
 from jensen.likelihood import Codes, ColumnsLikelihood, Count, Observation, Real, Whole
+from jensen.likelihood.count import CountCells
 from jensen.monotone import Curves, fit_curve, fit_curve_to_levels
 
 RANDOM = np.random.default_rng(0)
@@ -312,3 +313,19 @@ def test_curves_are_no_parameters_and_not_in_the_checkpoint():
     assert not list(likelihood.parameters())
     assert Real((0.0,), components=2) == Real((0.0,), components=2)
     assert Whole(7, fit_curve(np.arange(9.0))) != Whole(7, SMALL)
+
+
+@pytest.mark.parametrize(("log_mean", "log_failures"), [(40.0, -10.0), (22.0, -1.0), (15.0, 15.0), (30.0, -14.0)])
+def test_quantiles_of_extreme_counts_are_numbers_and_invert_the_distribution_function(
+    log_mean: float, log_failures: float
+) -> None:
+    """In float32 the chance of a failure would be 0 there, and a quantile NaN, which means a missing cell."""
+    cells = CountCells(torch.tensor([log_mean]), torch.tensor([log_failures]), torch.tensor([-3.0]))
+    u = torch.tensor([[0.2], [0.5], [0.9], [0.999999]]).double()
+    k = cells.quantile(u)
+    assert (k >= 0).all()
+    assert k.isfinite().all()
+    reached, before = cells.cdf(k), torch.where(k > 0, cells.cdf(k - k.clamp(max=1)), 0)
+    rounded = 1e-6 * (1 + k) * cells.log_prob(k).exp()  # large counts are quantiles of a gamma law, which is continuous
+    assert (reached >= u - 1e-3 * (1 - u) - rounded).all()
+    assert (before <= u + 1e-3 * (1 - u) + rounded).all()

@@ -19,6 +19,9 @@ exp(15) the law is a Poisson law for every practical purpose."""
 LAST = 1 - 2.0**-53
 """The largest number below 1 in float64: the quantile of 1 is infinite."""
 
+CERTAIN = 1e-7
+"""Below this chance of a failure, the Poisson noise of a count is below 1e-3 of it, and scipy's search takes long."""
+
 RARE = 3.0
 """For outputs of 0 the logit of an additional zero is -RARE."""
 
@@ -52,33 +55,38 @@ class CountCells(Cells):
 
     def cdf(self, x: Tensor) -> Tensor:
         """By scipy's incomplete beta function, on the CPU and without a gradient."""
-        k, r, success, zero = self._arrays(x.double().floor())
-        return torch.from_numpy(np.where(k < 0, 0, zero + (1 - zero) * _cdf(k, r, success))).to(x.device)
+        k, r, logit, zero = self._arrays(x.double().floor())
+        return torch.from_numpy(np.where(k < 0, 0, zero + (1 - zero) * _cdf(k, r, logit))).to(x.device)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """By scipy, on the CPU and without a gradient."""
+        """By scipy, on the CPU and without a gradient; far above 1 by the gamma law that (4.12) comes to there."""
+        from scipy.special import expit, gammaincinv
         from scipy.stats import nbinom
 
-        u_, r, success, zero = self._arrays(u.double())
-        rest = np.clip((u_ - zero) / (1 - zero), 0, LAST)
-        return torch.from_numpy(np.maximum(nbinom.ppf(rest, r, 1 - success), 0)).to(u.device)
+        u_, r, logit, zero = self._arrays(u.double())
+        rest, failure = np.clip((u_ - zero) / (1 - zero), 0, LAST), expit(-logit)
+        large = failure < CERTAIN
+        k = nbinom.ppf(rest, np.where(large, 1, r), np.where(large, 0.5, failure))
+        limit = np.floor(gammaincinv(r, rest) * np.exp(logit))
+        return torch.from_numpy(np.maximum(np.where(large, limit, k), 0)).to(u.device)
 
     def at(self, field: int) -> "CountCells":
         parts = (each[..., field : field + 1] for each in (self.log_mean, self.log_failures, self.zero))
         return CountCells(*parts)
 
     def _arrays(self, values: Tensor) -> list[np.ndarray]:
-        """Values, r, m / (m + r) and p0 as arrays of one shape."""
-        success, zero = torch.sigmoid(self.log_mean - self.log_failures), torch.sigmoid(self.zero)
-        together = torch.broadcast_tensors(values, self.log_failures.exp(), success, zero)
+        """Values, r, log m / r (the logit of a success) and p0 as arrays of one shape, float64."""
+        log_failures = self.log_failures.double()
+        logit, zero = self.log_mean.double() - log_failures, torch.sigmoid(self.zero.double())
+        together = torch.broadcast_tensors(values, log_failures.exp(), logit, zero)
         return [each.detach().cpu().numpy() for each in together]
 
 
-def _cdf(k: np.ndarray, r: np.ndarray, success: np.ndarray) -> np.ndarray:
+def _cdf(k: np.ndarray, r: np.ndarray, logit: np.ndarray) -> np.ndarray:
     """P(k or less) of the negative binomial law."""
-    from scipy.special import betaincc
+    from scipy.special import betainc, expit
 
-    return np.where(k < 0, 0.0, betaincc(np.maximum(k, 0) + 1, r, success))
+    return np.where(k < 0, 0.0, betainc(r, np.maximum(k, 0) + 1, expit(-logit)))  # exact for rare failures, too
 
 
 class CountStack(Stack):
