@@ -45,4 +45,4 @@ def refuse_other_file(out: Path, spec: "DataSpec", *others: str) -> None:
         raise InputError(f"--out {out}: the run was trained on a table; give a file that ends in {', '.join(TABLES)}")
     if spec.table is None and (suffix not in others if others else suffix in TABLES):
         named = " or ".join(other or "a folder" for other in others or ("",))
-        raise InputError(f"--out {out}: the run was not trained on a table, so give {named}; change its ending")
+        raise InputError(f"--out {out}: expected {named}, as the run was not trained on a table; change its ending")
