@@ -1,7 +1,5 @@
 """A density of rows: log p(x) by its bound, and samples."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from jensen.commands.sample import sample
 from jensen.evaluation.scores import Scores
 from jensen.evaluation.scores import score as score_examples
-from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
+from jensen.sklearn.estimator import SEED, AbstractEstimator
 from jensen.sklearn.frames import as_frame, library_of
 
 
@@ -48,22 +46,6 @@ class JensenDensity(DensityMixin, AbstractScorer):
     >>> density.score_samples(load_wine().data[:2]).shape, density.sample(3).shape
     ((2,), (3, 13))
     """
-
-    def __init__(
-        self,
-        family: Family = "vae",
-        *,
-        steps: int | None = None,
-        minutes: float | None = None,
-        settings: Mapping[str, Any] | None = None,
-        folder: str | Path | None = None,
-        draws: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.family, self.settings, self.folder = family, settings, folder
-        self.steps, self.minutes, self.draws = steps, minutes, draws
-        self.random_state, self.verbose = random_state, verbose
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Train on the rows of X (n, features); y is ignored."""

@@ -58,6 +58,22 @@ class AbstractEstimator(BaseEstimator, ABC):
     _arrays: ClassVar[tuple[str, ...]] = ("feature_names_in_",)
     """The names of fitted attributes that are arrays."""
 
+    def __init__(
+        self,
+        family: Family = "vae",
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        folder: str | Path | None = None,
+        draws: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.family, self.settings, self.folder = family, settings, folder
+        self.steps, self.minutes, self.draws = steps, minutes, draws
+        self.random_state, self.verbose = random_state, verbose
+
     # ------------------------------------------------------------------------------------------ training
 
     def _train(self, data: Any, columns: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:

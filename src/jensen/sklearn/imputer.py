@@ -25,6 +25,8 @@ from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
 from jensen.sklearn.frames import arrow_of
 from jensen.sklearn.settings import recipe_for
 
+DRAWS = 20  # default number of draws of a missing cell
+
 
 class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
     """An imputer of missing cells (NaN), like scikit-learn's `IterativeImputer`.
@@ -46,7 +48,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
         self,
         family: Family = "vae",
         *,
-        draws: int = 20,
+        draws: int | None = DRAWS,
         sample_posterior: bool = False,
         imputation: Mapping[str, Any] | None = None,
         steps: int | None = None,
@@ -75,7 +77,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
         X = self._checked(X)
         if self._of_table:
             return self._filled(X)
-        draws = self._drawn(X, 1 if self.sample_posterior else self.draws)
+        draws = self._drawn(X, 1 if self.sample_posterior else self.draws or DRAWS)
         return np.where(np.isnan(X), draws.mean(0), X)
 
     def sample(self, X: Any, draws: int | None = None) -> np.ndarray:
@@ -83,7 +85,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
         check_is_fitted(self)
         if self._of_table:
             raise InputError("sample is for a matrix X; of a DataFrame, transform with sample_posterior=True")
-        return self._drawn(self._checked(X), draws or self.draws)
+        return self._drawn(self._checked(X), draws or self.draws or DRAWS)
 
     def _drawn(self, X: np.ndarray, count: int) -> np.ndarray:
         """`count` completions of X, which keep the observed cells unchanged."""
@@ -102,7 +104,7 @@ class JensenImputer(OneToOneFeatureMixin, TransformerMixin, AbstractEstimator):
         rows = raw.isnan().any(1)
         values = np.zeros(raw.shape)
         if bool(rows.any()):
-            draws = self._draws(raw[rows], numbers[rows], 1 if self.sample_posterior else self.draws)
+            draws = self._draws(raw[rows], numbers[rows], 1 if self.sample_posterior else self.draws or DRAWS)
             values[rows.numpy()] = centre(draws, table, "draw" if self.sample_posterior else "mean")
         return like(filled(arrow_of(X), values, raw.isnan().numpy(), table, text=False), X, same_rows=True)
 

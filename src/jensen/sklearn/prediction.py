@@ -1,7 +1,6 @@
 """p(y|x): a classifier, and a regressor with quantiles."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from jensen.inference.target_prediction import in_raw_units, mixture_of
 from jensen.mixture import Mixture
 from jensen.progress import track
 from jensen.sklearn.columns import column_predictions, field_of, quantiles_of, weighted_values
-from jensen.sklearn.estimator import SEED, AbstractEstimator, Family
+from jensen.sklearn.estimator import SEED, AbstractEstimator
 from jensen.sklearn.frames import with_target
 
 TYPES = ("continuous", "integer", "count")  # of a column of y that a regressor predicts
@@ -60,22 +59,6 @@ class JensenClassifier(ClassifierMixin, _Predictor):
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ("feature_names_in_", "classes_")
-
-    def __init__(
-        self,
-        family: Family = "vae",
-        *,
-        steps: int | None = None,
-        minutes: float | None = None,
-        settings: Mapping[str, Any] | None = None,
-        folder: str | Path | None = None,
-        draws: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.family, self.settings, self.folder = family, settings, folder
-        self.steps, self.minutes, self.draws = steps, minutes, draws
-        self.random_state, self.verbose = random_state, verbose
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on the rows of X (n, features) with the classes y (n)."""
@@ -135,22 +118,6 @@ class JensenRegressor(RegressorMixin, _Predictor):
     >>> regressor.predict(X[:3]).shape, regressor.predict_interval(X[:3], coverage=0.9).shape
     ((3,), (3, 2))
     """
-
-    def __init__(
-        self,
-        family: Family = "vae",
-        *,
-        steps: int | None = None,
-        minutes: float | None = None,
-        settings: Mapping[str, Any] | None = None,
-        folder: str | Path | None = None,
-        draws: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.family, self.settings, self.folder = family, settings, folder
-        self.steps, self.minutes, self.draws = steps, minutes, draws
-        self.random_state, self.verbose = random_state, verbose
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on the rows of X (n, features) with the targets y, (n) or (n, targets)."""
