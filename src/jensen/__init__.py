@@ -29,6 +29,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     report           values shown: a page, pictures, tables
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
+    exchange         formats in which models leave and arrive
     commands         the verbs: one file each, a function of a run
     sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from jensen.commands.compress import compress
     from jensen.commands.decompress import decompress
     from jensen.commands.evaluate import evaluate
+    from jensen.commands.export import export
     from jensen.commands.features_check import features_check
     from jensen.commands.features_distance import features_distance
     from jensen.commands.features_train import features_train
@@ -82,6 +84,7 @@ __all__ = [
     "compress",
     "decompress",
     "evaluate",
+    "export",
     "features_check",
     "features_distance",
     "features_train",
