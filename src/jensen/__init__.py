@@ -42,13 +42,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jensen.commands.compare import compare
     from jensen.commands.compress import compress
+    from jensen.commands.decode import decode
     from jensen.commands.decompress import decompress
+    from jensen.commands.encode import encode
     from jensen.commands.evaluate import evaluate
     from jensen.commands.features_check import features_check
     from jensen.commands.features_distance import features_distance
     from jensen.commands.features_train import features_train
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.interpolate import interpolate
     from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
@@ -80,13 +83,16 @@ __all__ = [
     "check",
     "compare",
     "compress",
+    "decode",
     "decompress",
+    "encode",
     "evaluate",
     "features_check",
     "features_distance",
     "features_train",
     "impute",
     "info",
+    "interpolate",
     "load",
     "mean_bound",
     "predict",
