@@ -43,7 +43,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jensen.commands.compare import compare
     from jensen.commands.compress import compress
+    from jensen.commands.decode import decode
     from jensen.commands.decompress import decompress
+    from jensen.commands.encode import encode
     from jensen.commands.evaluate import evaluate
     from jensen.commands.export import export
     from jensen.commands.features_check import features_check
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from jensen.commands.import_run import import_run
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.interpolate import interpolate
     from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
@@ -83,7 +86,9 @@ __all__ = [
     "check",
     "compare",
     "compress",
+    "decode",
     "decompress",
+    "encode",
     "evaluate",
     "export",
     "features_check",
@@ -92,6 +97,7 @@ __all__ = [
     "import_run",
     "impute",
     "info",
+    "interpolate",
     "load",
     "mean_bound",
     "predict",
