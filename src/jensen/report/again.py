@@ -78,9 +78,7 @@ def recipe_section(results: Results) -> Section:
     ]
     first = f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again{_flags(results.first)}"
     if _imported(recipe):
-        first = (
-            f"jensen import FOLDER --data {shlex.quote(str(recipe['data']))} --out again  # FOLDER of its files"
-        )
+        first = f"jensen import FOLDER --data {shlex.quote(str(recipe['data']))} --out again  # FOLDER of its files"
     commands = [
         first,
         *(f"jensen resume again{_flags(change)}" for change in results.changes),
