@@ -29,6 +29,8 @@ HOMES = {
     "interpolate": "interpolate.Interpolate",
     "compress": "compress.Compress",
     "decompress": "decompress.Decompress",
+    "export": "export.Export",
+    "import": "import_run.Import",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
 }
