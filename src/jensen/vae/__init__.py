@@ -1,9 +1,11 @@
 """The variational autoencoder (section 4 of the lecture).
 
-In reading order: posterior, prior, missing, target, objective, parts, predict, annealing, annealed, model.
+In reading order: posterior, prior, mixture_prior, coupling_prior, missing, target, objective, parts, predict, annealing, annealed, model.
 """
 
+from jensen.vae.coupling_prior import CouplingPrior
 from jensen.vae.missing import PartlyObserved
+from jensen.vae.mixture_prior import AbstractMixturePrior, MixturePrior, VampPrior
 from jensen.vae.model import VAE
 from jensen.vae.objective import (
     AbstractVAEObjective,
@@ -18,19 +20,23 @@ from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 __all__ = [
     "VAE",
+    "AbstractMixturePrior",
     "AbstractPosterior",
     "AbstractPrior",
     "AbstractTarget",
     "AbstractVAEObjective",
     "AmortisedPosterior",
     "ContinuousTarget",
+    "CouplingPrior",
     "DoublyReparameterisedObjective",
     "ElboObjective",
     "ImportanceWeightedObjective",
     "LabelTarget",
+    "MixturePrior",
     "PartlyObserved",
     "PartsObjective",
     "PerDatapointPosterior",
     "StandardNormal",
+    "VampPrior",
     "optimise_posterior",
 ]

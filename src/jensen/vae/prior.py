@@ -120,17 +120,18 @@ class StandardNormal(AbstractPrior):
         labels: Tensor | None = None,
     ) -> Mapping[str, Tensor]:
         """KL(q(z|x) || N(0, I)) (4.6), (batch), exact."""
-        _refuse(labels)
+        refuse_labels(labels)
         return {"rate": q.kl_to_standard()}
 
     def kl_by_dimension(self, q: Gaussian) -> Tensor:
         return standard_normal_kl(q.mean, q.scale)  # (4.6)
 
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        _refuse(labels)
+        refuse_labels(labels)
         return normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
 
 
-def _refuse(labels: Tensor | None) -> None:
+def refuse_labels(labels: Tensor | None) -> None:
+    """Raise `InputError` for labels, which a prior without classes does not know."""
     if labels is not None:
         raise InputError("got labels, but a variational autoencoder samples without labels; leave the labels out")
