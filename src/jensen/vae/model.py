@@ -215,7 +215,12 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         # In the coordinates eps, the path starts at q itself: q is N(0, I) there
         standard = Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.mean))
         return annealed_bound(
-            lambda rows: partial(self.log_joint_of_noise, q[rows], x[rows]), standard, x, how, seed=seed, numbers=numbers
+            lambda rows: partial(self.log_joint_of_noise, q[rows], x[rows]),
+            standard,
+            x,
+            how,
+            seed=seed,
+            numbers=numbers,
         )
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
