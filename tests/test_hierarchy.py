@@ -62,7 +62,7 @@ def test_with_the_exact_posterior_every_weight_is_the_likelihood() -> None:
 
 
 def test_the_gap_is_the_divergence_from_the_posterior() -> None:
-    """Two dimensions in a group have correlated posteriors: the mean gap is KL(q || p(z|x)), by draws of log q - log p."""
+    """Two dimensions in a group have correlated posteriors: the mean gap is KL(q || p(z|x)), by draws of log q / p."""
     of = random_hierarchy((2, 1))
     x, vae = of.draw(8), as_vae(of, error=0.3)
     q, eps = vae.infer(x), torch.randn(4000, 8, 3, generator=torch.Generator().manual_seed(0)).double()

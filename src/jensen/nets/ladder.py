@@ -1,4 +1,4 @@
-"""The two halves of a hierarchy of latent variables: a bottom-up network of x, and a top-down network that noise enters.
+"""The halves of a hierarchy of latent variables: a bottom-up network of x, and a top-down network that noise enters.
 
 The top-down network carries a state through the groups g = 1..G. The noise u_g of a group becomes z_g = shift + factor
 ⊙ u_g, where shift and factor depend on the state; z_g then changes the state, and the last state gives the output. All

@@ -5,8 +5,8 @@
 
 The map from u to z is one-to-one, so p(x) = ∫ p(x|z) p(z) dz = ∫ p(x|z(u)) N(u | 0, I) du. The latent variable of the
 VAE is u, its prior is N(0, I), and its decoder is the top-down network u -> p(x|z(u)). So everything that works on a
-VAE works on a hierarchy. In terms of z the factors are N(z_g | mu_g + sigma_g m_g, diag(sigma_g s_g)²): q is relative to
-p (the residual normal law of Vahdat & Kautz 2020), and KL_g = ½ Σ (m_g² + s_g² - 1 - log s_g²) (4.6).
+VAE works on a hierarchy. In terms of z the factors are N(z_g | mu_g + sigma_g m_g, diag(sigma_g s_g)²): q is relative
+to p (the residual normal law of Vahdat & Kautz 2020), and KL_g = ½ Σ (m_g² + s_g² - 1 - log s_g²) (4.6).
 
 Inference goes top-down (Sønderby et al. 2016; Kingma et al. 2016): m_g and s_g see the state of the top-down network,
 and the features of x that a bottom-up network computes once.
@@ -16,7 +16,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,6 @@ from jensen.vae.prior import AbstractPrior, StandardNormal, refuse_labels
 from jensen.vae.sequential import AbstractSequential, Choice, Draw, conditioned, joined
 
 LOWER = 3  # purpose of the random numbers of the groups below the top
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 @runtime_checkable
@@ -112,8 +110,9 @@ class HierarchicalPosterior(AbstractPosterior):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, fill: float = 0.0) -> None:
         super().__init__()
-        self.encoder, self.fill, self._decoder = encoder, fill, (decoder,)  # a tuple, so that it is no submodule
-        self.latent_dims = sum(decoder.sizes)
+        top_down = cast(TopDown, decoder)
+        self.encoder, self.fill, self._decoder = encoder, fill, (top_down,)  # a tuple, so that it is no submodule
+        self.latent_dims = sum(top_down.sizes)
 
     def forward(self, x: Tensor, index: Tensor) -> TopDownPosterior:
         return self.initial(x)
@@ -121,14 +120,12 @@ class HierarchicalPosterior(AbstractPosterior):
     def initial(self, x: Tensor) -> TopDownPosterior:
         given = x.masked_fill(x.isnan() | hidden(x), self.fill)
         features = tuple(feature.to(x.dtype) for feature in self.encoder(given))
-        return TopDownPosterior(self._decoder[0], self.encoder, features)  # type: ignore[arg-type]  # of that protocol
+        return TopDownPosterior(self._decoder[0], cast(BottomUp, self.encoder), features)
 
     def top(self, x: Tensor) -> Gaussian:
         """q(u_1|x) of the top group, (batch, size): it depends on no other group."""
-        first: list[Gaussian] = []
         q = self.initial(x)
-        replace(q, features=q.features[:1]).visit(lambda _, law: first.append(law) or law.mean)
-        return first[0]
+        return replace(q, features=q.features[:1]).visit(lambda _, law: law.mean).law
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -146,8 +143,8 @@ class GroupedPrior(AbstractPrior):
         self.sizes, self.top = tuple(sizes), StandardNormal(sizes[0]) if top is None else top
         if self.top.latent_dims != sizes[0] or not self.top.exact:
             raise InputError(
-                f"a prior {type(self.top).__name__} of {self.top.latent_dims} dimensions for a top group of {sizes[0]}: "
-                "expected an exact prior of that size"
+                f"a prior {type(self.top).__name__} of {self.top.latent_dims} dimensions for a top group of "
+                f"{sizes[0]}: expected an exact prior of that size"
             )
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -163,7 +160,7 @@ class GroupedPrior(AbstractPrior):
         index: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Mapping[str, Tensor]:
-        """KL(q(u_g|u_<g, x) || p(u_g)) of each group at the draws, exact given the groups above; of the top as `top`."""
+        """KL(q(u_g|u_<g, x) || p(u_g)) of each group, exact given the draws above it; `top` has its own rate."""
         refuse_labels(labels)
         return {f"rate of group {number}": kl for number, kl in enumerate(self._rates(q, z), start=1)}
 
@@ -202,9 +199,9 @@ def groups_of(sizes: Sequence[int]) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(accumulate(sizes, initial=0))]
 
 
-def _frozen(module: Module) -> Module:
+def _frozen(module: Any) -> Any:
     """The same module with the same weights, to which no gradients flow."""
     twin = copy.copy(module)
-    twin._parameters = {name: None if p is None else p.detach() for name, p in module._parameters.items()}  # type: ignore[assignment]
+    twin._parameters = {name: None if p is None else p.detach() for name, p in module._parameters.items()}
     twin._modules = {name: None if child is None else _frozen(child) for name, child in module._modules.items()}
     return twin

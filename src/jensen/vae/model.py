@@ -139,8 +139,9 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         The gradient goes only through z (Roeder et al. 2017), so it has no noise if q is the posterior. If `start` is a
         product of factors, the search is for a normal law of the noise of all factors, so it starts at N(0, I).
         """
-        within, log_joint = start, partial(self.log_joint, x)
-        if not isinstance(start, Gaussian):
+        if isinstance(start, Gaussian):
+            within, log_joint = start, partial(self.log_joint, x)
+        else:
             within = Gaussian.standard(start.shape, dtype=x.dtype, device=x.device)
             log_joint = partial(self.log_joint_of_noise, start, x)
 
@@ -236,9 +237,11 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         q = _as_gaussian(self._proposal(x))
         return annealed_bracket(self._joints(x), q, x, exact, annealing, seed=seed, numbers=numbers)
 
-    def _joints(self, x: Tensor) -> Callable[[slice], Callable[[Tensor], Tensor]]:
-        """log p(x, z) as a function of z, for rows of x."""
-        return lambda rows: partial(self.log_joint, x[rows])
+    def _joints(self, x: Tensor, q: Posterior | None = None) -> Callable[[slice], Callable[[Tensor], Tensor]]:
+        """For rows of x, log p(x, z) as a function of z or, given q, of the noise of q."""
+        if q is None:
+            return lambda rows: partial(self.log_joint, x[rows])
+        return lambda rows: partial(self.log_joint_of_noise, q[rows], x[rows])
 
     def estimators(self, effort: Effort) -> Sequence[Estimator]:
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
