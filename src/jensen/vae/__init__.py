@@ -1,10 +1,11 @@
 """The variational autoencoder (section 4 of the lecture).
 
-In reading order: sequential, posterior, prior, mixture_prior, coupling_prior, missing, target, objective, parts,
+In reading order: sequential, posterior, covariance, prior, mixture_prior, coupling_prior, missing, target, objective, parts,
 predict, annealing, annealed, model, hierarchy.
 """
 
 from jensen.vae.coupling_prior import CouplingPrior
+from jensen.vae.covariance import CovariancePosterior, CovarianceSequence
 from jensen.vae.hierarchy import GroupedPrior, HierarchicalPosterior, TopDownPosterior
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.mixture_prior import AbstractMixturePrior, MixturePrior, VampPrior
@@ -32,6 +33,8 @@ __all__ = [
     "AmortisedPosterior",
     "ContinuousTarget",
     "CouplingPrior",
+    "CovariancePosterior",
+    "CovarianceSequence",
     "DoublyReparameterisedObjective",
     "Draw",
     "ElboObjective",
