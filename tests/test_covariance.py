@@ -75,7 +75,9 @@ def test_with_the_exact_posterior_every_bound_is_the_likelihood() -> None:
     assert abs((elbo.value - PPCA.log_prob(x)).mean()) < 4.5 * elbo.standard_error.square().sum().sqrt() / 6
 
 
-@pytest.mark.parametrize("objective", [ElboObjective(), ImportanceWeightedObjective(2), DoublyReparameterisedObjective(2)])
+@pytest.mark.parametrize(
+    "objective", [ElboObjective(), ImportanceWeightedObjective(2), DoublyReparameterisedObjective(2)]
+)
 def test_training_q_closes_the_gap_that_a_diagonal_q_leaves(objective) -> None:
     vae, x = exact_vae(), PPCA.draw(200)
     layer = vae.posterior.encoder.layers[0]

@@ -84,13 +84,14 @@ class DenseTopDown(AbstractTopDown):
     def __init__(self, sizes: Sequence[int], width: int, depth: int, outputs: Sequence[int]) -> None:
         super().__init__()
         self.sizes, self.outputs, self.width = tuple(sizes), tuple(outputs), width
+        self.register_buffer("origin", torch.zeros(width), persistent=False)
         self.noises = nn.ModuleList(at_the_edge(NormedLinear(width, 2 * size, zero=True)) for size in sizes[1:])
         self.entries = nn.ModuleList(at_the_edge(nn.Linear(size, width)) for size in sizes)
         self.blocks = nn.ModuleList(DenseBlocks(width, depth) for _ in sizes)
         self.last = at_the_edge(NormedLinear(width, math.prod(outputs)))
 
     def start(self) -> Tensor:
-        return self.last.linear.weight.new_zeros(self.width)
+        return self.get_buffer("origin")
 
     def shift_and_factor(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
         if not group:

@@ -1,7 +1,7 @@
 """The variational autoencoder (section 4 of the lecture).
 
-In reading order: sequential, posterior, covariance, prior, mixture_prior, coupling_prior, missing, target, objective, parts,
-predict, annealing, annealed, model, hierarchy.
+In reading order: sequential, posterior, covariance, prior, mixture_prior, coupling_prior, missing, target, objective,
+parts, predict, annealing, annealed, model, hierarchy.
 """
 
 from jensen.vae.coupling_prior import CouplingPrior

@@ -103,4 +103,3 @@ def outputs_of(latent_dims: int) -> int:
     9
     """
     return 2 * latent_dims + latent_dims * (latent_dims - 1) // 2
-

@@ -162,7 +162,7 @@ class GroupedPrior(AbstractPrior):
     ) -> Mapping[str, Tensor]:
         """KL(q(u_g|u_<g, x) || p(u_g)) of each group, exact given the draws above it; `top` has its own rate."""
         refuse_labels(labels)
-        return {f"rate of group {number}": kl for number, kl in enumerate(self._rates(q, z), start=1)}
+        return {f"rate_{number}": kl for number, kl in enumerate(self._rates(q, z), start=1)}
 
     def kl_by_part(self, q: Gaussian, z: Tensor) -> Tensor:
         """The rate of each group, (*draws, batch, groups)."""
