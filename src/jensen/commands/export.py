@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 EXPORTERS = {
     "diffusers": "jensen.exchange.diffusers.export_diffusers",
+    "onnx": "jensen.exchange.onnx.export_onnx",
+    "torch": "jensen.exchange.torch_program.export_torch",
 }
 """The function of each format, (run, folder) -> notes: it fills the new, empty folder, and its notes are sentences."""
 

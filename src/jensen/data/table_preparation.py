@@ -73,8 +73,12 @@ class TablePreparation(Preparation):
         return x
 
     def to_raw(self, x: Tensor) -> np.ndarray:
+        return self.raw_of(x.detach()).cpu().numpy()
+
+    def raw_of(self, x: Tensor) -> Tensor:
+        """The raw numbers of x as a tensor, float64; numbers of all laws but real are rounded."""
         real = self._real(x.device)
-        x = x.detach().to(torch.float32)
+        x = x.to(torch.float32)
         raw = x.double()
         for column, field in enumerate(self.fields):
             if field.law != "real":
@@ -82,7 +86,7 @@ class TablePreparation(Preparation):
         if len(real.columns):
             images = x[:, real.columns]
             raw[:, real.columns] = real.atoms_of(images, real.curves.inverse(images))
-        return raw.cpu().numpy()
+        return raw
 
     def field_to_raw(self, x: Tensor, field: int) -> np.ndarray:
         """The raw numbers of one field, float64, for its x of any shape: as `to_raw` gives them, at the cost of one."""
