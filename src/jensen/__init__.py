@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from jensen.commands.features_check import features_check
     from jensen.commands.features_distance import features_distance
     from jensen.commands.features_train import features_train
+    from jensen.commands.import_run import import_run
     from jensen.commands.impute import impute
     from jensen.commands.info import info
     from jensen.commands.mean_bound import mean_bound
@@ -88,6 +89,7 @@ __all__ = [
     "features_check",
     "features_distance",
     "features_train",
+    "import_run",
     "impute",
     "info",
     "load",

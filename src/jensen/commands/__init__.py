@@ -27,6 +27,7 @@ HOMES = {
     "compress": "compress.Compress",
     "decompress": "decompress.Decompress",
     "export": "export.Export",
+    "import": "import_run.Import",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
 }
