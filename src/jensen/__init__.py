@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
+    from jensen.exchange.hub import push_to_hub
+    from jensen.exchange.pretrained import from_pretrained, save_pretrained
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
     from jensen.recipe.family import ImputationWish, SamplingWish
@@ -89,16 +91,19 @@ __all__ = [
     "features_check",
     "features_distance",
     "features_train",
+    "from_pretrained",
     "import_run",
     "impute",
     "info",
     "load",
     "mean_bound",
     "predict",
+    "push_to_hub",
     "reconstruct",
     "referee",
     "resume",
     "sample",
+    "save_pretrained",
     "score",
     "train",
 ]
@@ -114,6 +119,8 @@ _HOMES = {
     "RefereeSettings": "jensen.evaluation.settings",
     "VAERecipe": "jensen.recipe.vae.settings",
     "check": "jensen.data.check",
+    "push_to_hub": "jensen.exchange.hub",
+    **dict.fromkeys(("from_pretrained", "save_pretrained"), "jensen.exchange.pretrained"),
     **dict.fromkeys(("Run", "load", "resume", "train"), "jensen.run"),
 }
 _VERBS = set(__all__) - set(_HOMES)  # each in the file of its name

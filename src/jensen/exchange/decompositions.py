@@ -7,6 +7,7 @@ of torch's own function; `tests/test_export_decompositions.py` states it.
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -106,14 +107,15 @@ def erfcx(x: Tensor) -> Tensor:
     return torch.where(wide < 0, 2 * wide.square().exp() - above, above).to(x.dtype)
 
 
+@cache
 def _erfcx_coefficients() -> list[float]:
+    """Coefficients of erfcx(x) / t in Chebyshev polynomials of 2 t - 1, by interpolation."""
     from scipy.special import erfcx as exact
 
-    def divided(y: np.ndarray) -> np.ndarray:
-        t = (y + 1) / 2
-        return np.asarray(exact(2 / t - 2) / t)
-
-    return [float(value) for value in np.polynomial.chebyshev.chebinterpolate(divided, DEGREE)]
+    nodes = np.polynomial.chebyshev.chebpts1(DEGREE + 1)
+    t = (nodes + 1) / 2
+    fitted = np.polynomial.chebyshev.chebfit(nodes, exact(2 / t - 2) / t, DEGREE)
+    return [float(value) for value in fitted]
 
 
 def nextafter(x: Tensor, other: Tensor) -> Tensor:

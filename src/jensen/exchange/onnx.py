@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,10 @@ def export_onnx(run: Run, folder: Path) -> list[str]:
 
 def _library() -> Any:
     try:
-        import onnx
-        import onnxscript
+        import_module("onnxscript")
+        return import_module("onnx")
     except ImportError as error:
         raise InputError(f"--to onnx needs the package {error.name}; pip install 'jensen[export]'") from error
-    assert onnxscript
-    return onnx
 
 
 def _model(function: Function) -> "onnx.ModelProto":
