@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from jensen.commands.referee import referee
     from jensen.commands.sample import sample
     from jensen.commands.score import score
+    from jensen.commands.to_arviz import to_arviz
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
@@ -106,6 +107,7 @@ __all__ = [
     "resume",
     "sample",
     "score",
+    "to_arviz",
     "train",
 ]
 
