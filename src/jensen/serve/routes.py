@@ -317,6 +317,10 @@ def _add_errors(app: FastAPI) -> None:
     async def on_problem(_: Request, problem: Problem) -> Response:
         return respond(problem)
 
+    @app.exception_handler(Exception)
+    async def on_fault(_: Request, fault: Exception) -> Response:
+        return respond(unexpected())  # the guard logs it
+
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
         return respond(invalid(error.errors()[0], []))
