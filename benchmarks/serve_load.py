@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,10 +199,8 @@ class Process:
         try:
             return self.process.wait(30)
         finally:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 def free_port() -> int:
@@ -294,11 +293,16 @@ def main() -> None:
         return
     run = options.run or trained()
     ours = [sys.executable, "-m", "jensen", "serve", run, "--port", "PORT", "--histogram", "0"]
-    servers = {"jensen serve": ours, "plain FastAPI": [sys.executable, __file__, "--run", run, "--other", "plain", "PORT"]}
+    servers = {
+        "jensen serve": ours,
+        "plain FastAPI": [sys.executable, __file__, "--run", run, "--other", "plain", "PORT"],
+    }
     if options.litserve:
-        servers["LitServe"] = [options.litserve, __file__, "--run", run, "--other", "litserve", "PORT"]
+        servers["LitServe"] = [options.litserve, *other, "litserve", "PORT"]
     rows: list[dict[str, Any]] = []
-    print(f"{'server':<16}{'requests/s':>11}{'p50, ms':>9}{'p99, ms':>9}{'CPU, ms':>9}{'MB early':>10}{'MB end':>8}{'queue':>7}  statuses")
+    print(
+        f"{'server':<16}{'requests/s':>11}{'p50, ms':>9}{'p99, ms':>9}{'CPU, ms':>9}{'MB early':>10}{'MB end':>8}{'queue':>7}  statuses"
+    )
     for _ in range(options.rounds):
         for name, words in servers.items():
             rows.append(shown({"server": name, **loaded(words, options, watch=name == "jensen serve")}))
@@ -312,11 +316,10 @@ def main() -> None:
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
-    print(
-        f"{row['server']:<16}{row['per_second']:>11.1f}{1000 * row['p50']:>9.1f}{1000 * row['p99']:>9.1f}{1000 * row['cpu']:>9.2f}"
-        f"{row['mb_early']:>10.1f}{row['mb_end']:>8.1f}{row['longest_queue']:>7.0f}  {row['statuses']}",
-        flush=True,
-    )
+    """The row, printed."""
+    times = [1000 * row[name] for name in ("p50", "p99", "cpu")]
+    numbers = [row["per_second"], *times, row["mb_early"], row["mb_end"], row["longest_queue"]]
+    print(f"{row['server']:<16}{''.join(f'{number:>11.1f}' for number in numbers)}  {row['statuses']}", flush=True)
     return row
 
 

@@ -191,9 +191,7 @@ def test_imputed_rows_are_those_of_the_function(client: httpx.Client, people: je
     assert found["low"][0]["pay"] <= found["x"][0]["pay"] <= found["high"][0]["pay"]
 
 
-def test_predictions_are_those_of_the_functions(
-    client: httpx.Client, people: jensen.Run, labelled: jensen.Run
-) -> None:
+def test_predictions_are_those_of_the_functions(client: httpx.Client, people: jensen.Run, labelled: jensen.Run) -> None:
     x = labelled.examples().x[:2]
     found = told(client, "/predict", run="labelled", x=x.tolist(), seed=2)["predictions"]
     expected = jensen.predict(labelled, x.numpy(), seed=2).predictions.prediction.probabilities

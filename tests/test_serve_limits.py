@@ -1,6 +1,5 @@
 """The server under load, at its limits, at its end, and under attack."""
 
-import asyncio
 import base64
 import io
 import json
@@ -12,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -144,7 +142,8 @@ def test_the_work_for_a_client_that_has_gone_stops_at_the_next_step(client: http
     gate = Gate(served)
     host, port = client.base_url.host, client.base_url.port
     body = json.dumps({"run": "labelled", "n": 1}).encode()
-    head = f"POST /sample HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    lines = ["POST /sample HTTP/1.1", f"Host: {host}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    head = "\r\n".join([*lines, "", ""])
     connections = [socket.create_connection((host, port)) for _ in range(2)]
     connections[0].sendall(head.encode() + body)
     assert gate.reached.wait(10)  # the first runs
@@ -409,7 +408,9 @@ def test_an_unexpected_error_shows_no_traceback(client: httpx.Client, server: Se
 
 
 def test_advice_for_the_command_line_becomes_advice_for_a_client() -> None:
-    found = problem_of(InputError("/home/me/run: has no label, expected one; leave --label-name out"), [("/home/me", "r")])
+    found = problem_of(
+        InputError("/home/me/run: has no label, expected one; leave --label-name out"), [("/home/me", "r")]
+    )
     assert (found.given, found.expected, found.do) == ("r/run: has no label", "one", "leave label_name out")
     assert len(Problem(400, "x" * 9999, "", "").body()["error"]["given"]) < 500
 
@@ -418,7 +419,9 @@ def test_a_long_and_slow_body_meets_the_deadline() -> None:
     quick = made(Limits(deadline=0.3))
     with serving(quick) as client:
         connection = socket.create_connection((client.base_url.host, client.base_url.port))
-        head = "POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        head = (
+            "POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
         connection.sendall(head.encode())
         connection.settimeout(10)
         assert re.match(rb"HTTP/1.1 504 .*", connection.recv(100))
