@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format test-slow chaos distributed fuzz benchmarks clean
+.PHONY: help setup demo test lint format test-slow chaos distributed fuzz release-check trackio benchmarks clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,15 @@ distributed: $(DEVELOPMENT) ## test torchrun, accelerate launch, sharding, three
 
 fuzz: $(DEVELOPMENT) ## test 10,000 new random cases of damaged and hostile files, configurations and arguments (half an hour)
 	FUZZ_CASES=830 $(PYTEST) tests/test_fuzz.py --durations 5
+
+release-check: $(BIN)/pip ## build wheel and sdist twice, use the wheel outside the repository, audit it (many minutes)
+	$(BIN)/python .ci/release_check.py
+
+trackio: $(DEVELOPMENT) ## test the tracker trackio, which needs another Pillow, in an environment of its own (minutes)
+	$(PYTHON) -m venv --clear build/trackio
+	grep -v -i '^pillow==' constraints.txt > build/trackio/constraints.txt
+	build/trackio/bin/python -m pip install --quiet --constraint build/trackio/constraints.txt --editable '.[dev,trackio]'
+	build/trackio/bin/pytest -m slow tests/test_trackers.py -k trackio
 
 benchmarks: $(BENCHMARKS) ## run all of benchmarks/ and print their tables (long)
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
