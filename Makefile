@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format test-slow chaos distributed fuzz release-check trackio benchmarks clean
+.PHONY: help setup demo test lint format test-slow chaos distributed fuzz release-check trackio serve-fuzz benchmarks clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ trackio: $(DEVELOPMENT) ## test the tracker trackio, which needs another Pillow,
 	grep -v -i '^pillow==' constraints.txt > build/trackio/constraints.txt
 	build/trackio/bin/python -m pip install --quiet --constraint build/trackio/constraints.txt --editable '.[dev,trackio]'
 	build/trackio/bin/pytest -m slow tests/test_trackers.py -k trackio
+
+serve-fuzz: $(DEVELOPMENT) ## send 100,000 hostile requests to the server: no status 500, nothing written (an hour)
+	SERVE_FUZZ_CASES=85000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_serve_fuzz.py --durations 5 --capture=tee-sys
 
 benchmarks: $(BENCHMARKS) ## run all of benchmarks/ and print their tables (long)
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
