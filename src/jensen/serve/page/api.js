@@ -3,7 +3,7 @@
 let token = "";
 let askToken = async () => null;
 
-/** An error in one line: what was given, what was expected, what to do. */
+/** An error in one line: "given: expected ...; what to do". */
 export class Refused extends Error {}
 
 /** Set the function that asks the visitor for a token: async () => a token, or null to give up. */
@@ -91,5 +91,5 @@ async function refusal(response) {
 
 function line({ error }) {
   const { given, expected, do: advice } = error;
-  return [given && `given: ${given}`, expected && `expected: ${expected}`, advice].filter(Boolean).join("; ");
+  return `${given}: expected ${expected}; ${advice}`;
 }

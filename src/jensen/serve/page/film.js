@@ -32,7 +32,7 @@ export function filmPanel(model) {
         frames.push(frame);
         slider.max = frame.of;
         if (!calm.matches) show(frames.length - 1);
-        else owner.say(`Step ${frame.step} of ${frame.of}`);
+        else if (frames.length % 15 === 1) owner.say(`Step ${frame.step} of ${frame.of}`);
       }
     } finally {
       slider.max = Math.max(0, frames.length - 1);

@@ -22,15 +22,17 @@ export function imputePanel(model) {
     if (!example) throw new Error("There is no picture yet: drop one above, choose a file, or click a sample.");
     if (!painter.count) throw new Error("Nothing is hidden: paint over a part of the picture.");
     const start = performance.now();
-    const body = { x: given(example), mask: painter.seen, draws: DRAWS, seed: seed.value(), png: true };
+    const body = { x: given(example), mask: painter.seen, draws: 1, png: true };
     const masked = painter.address;
-    const answer = await model.post("impute", body, { signal });
+    // One draw a request: the answer to a request for several is their mean, which need not look like any of them.
+    const seeds = Array.from({ length: DRAWS }, (_, k) => seed.value() + k);
+    const answers = await Promise.all(seeds.map((one) => model.post("impute", { ...body, seed: one }, { signal })));
     const hidden = figure("", "What the model sees", model.shape);
     hidden.querySelector("img").src = masked;
     result.replaceChildren(
       ...(example.png ? [figure(example.png, "Original", model.shape)] : []),
       hidden,
-      ...answer.png.flat().map((png, k) => figure(png, `Draw ${k + 1}`, model.shape, `Filled in, draw ${k + 1}`)),
+      ...answers.map(({ png: [png] }, k) => figure(png, `Draw ${k + 1}`, model.shape, `Filled in, draw ${k + 1}`)),
     );
     return `Filled in ${DRAWS} times in ${since(start)}: every draw is one possibility.`;
   });

@@ -43,7 +43,7 @@ async function fromFile(file, shape) {
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
-    throw new Refused(`given: ${file.name || "a file"}, which this browser cannot read as a picture; give a PNG or JPEG`);
+    throw new Refused(`${file.name || "the file"}: expected a picture that this browser can read; give a PNG or JPEG`);
   }
   const [channels, height, width] = [shape.at(-3) ?? 1, ...shape.slice(-2)];
   const fits = bitmap.width === width && bitmap.height === height;

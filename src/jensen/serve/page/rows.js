@@ -159,15 +159,16 @@ class Sheet {
     const named = first?.some((cell) => this.names.includes(cell));
     const rows = named ? rest : [first, ...rest].filter(Boolean);
     const place = named ? this.names.map((name) => first.indexOf(name)) : this.names.map((_, k) => k);
-    if (!rows.length) throw new Refused("given: no row; expected: rows of CSV; paste the names of the columns and rows");
+    if (!rows.length) throw new Refused("no row: expected rows of CSV; give the names of the columns and a row below");
     if (!named && rows[0].length !== this.names.length) {
+      const few = this.names.slice(0, 3).join(", ");
       throw new Refused(
-        `given: rows of ${counted(rows[0].length, "cell")} without names of columns; expected: ` +
-          `${this.names.length} cells, or a first row with names, such as ${this.names.slice(0, 3).join(", ")}`,
+        `rows of ${counted(rows[0].length, "cell")} without names of columns: expected ${this.names.length} cells; ` +
+          `give fitting rows, or a first row with names such as ${few}`,
       );
     }
     if (rows.length > MOST) {
-      throw new Refused(`given: ${rows.length} rows; expected: at most ${MOST} here; send more over the HTTP interface`);
+      throw new Refused(`${rows.length} rows: expected at most ${MOST} on this page; send more over the HTTP interface`);
     }
     this.body.replaceChildren();
     for (const row of rows) this.add(place.map((k) => (k < 0 ? "" : (row[k] ?? "").trim())));
