@@ -12,17 +12,17 @@ export function onTokenWanted(ask) {
 }
 
 /** The response to a request, or `Refused`. A server that wants a token gets the one that the visitor gives. */
-export async function send(path, { body, type, accept = "application/json", query = {}, signal } = {}) {
+export async function send(path, { body, accept = "application/json", query = {}, signal } = {}) {
   const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined));
   const address = asked.size ? `${path}?${asked}` : path;
   for (;;) {
     const headers = { Accept: accept };
-    if (body !== undefined) headers["Content-Type"] = type ?? "application/json";
+    if (body !== undefined) headers["Content-Type"] = "application/json";
     if (token) headers.Authorization = `Bearer ${token}`;
     const response = await answer(address, {
       method: body === undefined ? "GET" : "POST",
       headers,
-      body: body === undefined || type ? body : JSON.stringify(body),
+      body: body && JSON.stringify(body),
       signal,
     });
     if (response.ok) return response;

@@ -1,4 +1,4 @@
-// Rows as CSV, both ways.
+// Rows as CSV.
 
 /** The cells of CSV text, a list for each row; the delimiter is the most frequent of comma, semicolon and tab. */
 export function parse(text) {
@@ -21,10 +21,4 @@ export function parse(text) {
   }
   rows.at(-1).push(cell.replace(/\r$/, ""));
   return rows.filter((row) => row.length > 1 || row[0] !== "");
-}
-
-/** Rows of cells as CSV text. */
-export function format(rows) {
-  const quote = (cell) => (/[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
-  return rows.map((row) => `${row.map((cell) => quote(String(cell ?? ""))).join(",")}\n`).join("");
 }

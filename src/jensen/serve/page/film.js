@@ -3,7 +3,7 @@
 import { events } from "./api.js";
 import { h, panel, since, task } from "./dom.js";
 import { image } from "./picture.js";
-import { labelField, seedField, stepsField } from "./sample.js";
+import { labelField, seedField } from "./sample.js";
 
 const FRAMES = 60; // the most that are sent
 const PERIOD = 60; // milliseconds between two frames when the film is shown again
@@ -14,7 +14,6 @@ export function filmPanel(model) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const seed = seedField();
   const label = labelField(model);
-  const steps = stepsField(model);
   const screen = h("div", { class: "screen" }, h("span", { class: "blank" }));
   const slider = h("input", { type: "range", min: 0, max: 0, value: 0, disabled: true, "aria-label": "Step of the film" });
   const again = h("button", { type: "button", class: "quiet", disabled: true }, "Play again");
@@ -26,7 +25,7 @@ export function filmPanel(model) {
     pause();
     frames = [];
     slider.disabled = again.disabled = true;
-    const query = { run: model.name, seed: seed.value(), frames: FRAMES, ...label.value(), ...steps.value() };
+    const query = { run: model.name, seed: seed.value(), frames: FRAMES, ...label.value() };
     try {
       for await (const frame of events("film", { query, signal: model.until(signal) })) {
         frames.push(frame);
@@ -77,7 +76,7 @@ export function filmPanel(model) {
       h(
         "div",
         {},
-        h("div", { class: "fields" }, label.field, seed.field, steps.field),
+        h("div", { class: "fields" }, label.field, seed.field),
         h("div", { class: "buttons" }, draw.button, again),
       ),
     ),

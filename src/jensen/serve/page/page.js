@@ -36,10 +36,6 @@ class Model {
     return (await this.send(verb, { body, ...options })).json();
   }
 
-  csv(verb, text, query, signal) {
-    return ask(verb, { body: text, type: "text/csv", query: { run: this.name, ...query }, signal: this.until(signal) });
-  }
-
   /** The next examples of the test split. */
   async take(count, signal) {
     const query = { run: this.name, n: count, start: this.taken };

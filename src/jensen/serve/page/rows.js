@@ -1,7 +1,7 @@
 // Rows of a table: drawn given some columns, scored, and filled in.
 
 import { Refused } from "./api.js";
-import { format, parse } from "./csv.js";
+import { parse } from "./csv.js";
 import { counted, download, field, h, panel, since, task, withError, wholeNumber } from "./dom.js";
 import { histogram, howUnusual, percent } from "./histogram.js";
 import { seedField } from "./sample.js";
@@ -184,14 +184,15 @@ class Sheet {
     return found;
   }
 
-  get csv() {
-    return format([this.names, ...this.rows()]);
+  /** The rows as the server takes them: objects of cells by column, null for an empty cell. */
+  get x() {
+    return this.rows().map((row) => Object.fromEntries(row.map((cell, k) => [this.names[k], cell === "" ? null : cell])));
   }
 }
 
 async function scored(model, sheet, result, signal) {
   const start = performance.now();
-  const { scores, of } = await model.csv("score", sheet.csv, {}, signal);
+  const { scores, of } = await model.post("score", { x: sheet.x }, { signal });
   await model.refresh();
   const known = scores.some((one) => typeof one.percentile === "number");
   const head = ["row", `${of}, ${scores[0].unit}`, ...(known ? ["test rows that score lower", "so the row is"] : [])];
@@ -211,7 +212,7 @@ async function scored(model, sheet, result, signal) {
 async function filledIn(model, sheet, result, signal) {
   const start = performance.now();
   const sent = sheet.rows();
-  const answer = await model.csv("impute", sheet.csv, {}, signal);
+  const answer = await model.post("impute", { x: sheet.x }, { signal });
   let count = 0;
   const rows = sent.map((row, r) =>
     row.map((cell, k) => {

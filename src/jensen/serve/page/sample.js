@@ -11,11 +11,12 @@ export function samplePanel(model, choose) {
   const tiles = h("div", { class: "tiles" });
   const number = wholeNumber("Number", 16, { low: 1, high: MOST });
   const seed = seedField();
-  const label = labelField(model);
-  const steps = stepsField(model);
+  const label = labelField(model, "each in turn");
+  const steps = wholeNumber("Steps", "", { low: 1, placeholder: "default" });
   const draw = task(owner, "Draw samples", async (signal) => {
     const start = performance.now();
-    const body = { n: number.input.valueAsNumber, seed: seed.value(), ...label.value(), ...steps.value(), png: true };
+    const asked = { n: number.input.valueAsNumber, seed: seed.value(), ...label.value() };
+    const body = { ...asked, ...(steps.input.value && { steps: steps.input.valueAsNumber }), png: true };
     const answer = await model.post("sample", body, { signal });
     const names = answer.labels;
     const found = examplesOf(answer, (place) => `sample ${place} of seed ${body.seed}${names ? `, ${names[place]}` : ""}`);
@@ -26,7 +27,7 @@ export function samplePanel(model, choose) {
   tiles.classList.add("empty");
   tiles.append(...Array.from({ length: 16 }, () => h("span", { class: "blank" })));
   owner.body.append(
-    h("div", { class: "fields" }, label.field, number.field, seed.field, steps.field),
+    h("div", { class: "fields" }, label.field, number.field, seed.field, model.can("film") ? steps.field : null),
     h("div", { class: "buttons" }, draw.button),
     tiles,
   );
@@ -48,16 +49,9 @@ export function seedField() {
 }
 
 /** A field for the label of samples, if the model knows labels. */
-export function labelField(model) {
-  if (!model.labels?.length || !model.conditional) return { value: () => ({}), field: null };
+export function labelField(model, none = "any") {
+  if (!model.labels?.length) return { value: () => ({}), field: null };
   const options = model.labels.map((name) => h("option", { value: name }, name));
-  const select = h("select", {}, h("option", { value: "" }, "any"), ...options);
+  const select = h("select", {}, h("option", { value: "" }, none), ...options);
   return { value: () => (select.value === "" ? {} : { label: select.value }), field: field("Label", select) };
-}
-
-/** A field for the number of steps of a sampler, if the model has one. */
-export function stepsField(model) {
-  if (!model.can("film")) return { value: () => ({}), field: null };
-  const { input, field: shown } = wholeNumber("Steps", "", { low: 1, placeholder: "default" });
-  return { value: () => (input.value === "" ? {} : { steps: input.valueAsNumber }), field: shown };
 }
