@@ -2,10 +2,11 @@
 
 import { events } from "./api.js";
 import { h, panel, since, task } from "./dom.js";
-import { image } from "./picture.js";
+import { figure } from "./picture.js";
 import { labelField, seedField } from "./sample.js";
 
 const FRAMES = 60; // the most that are sent
+const SIDES = ["The sample", "Its end, as the model sees it now"];
 const PERIOD = 60; // milliseconds between two frames when the film is shown again
 
 /** The panel with the film of denoising. */
@@ -14,7 +15,7 @@ export function filmPanel(model) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const seed = seedField();
   const label = labelField(model);
-  const screen = h("div", { class: "screen" }, h("span", { class: "blank" }));
+  const screen = h("div", { class: "pair screen" }, ...SIDES.map((words) => blank(words)));
   const slider = h("input", { type: "range", min: 0, max: 0, value: 0, disabled: true, "aria-label": "Step of the film" });
   const again = h("button", { type: "button", class: "quiet", disabled: true }, "Play again");
   let frames = [];
@@ -42,10 +43,14 @@ export function filmPanel(model) {
   });
 
   function show(place) {
-    const { step, of, png } = frames[place];
+    const { step, of, png, estimate } = frames[place];
     slider.value = slider.disabled ? step : place;
     slider.setAttribute("aria-valuetext", `step ${step} of ${of}`);
-    screen.replaceChildren(image(png, `Step ${step} of ${of}`, model.shape));
+    const [state, guess] = SIDES;
+    screen.replaceChildren(
+      figure(png, `${state}, step ${step} of ${of}`, model.shape),
+      figure(estimate, guess, model.shape),
+    );
   }
 
   function pause() {
@@ -69,17 +74,13 @@ export function filmPanel(model) {
     show(Number(slider.value));
   });
   owner.body.append(
-    h(
-      "div",
-      { class: "hand" },
-      h("div", { class: "film" }, screen, slider),
-      h(
-        "div",
-        {},
-        h("div", { class: "fields" }, label.field, seed.field),
-        h("div", { class: "buttons" }, draw.button, again),
-      ),
-    ),
+    h("div", { class: "fields" }, label.field, seed.field),
+    h("div", { class: "buttons" }, draw.button, again),
+    h("div", { class: "film" }, screen, slider),
   );
   return owner.root;
+}
+
+function blank(words) {
+  return h("figure", {}, h("span", { class: "blank" }), h("figcaption", {}, words));
 }

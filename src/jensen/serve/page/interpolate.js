@@ -17,7 +17,7 @@ export function interpolatePanel(model) {
 
   const go = task(owner, "Draw the path", async (signal) => {
     const begun = performance.now();
-    const body = { a: given(start.example), b: given(end.example), n: PLACES, png: true };
+    const body = { a: given(start.example), b: given(end.example), n: PLACES };
     path = (await model.post("interpolate", body, { signal })).png;
     slider.max = path.length - 1;
     slider.value = Math.floor(path.length / 2);

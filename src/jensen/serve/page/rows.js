@@ -192,7 +192,7 @@ class Sheet {
 
 async function scored(model, sheet, result, signal) {
   const start = performance.now();
-  const { scores, of } = await model.post("score", { x: sheet.x }, { signal });
+  const { scores, of, notes } = await model.post("score", { x: sheet.x }, { signal });
   await model.refresh();
   const known = scores.some((one) => typeof one.percentile === "number");
   const head = ["row", `${of}, ${scores[0].unit}`, ...(known ? ["test rows that score lower", "so the row is"] : [])];
@@ -206,7 +206,7 @@ async function scored(model, sheet, result, signal) {
     model.histogram ? histogram(model.histogram, bounds, scores[0].unit) : "",
     table(head, rows, "Scores of your rows"),
   );
-  return `${counted(rows.length, "row")} scored in ${since(start)}.`;
+  return [`${counted(rows.length, "row")} scored in ${since(start)}.`, ...(notes ?? [])].join(" ");
 }
 
 async function filledIn(model, sheet, result, signal) {
@@ -222,7 +222,8 @@ async function filledIn(model, sheet, result, signal) {
     }),
   );
   result.replaceChildren(table(sheet.names, rows, "Your rows, filled in"));
-  return count ? `${counted(count, "cell")} filled in ${since(start)}, each with its interval.` : "No cell is empty.";
+  const words = count ? `${counted(count, "cell")} filled in ${since(start)}, with 95 % intervals.` : "No cell is empty.";
+  return [words, ...(answer.notes ?? [])].join(" ");
 }
 
 function filledCell(name, row, { x, low, high }) {

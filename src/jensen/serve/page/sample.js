@@ -21,10 +21,8 @@ export function samplePanel(model, choose) {
     const names = answer.labels;
     const found = examplesOf(answer, (place) => `sample ${place} of seed ${body.seed}${names ? `, ${names[place]}` : ""}`);
     tiles.replaceChildren(...found.map((one) => tile(one, model, choose)));
-    tiles.classList.remove("empty");
     return `${counted(found.length, "sample")} in ${since(start)}${choose ? ". Choose one to ask more about it." : ""}`;
   });
-  tiles.classList.add("empty");
   tiles.append(...Array.from({ length: 16 }, () => h("span", { class: "blank" })));
   owner.body.append(
     h("div", { class: "fields" }, label.field, number.field, seed.field, model.can("film") ? steps.field : null),
