@@ -366,3 +366,188 @@ COUNT_CHANGES = """() => {
   const count = (records) => { window.changes += records.filter((one) => one.addedNodes.length).length; };
   new MutationObserver(count).observe(document.querySelector(".screen"), { childList: true });
 }"""
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def rows_of(table: Any) -> list[list[str]]:
+    """The cells of the body of a table."""
+    return [[cell.inner_text() for cell in row.locator("td").all()] for row in table.locator("tbody tr").all()]
+
+
+@pytest.mark.slow
+def test_rows_are_drawn_by_given_columns_and_downloaded(browser: Any, address: str) -> None:
+    with visiting(browser, address, "people") as page:
+        samples = panel(page, "Samples")
+        samples.get_by_label("Number of rows").fill("7")
+        samples.get_by_label("town").select_option(HOSTILE)
+        samples.get_by_label("age").fill("40")
+        samples.get_by_role("button", name="Draw rows").click()
+        shown = rows_of(samples.get_by_role("region", name="Rows drawn"))
+        assert [row[:2] for row in shown] == [["40", HOSTILE]] * 7
+        with page.expect_download() as download:
+            samples.get_by_role("button", name="Download CSV").click()
+        assert download.value.suggested_filename == "people-samples.csv"
+        with Path(download.value.path()).open(newline="") as file:
+            assert list(csv.reader(file)) == [["age", "town", "pay"], *shown]
+
+
+@pytest.mark.slow
+def test_own_rows_are_scored_and_their_empty_cells_filled(browser: Any, address: str) -> None:
+    with visiting(browser, address, "people") as page:
+        own = panel(page, "Your rows")
+        page.evaluate(PASTE, 'pay,age,town\n,33,"Thun, upper"\n900.5,44,Bern\n')
+        expect(own.get_by_label("age, row 1")).to_have_value("33")
+        expect(own.get_by_label("town, row 1")).to_have_value("Thun, upper")
+        own.get_by_role("button", name="Score").click()
+        scores = rows_of(own.get_by_role("region", name="Scores of your rows"))
+        assert [row[0] for row in scores] == ["1", "2"]
+        assert all("±" in row[1] for row in scores)
+        own.get_by_label("town, row 2").fill("")
+        own.get_by_role("button", name="Fill empty cells").click()
+        expect(own.get_by_role("status")).to_contain_text("2 cells filled")
+        filled = own.get_by_role("region", name="Your rows, filled in")
+        assert filled.locator(".filled").count() == 2
+        (first, second) = rows_of(filled)
+        assert first[:2] == ["33", "Thun, upper"]
+        assert re.fullmatch(r"[\\d.]+ filled in\\n?[\\d.]+ to [\\d.]+", first[2])
+        assert second[0] == "44"
+        assert second[1].split(" filled")[0] in ("Bern", "Thun, upper", HOSTILE)
+        assert second[2] == "900.5"
+
+
+PASTE = """(text) => {
+  const data = new DataTransfer();
+  data.setData("text/plain", text);
+  const cell = document.querySelector(".sheet input");
+  cell.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1,2\n", "rows of 2 cells without names of columns: expected 3 cells; give fitting rows, or"),
+        ("age,town,pay\n", "no row: expected rows of CSV; give the names of the columns and a row below"),
+        ("age\n" + "33\n" * 51, "51 rows: expected at most 50 on this page; send more over the HTTP interface"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_in_one_line(browser: Any, address: str, text: str, problem: str) -> None:
+    with visiting(browser, address, "people") as page:
+        page.evaluate(PASTE, text)
+        expect(panel(page, "Your rows").get_by_role("alert")).to_contain_text(problem)
+
+
+@pytest.mark.slow
+def test_csv_is_read_as_python_reads_it(browser: Any, address: str) -> None:
+    hard = [["a", 'say "b"', "c,d"], ["", "two\nlines", "é"], ["1", " x ", '"']]
+    with visiting(browser, address) as page:
+        for delimiter in ",;\t":
+            stream = io.StringIO()
+            csv.writer(stream, delimiter=delimiter).writerows([["k", "l", "m"], *hard])
+            read = page.evaluate("(text) => import('/page/csv.js').then((csv) => csv.parse(text))", stream.getvalue())
+            assert read == [["k", "l", "m"], *hard]
+
+
+# ---------------------------------------------------------------------------------------------- errors, tokens, access
+
+
+@pytest.mark.slow
+def test_an_error_of_the_server_is_one_line_in_a_live_region(browser: Any, address: str) -> None:
+    with visiting(browser, address, "digits", refused=True) as page:
+        samples = panel(page, "Samples")
+        samples.get_by_label("Number").fill("100000")
+        samples.get_by_role("button", name="Draw samples").click()
+        expect(samples.get_by_role("alert")).to_have_text(
+            "100,000 examples: expected at most 1,024 a request; send several requests"
+        )
+        draw(page)  # the line goes when a request succeeds
+        expect(samples.get_by_role("alert")).to_be_empty()
+
+
+@pytest.mark.slow
+def test_a_token_is_asked_for_and_kept_in_memory_only(browser: Any, digits: Path) -> None:
+    token = "a-token-of-a-test-of-the-page"
+    with serving([digits], token) as address, visiting(browser, address, refused=True) as page:
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Token").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(dialog).to_contain_text("This is not the token")
+        dialog.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("digits")
+        draw(page)
+        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+        page.reload()
+        expect(dialog).to_be_visible()
+
+
+def axe(page: Any) -> list[str]:
+    """What axe-core finds against WCAG 2.2 AA and its own best practice."""
+    spec = find_spec("axe_playwright_python")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("axe-playwright-python, which brings axe-core, is not installed")
+    page.evaluate((Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text())
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found = page.evaluate("(rules) => axe.run(document, { runOnly: rules })", rules)
+    assert found["passes"]
+    return [f"{one['id']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]
+
+
+def use(page: Any, run: str) -> None:
+    """Use every widget of the page, so that its results are there."""
+    if run == "people":
+        panel(page, "Samples").get_by_role("button", name="Draw rows").click()
+        own = panel(page, "Your rows")
+        page.evaluate(PASTE, "age,town,pay\n33,Bern,\n44,Bern,9\n")
+        own.get_by_role("button", name="Fill empty cells").click()
+        expect(own.get_by_role("status")).to_contain_text("1 cell filled")
+        own.get_by_role("button", name="Score").click()
+        expect(own.get_by_role("status")).to_contain_text("2 rows scored")
+        return
+    draw(page).first.click()
+    expect(panel(page, "One picture").get_by_role("status")).to_contain_text("Answered")
+    panel(page, "Fill in what is hidden").get_by_role("button", name="Fill in").click()
+    expect(panel(page, "Fill in what is hidden").get_by_role("status")).to_contain_text("Filled in 3 times")
+    if run == "noise":
+        panel(page, "From noise to data").get_by_role("button", name="Start the film").click()
+        expect(panel(page, "From noise to data").get_by_role("status")).to_contain_text("pictures in")
+        return
+    for button in panel(page, "From one picture to another").get_by_role("button", name="Sample").all():
+        button.click()
+    expect(panel(page, "From one picture to another").get_by_role("status")).to_contain_text("13 pictures")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["digits", "noise", "people"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
+def test_axe_finds_nothing(browser: Any, address: str, run: str, scheme: str, width: int) -> None:
+    look = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+    with visiting(browser, address, run, **look) as page:
+        assert axe(page) == []
+        use(page, run)
+        assert axe(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_the_tab_key_reaches_everything_in_order_and_focus_is_seen(browser: Any, address: str) -> None:
+    with visiting(browser, address, "digits") as page:
+        total = page.locator("a[href], button:enabled, input:enabled, select:enabled, canvas").locator("visible=true").count()
+        seen = []
+        for _ in range(total):
+            page.keyboard.press("Tab")
+            seen.append(page.evaluate(FOCUS))
+        assert len({place for place, _ in seen}) == total
+        assert [place for place, _ in seen] == sorted(place for place, _ in seen)
+        assert all(outlined for _, outlined in seen)
+
+
+FOCUS = """() => {
+  const all = [...document.querySelectorAll("*")];
+  const one = document.activeElement;
+  const shown = [one, one.closest("label.drop, label.button")].filter(Boolean);
+  return [all.indexOf(one), shown.some((part) => getComputedStyle(part).outlineStyle !== "none")];
+}"""
