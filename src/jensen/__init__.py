@@ -29,6 +29,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     report           values shown: a page, pictures, tables
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
+    serve            runs behind HTTP: a bounded queue, one model thread, batches
     commands         the verbs: one file each, a function of a run
     sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print

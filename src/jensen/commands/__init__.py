@@ -26,6 +26,7 @@ HOMES = {
     "features check": "features_check.FeaturesCheck",
     "compress": "compress.Compress",
     "decompress": "decompress.Decompress",
+    "serve": "serve.Serve",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
 }
