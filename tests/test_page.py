@@ -1,10 +1,13 @@
 """The page of a server, in Chromium: every widget by clicks and keys, on real runs."""
 
+import asyncio
 import base64
 import csv
 import io
 import re
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +21,8 @@ from PIL import Image
 import jensen
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.vae.settings import VAERecipe
+from jensen.serve.limits import Limits
+from jensen.serve.server import Address, server
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
@@ -64,6 +69,21 @@ def folders(digits: Path) -> list[Path]:
     table.write_text(people())
     others = [jensen.train(recipe_of(name, table), digits.with_name(name)).folder for name in ("noise", "people")]
     return [digits, *others]
+
+
+@contextmanager
+def serving(folders: list[Path], token: str | None = None) -> Iterator[str]:
+    """The address of a server of these runs, which runs in a thread of this process."""
+    address = Address(port=0, token=token.encode() if token else None)
+    served = server([jensen.load(folder) for folder in folders], address, Limits(), histogram=40)
+    thread = threading.Thread(target=lambda: asyncio.run(served.serve()))
+    thread.start()
+    while not served.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{served.servers[0].sockets[0].getsockname()[1]}/"
+    served.should_exit = True
+    thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +178,14 @@ def test_a_sample_is_scored_and_reconstructed(browser: Any, address: str, digits
         expect(picture.get_by_role("status")).to_contain_text("Answered in")
         run = jensen.load(digits)
         x = jensen.sample(run, 2, seed=3).x[1:]
-        assert number(picture.locator(".key b").first.inner_text()) == pytest.approx(jensen.score(run, x).bound.item(), 0.05)
+        assert number(picture.locator(".key b").first.inner_text()) == pytest.approx(
+            jensen.score(run, x).bound.item(), 0.05
+        )
         expect(picture.get_by_role("img", name="Its reconstruction")).to_be_visible()
         rebuilt = jensen.reconstruct(run, x).reconstruction[0, 0]
-        assert np.array_equal(pixels(picture.get_by_role("img", name="Its reconstruction")), np.rint(rebuilt / 16 * 255))
+        assert np.array_equal(
+            pixels(picture.get_by_role("img", name="Its reconstruction")), np.rint(rebuilt / 16 * 255)
+        )
 
 
 @pytest.mark.slow
@@ -535,7 +559,11 @@ def test_axe_finds_nothing(browser: Any, address: str, run: str, scheme: str, wi
 @pytest.mark.slow
 def test_the_tab_key_reaches_everything_in_order_and_focus_is_seen(browser: Any, address: str) -> None:
     with visiting(browser, address, "digits") as page:
-        total = page.locator("a[href], button:enabled, input:enabled, select:enabled, canvas").locator("visible=true").count()
+        total = (
+            page.locator("a[href], button:enabled, input:enabled, select:enabled, canvas")
+            .locator("visible=true")
+            .count()
+        )
         seen = []
         for _ in range(total):
             page.keyboard.press("Tab")

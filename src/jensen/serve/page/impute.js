@@ -22,7 +22,8 @@ export function imputePanel(model) {
     if (!example) throw new Error("There is no picture yet: drop one above, choose a file, or click a sample.");
     if (!painter.count) throw new Error("Nothing is hidden: paint over a part of the picture.");
     const start = performance.now();
-    const body = { x: given(example), mask: painter.seen, draws: 1, png: true };
+    const mask = Array.from({ length: model.shape[0] }, () => painter.seen); // the same for every channel
+    const body = { x: given(example), mask, draws: 1, png: true };
     const masked = painter.address;
     // One draw a request: the answer to a request for several is their mean, which need not look like any of them.
     const seeds = Array.from({ length: DRAWS }, (_, k) => seed.value() + k);

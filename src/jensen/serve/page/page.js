@@ -38,15 +38,15 @@ class Model {
 
   /** The next examples of the test split. */
   async take(count, signal) {
-    const query = { run: this.name, n: count, start: this.taken };
+    const query = { run: this.name, n: count, first: this.taken, png: true };
     const found = await ask("examples", { query, signal });
-    this.taken = (this.taken + count) % found.of;
-    return found.x.map((x, k) => ({ x, png: found.png?.[k], from: found.names[k] }));
+    this.taken += count;
+    return found.x.map((x, k) => ({ x, png: found.png?.[k], from: `test example: ${found.examples[k]}` }));
   }
 
   /** The next rows of the test split, as CSV. */
   async takeRows(count, signal) {
-    const query = { run: this.name, n: count, start: this.taken };
+    const query = { run: this.name, n: count, first: this.taken };
     this.taken += count;
     return (await send("examples", { query, accept: "text/csv", signal })).text();
   }
