@@ -24,6 +24,7 @@ from jensen.serve.work import AbstractWork, Decode, Encode, Reconstruct, Row, Sa
 from jensen.vae import VAE
 
 LADDER = (1, 4, 16, 64)  # numbers of rows that a model may compute at once
+COMPARED = 16  # rows whose bits are compared between sizes
 VALUES = {"cpu": 1 << 18, "gpu": 1 << 22}  # the most values of x in a block
 BINS = 40  # of the histogram
 
@@ -226,9 +227,10 @@ def _agreeing(work: AbstractWork, rows: Sequence[Row]) -> tuple[int, ...]:
     """The sizes of blocks, ascending, that give every row the same bits; see `Served.measure`."""
     groups: dict[bytes, list[int]] = {}
     for size in (size for size in LADDER if size <= len(rows)):
-        plain, turned = _bits(work, rows, size), _bits(work, rows[::-1], size)[::-1]
-        if plain == turned or size == 1:
-            groups.setdefault(b"".join(plain), []).append(size)
+        some = rows[: max(size, COMPARED)]
+        found = _bits(work, some, size)
+        if size == 1 or _bits(work, some[::-1], size)[::-1] == found:
+            groups.setdefault(b"".join(found[:COMPARED]), []).append(size)
     _, _, largest = max((len(sizes), sizes[-1], sizes) for sizes in groups.values())
     return tuple(largest)
 
@@ -237,7 +239,7 @@ def _bits(work: AbstractWork, rows: Sequence[Row], size: int) -> list[bytes]:
     """The bits of every row, computed in blocks of one size."""
     found: list[bytes] = []
     for start in range(0, len(rows), size):
-        block = [*rows[start : start + size]]
+        block = rows[start : start + size]
         padded = [*block, *rows[: size - len(block)]]
         found += [_bytes(one) for one in work.compute(padded)][: len(block)]
     return found
