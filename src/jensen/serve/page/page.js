@@ -19,6 +19,11 @@ class Model {
     this.left = new AbortController(); // aborted when the visitor goes to another model
   }
 
+  /** Whether the examples are images whose pixels a visitor may give and paint over. */
+  get paints() {
+    return this.layout === "image" && [1, 3, 4].includes(this.shape[0]);
+  }
+
   can(verb) {
     return this.verbs.includes(verb);
   }
@@ -59,16 +64,19 @@ class Model {
   }
 }
 
-function facts({ family, data, shape, levels, parameters, step }) {
-  const size = shape.slice(-2).join(" × ");
+function facts({ family, layout, shape, columns, parameters, step }) {
+  const size = shape.slice(layout === "vector" ? 0 : 1).join(" × ");
   const words = {
-    picture: `${size} pictures${levels ? ` of ${levels} levels` : ""}`,
-    table: "rows of a table",
-    array: `arrays of ${shape.join(" × ")}`,
+    image: `${size} pictures`,
+    signal: `signals of ${size} numbers`,
+    volume: `${size} volumes`,
+    vector: `vectors of ${size} numbers`,
+    table: columns && `the rows of a table of ${columns.length} columns`,
   };
   const count = (number) => number.toLocaleString("en");
   const name = { vae: "VAE", diffusion: "diffusion model", latent: "latent diffusion model" }[family] ?? family;
-  return `A ${name} of ${words[data]}: ${count(parameters)} parameters, the weights of step ${count(step)}.`;
+  const data = words[layout] ?? `arrays of ${shape.join(" × ")}`;
+  return `A ${name} of ${data}: ${count(parameters)} parameters, the weights of step ${count(step)}.`;
 }
 
 function column(...panels) {
@@ -79,7 +87,7 @@ function column(...panels) {
 /** The panels for a model of pictures: on the left what it makes, on the right what it says of one picture, below
  * the path between two. */
 function pictureColumns(model) {
-  const impute = model.can("impute") ? imputePanel(model) : null;
+  const impute = model.can("impute") && model.paints ? imputePanel(model) : null;
   const asked = model.can("score") || model.can("reconstruct") || impute;
   const hand = asked ? scorePanel(model, (example) => impute?.take(example)) : null;
   const choose = hand && ((example) => hand.choose(example));

@@ -36,34 +36,50 @@ export function examplesOf(answer, words) {
   return answer.x.map((x, place) => ({ png: answer.png?.[place], x, from: words(place) }));
 }
 
-/** A file as an example: a PNG of the model's size goes as it is; others are cropped to its shape and scaled. */
-async function fromFile(file, shape) {
-  if (file.name.endsWith(".npy")) return { npy: await base64(file), from: file.name };
+/** A file as an example: a picture is cropped to the model's shape and scaled, and becomes the model's numbers. */
+async function fromFile(file, model) {
+  const name = file.name || "a pasted picture";
+  if (name.endsWith(".npy")) return { npy: await base64(file), from: name };
+  if (!model.paints) throw new Refused(`${name}: expected an array, as the model knows no such pictures; give a .npy file`);
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
-    throw new Refused(`${file.name || "the file"}: expected a picture that this browser can read; give a PNG or JPEG`);
+    throw new Refused(`${name}: expected a picture that this browser can read; give a PNG or JPEG`);
   }
-  const [channels, height, width] = [shape.at(-3) ?? 1, ...shape.slice(-2)];
+  const [, height, width] = model.shape;
   const fits = bitmap.width === width && bitmap.height === height;
-  const name = file.name || "a pasted picture";
-  if (fits && file.type === "image/png") return { png: await base64(file), from: name };
+  // A canvas has 8 bits for a colour, so a PNG of 16 bits goes to the server as it is.
+  if (fits && model.levels > 256 && file.type === "image/png") return { png: await base64(file), from: name };
+  const canvas = await fitted(bitmap, model.shape);
+  const png = canvas.toDataURL("image/png").split(",")[1];
+  const sizes = `${bitmap.width} × ${bitmap.height} to ${width} × ${height}`;
+  return { png, x: numbers(canvas, model), from: fits ? name : `${name}, scaled from ${sizes}` };
+}
+
+/** The middle of a picture as a canvas of the shape (channels, height, width). */
+async function fitted(bitmap, [channels, height, width]) {
   const scale = Math.min(bitmap.width / width, bitmap.height / height);
   const [wide, high] = [width * scale, height * scale];
   const part = [(bitmap.width - wide) / 2, (bitmap.height - high) / 2, wide, high].map(Math.round);
-  const scaled = await createImageBitmap(bitmap, ...part, {
-    resizeWidth: width,
-    resizeHeight: height,
-    resizeQuality: "high",
-  });
+  const size = { resizeWidth: width, resizeHeight: height, resizeQuality: "high" };
+  const scaled = await createImageBitmap(bitmap, ...part, size);
   const canvas = h("canvas", { width, height });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   if (channels !== 4) context.fillRect(0, 0, width, height); // transparent pixels become black
+  if (channels === 1) context.filter = "grayscale(1)";
   context.drawImage(scaled, 0, 0);
-  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-  const sizes = `${bitmap.width} × ${bitmap.height} to ${width} × ${height}`;
-  return { png: await base64(blob), from: fits ? name : `${name}, scaled from ${sizes}` };
+  return canvas;
+}
+
+/** The pixels of a canvas in the units of the data, (channels, height, width). */
+function numbers(canvas, { shape: [channels, height, width], levels, minimum, maximum }) {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  const value = (share) => (levels ? Math.round(share * (levels - 1)) : minimum + share * (maximum - minimum));
+  const at = (c, y, x) => value(data[4 * (y * width + x) + c] / 255);
+  const row = (c, y) => Array.from({ length: width }, (_, x) => at(c, y, x));
+  const channel = (c) => Array.from({ length: height }, (_, y) => row(c, y));
+  return Array.from({ length: channels }, (_, c) => channel(c));
 }
 
 async function base64(blob) {
@@ -79,7 +95,7 @@ async function base64(blob) {
 export class Slot {
   constructor(owner, model, title, onchange) {
     Object.assign(this, { owner, model, title, onchange, example: null });
-    this.input = h("input", { type: "file", accept: "image/*,.npy", class: "unseen", "aria-label": `${title}: choose a file` });
+    this.input = h("input", { type: "file", accept: model.paints ? "image/*,.npy" : ".npy", class: "unseen", "aria-label": `${title}: choose a file` });
     this.view = h("span", { class: "view" });
     this.drop = h("label", { class: "drop" }, this.input, this.view);
     this.caption = h("figcaption", {});
@@ -108,7 +124,7 @@ export class Slot {
     this.view.replaceChildren(
       example
         ? view(example, `${this.title}: ${example.from}`, this.model.shape)
-        : h("span", {}, "Drop a picture, or ", h("u", {}, "choose a file")),
+        : h("span", {}, `Drop ${this.model.paints ? "a picture" : "a .npy file"}, or `, h("u", {}, "choose a file")),
     );
     this.drop.classList.toggle("filled", Boolean(example));
     this.caption.textContent = example?.from ?? "";
@@ -121,7 +137,7 @@ export class Slot {
     this.input.value = "";
     if (!file) return;
     try {
-      this.show(await fromFile(file, this.model.shape));
+      this.show(await fromFile(file, this.model));
     } catch (error) {
       this.owner.fail(error.message);
     }

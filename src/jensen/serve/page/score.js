@@ -7,7 +7,7 @@ import { Slot, figure, given } from "./picture.js";
 /** The panel for one picture. `changed(example)` hears of every new picture; `choose` puts one in. */
 export function scorePanel(model, changed) {
   const owner = panel("One picture", "Drop or paste a picture, choose a file, or click a sample.");
-  const result = h("div", { class: "result" });
+  const result = h("div", { class: model.can("score") ? "result score" : "result" });
   const rebuilt = model.can("reconstruct") ? h("div", { class: "result" }, blank()) : null;
   const words = [model.can("score") && "Score", rebuilt && "reconstruct"].filter(Boolean).join(" and ");
   const ask = task(owner, words || "Look", async (signal) => {
@@ -26,12 +26,12 @@ export function scorePanel(model, changed) {
   const slot = new Slot(owner, model, "The picture", (example) => {
     changed(example);
     rebuilt?.replaceChildren(blank());
-    result.replaceChildren();
     if (words) ask.run();
   });
   const pasted = (event) => event.clipboardData?.files.length && slot.read(event.clipboardData.files);
   document.addEventListener("paste", pasted, { signal: model.left.signal });
   if (words) slot.buttons.prepend(ask.button);
+  if (model.histogram) result.append(histogram(model.histogram, [], model.unit));
   owner.body.append(h("div", { class: "pair" }, slot.root, rebuilt), slot.buttons, result);
   return { root: owner.root, choose: (example) => slot.show(example) };
 }
