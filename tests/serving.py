@@ -17,10 +17,12 @@ from jensen.commands.serve import _served
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.vae.settings import VAERecipe
 from jensen.serve.limits import Limits
+from jensen.serve.metrics import Metrics
+from jensen.serve.routes import Service
 from jensen.serve.served import Served
-from jensen.serve.server import Address, Server, server
+from jensen.serve.server import Address, Server, named
 
-BRIEF = {"steps": 20, "batch_size": 32, "validate_every": 20, "sample_every": 20, "first_look": 0}
+BRIEF = {"steps": 6, "batch_size": 32, "validate_every": 6, "sample_every": 6, "first_look": 0}
 TOKEN = b"a-token-of-the-tests"
 
 
@@ -49,9 +51,15 @@ def runs() -> list[jensen.Run]:
     return [jensen.load(folder() / name) for name in ("pictures", "people", "labelled")]
 
 
+@lru_cache
+def served() -> list[Served]:
+    """The three runs, measured once."""
+    return named(runs())
+
+
 def made(limits: Limits | None = None, *, histogram: int = 0, token: bytes | None = None) -> Server:
     """A server of the three runs on a free port."""
-    return server(runs(), Address(port=0, token=token), limits or Limits(), histogram)
+    return Server(Service(served(), limits or Limits(), Metrics()), Address(port=0, token=token), histogram)
 
 
 @contextmanager

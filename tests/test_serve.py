@@ -169,10 +169,10 @@ def test_imputed_pictures_keep_what_is_known(client: httpx.Client, pictures: jen
     x = pictures.examples().x[:2].numpy()
     mask = np.ones((8, 8), bool)
     mask[:, 4:] = False
-    ask = {"seed": 5, "draws": 6, "method": "importance", "samples": 40}
+    ask = {"seed": 5, "draws": 4, "method": "importance", "samples": 20}
     found = told(client, "/impute", x=x.tolist(), mask=mask[None].tolist(), **ask, png=True)
-    wish = jensen.ImputationWish(method="importance", samples=40)
-    draws = jensen.impute(pictures, x, mask[None], draws=6, seed=5, wish=wish).draws
+    wish = jensen.ImputationWish(method="importance", samples=20)
+    draws = jensen.impute(pictures, x, mask[None], draws=4, seed=5, wish=wish).draws
     assert np.array(found["x"]) == pytest.approx(draws.mean(0), abs=1e-6)
     assert np.array(found["low"]) == pytest.approx(np.quantile(draws, 0.025, axis=0), abs=1e-6)
     assert (np.array(found["x"])[..., :4] == x[..., :4]).all()
@@ -191,9 +191,7 @@ def test_imputed_rows_are_those_of_the_function(client: httpx.Client, people: je
     assert found["low"][0]["pay"] <= found["x"][0]["pay"] <= found["high"][0]["pay"]
 
 
-def test_predictions_are_those_of_the_functions(
-    client: httpx.Client, people: jensen.Run, labelled: jensen.Run
-) -> None:
+def test_predictions_are_those_of_the_functions(client: httpx.Client, people: jensen.Run, labelled: jensen.Run) -> None:
     x = labelled.examples().x[:2]
     found = told(client, "/predict", run="labelled", x=x.tolist(), seed=2)["predictions"]
     expected = jensen.predict(labelled, x.numpy(), seed=2).predictions.prediction.probabilities
