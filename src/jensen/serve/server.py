@@ -41,6 +41,10 @@ class Address:
         """Whether only this machine can reach the server."""
         return self.host in LOOPBACK
 
+    def shows_examples(self, wish: bool | None) -> bool:
+        """Whether clients may see test examples; by default on this machine only, as data may be private."""
+        return self.loopback if wish is None else wish
+
     def check(self) -> None:
         """Raises `InputError` for an address beyond this machine without a token."""
         if not self.loopback and self.token is None:
@@ -157,6 +161,6 @@ def server(
     """
     address.check()
     found = named(runs)
-    for served in found if (address.loopback if examples is None else examples) else ():
+    for served in found if address.shows_examples(examples) else ():
         served.shown = shown_examples(served.run)
     return Server(Service(found, limits, Metrics()), address, histogram)

@@ -1,6 +1,7 @@
 """Test examples that the server shows to visitors without data of their own, if it may."""
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def examples(served: Served, ask: AskExample) -> Answer:
         fields["labels"] = [spec.label_name(label) for label in served.shown.labels[rows].tolist()]
     if served.table is not None:
         return of_values(raw, None, served, fields, png=False)
-    pictures = brightness(raw, served) if spec.pictured else None
+    pictures = partial(brightness, raw, served) if spec.pictured else None
     if ask.png and pictures is not None:
-        fields["png"] = base64_pictures(pictures)
+        fields["png"] = base64_pictures(pictures())
     return Answer({"x": raw, **fields}, array=raw, pictures=pictures)
