@@ -145,6 +145,7 @@ def draw(page: Any, count: int = 4) -> Any:
     samples.get_by_label("Number").fill(str(count))
     samples.get_by_label("Seed", exact=True).fill("3")
     samples.get_by_role("button", name="Draw samples").click()
+    expect(samples.get_by_role("status")).to_contain_text("samples in")
     tiles = samples.get_by_role("button", name="of seed 3")
     expect(tiles).to_have_count(count)
     return tiles
@@ -156,10 +157,12 @@ def draw(page: Any, count: int = 4) -> Any:
 def test_samples_are_drawn_by_a_click(browser: Any, digits: Path) -> None:
     with serving([digits]) as address, visiting(browser, address) as page:
         expect(page.get_by_role("heading", level=1)).to_have_text("digits")
-        tiles = draw(page)
-        expected = jensen.sample(jensen.load(digits), 4, seed=3).x[:, 0]
-        for tile, x in zip(tiles.locator("img").all(), expected, strict=True):
-            assert np.array_equal(pixels(tile), np.rint(x / 16 * 255))
+        for mean in (False, True):
+            page.get_by_label("means, without the noise of p(x|z)").set_checked(mean)
+            tiles = draw(page)
+            expected = jensen.sample(jensen.load(digits), 4, seed=3, mean=mean).x[:, 0]
+            for tile, x in zip(tiles.locator("img").all(), expected, strict=True):
+                assert np.array_equal(pixels(tile), np.rint(x / 16 * 255))
 
 
 # ---------------------------------------------------------------------------------------------- pictures

@@ -162,6 +162,7 @@ class Served:
             "target": spec.options.labels if self.table is not None else None,
             "latent": model.latent_dims if isinstance(model, VAE) else None,
             "verbs": list(self.verbs),
+            "noisy": model.noisy_samples and self.table is None,
             "bound": self.bound,
             "unit": "nats",
             "examples": 0 if self.shown is None else len(self.shown),

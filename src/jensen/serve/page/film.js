@@ -2,7 +2,7 @@
 
 import { events } from "./api.js";
 import { h, panel, since, task } from "./dom.js";
-import { figure } from "./picture.js";
+import { blank, figure } from "./picture.js";
 import { labelField, seedField } from "./sample.js";
 
 const FRAMES = 60; // the most that are sent
@@ -79,8 +79,4 @@ export function filmPanel(model) {
     h("div", { class: "film" }, screen, slider),
   );
   return owner.root;
-}
-
-function blank(words) {
-  return h("figure", {}, h("span", { class: "blank" }), h("figcaption", {}, words));
 }

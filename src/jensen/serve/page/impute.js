@@ -2,7 +2,7 @@
 
 import { field, h, panel, since, task } from "./dom.js";
 import { Painter } from "./mask.js";
-import { figure, given, image } from "./picture.js";
+import { blank, figure, given, image } from "./picture.js";
 import { seedField } from "./sample.js";
 
 const DRAWS = 3;
@@ -15,7 +15,7 @@ export function imputePanel(model) {
   );
   const painter = new Painter(...model.shape.slice(-2));
   const seed = seedField();
-  const result = h("div", { class: "beside result" });
+  const result = h("div", { class: "beside" });
   let example = null;
 
   const fill = task(owner, "Fill in", async (signal) => {
@@ -24,17 +24,15 @@ export function imputePanel(model) {
     const start = performance.now();
     const mask = Array.from({ length: model.shape[0] }, () => painter.seen); // the same for every channel
     const body = { x: given(example), mask, draws: 1, png: true };
-    const masked = painter.address;
+    const masked = figure("", "Masked", model.shape, "What the model sees");
+    masked.querySelector("img").src = painter.address;
+    const draws = Array.from({ length: DRAWS }, (_, k) => blank(`Draw ${k + 1}`));
+    result.replaceChildren(...(example.png ? [figure(example.png, "Original", model.shape)] : []), masked, ...draws);
     // One draw a request: the answer to a request for several is their mean, which need not look like any of them.
-    const seeds = Array.from({ length: DRAWS }, (_, k) => seed.value() + k);
-    const answers = await Promise.all(seeds.map((one) => model.post("impute", { ...body, seed: one }, { signal })));
-    const hidden = figure("", "What the model sees", model.shape);
-    hidden.querySelector("img").src = masked;
-    result.replaceChildren(
-      ...(example.png ? [figure(example.png, "Original", model.shape)] : []),
-      hidden,
-      ...answers.map(({ png: [png] }, k) => figure(png, `Draw ${k + 1}`, model.shape, `Filled in, draw ${k + 1}`)),
-    );
+    for (const [k, place] of draws.entries()) {
+      const { png } = await model.post("impute", { ...body, seed: seed.value() + k }, { signal });
+      place.replaceWith(figure(png[0], `Draw ${k + 1}`, model.shape, `Filled in, draw ${k + 1}`));
+    }
     return `Filled in ${DRAWS} times in ${since(start)}: every draw is one possibility.`;
   });
 

@@ -43,7 +43,6 @@ export function interpolatePanel(model) {
   }
 
   slider.addEventListener("input", show);
-  owner.root.classList.add("path");
   owner.body.append(
     h(
       "div",

@@ -108,7 +108,7 @@ export class Painter {
     event.preventDefault();
     if (event.key === " " || event.shiftKey) this.paint(this.brush);
     this.draw();
-    this.tell();
+    this.tell(true);
     if (event.key !== " " && !event.shiftKey) this.stroke = null;
   }
 
@@ -139,11 +139,11 @@ export class Painter {
     }
   }
 
-  tell() {
+  /** Say how much is hidden, and to those who paint by keys where the brush is. */
+  tell(byKeys = false) {
     const [x, y] = this.brush;
-    const state = this.under() ? "hidden" : "shown";
-    const place = document.activeElement === this.canvas ? `Row ${y + 1}, column ${x + 1}: ${state}. ` : "";
-    this.words.textContent = `${place}${this.count} of ${this.hidden.length} pixels hidden.`;
+    const place = `Row ${y + 1}, column ${x + 1}: ${this.under() ? "hidden" : "shown"}. `;
+    this.words.textContent = `${byKeys ? place : ""}${this.count} of ${this.hidden.length} pixels hidden.`;
   }
 
   /** What the model sees, as the address of a picture. */

@@ -84,17 +84,19 @@ function column(...panels) {
   return found.length ? h("div", { class: "column" }, ...found) : null;
 }
 
-/** The panels for a model of pictures: on the left what it makes, on the right what it says of one picture, below
- * the path between two. */
+/** The panels for a model of pictures: on the left what it makes, on the right what it says of one picture. */
 function pictureColumns(model) {
   const impute = model.can("impute") && model.paints ? imputePanel(model) : null;
   const asked = model.can("score") || model.can("reconstruct") || impute;
   const hand = asked ? scorePanel(model, (example) => impute?.take(example)) : null;
   const choose = hand && ((example) => hand.choose(example));
   return [
-    column(model.can("sample") && samplePanel(model, choose), model.can("film") && filmPanel(model)),
+    column(
+      model.can("sample") && samplePanel(model, choose),
+      model.can("film") && filmPanel(model),
+      model.can("interpolate") && interpolatePanel(model),
+    ),
     column(hand?.root, impute?.root),
-    model.can("interpolate") && interpolatePanel(model),
   ];
 }
 

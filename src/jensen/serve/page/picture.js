@@ -26,6 +26,11 @@ export function figure(png, caption, shape, alt = caption) {
   return h("figure", {}, image(png, alt, shape), h("figcaption", {}, caption));
 }
 
+/** The place of a picture that is not there yet. */
+export function blank(caption) {
+  return h("figure", {}, h("span", { class: "blank" }), h("figcaption", {}, caption));
+}
+
 /** What is to be seen of an example: its picture, or its words. */
 export function view(example, alt, shape) {
   return example.png ? image(example.png, alt, shape) : h("span", {}, example.from);

@@ -218,7 +218,7 @@ async function filledIn(model, sheet, result, signal) {
     row.map((cell, k) => {
       if (cell !== "") return cell;
       count += 1;
-      return filledCell(sheet.names[k], r, answer);
+      return filledCell(model.columns[k], r, answer);
     }),
   );
   result.replaceChildren(table(sheet.names, rows, "Your rows, filled in"));
@@ -226,9 +226,9 @@ async function filledIn(model, sheet, result, signal) {
   return [words, ...(answer.notes ?? [])].join(" ");
 }
 
-function filledCell(name, row, { x, low, high }) {
-  const ends = [low?.[row]?.[name], high?.[row]?.[name]];
-  const interval = ends.every((end) => end !== null && end !== undefined) ? `${ends[0]} to ${ends[1]}` : "";
+function filledCell({ name, categories }, row, { x, low, high }) {
+  const ends = [low[row][name], high[row][name]];
+  const interval = categories || ends.includes(null) ? null : ends.join(" to "); // categories have no order
   return h(
     "td",
     { class: "filled" },

@@ -13,9 +13,12 @@ export function samplePanel(model, choose) {
   const seed = seedField();
   const label = labelField(model, "each in turn");
   const steps = wholeNumber("Steps", "", { low: 1, placeholder: "default" });
+  const mean = h("input", { type: "checkbox" });
+  const noise = h("label", { class: "check" }, mean, "means, without the noise of p(x|z)");
   const draw = task(owner, "Draw samples", async (signal) => {
     const start = performance.now();
     const asked = { n: number.input.valueAsNumber, seed: seed.value(), ...label.value() };
+    if (mean.checked) asked.mean = true;
     const body = { ...asked, ...(steps.input.value && { steps: steps.input.valueAsNumber }), png: true };
     const answer = await model.post("sample", body, { signal });
     const names = answer.labels;
@@ -26,7 +29,7 @@ export function samplePanel(model, choose) {
   tiles.append(...Array.from({ length: 16 }, () => h("span", { class: "blank" })));
   owner.body.append(
     h("div", { class: "fields" }, label.field, number.field, seed.field, model.can("film") ? steps.field : null),
-    h("div", { class: "buttons" }, draw.button),
+    h("div", { class: "buttons" }, draw.button, model.noisy ? noise : null),
     tiles,
   );
   return owner.root;

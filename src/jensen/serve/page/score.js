@@ -2,13 +2,15 @@
 
 import { h, panel, since, task, withError } from "./dom.js";
 import { histogram, howUnusual, percent } from "./histogram.js";
-import { Slot, figure, given } from "./picture.js";
+import { Slot, blank, figure, given } from "./picture.js";
+
+const REBUILT = "Its reconstruction";
 
 /** The panel for one picture. `changed(example)` hears of every new picture; `choose` puts one in. */
 export function scorePanel(model, changed) {
   const owner = panel("One picture", "Drop or paste a picture, choose a file, or click a sample.");
   const result = h("div", { class: model.can("score") ? "result score" : "result" });
-  const rebuilt = model.can("reconstruct") ? h("div", { class: "result" }, blank()) : null;
+  const rebuilt = model.can("reconstruct") ? h("div", { class: "result" }, blank(REBUILT)) : null;
   const words = [model.can("score") && "Score", rebuilt && "reconstruct"].filter(Boolean).join(" and ");
   const ask = task(owner, words || "Look", async (signal) => {
     const start = performance.now();
@@ -20,12 +22,12 @@ export function scorePanel(model, changed) {
     ]);
     await model.refresh();
     result.replaceChildren(...(scored ? [scoreOf(scored, model)] : []));
-    if (found?.png) rebuilt.replaceChildren(figure(found.png[0], "Its reconstruction", model.shape));
+    if (found?.png) rebuilt.replaceChildren(figure(found.png[0], REBUILT, model.shape));
     return `Answered in ${since(start)}.`;
   });
   const slot = new Slot(owner, model, "The picture", (example) => {
     changed(example);
-    rebuilt?.replaceChildren(blank());
+    rebuilt?.replaceChildren(blank(REBUILT));
     if (words) ask.run();
   });
   const pasted = (event) => event.clipboardData?.files.length && slot.read(event.clipboardData.files);
@@ -50,8 +52,4 @@ function scoreOf({ scores: [score], of }, model) {
     ? histogram(model.histogram, [bound], unit)
     : h("p", { class: "small" }, "The server is still scoring the test split; ask again to see where this score lies.");
   return h("div", {}, key, shown);
-}
-
-function blank() {
-  return h("figure", {}, h("span", { class: "blank" }), h("figcaption", {}, "Its reconstruction"));
 }
