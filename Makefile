@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format test-slow chaos distributed fuzz release-check trackio serve-fuzz benchmarks clean
+.PHONY: help setup demo test lint format test-slow chaos distributed fuzz release-check trackio serve-fuzz page benchmarks clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ chaos: $(DEVELOPMENT) ## kill trainings 225 times with SIGKILL and compare the f
 
 distributed: $(DEVELOPMENT) ## test torchrun, accelerate launch, sharding, three processes, two hosts in network namespaces (minutes)
 	$(PYTEST) -m "slow or not slow" tests/test_processes.py tests/test_distributed.py --durations 5
+
+page: $(DEVELOPMENT) ## test the page of jensen serve in Chromium: every widget, keys, touch, axe (needs chromium)
+	$(PYTEST) -m "slow or not slow" tests/test_page.py --durations 5
 
 fuzz: $(DEVELOPMENT) ## test 10,000 new random cases of damaged and hostile files, configurations and arguments (half an hour)
 	FUZZ_CASES=830 $(PYTEST) tests/test_fuzz.py --durations 5
