@@ -37,6 +37,7 @@ MODELS = {
         "prior_components": 5,
         "objective": "doubly-reparameterised",
     },
+    "logistic mixture": {**FLAT, "likelihood": "logistic-mixture", "components": 3},
     "gated ladder, mixture": {**GATED, "prior": "mixture", "prior_components": 4},
 }
 TRAINING = TrainingSettings(

@@ -19,6 +19,7 @@ from jensen.likelihood import (
     FreeScale,
     GaussianLikelihood,
     LearnedScale,
+    LogisticMixtureLikelihood,
 )
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
 from jensen.nets.gated import GatedBottomUp, GatedTopDown
@@ -259,6 +260,8 @@ def _likelihood(settings: VAESettings, spec: DataSpec) -> AbstractLikelihood:
     assert spec.levels is not None  # `load_dataset` refuses floats for this likelihood
     if name == "categorical":
         return CategoricalLikelihood(spec.shape, spec.levels)
+    if name == "logistic-mixture":
+        return LogisticMixtureLikelihood(spec.shape, settings.components, spec.levels, _floor(spec))
     law = DiscretisedGaussian if name == "discretised-gaussian" else DiscretisedLogistic
     return DiscretisedLikelihood(spec.shape, _scale(settings, spec), spec.levels, law)
 
@@ -266,7 +269,11 @@ def _likelihood(settings: VAESettings, spec: DataSpec) -> AbstractLikelihood:
 def _scale(settings: VAESettings, spec: DataSpec) -> AbstractScale:
     if settings.variance == "fixed":
         return FixedScale(settings.fixed_scale)
-    floor = spec.preparation.resolution / 12**0.5  # the standard deviation of uniform noise in one bin
     if settings.variance == "learned":
-        return LearnedScale(floor)
-    return FreeScale(spec.shape if settings.variance == "per-dimension" else (), floor)
+        return LearnedScale(_floor(spec))
+    return FreeScale(spec.shape if settings.variance == "per-dimension" else (), _floor(spec))
+
+
+def _floor(spec: DataSpec) -> float:
+    """The standard deviation of uniform noise in one bin."""
+    return spec.preparation.resolution / 12**0.5

@@ -62,8 +62,11 @@ RULES = (
     Rule(("prior_couplings",), lambda s, _: s.prior == "flow", "acts with prior flow only"),
     Rule(
         ("components",),
-        lambda _, spec: spec.table is not None and any(f.law in ("whole", "real") for f in spec.table.fields),
-        "acts on columns of whole or real numbers of a table only",
+        lambda s, spec: (
+            s.likelihood == "logistic-mixture"
+            or (spec.table is not None and any(f.law in ("whole", "real") for f in spec.table.fields))
+        ),
+        "acts with likelihood logistic-mixture, and on columns of whole or real numbers of a table, only",
     ),
     Rule(
         ("missing_cells",),
@@ -82,8 +85,8 @@ RULES = (
     Rule(("binarisation",), lambda s, _: s.likelihood == "bernoulli", "acts with likelihood bernoulli only"),
     Rule(
         ("variance",),
-        lambda s, _: s.likelihood not in ("bernoulli", "categorical") or s.predict == "target",
-        "acts only on a likelihood with a scale; choose likelihood gaussian, or a discretised one",
+        lambda s, _: s.likelihood not in ("bernoulli", "categorical", "logistic-mixture") or s.predict == "target",
+        "acts only on a likelihood with a scale to choose; choose likelihood gaussian, or a discretised one",
     ),
     Rule(("fixed_scale",), lambda s, _: s.variance == "fixed", "acts with variance fixed only"),
     Rule(

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 from jensen.data.augment_options import AugmentOptions
 from jensen.recipe.settings import AbstractRecipe, Size
 
-Likelihood = Literal["auto", "gaussian", "bernoulli", "discretised-gaussian", "discretised-logistic", "categorical"]
+Likelihood = Literal[
+    "auto", "gaussian", "bernoulli", "discretised-gaussian", "discretised-logistic", "logistic-mixture", "categorical"
+]
 
 
 class VAESettings(BaseModel):
@@ -31,7 +33,7 @@ class VAESettings(BaseModel):
     depth: int = Field(2, ge=1, le=1000)
     """Number of residual blocks of the encoder and of the decoder (table), or of each group of both (ladder)."""
     components: int = Field(5, ge=1, le=1000)
-    """Number of components of the mixtures p(x_j|z) of numbers (table)."""
+    """Number of components of the mixtures p(x_j|z) of numbers (table) or of pixels (likelihood logistic-mixture)."""
     missing_cells: Literal["generate", "ignore"] = "generate"
     """A missing cell (table). generate: it is a value, which the model generates with a probability and which counts in
     log p(x). ignore: log p(x) is about the observed cells only."""
@@ -48,7 +50,7 @@ class VAESettings(BaseModel):
     """Patch side in pixels, folded into channels (convolutional). None: by the data."""
     likelihood: Likelihood = "auto"
     """Distribution p(x|z). auto: discretised-logistic for integers, gaussian for floats, and for tables a law for each
-    column. bernoulli: x is binarised."""
+    column. bernoulli: x is binarised. logistic-mixture: pixels have mixtures whose channels depend on each other."""
     binarisation: Literal["threshold", "static", "dynamic"] = "dynamic"
     """Binarisation for likelihood bernoulli: a threshold, one draw for all visits (static), or one per visit (dynamic).
     Bounds on differently binarised data cannot be compared."""
