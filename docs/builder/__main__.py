@@ -39,7 +39,7 @@ def build(out: Path, work: Path, *, run: bool) -> int:
         laid.write(page, text)
     _write_gallery(laid, made)
     config = _configure(work)
-    if subprocess.run(_zensical(config), cwd=work, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}).returncode:
+    if subprocess.run(_zensical(config), cwd=work, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'docs'}"}).returncode:
         return 1
     without_network(work / "site")
     wrong = [*spelt, *check.faults(work / "site")]
