@@ -6,6 +6,7 @@ from typing import Any
 import griffe
 
 EXAMPLE = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.S | re.M)
+SECTION = re.compile(r"\A(\d)\. ")  # "1. Probability": a section of the lecture, and no list
 
 
 class Doctests(griffe.Extension):
@@ -14,4 +15,5 @@ class Doctests(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of one object, if it has any."""
         if obj.docstring:
-            obj.docstring.value = EXAMPLE.sub(lambda example: f"```pycon\n{example[0]}\n```", obj.docstring.value)
+            text = EXAMPLE.sub(lambda example: f"```pycon\n{example[0]}\n```", obj.docstring.value)
+            obj.docstring.value = SECTION.sub(r"\1\\. ", text)
