@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from builder import check, execute, stage
+from builder import check, execute, numbers, stage
 from builder.stage import ROOT, Stage
 
 RUN = ("docs/start.md", "docs/tutorials/*.md", "docs/gallery/*.py", "notebooks/*.ipynb")
@@ -37,9 +37,12 @@ def build(out: Path, work: Path, *, run: bool) -> int:
     made = _made(laid, work / "cache", run)
     for page, text in stage.reference():
         laid.write(page, text)
+    laid.write(numbers.PAGE, numbers.benchmark_page())
     _write_gallery(laid, made)
     config = _configure(work)
-    if subprocess.run(_zensical(config), cwd=work, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'docs'}"}).returncode:
+    if subprocess.run(
+        _zensical(config), cwd=work, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'docs'}"}
+    ).returncode:
         return 1
     without_network(work / "site")
     wrong = [*spelt, *check.faults(work / "site")]
@@ -58,7 +61,6 @@ def _made(laid: Stage, cache: Path, run: bool) -> dict[Path, execute.Made]:
     """Run the pages that are executed, some at a time, each in a process of its own, and lay them out."""
     paths, found = _executed(), {}
     if run:
-        import jensen.run  # noqa: F401: loaded once, before the processes part
         import matplotlib
 
         matplotlib.use("agg")
@@ -90,7 +92,7 @@ def _write_gallery(laid: Stage, made: dict[Path, execute.Made]) -> None:
         title, said = re.match(r"# (.+)\n+((?:.+\n)+)", page.markdown).groups()  # type: ignore[union-attr]
         picture = f"[![{title}](made/{path.stem}-1.png)]({path.stem}.md)\n" if page.pictures else ""
         first = said.replace("\n", " ").split(". ")[0].rstrip(". ")
-        cards.append(f'<div markdown>\n{picture}\n**[{title}]({path.stem}.md)**\n\n{first}.\n</div>\n')
+        cards.append(f"<div markdown>\n{picture}\n**[{title}]({path.stem}.md)**\n\n{first}.\n</div>\n")
     readme = Path("docs/gallery/README.md")
     text = (ROOT / readme).read_text(encoding="utf-8")
     laid.write(readme, f'{text}\n<div class="gallery" markdown>\n{"".join(cards)}</div>\n')

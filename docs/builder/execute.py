@@ -117,7 +117,9 @@ class _Page:
 
     def _picture(self, content: bytes, words: str) -> str:
         if not words:
-            raise ValueError("a picture needs words for those who do not see it: subplots(num=...), or show: FILE | WORDS")
+            raise ValueError(
+                "a picture needs words for those who do not see it: subplots(num=...), or show: FILE | WORDS"
+            )
         name = f"{self.stem}-{len(self.pictures) + 1}.png"
         self.pictures[name] = content
         return f"![{words}](made/{name})\n"

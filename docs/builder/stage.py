@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = Path("docs/reference")
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()([^)\s#]+)(#[^)\s]*)?\)")
 CODE = re.compile(r"^```.*?^```$", re.S | re.M)
-LANGUAGES = {".py": "python", ".toml": "toml", ".ipynb": "json", ".csv": "text"}
+LANGUAGES = {".py": "python", ".toml": "toml"}
 
 
 def pages() -> list[Path]:
@@ -71,8 +71,8 @@ class Stage:
             return path
         if path.parts[:2] == ("src", "jensen") and len(path.parts) > 2 and Path(path.parts[2]).stem in self.chapters:
             return REFERENCE / f"{Path(path.parts[2]).stem}.md"
-        if path.parts[:2] == ("docs", "gallery") and path.suffix == ".py":
-            return path.with_suffix(".md")
+        if path.suffix == ".ipynb" or (path.parts[:2] == ("docs", "gallery") and path.suffix == ".py"):
+            return path.with_suffix(".md")  # these are run, and shown with their outputs
         if (ROOT / path / "README.md").exists():
             return path / "README.md"
         page = path.with_name(f"{path.name}.md") if (ROOT / path).is_file() else path / "files.md"
@@ -94,7 +94,9 @@ def _folder(path: Path) -> str:
 
 def chapters() -> list[str]:
     """The chapters of `jensen` in reading order: the layers of the import law, the lowest first."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     layers = next(contract["layers"] for contract in contracts if contract["id"] == "reading-order")
     return [name for layer in reversed(layers) for name in layer.split(" | ") if name != "__main__"]
 

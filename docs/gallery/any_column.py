@@ -4,7 +4,6 @@ One model of the rows predicts every column from all others, and says how sure i
 which is a number, and its class, which is a category.
 """
 
-from matplotlib import pyplot
 from sklearn.datasets import load_wine
 
 import jensen

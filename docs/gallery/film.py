@@ -27,6 +27,6 @@ for number in range(3):
         for row, values in ((2 * number, film.x), (2 * number + 1, film.estimate)):
             axes[row, frame].imshow(values[frame, number].reshape(8, 8), cmap="gray")
             axes[row, frame].axis("off")
-for axis, level in zip(axes[0], film.log_snr.flip(0), strict=True):
-    axis.set_title(f"{level:.1f}", fontsize=8)
+for axis, level in zip(axes[0], film.log_snr, strict=True):
+    axis.set_title("∞" if level.isinf() else f"{level:.1f}", fontsize=8)
 figure.suptitle("log signal-to-noise ratio", fontsize=9)

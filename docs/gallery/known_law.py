@@ -13,7 +13,9 @@ from jensen.mixture import mixture
 
 angles = torch.arange(6, dtype=torch.float64) * torch.pi / 3
 means = 2 * torch.stack([angles.cos(), angles.sin()], -1)
-law = mixture(torch.full((6,), 1 / 6, dtype=torch.float64), means, 0.15 * torch.eye(2, dtype=torch.float64).expand(6, 2, 2))
+law = mixture(
+    torch.full((6,), 1 / 6, dtype=torch.float64), means, 0.15 * torch.eye(2, dtype=torch.float64).expand(6, 2, 2)
+)
 points = law.sample(1, seed=0, index=range(6000))[:, 0].numpy()
 
 # %%
@@ -21,7 +23,8 @@ points = law.sample(1, seed=0, index=range(6000))[:, 0].numpy()
 settings = {"steps": 1500, "learning_rate": 3e-3, "batch_size": 256}
 runs = {
     dims: jensen.train(
-        jensen.VAERecipe(data=points, model={"latent_dims": dims, "hidden": (64, 64)}, training=settings), f"runs/{dims}"
+        jensen.VAERecipe(data=points, model={"latent_dims": dims, "hidden": (64, 64)}, training=settings),
+        f"runs/{dims}",
     )
     for dims in (1, 2)
 }

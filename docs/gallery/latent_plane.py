@@ -11,7 +11,13 @@ import jensen
 
 recipe = jensen.VAERecipe(
     data="digits",
-    model={"likelihood": "bernoulli", "network": "mlp", "hidden": (256, 128), "latent_dims": 2, "kl_warmup_steps": 600},
+    model={
+        "likelihood": "bernoulli",
+        "binarisation": "threshold",
+        "network": "mlp",
+        "hidden": (256, 128),
+        "latent_dims": 2,
+    },
     training={"steps": 2000, "learning_rate": 2e-3},
 )
 run = jensen.train(recipe, "runs/plane")

@@ -10,7 +10,6 @@ import zlib
 
 from matplotlib import pyplot
 from PIL import Image
-from sklearn.datasets import load_digits
 
 import jensen
 

@@ -11,7 +11,7 @@ import jensen
 
 iris = load_iris(as_frame=True).frame
 iris["species"] = load_iris().target_names[iris.pop("target")]
-recipe = jensen.VAERecipe(data=iris, training={"steps": 600})
+recipe = jensen.VAERecipe(data=iris, training={"steps": 800})
 run = jensen.train(recipe, "runs/iris")
 
 # %%
@@ -23,7 +23,9 @@ print(made.species.value_counts().to_string())
 
 # %%
 # Two pairs of columns, real and synthetic.
-figure, axes = pyplot.subplots(2, 2, figsize=(8, 6), sharex="row", sharey="row", num="Real and synthetic rows of iris")
+figure, axes = pyplot.subplots(
+    2, 2, figsize=(8, 6.5), sharex="row", sharey="row", layout="constrained", num="Real and synthetic rows of iris"
+)
 pairs = [("petal length (cm)", "petal width (cm)"), ("sepal length (cm)", "sepal width (cm)")]
 for line, (across, up) in zip(axes, pairs, strict=True):
     for axis, (title, frame) in zip(line, {"real": iris, "synthetic": made}.items(), strict=True):

@@ -1,7 +1,7 @@
 """Tighter with more samples
 
-The importance-weighted bound L_K rises with the number K of samples and reaches log p(x) as K grows. For a linear
-model with normal noise log p(x) is known, so the last step can be seen, too.
+The importance-weighted bound L_K rises with the number K of samples, and its limit is log p(x). With K = 1 it is the
+ELBO.
 """
 
 import math

@@ -1,0 +1,141 @@
+"""The site: built without running its blocks, its links lead somewhere, and a stranger finds the way in three clicks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builder import cells, check, execute, stage
+
+import jensen
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def build(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "builder", *options, "--out", str(out), "--work", str(out.with_name("work"))]
+    return subprocess.run(command, cwd=ROOT / "docs", capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site without outputs. Its build fails on a link or an anchor that leads nowhere, and on a misspelt word."""
+    out = tmp_path_factory.mktemp("site") / "site"
+    done = build(out, "--no-run")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("docs/tutorials/scoring.html", "jensen score runs/wine --data new.csv"),
+        ("docs/tutorials/imputation.html", "jensen impute runs/whole --data damaged.npy --mask scratch.png"),
+        ("docs/tutorials/many_gpus.html", "torchrun --standalone --nproc-per-node 8 -m jensen resume"),
+    ],
+)
+def test_three_clicks_from_the_front_page(site: Path, page: str, words: str) -> None:
+    """By links of the pages' own texts too, not only by the menus, which every page has."""
+    assert check.clicks(site)[(site / page).resolve()] <= 3
+    assert words in "".join(check.read(site)[(site / page).resolve()].words)
+    pages = [Path("README.md"), Path("docs/start.md"), Path("docs/README.md")]
+    assert any(page.removesuffix(".html").removeprefix("docs/") in (ROOT / text).read_text() for text in pages)
+
+
+def test_every_page_of_the_repository_can_be_reached(site: Path) -> None:
+    reached = check.clicks(site)
+    for page in stage.pages():
+        name = "index.html" if page.name == "README.md" else f"{page.stem}.html"
+        assert (site / page.parent / name).resolve() in reached, page
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    anchors = check.read(site)[(site / "docs/reference/jensen.html").resolve()].anchors
+    values = [getattr(jensen, name) for name in jensen.__all__]
+    assert {f"{value.__module__}.{value.__qualname__}" for value in values} <= anchors
+    for chapter in stage.chapters():
+        assert (site / f"docs/reference/{chapter}.html").exists(), chapter
+
+
+def test_faults_of_a_site_are_found(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(
+        '<a href="other.html#there">right</a><a href="other.html#nowhere">no anchor</a><a href="gone.html">no page</a>'
+        '<a href="https://example.org/">a link to elsewhere is no fault</a><script src="https://example.org/x.js"></script>'
+    )
+    (tmp_path / "other.html").write_text('<h2 id="there">There</h2><img src="gone.png">')
+    assert [fault.split(":", 1)[1].strip() for fault in check.faults(tmp_path)] == [
+        "no anchor other.html#nowhere",
+        "no page gone.html",
+        "<script> is fetched from https://example.org/x.js",
+        "no page gone.png",
+    ]
+    (tmp_path / "page.md").write_text("We recieve words.\n")
+    assert "recieve ==> receive" in check.misspelt([tmp_path / "page.md"])[0]
+
+
+def test_a_page_shows_what_its_blocks_print_and_draw(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n```python\nfrom matplotlib import pyplot\n\nfigure, axis = pyplot.subplots(num='A line')\n"
+        "axis.plot([1, 2])\nprint('printed')\n```\n\n<!-- not run: needs a machine -->\n```python\nraise SystemExit\n```\n\n"
+        "```python\nfrom pathlib import Path\nPath('made.csv').write_text('a,b\\n1,2\\n')\n```\n\n<!-- show: made.csv | -->\n"
+    )
+    made = execute.run(page)
+    assert "``` { .text .output }\nprinted\n```" in made.markdown
+    assert "![A line](made/page-1.png)" in made.markdown
+    assert "|a|b|\n|---|---|\n|1|2|" in made.markdown
+    assert made.pictures["page-1.png"].startswith(b"\x89PNG")
+    page.write_text("```python\n1 / 0\n```\n")
+    with pytest.raises(RuntimeError, match="page.md: ZeroDivisionError"):
+        execute.run(page)
+
+
+def test_a_script_of_the_gallery_becomes_text_and_code() -> None:
+    for script in (ROOT / "docs" / "gallery").glob("*.py"):
+        parts = cells.cells(script)
+        assert parts[0].text.startswith("# ")
+        assert {part.kind for part in parts} == {"text", "python"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in notebook.cells)
+    nbformat.validate(notebook)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+
+@pytest.mark.slow
+def test_every_block_and_example_of_the_site_runs(tmp_path: Path) -> None:
+    done = build(tmp_path / "site")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    gallery = [path for path in cells_of_gallery() if path.stem != "README"]
+    assert len(gallery) >= 10
+    pages = check.read(tmp_path / "site")
+    for script in gallery:
+        page = pages[(tmp_path / "site" / "docs" / "gallery" / f"{script.stem}.html").resolve()]
+        assert any(tag == "img" for tag, _, _ in page.refers), f"{script.name} shows no picture"
+
+
+def cells_of_gallery() -> list[Path]:
+    return sorted((ROOT / "docs" / "gallery").glob("*.py"))
+
+
+def test_a_record_of_a_benchmark_holds_its_tables() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks" / "results"))
+    try:
+        from record import parted
+    finally:
+        sys.path.pop(0)
+    printed = ["torch 2", "| a | b \\| c |", "|---|---|", "| 1 | 2 |", "<!-- 3 s -->", "| 3 | 4 |", "", "done"]
+    tables, others = parted(printed)
+    assert tables == [{"columns": ["a", "b \\| c"], "rows": [["1", "2"], ["3", "4"]]}]
+    assert others == ["torch 2", "done"]
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        record = json.loads(path.read_text())
+        assert all(len(row) == len(table["columns"]) for table in record["tables"] for row in table["rows"]), path
