@@ -29,6 +29,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     report           values shown: a page, pictures, tables
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
+    exchange         formats in which models leave and arrive
     commands         the verbs: one file each, a function of a run
     sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print
@@ -42,13 +43,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jensen.commands.compare import compare
     from jensen.commands.compress import compress
+    from jensen.commands.decode import decode
     from jensen.commands.decompress import decompress
+    from jensen.commands.encode import encode
     from jensen.commands.evaluate import evaluate
+    from jensen.commands.export import export
     from jensen.commands.features_check import features_check
     from jensen.commands.features_distance import features_distance
     from jensen.commands.features_train import features_train
+    from jensen.commands.import_run import import_run
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.interpolate import interpolate
     from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
@@ -80,13 +86,18 @@ __all__ = [
     "check",
     "compare",
     "compress",
+    "decode",
     "decompress",
+    "encode",
     "evaluate",
+    "export",
     "features_check",
     "features_distance",
     "features_train",
+    "import_run",
     "impute",
     "info",
+    "interpolate",
     "load",
     "mean_bound",
     "predict",

@@ -24,8 +24,13 @@ HOMES = {
     "features train": "features_train.FeaturesTrain",
     "features distance": "features_distance.FeaturesDistance",
     "features check": "features_check.FeaturesCheck",
+    "encode": "encode.Encode",
+    "decode": "decode.Decode",
+    "interpolate": "interpolate.Interpolate",
     "compress": "compress.Compress",
     "decompress": "decompress.Decompress",
+    "export": "export.Export",
+    "import": "import_run.Import",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
 }

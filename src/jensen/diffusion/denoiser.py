@@ -149,6 +149,25 @@ class Preconditioned(AbstractParameterisation):
         return Denoised(x_t, log_snr, x0, eps)
 
 
+@dataclass(frozen=True)
+class Clipped(AbstractParameterisation):
+    """Another parameterisation whose x̂ is clipped to ±`limit`; epŝ follows from the clipped x̂.
+
+    Clipping helps where a network for eps is inaccurate, near alpha_bar = 0. Source: Ho et al. 2020, their program.
+    """
+
+    inner: AbstractParameterisation
+    limit: float = 1.0
+
+    def network_input(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        return self.inner.network_input(x_t, log_snr)
+
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
+        free = self.inner.predict(x_t, log_snr, output)
+        clipped = Denoised.from_x0(x_t, log_snr, free.x0.clamp(-self.limit, self.limit))
+        return replace(clipped, eps=torch.where(clipped.x0 == free.x0, free.eps, clipped.eps))
+
+
 # ---------------------------------------------------------------------------------------------- denoisers
 
 
