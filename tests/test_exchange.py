@@ -1,27 +1,16 @@
 """Models that leave for diffusers and come from there, against diffusers itself in the same process."""
 
-import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
-from safetensors.torch import load_file
-from torch import Tensor
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-import jensen
-from jensen.bound import Estimate
-from jensen.cli import main
 from jensen.data.options import ReadOptions
-from jensen.diffusion import DDIM, Ancestral, BetaVariance, LearnedVariance, PosteriorVariance, UniformTime, trajectory
+from jensen.diffusion import UniformTime
 from jensen.exchange.read import read_model
-from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
-from jensen.run import Run
 
 BLOCKS = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),

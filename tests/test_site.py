@@ -1,4 +1,4 @@
-"""The site: built without running its blocks, its links lead somewhere, and a stranger finds the way in three clicks."""
+"""The site, built without running its blocks: links lead somewhere, and a stranger finds the way in three clicks."""
 
 import json
 import subprocess
@@ -79,8 +79,10 @@ def test_a_page_shows_what_its_blocks_print_and_draw(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# Page\n\n```python\nfrom matplotlib import pyplot\n\nfigure, axis = pyplot.subplots(num='A line')\n"
-        "axis.plot([1, 2])\nprint('printed')\n```\n\n<!-- not run: needs a machine -->\n```python\nraise SystemExit\n```\n\n"
-        "```python\nfrom pathlib import Path\nPath('made.csv').write_text('a,b\\n1,2\\n')\n```\n\n<!-- show: made.csv | -->\n"
+        "axis.plot([1, 2])\nprint('printed')\n```\n\n"
+        "<!-- not run: needs a machine -->\n```python\nraise SystemExit\n```\n\n"
+        "```python\nfrom pathlib import Path\nPath('made.csv').write_text('a,b\\n1,2\\n')\n```\n\n"
+        "<!-- show: made.csv | -->\n"
     )
     made = execute.run(page)
     assert "``` { .text .output }\nprinted\n```" in made.markdown
@@ -88,7 +90,7 @@ def test_a_page_shows_what_its_blocks_print_and_draw(tmp_path: Path) -> None:
     assert "|a|b|\n|---|---|\n|1|2|" in made.markdown
     assert made.pictures["page-1.png"].startswith(b"\x89PNG")
     page.write_text("```python\n1 / 0\n```\n")
-    with pytest.raises(RuntimeError, match="page.md: ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"page\.md: ZeroDivisionError"):
         execute.run(page)
 
 

@@ -32,9 +32,8 @@ def main(words: list[str]) -> int:
             lines.append(line.rstrip())
     if program.returncode == 0:
         target = HERE / f"{Path(words[0]).stem}.json"
-        target.write_text(
-            json.dumps(record(words, lines, time.perf_counter() - began), indent=1, ensure_ascii=False) + "\n"
-        )
+        kept = record(words, lines, time.perf_counter() - began)
+        target.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
         print(f"{target.name} written")
     return program.returncode
 
@@ -42,12 +41,12 @@ def main(words: list[str]) -> int:
 def record(words: list[str], lines: list[str], seconds: float) -> dict[str, object]:
     """What the program printed, and how it was run."""
     tables, others = parted(lines)
+    versions = {name: found for name in PACKAGES if (found := _version(name))}
     return {
         "command": shlex.join(["python", *words]),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(seconds),
-        "versions": {"python": platform.python_version()}
-        | {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {"python": platform.python_version()} | versions,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[2], 1),
         "tables": tables,

@@ -40,9 +40,7 @@ def build(out: Path, work: Path, *, run: bool) -> int:
     laid.write(numbers.PAGE, numbers.benchmark_page())
     _write_gallery(laid, made)
     config = _configure(work)
-    if subprocess.run(
-        _zensical(config), cwd=work, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'docs'}"}
-    ).returncode:
+    if _zensical(config):
         return 1
     without_network(work / "site")
     wrong = [*spelt, *check.faults(work / "site")]
@@ -120,8 +118,11 @@ def _configure(work: Path) -> Path:
     return target
 
 
-def _zensical(config: Path) -> list[str]:
-    return [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
+def _zensical(config: Path) -> int:
+    """Run zensical, strictly; its exit status."""
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "docs")])  # for the reference: jensen, builder.doctests
+    return subprocess.run(command, cwd=config.parent, env=os.environ | {"PYTHONPATH": paths}).returncode
 
 
 def without_network(site: Path) -> None:

@@ -29,7 +29,7 @@ def _section(path: Path) -> str:
             f"```sh\n{record['command']}\n```\n",
             *(_table(table["columns"], table["rows"]) for table in record["tables"]),
             *(["```text", *record["lines"], "```", ""] if record["lines"] else []),
-            f"*{record['date']}, {record['seconds']:,} s on {record['machine']} under a load of {record['load']}; {versions}.*",
+            f"*{record['date']}, {record['seconds']:,} s on {record['machine']}, load {record['load']}; {versions}.*",
             "",
         ]
     )

@@ -16,4 +16,4 @@ run = jensen.train(jensen.VAERecipe(data=wine, training={"steps": 600}), "runs/w
 # The same model, asked twice.
 alcohol = jensen.predict(run, wine, target="alcohol")
 grape = jensen.predict(run, target="class")
-print(grape.table() if hasattr(grape, "table") else grape)
+print(type(grape), [k for k in dir(grape) if k[0] != "_"], type(alcohol), [k for k in dir(alcohol) if k[0] != "_"])

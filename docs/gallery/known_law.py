@@ -13,21 +13,17 @@ from jensen.mixture import mixture
 
 angles = torch.arange(6, dtype=torch.float64) * torch.pi / 3
 means = 2 * torch.stack([angles.cos(), angles.sin()], -1)
-law = mixture(
-    torch.full((6,), 1 / 6, dtype=torch.float64), means, 0.15 * torch.eye(2, dtype=torch.float64).expand(6, 2, 2)
-)
+weights, covariances = torch.full((6,), 1 / 6).double(), 0.15 * torch.eye(2).double().expand(6, 2, 2)
+law = mixture(weights, means, covariances)
 points = law.sample(1, seed=0, index=range(6000))[:, 0].numpy()
 
 # %%
 # A VAE with one latent dimension cannot follow the ring as well as one with two.
 settings = {"steps": 1500, "learning_rate": 3e-3, "batch_size": 256}
-runs = {
-    dims: jensen.train(
-        jensen.VAERecipe(data=points, model={"latent_dims": dims, "hidden": (64, 64)}, training=settings),
-        f"runs/{dims}",
-    )
-    for dims in (1, 2)
-}
+runs = {}
+for dims in (1, 2):
+    model = {"latent_dims": dims, "hidden": (64, 64)}
+    runs[dims] = jensen.train(jensen.VAERecipe(data=points, model=model, training=settings), f"runs/{dims}")
 
 # %%
 # The truth, and the bounds at new points. The difference is the price of the model and of the bound together.

@@ -18,9 +18,8 @@ def beats(count):
     phase = (time - start) % period / period
     waves = [(0.2, 0.05, 0.15), (0.4, 0.02, 1.0), (0.46, 0.02, -0.25), (0.7, 0.07, 0.3)]
     signal = sum(height * np.exp(-((phase - centre) ** 2) / (2 * width**2)) for centre, width, height in waves)
-    return (signal * random.uniform(0.7, 1.3, (count, 1)) + random.normal(0, 0.02, signal.shape))[:, None].astype(
-        "float32"
-    )
+    signal = signal * random.uniform(0.7, 1.3, (count, 1)) + random.normal(0, 0.02, signal.shape)
+    return signal[:, None].astype("float32")
 
 
 recipe = jensen.VAERecipe(

@@ -7,6 +7,7 @@ says, and reads them back exactly.
 import io
 import lzma
 import zlib
+from pathlib import Path
 
 from matplotlib import pyplot
 from PIL import Image
@@ -36,7 +37,7 @@ sizes = {
     "zlib": len(zlib.compress(test.tobytes(), 9)),
     "PNG": len(picture.getvalue()),
     "xz": len(lzma.compress(test.tobytes())),
-    "jensen": len(open("test.jensen", "rb").read()),
+    "jensen": Path("test.jensen").stat().st_size,
 }
 figure, axis = pyplot.subplots(figsize=(6, 2.6), num="Sizes of the file of 180 digits by format")
 bars = axis.barh(list(sizes), [size / 1000 for size in sizes.values()])
