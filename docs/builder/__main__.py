@@ -57,7 +57,7 @@ def _executed() -> list[Path]:
 
 def _made(laid: Stage, cache: Path, run: bool) -> dict[Path, execute.Made]:
     """Run the pages that are executed, some at a time, each in a process of its own, and lay them out."""
-    paths, found = _executed(), {}
+    paths, found, failed = _executed(), {}, []
     if run:
         import matplotlib
 
@@ -67,8 +67,14 @@ def _made(laid: Stage, cache: Path, run: bool) -> dict[Path, execute.Made]:
         with multiprocessing.get_context("fork").Pool(PROCESSES, maxtasksperchild=1) as pool:
             tasks = [pool.apply_async(execute.made, (path, cache, code)) for path in paths]
             for path, task in zip(paths, tasks, strict=True):
-                found[path] = task.get()
-                print(f"{path.relative_to(ROOT)}: {found[path].seconds:.0f} s", flush=True)
+                try:
+                    found[path] = task.get()
+                    print(f"{path.relative_to(ROOT)}: {found[path].seconds:.0f} s", flush=True)
+                except Exception as error:  # of any page: all are run, and all errors shown
+                    failed.append(str(error))
+                    print(error, flush=True)
+        if failed:
+            raise SystemExit(f"{len(failed)} pages failed")
     else:
         found = {path: execute.shown(path) for path in paths}
     for path, made in found.items():

@@ -1,47 +1,57 @@
 """Check the built site: every link and anchor leads somewhere, nothing is fetched from elsewhere, words are spelt."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import deque
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from dataclasses import dataclass
+from functools import cached_property
+from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from builder.stage import ROOT
 
+TAG = re.compile(r"<([a-z]\w*)((?:\s+[^\s=>/]+(?:=(?:\"[^\"]*\"|'[^']*'|[^\s>]+))?)*)\s*/?>")
+ATTRIBUTE = re.compile(r"""(href|src|rel)=["']?([^"'\s>]*)""")
+ANCHOR = re.compile(r"""\b(?:id|name)=["']?([^"'\s>]+)""")
+SCRIPT = re.compile(r"(<script\b[^>]*>).*?</script>", re.S)
 FETCHED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}
 
 
-@dataclass
-class Page(HTMLParser):
-    """What a page of HTML refers to (tag, attribute, value), the names of its anchors, and its words."""
+@dataclass(frozen=True)
+class Page:
+    """What a page of HTML refers to (tag, attribute, value), and the names of its anchors."""
 
-    refers: list[tuple[str, str, str]] = field(default_factory=list)
-    anchors: set[str] = field(default_factory=set)
-    words: list[str] = field(default_factory=list)
+    html: str
 
-    def __post_init__(self) -> None:
-        super().__init__()
+    @cached_property
+    def refers(self) -> list[tuple[str, str, str]]:
+        found = []
+        for tag, attributes in self._tags:
+            values = dict(ATTRIBUTE.findall(attributes))
+            if tag != "link" or values.get("rel") in ("stylesheet", "icon", "preload"):
+                found += [(tag, name, unescape(values[name])) for name in ("href", "src") if values.get(name)]
+        return found
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self.anchors |= {values[name] for name in ("id", "name") if name in values}
-        fetched = tag != "link" or values.get("rel") in ("stylesheet", "icon", "preload")
-        self.refers += [(tag, name, values[name]) for name in ("href", "src") if values.get(name) and fetched]
+    @cached_property
+    def anchors(self) -> set[str]:
+        return {unescape(name) for _, attributes in self._tags for name in ANCHOR.findall(attributes)}
 
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
+    @cached_property
+    def _tags(self) -> list[tuple[str, str]]:
+        return TAG.findall(SCRIPT.sub(r"\1", self.html))
+
+    @property
+    def words(self) -> str:
+        """The text of the page without its tags."""
+        return unescape(re.sub(r"<[^>]*>", "", self.html))
 
 
 def read(site: Path) -> dict[Path, Page]:
     """All pages of a site, by their resolved paths."""
-    pages = {}
-    for path in sorted(site.resolve().glob("**/*.html")):
-        pages[path] = Page()
-        pages[path].feed(path.read_text(encoding="utf-8"))
-    return pages
+    return {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.resolve().glob("**/*.html"))}
 
 
 def _target(page: Path, link: str) -> tuple[Path, str]:
@@ -71,10 +81,8 @@ def faults(site: Path) -> list[str]:
     return found
 
 
-def clicks(site: Path) -> dict[Path, int]:
+def clicks(pages: dict[Path, Page], front: Path) -> dict[Path, int]:
     """The number of clicks from the front page to every page that can be reached."""
-    pages = read(site)
-    front = site.resolve() / "index.html"
     found, queue = {front: 0}, deque([front])
     while queue:
         path = queue.popleft()

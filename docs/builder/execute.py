@@ -17,7 +17,7 @@ from pathlib import Path
 
 from builder.cells import Cell, cells
 
-SHOW = re.compile(r"^<!-- show: (?P<file>\S+)(?: \| (?P<words>.*?))? -->$", re.M)
+SHOW = re.compile(r"^<!-- show: (?P<file>\S+) \| ?(?P<words>.*?) ?-->$", re.M)
 LINES = 40  # of an output that are shown
 ROWS = 5  # of a CSV file that are shown
 
@@ -78,7 +78,7 @@ class _Page:
 
     def add(self, cell: Cell) -> None:
         if cell.kind == "text":
-            self.parts.append(SHOW.sub(lambda found: self._file(Path(found["file"]), found["words"] or ""), cell.text))
+            self.parts.append(SHOW.sub(lambda found: self._file(Path(found["file"]), found["words"]), cell.text))
             return
         self.parts.append(cell.markdown)
         if cell.kind == "python":

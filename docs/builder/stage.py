@@ -4,12 +4,12 @@ Links lead where they lead in the repository. A link to a file that is no page l
 a link into `src/jensen` leads to the reference of that chapter.
 """
 
+import ast
 import os
 import re
 import shutil
 import tomllib
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,37 +101,41 @@ def chapters() -> list[str]:
     return [name for layer in reversed(layers) for name in layer.split(" | ") if name != "__main__"]
 
 
+def public_names() -> list[str]:
+    """The names of `jensen.__all__`, read without importing anything."""
+    lists = (node.value for node in _parsed("__init__").body if isinstance(node, ast.Assign) and _is_all(node))
+    return list(ast.literal_eval(next(lists)))
+
+
 def reference() -> Iterator[tuple[Path, str]]:
     """The pages of the reference: the names of `jensen`, and a page per chapter with its public names."""
-    import jensen
-
-    homes = {name: _home(name) for name in jensen.__all__}
-    names = "".join(f"\n::: {home}\n" for _, home in sorted(homes.items(), key=lambda pair: pair[0].lower()))
-    listed = "".join(f"- [`jensen.{chapter}`]({chapter}.md): {_first_line(chapter)}\n" for chapter in chapters())
+    names = "".join(f"\n::: jensen.{name}\n" for name in sorted(public_names(), key=str.lower))
     opening = (
         "# Reference\n\nEvery command is a function of a run, and every function is fetched when it is first used: "
         "`import jensen` loads none of them.\nThe chapters come in the order of the lecture.\n\n"
     )
+    listed = "".join(f"- [`jensen.{chapter}`]({chapter}.md): {_first_line(chapter)}\n" for chapter in chapters())
     yield REFERENCE / "README.md", f"{opening}- [The names of `jensen`](jensen.md)\n{listed}"
     yield REFERENCE / "jensen.md", f"# jensen\n\nEvery name of `jensen.__all__`.\n{names}"
     for chapter in chapters():
         yield REFERENCE / f"{chapter}.md", f"# jensen.{chapter}\n\n::: jensen.{chapter}\n{_members(chapter)}"
 
 
-def _home(name: str) -> str:
-    """Where a name of `jensen` is defined."""
-    import jensen
+def _parsed(chapter: str) -> ast.Module:
+    folder = ROOT / "src" / "jensen"
+    file = folder / chapter / "__init__.py" if (folder / chapter).is_dir() else folder / f"{chapter}.py"
+    return ast.parse(file.read_text(encoding="utf-8"))
 
-    value = getattr(jensen, name)
-    return f"{value.__module__}.{value.__qualname__}"
+
+def _is_all(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == "__all__" for to in node.targets)
 
 
 def _first_line(chapter: str) -> str:
-    return (import_module(f"jensen.{chapter}").__doc__ or "").strip().splitlines()[0]
+    return (ast.get_docstring(_parsed(chapter)) or "").splitlines()[0]
 
 
 def _members(chapter: str) -> str:
     """The option that shows the sections of a chapter, if the chapter itself offers no names."""
-    module = import_module(f"jensen.{chapter}")
-    sections = hasattr(module, "__path__") and not hasattr(module, "__all__")
+    sections = (ROOT / "src" / "jensen" / chapter).is_dir() and not any(map(_is_all, _parsed(chapter).body))
     return "    options:\n      show_submodules: true\n" if sections else ""

@@ -15,7 +15,7 @@ angles = torch.arange(6, dtype=torch.float64) * torch.pi / 3
 means = 2 * torch.stack([angles.cos(), angles.sin()], -1)
 weights, covariances = torch.full((6,), 1 / 6).double(), 0.15 * torch.eye(2).double().expand(6, 2, 2)
 law = mixture(weights, means, covariances)
-points = law.sample(1, seed=0, index=range(6000))[:, 0].numpy()
+points = law.sample(1, seed=0, index=range(6000))[0].numpy()
 
 # %%
 # A VAE with one latent dimension cannot follow the ring as well as one with two.
@@ -27,7 +27,7 @@ for dims in (1, 2):
 
 # %%
 # The truth, and the bounds at new points. The difference is the price of the model and of the bound together.
-new = law.sample(1, seed=1, index=range(1000))[:, 0]
+new = law.sample(1, seed=1, index=range(1000))[0]
 truth = law.log_prob(new).numpy()
 figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), num="The points; bounds against the exact density")
 axes[0].scatter(*new.T, c=truth, s=4)

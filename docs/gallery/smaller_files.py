@@ -42,5 +42,5 @@ sizes = {
 figure, axis = pyplot.subplots(figsize=(6, 2.6), num="Sizes of the file of 180 digits by format")
 bars = axis.barh(list(sizes), [size / 1000 for size in sizes.values()])
 axis.bar_label(bars, [f"{8 * size / test.size:.2f} bits per pixel" for size in sizes.values()], padding=4)
-axis.set(xlabel="kilobytes", xlim=(0, 1.35 * test.size / 1000))
+axis.set(xlabel="kilobytes", xlim=(0, 1.5 * test.size / 1000))
 axis.invert_yaxis()
