@@ -30,6 +30,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
     exchange         formats in which models leave and arrive
+    serve            runs behind HTTP: a bounded queue, one model thread, batches
     commands         the verbs: one file each, a function of a run
     sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
+    from jensen.exchange.hub import push_to_hub
+    from jensen.exchange.pretrained import from_pretrained, save_pretrained
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
     from jensen.recipe.family import ImputationWish, SamplingWish
@@ -94,6 +97,7 @@ __all__ = [
     "features_check",
     "features_distance",
     "features_train",
+    "from_pretrained",
     "import_run",
     "impute",
     "info",
@@ -101,10 +105,12 @@ __all__ = [
     "load",
     "mean_bound",
     "predict",
+    "push_to_hub",
     "reconstruct",
     "referee",
     "resume",
     "sample",
+    "save_pretrained",
     "score",
     "train",
 ]
@@ -120,6 +126,8 @@ _HOMES = {
     "RefereeSettings": "jensen.evaluation.settings",
     "VAERecipe": "jensen.recipe.vae.settings",
     "check": "jensen.data.check",
+    "push_to_hub": "jensen.exchange.hub",
+    **dict.fromkeys(("from_pretrained", "save_pretrained"), "jensen.exchange.pretrained"),
     **dict.fromkeys(("Run", "load", "resume", "train"), "jensen.run"),
 }
 _VERBS = set(__all__) - set(_HOMES)  # each in the file of its name

@@ -31,6 +31,7 @@ HOMES = {
     "decompress": "decompress.Decompress",
     "export": "export.Export",
     "import": "import_run.Import",
+    "serve": "serve.Serve",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
 }

@@ -1,6 +1,7 @@
 """`jensen export`: write a trained model in a format that other programs read."""
 
 import shutil
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 EXPORTERS = {
     "diffusers": "jensen.exchange.diffusers.export_diffusers",
+    "onnx": "jensen.exchange.onnx.export_onnx",
+    "torch": "jensen.exchange.torch_program.export_torch",
+    "pretrained": "jensen.exchange.pretrained.export_pretrained",
 }
 """The function of each format, (run, folder) -> notes: it fills the new, empty folder, and its notes are sentences."""
 
@@ -29,15 +33,19 @@ class Export(Command):
     run: RunFolder
     """The folder of the run."""
     to: Format
-    """The format: diffusers, for the pipelines of Hugging Face's diffusers."""
+    """The format. diffusers: pipelines of Hugging Face's diffusers. onnx: a file for each function, such as encoder,
+    log_prob or denoiser, for onnxruntime. torch: the same functions as programs of torch.export, for PyTorch without
+    jensen. pretrained: weights, recipe and model card, as the Hugging Face Hub has them."""
     out: Path
     """The new folder to write."""
+    license: str | None = None
+    """The licence in the model card (pretrained): an identifier of the Hub, such as apache-2.0."""
 
     def execute(self) -> None:
         """Write the folder; print its files and what a reader should know."""
         from jensen.run import load
 
-        found = export(load(self.run), to=self.to, out=self.out)
+        found = export(load(self.run), to=self.to, out=self.out, license=self.license)
         print("\n".join([f"{self.out}: {', '.join(found.files)}", *found.notes]))
 
 
@@ -51,8 +59,10 @@ class Exported(Value):
     """What a reader of the folder should know, one sentence each."""
 
 
-def export(run: "Run", *, to: str, out: str | Path) -> Exported:
+def export(run: "Run", *, to: str, out: str | Path, license: str | None = None) -> Exported:
     """Write the best weights of a run into the new folder `out`, in the format `to`, a key of `EXPORTERS`.
+
+    `license` is for the model card of the format pretrained.
 
     The folder appears whole or not at all. Raises `InputError` for another format, for a folder with files, and for
     settings of the run that have no counterpart in the format.
@@ -62,9 +72,12 @@ def export(run: "Run", *, to: str, out: str | Path) -> Exported:
     out = Path(out)
     if to not in EXPORTERS:
         raise InputError(f"--to {to}: expected one of {', '.join(EXPORTERS)}")
+    if license is not None and to != "pretrained":
+        raise InputError(f"--license {license}: {to} has no model card; leave it out, or give --to pretrained")
     refuse_filled_folder(out)
     module, _, name = EXPORTERS[to].rpartition(".")
     exporter = getattr(import_module(module), name)
+    exporter = exporter if license is None else partial(exporter, license=license)
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
     temporary.mkdir(parents=True)

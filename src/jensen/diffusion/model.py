@@ -24,6 +24,7 @@ from jensen.model import AbstractLatentVariableModel, Batch, Codes, Effort, Esti
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
 
 ROWS = 500  # samples generated together: changes memory and speed, never a sample
+CODES = Tolerance(1e-5, 1e-5)  # of codes: ten times finer than of bounds, or 256 levels would not come back exactly
 
 
 @dataclass(frozen=True)
@@ -408,7 +409,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
 
     def _flow(self, bound: DiffusionBound, labels: Tensor | None, count: int) -> Flow:
         first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
-        return Flow(self.denoiser, first, last, self.scoring.tolerance, self._checked(labels, count))
+        return Flow(self.denoiser, first, last, CODES, self._checked(labels, count))
 
     # -- refused arguments
 

@@ -253,7 +253,10 @@ def _check(a: Architecture) -> None:
         raise ValueError(
             f"out_channels {a.outputs}, expected {a.channels}, or {2 * a.channels} with a learned variance"
         )
-    if a.head_width is not None and any(width % a.head_width for width in a.widths):
-        raise ValueError(f"attention_head_dim {a.head_width}, expected a divisor of {a.widths}")
+    attending = {
+        a.widths[level] for level in (*a.down_attention, *a.up_attention, *([-1] if a.middle_attention else []))
+    }
+    if a.head_width is not None and any(width % a.head_width for width in attending):
+        raise ValueError(f"attention_head_dim {a.head_width}, expected a divisor of {sorted(attending)}")
     with torch.device("meta"):
         DDPMUNet(a, torch.empty(2))  # raises ValueError for groups that do not divide the widths

@@ -201,9 +201,9 @@ def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
 def _variance(settings: DiffusionSettings) -> AbstractReverseVariance:
     if settings.variance == "analytic":
         return AnalyticVariance(MeanSquaredErrors())
-    others: dict[str, Callable[[], AbstractReverseVariance]]
+    others: dict[str, Callable[[float], AbstractReverseVariance]]
     others = {"beta": BetaVariance, "posterior": PosteriorVariance, "learned": LearnedVariance}
-    return others[settings.variance]()
+    return others[settings.variance](settings.imported.last_share if settings.imported else 1.0)
 
 
 def _objective(settings: DiffusionSettings) -> AbstractDenoisingObjective:

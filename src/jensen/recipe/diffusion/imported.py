@@ -22,6 +22,12 @@ class Imported(BaseModel):
     """The network's x̂ is clipped to this range, on both sides of 0; None: not clipped."""
 
     @property
+    def last_share(self) -> float:
+        """beta~_2 / beta_1: DDPM's programs take the variance beta~_2 for the last step, where beta~_1 is 0."""
+        first, second = self.betas[:2]
+        return second / (1 - (1 - first) * (1 - second))
+
+    @property
     def sentence(self) -> str:
         """The origin of the weights in words."""
         sums = ", ".join(f"{name} with SHA-256 {digest}" for name, digest in self.files.items())
