@@ -18,6 +18,8 @@ PROCESSES = 2
 
 
 def main() -> int:
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "docs")])
+    os.environ["PYTHONPATH"] = paths  # of the processes that are started, wherever they work: jensen, builder.doctests
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--no-run", action="store_true", help="build without running blocks: no outputs, no pictures")
     options.add_argument("--out", type=Path, default=ROOT / "site", help="the folder of the site; it is replaced")
@@ -127,8 +129,7 @@ def _configure(work: Path) -> Path:
 def _zensical(config: Path) -> int:
     """Run zensical, strictly; its exit status."""
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "docs")])  # for the reference: jensen, builder.doctests
-    return subprocess.run(command, cwd=config.parent, env=os.environ | {"PYTHONPATH": paths}).returncode
+    return subprocess.run(command, cwd=config.parent).returncode
 
 
 def without_network(site: Path) -> None:
