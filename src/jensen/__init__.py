@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from jensen.commands.referee import referee
     from jensen.commands.sample import sample
     from jensen.commands.score import score
+    from jensen.commands.to_arviz import to_arviz
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
@@ -112,6 +113,7 @@ __all__ = [
     "sample",
     "save_pretrained",
     "score",
+    "to_arviz",
     "train",
 ]
 

@@ -13,7 +13,7 @@ from jensen.serve.limits import Limits
 
 
 class Serve(Command):
-    """Answer requests over HTTP: samples, scores, imputations; and a page for the browser."""
+    """Answer requests over HTTP, with a page for the browser."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folders of the runs. The name of a folder is the name of its run in requests; the first is the default."""

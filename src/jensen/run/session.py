@@ -55,6 +55,7 @@ from jensen.training.loop import accelerator_for
 from jensen.training.precision import arithmetic
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
+from jensen.training.trackers import check_trackers
 
 
 def train(
@@ -76,6 +77,7 @@ def train(
     processes.on_main(lambda: check_new(folder))
     with processes.together():
         recipe, origin = _with_origin(recipe, start)
+        check_trackers(recipe.training.trackers)
         dataset = load_dataset(recipe)
         recipe = family_of(recipe).suited(recipe, dataset.spec)
     with arithmetic(recipe.training):

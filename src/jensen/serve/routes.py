@@ -219,7 +219,7 @@ def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
             return Response(status_code=499)  # nobody reads it
         kind = chosen(request.headers.get("accept", "*/*"), answer.forms())
         make = partial(answer.content, kind, request.query_params.get("grid", "true").lower() not in ("false", "0"))
-        heavy = size >= SMALL or kind == PNG or (answer.array is not None and answer.array.size > SMALL)
+        heavy = size >= SMALL or kind in (PNG, CSV) or (answer.array is not None and answer.array.size > SMALL)
         return Response(await run_in_threadpool(make) if heavy else make(), media_type=kind)
 
     return route
@@ -316,6 +316,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def on_problem(_: Request, problem: Problem) -> Response:
         return respond(problem)
+
+    @app.exception_handler(Exception)
+    async def on_fault(_: Request, fault: Exception) -> Response:
+        return respond(unexpected())  # the guard logs it
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:

@@ -81,6 +81,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_level="warning",
                 server_header=False,
+                proxy_headers=False,
                 date_header=False,
                 h11_max_incomplete_event_size=1 << 15,
                 timeout_keep_alive=15,

@@ -73,6 +73,11 @@ class AbstractMixturePrior(AbstractPrior):
         return self.mixture().sample(n, seed, first)
 
     @torch.no_grad()
+    def settled(self) -> "FixedMixturePrior":
+        found = self.mixture()
+        return FixedMixturePrior(Mixture(found.log_weights.detach(), found.normals.detach()))
+
+    @torch.no_grad()
     def diagnostics(self, z: Tensor) -> dict[str, float]:
         """The number of components in use: exp of the entropy of the mean of p(k|z) over the codes z."""
         share = self.mixture().log_joint(z).softmax(-1).mean(0)
@@ -80,6 +85,17 @@ class AbstractMixturePrior(AbstractPrior):
             "components of the prior in use": float(torch.special.entr(share).sum().exp()),
             "components of the prior": float(len(share)),
         }
+
+
+class FixedMixturePrior(AbstractMixturePrior):
+    """p(z) is the given mixture, which has no parameters."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__(mixture.normals.mean.shape[-1])
+        self._mixture = mixture
+
+    def mixture(self) -> Mixture:
+        return self._mixture
 
 
 class MixturePrior(AbstractMixturePrior):
