@@ -1,6 +1,7 @@
 """The site, built without running its blocks: links lead somewhere, and a stranger finds the way in three clicks."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,26 @@ def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in notebook.cells)
     nbformat.validate(notebook)
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+
+@pytest.mark.slow
+def test_the_search_works_from_a_folder_without_a_network(site: Path) -> None:
+    browsers = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with browsers.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        failed: list[str] = []
+        page.on("requestfailed", lambda request: failed.append(request.url))
+        page.goto(f"file://{site}/index.html")
+        page.keyboard.press("Control+k")
+        page.wait_for_timeout(1000)
+        page.keyboard.type("eight GPUs")
+        page.get_by_text("Resume on eight GPUs").first.wait_for(timeout=30_000)
+        assert failed == []
+        browser.close()
 
 
 @pytest.mark.slow
