@@ -109,7 +109,8 @@ def public_names() -> list[str]:
 
 def reference() -> Iterator[tuple[Path, str]]:
     """The pages of the reference: the names of `jensen`, and a page per chapter with its public names."""
-    names = "".join(f"\n::: jensen.{name}\n" for name in sorted(public_names(), key=str.lower))
+    headed = "    options:\n      show_root_heading: true\n      show_root_toc_entry: true\n"
+    names = "".join(f"\n::: jensen.{name}\n{headed}" for name in sorted(public_names(), key=str.lower))
     opening = (
         "# Reference\n\nEvery command is a function of a run, and every function is fetched when it is first used: "
         "`import jensen` loads none of them.\nThe chapters come in the order of the lecture.\n\n"
