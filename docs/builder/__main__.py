@@ -30,7 +30,7 @@ def main() -> int:
 
 def build(out: Path, work: Path, *, run: bool) -> int:
     """Lay out the pages, build the site, check it; the exit status."""
-    spelt = check.misspelt([ROOT / page for page in stage.pages()] + _executed())
+    spelt = check.misspelt([*(ROOT / page for page in stage.pages()), *_executed(), ROOT / "src"])
     laid = Stage(work / "pages")
     for page in stage.pages():
         laid.write(page, (ROOT / page).read_text(encoding="utf-8"))
