@@ -18,7 +18,7 @@ from pathlib import Path
 from builder.cells import Cell, cells
 
 SHOW = re.compile(r"^<!-- show: (?P<file>\S+) \| ?(?P<words>.*?) ?-->$", re.M)
-LINES = 40  # of an output that are shown
+LINES = 60  # of an output that are shown
 ROWS = 5  # of a CSV file that are shown
 
 
@@ -90,7 +90,8 @@ class _Page:
             self._printed("".join(_command(words) for words in cell.commands))
 
     def _printed(self, text: str) -> None:
-        lines = [line.rstrip() for line in text.strip("\n").splitlines()]
+        here = text.replace(f"{Path.cwd()}{os.sep}", "")  # the folder of this build says nothing to a reader
+        lines = [line.rstrip() for line in here.strip("\n").splitlines()]
         cut = [*lines[:LINES], f"... {len(lines) - LINES} more lines"] if len(lines) > LINES + 3 else lines
         if cut:
             self.parts.append("\n".join(["``` { .text .output }", *cut, "```", ""]))

@@ -29,7 +29,9 @@ for dims in (1, 2):
 # The truth, and the bounds at new points. The difference is the price of the model and of the bound together.
 new = law.sample(1, seed=1, index=range(1000))[0]
 truth = law.log_prob(new).numpy()
-figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), num="The points; bounds against the exact density")
+figure, axes = pyplot.subplots(
+    1, 3, figsize=(11, 3.6), layout="constrained", num="The points; bounds against the exact density"
+)
 axes[0].scatter(*new.T, c=truth, s=4)
 axes[0].set(title="log p(x), exact", aspect="equal")
 for axis, (dims, run) in zip(axes[1:], runs.items(), strict=True):
