@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jensen.data.examples import Examples
 from jensen.data.table.column import Column, Table
 from jensen.diffusion import DiffusionModel
 from jensen.errors import InputError
@@ -32,13 +33,15 @@ BINS = 40  # of the histogram
 class Served:
     """A run and what the server knows about it. `sizes` has the sizes of blocks of each work, by its name.
 
-    `scores` are the bounds of test examples in nats, ascending; None until they are known.
+    `scores` are the bounds of test examples in nats, ascending; None until they are known. `shown` are test examples
+    that any client may see; None for none.
     """
 
     name: str
     run: Run
     sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     scores: np.ndarray | None = None
+    shown: Examples | None = None
 
     @classmethod
     def of(cls, run: Run, name: str | None = None) -> "Served":
@@ -159,8 +162,10 @@ class Served:
             "target": spec.options.labels if self.table is not None else None,
             "latent": model.latent_dims if isinstance(model, VAE) else None,
             "verbs": list(self.verbs),
+            "noisy": model.noisy_samples and self.table is None,
             "bound": self.bound,
             "unit": "nats",
+            "examples": 0 if self.shown is None else len(self.shown),
             "histogram": None if self.scores is None else _histogram(self.scores),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "step": self.run.step,
