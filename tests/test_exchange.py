@@ -527,6 +527,8 @@ def test_an_imported_run_does_what_runs_do(pictures: Path, tmp_path: Path, capsy
     assert "give the imported run to --from" in capsys.readouterr().err
     jensen_says("train", "diffusion", "--from", run, "--steps", "2", "--out", str(tmp_path / "tuned"))
     jensen_says("export", run, "--to", "diffusers", "--out", str(tmp_path / "out"))
+    jensen_says("export", run, "--to", "pretrained", "--out", str(tmp_path / "card"))
+    assert "The weights come from files of diffusers, not trained by" in (tmp_path / "card" / "README.md").read_text()
 
 
 def test_what_an_imported_model_learned_of_its_errors_changes_no_weight(pictures: Path, tmp_path: Path) -> None:
