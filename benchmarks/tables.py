@@ -23,9 +23,11 @@ import json
 import tempfile
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,6 +278,43 @@ def look(work: Path) -> None:
         pyplot.close(figure)
 
 
+COLUMNS = {
+    "detection": "detection",
+    "forest": "by a forest",
+    "shapes": "shapes",
+    "pairs": "pairs",
+    "usefulness": "usefulness",
+    "closer": "closer",
+    "near_copies": "near copies",
+}
+
+
+def table(work: Path) -> None:
+    """Means over seeds for each table and method, and over the tables that all of a set of methods have."""
+    seconds = {(r["table"], r["seed"], r["method"]): r["cpu_seconds"] for r in read(work / "made.jsonl")}
+    lines = read(work / "measured.jsonl")
+    of: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
+    for line in lines:
+        key = line["table"], line["seed"], line["method"]
+        of[line["table"], line["method"]].append([*(line[name] for name in COLUMNS), seconds.get(key, 0)])
+    print(f"| table | method | seeds | {' | '.join(COLUMNS.values())} | CPU s |\n|{'---|' * (len(COLUMNS) + 4)}")
+    methods = [method for method in ("real", *METHODS) if any(known == method for _, known in of)]
+    names = sorted({name for name, _ in of})
+    for name, method in product(names, methods):
+        if found := of.get((name, method)):
+            print(f"| {name} | {method} | {len(found)} | {_cells(found, method)} |")
+    for method in methods:
+        found = [np.mean(of[name, method], 0).tolist() for name in names if (name, method) in of]
+        print(f"| mean of {len(found)} tables | {method} | | {_cells(found, method)} |")
+
+
+def _cells(found: list[list[float]], method: str) -> str:
+    """The means of some lines; distances of training rows to themselves and their seconds say nothing."""
+    *numbers, seconds = np.mean(found, 0)
+    texts = [*(f"{number:.3f}" for number in numbers), f"{seconds:.0f}"]
+    return " | ".join([*texts[:-3], "", "", ""] if method == "real" else texts)
+
+
 # ---------------------------------------------------------------------------------------------- JSON lines
 
 
@@ -303,7 +342,7 @@ def main() -> None:
         paths = [path for path in options.data.glob("*.csv") if options.tables is None or path.stem in options.tables]
         make(paths, options.seeds, options.methods, options.work)
     else:
-        {"look": look, "measure": measure}[options.phase](options.work)
+        {"look": look, "measure": measure, "table": table}[options.phase](options.work)
 
 
 if __name__ == "__main__":

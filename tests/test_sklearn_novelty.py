@@ -52,10 +52,10 @@ def test_a_folder_and_a_pickle_hold_the_detector(tmp_path):
         detector.save(tmp_path / "saved")
     (tmp_path / "saved" / "rows.safetensors").write_bytes(b"no tensors")
     for folder in ("saved", "nowhere"):
-        with pytest.raises(InputError, match="is not a folder that NoveltyDetector.save has written"):
+        with pytest.raises(InputError, match=r"is not a folder that NoveltyDetector\.save has written"):
             NoveltyDetector.load(tmp_path / folder)
 
 
 def test_a_share_that_is_none_is_refused():
-    with pytest.raises(InputError, match="contamination=0.7: expected a share"):
+    with pytest.raises(InputError, match=r"contamination=0\.7: expected a share"):
         NoveltyDetector(contamination=0.7).fit(X)

@@ -13,7 +13,7 @@ from jensen.serve.limits import Limits
 
 
 class Serve(Command):
-    """Answer requests over HTTP: samples, scores, imputations; and a page for the browser."""
+    """Answer requests over HTTP, with a page for the browser."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folders of the runs. The name of a folder is the name of its run in requests; the first is the default."""
@@ -35,6 +35,9 @@ class Serve(Command):
     """The most numbers of a request or of its answer."""
     histogram: NonNegativeInt = 300
     """The number of test examples scored in the background, to tell how unusual an example is; 0 for none."""
+    examples: bool | None = None
+    """Whether clients may see test examples, so that a visitor of the page without data can try the run.
+    Default: only if the server listens on this machine alone."""
 
     def execute(self) -> None:
         """Load the runs, print the address, and serve until SIGTERM or Ctrl-C."""
@@ -47,7 +50,7 @@ class Serve(Command):
         address = Address(self.host, self.port, read_token(self.token_file) if self.token_file else None)
         address.check()
         limits = Limits(**{name: getattr(self, name) for name in Limits.model_fields})
-        asyncio.run(_served(server([opened(run) for run in self.runs], address, limits, self.histogram)))
+        asyncio.run(_served(server([opened(run) for run in self.runs], address, limits, self.histogram, self.examples)))
 
 
 async def _served(server: Any) -> None:

@@ -44,16 +44,14 @@ class Normal(nn.Module):
 
 
 class GatedTopDown(AbstractTopDown):
-    """p(z_1|z_2), and the output from both; the state is all z so far."""
+    """p(z_1|z_2), and the output from both; the state is all z so far. `InputError` for other than two groups."""
 
     residual = False
 
     def __init__(self, sizes: Sequence[int], outputs: Sequence[int]) -> None:
         super().__init__()
-        if len(sizes) != 2:
-            raise InputError(f"a gated ladder of {len(sizes)} groups: expected 2; choose network ladder for others")
         self.sizes, self.outputs = tuple(sizes), tuple(outputs)
-        top, lower = sizes
+        top, lower = _two(sizes)
         self.prior = nn.Sequential(Gated(top, WIDTH), Gated(WIDTH, WIDTH), Normal(WIDTH, lower))
         self.from_top, self.from_lower = Gated(top, WIDTH), Gated(lower, WIDTH)
         self.joint = Gated(2 * WIDTH, WIDTH)
@@ -87,7 +85,7 @@ class GatedBottomUp(AbstractBottomUp):
 
     def __init__(self, shape: Sequence[int], sizes: Sequence[int]) -> None:
         super().__init__()
-        inputs, (top, lower) = math.prod(shape), sizes
+        inputs, (top, lower) = math.prod(shape), _two(sizes)
         self.top = nn.Sequential(Gated(inputs, WIDTH), Gated(WIDTH, WIDTH), Normal(WIDTH, top))
         self.from_x, self.from_top = Gated(inputs, WIDTH), Gated(top, WIDTH)
         self.joint = nn.Sequential(Gated(2 * WIDTH, WIDTH), Normal(WIDTH, lower))
@@ -108,3 +106,9 @@ def he_normal(layer: nn.Linear) -> nn.Linear:
     """Initial weights N(0, 2 / inputs) (He et al. 2015); the biases keep torch's rule."""
     nn.init.normal_(layer.weight, 0, math.sqrt(2 / layer.in_features))
     return layer
+
+
+def _two(sizes: Sequence[int]) -> Sequence[int]:
+    if len(sizes) != 2:
+        raise InputError(f"a gated ladder of {len(sizes)} groups: expected 2; choose network ladder for others")
+    return sizes

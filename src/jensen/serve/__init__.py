@@ -6,6 +6,7 @@
     work       the kinds of request as functions of rows
     served     a run as a server holds it: its works, batch sizes and description
     bodies     from the bytes of a request to rows
+    shown      test examples for visitors without data
     answers    from results to JSON, .npy, PNG and CSV
     guard      what every request passes: host, token, size, headers, errors
     metrics    counts and times for Prometheus

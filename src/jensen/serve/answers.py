@@ -4,8 +4,9 @@ import base64
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +29,15 @@ JSON, NPY, PNG, CSV = "application/json", "application/x-npy", "image/png", "tex
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The result of a request in every form that it has; `fields` is the JSON object."""
+    """The result of a request in every form that it has; `fields` is the JSON object.
+
+    Pictures (n, C, H, W) and the rows of a table are made when a client accepts them.
+    """
 
     fields: Mapping[str, Any]
     array: np.ndarray | None = None
-    pictures: np.ndarray | None = None
-    frame: "pyarrow.Table | None" = None
+    pictures: Callable[[], np.ndarray] | None = None
+    frame: "Callable[[], pyarrow.Table] | None" = None
     table: Table | None = None
     """How CSV is written."""
 
@@ -51,10 +55,10 @@ class Answer:
             return stream.getvalue()
         if kind == PNG:
             assert self.pictures is not None
-            return grid_bytes(self.pictures) if grid else image_bytes(self.pictures[0])
+            return grid_bytes(self.pictures()) if grid else image_bytes(self.pictures()[0])
         if kind == CSV:
             assert self.frame is not None
-            return csv_bytes(self.frame, self.table or Table(columns=(), fields=()))
+            return csv_bytes(self.frame(), self.table or Table(columns=(), fields=()))
         return json.dumps(plain(self.fields), allow_nan=False).encode()
 
 
@@ -112,13 +116,13 @@ def of_values(
         frame = decode(raw, served.table)
         rows = [{name: _cell(cell) for name, cell in row.items()} for row in frame.to_pylist()]
         names = frame.column_names
-        return Answer({"x": rows, "names": names, **fields}, frame=frame, table=served.table)
+        return Answer({"x": rows, "names": names, **fields}, frame=lambda: frame, table=served.table)
     spec = served.run.spec
-    pictures = pictures_of(prepared, spec) if spec.pictured and prepared is not None else None
     fields = {"x": raw, **fields}
-    if png and pictures is not None:
-        fields |= {"png": base64_pictures(pictures)}
-    return Answer(fields, array=raw, pictures=pictures)
+    if not spec.pictured or prepared is None:
+        return Answer(fields, array=raw)
+    pictures = partial(pictures_of, prepared, spec)
+    return Answer({**fields, **({"png": base64_pictures(pictures())} if png else {})}, array=raw, pictures=pictures)
 
 
 def of_prepared(found: Sequence[Tensor], served: Served, fields: Mapping[str, Any], *, png: bool) -> Answer:
@@ -137,9 +141,12 @@ def brightness(raw: np.ndarray, served: Served) -> np.ndarray:
 
 def of_columns(columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Any], served: Served) -> Answer:
     """An answer that is a table of its own, such as scores."""
-    import pyarrow
 
-    frame = pyarrow.table({name: pyarrow.array(list(cells), from_pandas=True) for name, cells in columns.items()})
+    def frame() -> "pyarrow.Table":
+        import pyarrow
+
+        return pyarrow.table({name: pyarrow.array(list(cells), from_pandas=True) for name, cells in columns.items()})
+
     table = served.table or Table(columns=(), fields=())
     return Answer(fields, frame=frame, table=table.model_copy(update={"columns": (), "header": True}))
 

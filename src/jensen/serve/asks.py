@@ -103,6 +103,14 @@ class AskInterpolate(Ask):
     path: Literal["spherical", "straight"] = "spherical"
 
 
+class AskExample(Ask):
+    """See test examples, if the server may show them."""
+
+    n: int = Field(1, ge=1, le=100, description="The number of examples.")
+    first: int = Field(0, ge=0, le=1 << 31, description="The number of the first; after the last comes the first.")
+    png: bool = Field(False, description="Pictures: add each example as PNG in base64.")
+
+
 class AskFilm(Ask):
     """Watch one sample while it is drawn."""
 

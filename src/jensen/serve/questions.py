@@ -7,6 +7,7 @@ A verb is a generator. It checks the request, yields a work with its rows, gets 
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -235,9 +236,9 @@ def impute(served: Served, ask: AskImpute, limits: Limits) -> Conversation:
         low, high = (of_values(parts[name], None, served, {}, png=False).fields["x"] for name in ("low", "high"))
         return of_values(parts["x"], None, served, {"low": low, "high": high, **notes}, png=False)
     beside = {"low": parts["low"], "high": parts["high"], **notes}
-    pictures = brightness(parts["x"], served) if run.spec.pictured else None
+    pictures = partial(brightness, parts["x"], served) if run.spec.pictured else None
     if ask.png and pictures is not None:
-        beside["png"] = base64_pictures(pictures)
+        beside["png"] = base64_pictures(pictures())
     return Answer({"x": parts["x"], **beside}, array=parts["x"], pictures=pictures)
 
 

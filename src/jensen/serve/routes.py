@@ -24,7 +24,7 @@ from jensen.errors import InputError
 from jensen.provenance import jensen_version
 from jensen.run.labels import sample_labels
 from jensen.serve.answers import CSV, JSON, NPY, PNG, Answer, chosen
-from jensen.serve.asks import AskFilm
+from jensen.serve.asks import AskExample, AskFilm
 from jensen.serve.bodies import parsed_json
 from jensen.serve.guard import Guard, unexpected
 from jensen.serve.limits import Limits
@@ -33,6 +33,7 @@ from jensen.serve.problems import Problem, problem_of
 from jensen.serve.questions import VERBS, Content, Conversation, Verb
 from jensen.serve.queue import Job, Queue, late
 from jensen.serve.served import Served
+from jensen.serve.shown import examples
 from jensen.serve.work import Film, Row
 
 LOG = logging.getLogger("jensen.serve")
@@ -175,10 +176,12 @@ def application(service: Service, *, token: bytes | None = None, loopback: bool 
     """The ASGI application."""
     app = FastAPI(
         title="jensen", version=jensen_version(), docs_url=None, redoc_url=None, openapi_url="/openapi.json",
+        redirect_slashes=False,
         description="Samples, scores and imputations of trained runs. docs/serving.md describes every field.",
     )  # fmt: skip
     _add_questions(app, service)
     _add_verbs(app, service)
+    _add_examples(app, service)
     _add_film(app, service)
     _add_page(app)
     _add_errors(app)
@@ -219,7 +222,7 @@ def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
             return Response(status_code=499)  # nobody reads it
         kind = chosen(request.headers.get("accept", "*/*"), answer.forms())
         make = partial(answer.content, kind, request.query_params.get("grid", "true").lower() not in ("false", "0"))
-        heavy = size >= SMALL or kind == PNG or (answer.array is not None and answer.array.size > SMALL)
+        heavy = size >= SMALL or kind in (PNG, CSV) or (answer.array is not None and answer.array.size > SMALL)
         return Response(await run_in_threadpool(make) if heavy else make(), media_type=kind)
 
     return route
@@ -233,6 +236,15 @@ def _described(verb: Verb) -> dict[str, Any]:
         binary = {"schema": {"type": "string", "format": "binary"}}
         content |= {NPY: binary, PNG: binary, CSV: {"schema": {"type": "string"}}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _add_examples(app: FastAPI, service: Service) -> None:
+    @app.get("/examples", summary=(AskExample.__doc__ or "").strip())
+    async def shown(request: Request) -> Response:
+        ask = validated(AskExample, dict(request.query_params))
+        answer = examples(service.named(ask.run), ask)
+        kind = chosen(request.headers.get("accept", "*/*"), answer.forms())
+        return Response(await run_in_threadpool(answer.content, kind, grid=True), media_type=kind)
 
 
 def _add_film(app: FastAPI, service: Service) -> None:
@@ -316,6 +328,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def on_problem(_: Request, problem: Problem) -> Response:
         return respond(problem)
+
+    @app.exception_handler(Exception)
+    async def on_fault(_: Request, fault: Exception) -> Response:
+        return respond(unexpected())  # the guard logs it
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:

@@ -20,6 +20,7 @@ from jensen.serve.limits import Limits
 from jensen.serve.metrics import Metrics
 from jensen.serve.routes import Service, application
 from jensen.serve.served import Served
+from jensen.serve.shown import shown_examples
 from jensen.serve.work import Score
 
 LOG = logging.getLogger("jensen.serve")
@@ -39,6 +40,10 @@ class Address:
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return self.host in LOOPBACK
+
+    def shows_examples(self, wish: bool | None) -> bool:
+        """Whether clients may see test examples; by default on this machine only, as data may be private."""
+        return self.loopback if wish is None else wish
 
     def check(self) -> None:
         """Raises `InputError` for an address beyond this machine without a token."""
@@ -81,6 +86,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_level="warning",
                 server_header=False,
+                proxy_headers=False,
                 date_header=False,
                 h11_max_incomplete_event_size=1 << 15,
                 timeout_keep_alive=15,
@@ -146,7 +152,15 @@ def named(runs: Sequence[Run]) -> list[Served]:
     return [Served.of(run, name) for run, name in zip(runs, names, strict=True)]
 
 
-def server(runs: Sequence[Run], address: Address, limits: Limits, histogram: int = 300) -> Server:
-    """A server of these runs; `histogram` is the number of test examples that are scored in the background."""
+def server(
+    runs: Sequence[Run], address: Address, limits: Limits, histogram: int = 300, examples: bool | None = None
+) -> Server:
+    """A server of these runs; `histogram` is the number of test examples that are scored in the background.
+
+    `examples` says whether clients may see test examples. Default: on this machine only.
+    """
     address.check()
-    return Server(Service(named(runs), limits, Metrics()), address, histogram)
+    found = named(runs)
+    for served in found if address.shows_examples(examples) else ():
+        served.shown = shown_examples(served.run)
+    return Server(Service(found, limits, Metrics()), address, histogram)

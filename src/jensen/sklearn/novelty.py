@@ -54,9 +54,8 @@ class NoveltyDetector(OutlierMixin, BaseEstimator):
         if not 0 < self.contamination <= 0.5:
             raise InputError(f"contamination={self.contamination}: expected a share above 0, at most 0.5")
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        return self._fitted_to(
-            np.array(X, order="C"), int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        )
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        return self._fitted_to(np.array(X, order="C"), seed)  # safetensors writes memory as it lies
 
     def _fitted_to(self, rows: np.ndarray, seed: int) -> Self:
         """The detector after a fit to rows, a pure function of rows and seed."""
@@ -79,7 +78,7 @@ class NoveltyDetector(OutlierMixin, BaseEstimator):
         """-1 for an outlier and +1 for an inlier, (n)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    @available_if(lambda self: False)
+    @available_if(lambda self: False)  # type: ignore[untyped-decorator]
     def fit_predict(self, X: Any, y: None = None) -> NoReturn:
         """Not available: see the docstring of the class."""
         raise AssertionError

@@ -151,6 +151,9 @@ class GroupedPrior(AbstractPrior):
         top, rest = z.split([self.sizes[0], self.latent_dims - self.sizes[0]], -1)
         return self.top.log_prob(top) + StandardNormal(rest.shape[-1]).log_prob(rest)
 
+    def settled(self) -> "GroupedPrior":
+        return GroupedPrior(self.sizes, self.top.settled())
+
     def rates(
         self,
         q: Gaussian,

@@ -73,6 +73,11 @@ class AbstractMixturePrior(AbstractPrior):
         return self.mixture().sample(n, seed, first)
 
     @torch.no_grad()
+    def settled(self) -> "FixedMixturePrior":
+        found = self.mixture()
+        return FixedMixturePrior(Mixture(found.log_weights.detach(), found.normals.detach()))
+
+    @torch.no_grad()
     def diagnostics(self, z: Tensor) -> dict[str, float]:
         """The number of components in use: exp of the entropy of the mean of p(k|z) over the codes z."""
         share = self.mixture().log_joint(z).softmax(-1).mean(0)
@@ -82,8 +87,19 @@ class AbstractMixturePrior(AbstractPrior):
         }
 
 
+class FixedMixturePrior(AbstractMixturePrior):
+    """p(z) is the given mixture, which has no parameters."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__(mixture.normals.mean.shape[-1])
+        self._mixture = mixture
+
+    def mixture(self) -> Mixture:
+        return self._mixture
+
+
 class MixturePrior(AbstractMixturePrior):
-    """p(z) = Σ_k w_k N(z | m_k, diag(s_k²)) with free weights, means and scales of `components` normals.
+    """p(z) = Σ_k w_k N(z | m_k, diag(s_k²)) (4.19) with free weights, means and scales of `components` normals.
 
     Initially the weights are equal, and mean and variance of p(z) are about those of N(0, I). Initial means come from
     torch's global generator. Raises `InputError` for less than one component.
@@ -101,7 +117,7 @@ class MixturePrior(AbstractMixturePrior):
 
 
 class VampPrior(AbstractMixturePrior):
-    """p(z) = (1/K) Σ_k q(z | x̃_k) with learned pseudo-inputs x̃_k (Tomczak & Welling 2018, eq. 9).
+    """p(z) = (1/K) Σ_k q(z | x̃_k) (4.19) with learned pseudo-inputs x̃_k (Tomczak & Welling 2018, eq. 9).
 
     `encode` gives q of pseudo-inputs (K, *shape); it shares its parameters with the model's q(z|x), so this module does
     not own them. `bounds` are the least and the greatest value of x, between which the pseudo-inputs stay; None for x

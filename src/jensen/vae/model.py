@@ -107,15 +107,26 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def partly_observed(self) -> "VAE":
         """The same model, with shared weights, for x with missing values (NaN).
 
-        Bounds and q use only the observed values. Samples of x still have all dimensions.
+        Bounds and q use only the observed values. Samples of x still have all dimensions. Raises `InputError` for a
+        likelihood with dependent dimensions.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
+        if not self.likelihood.factorises:
+            raise InputError(
+                "missing values need channels that are independent given z, but likelihood logistic-mixture makes them "
+                "depend on each other; train with --likelihood discretised-logistic"
+            )
         return self._changed(likelihood=PartlyObserved(self.likelihood))
 
     def with_prior(self, prior: AbstractPrior, objective: AbstractVAEObjective | None = None) -> "VAE":
         """The same encoder, decoder and target, with shared weights, and another prior: another model of x."""
         return self._changed(prior=prior, objective=objective or self.objective)
+
+    def _settled(self) -> "VAE":
+        """The same model with a prior that is cheap to score many times; theta gets no gradient through it."""
+        prior = self.prior.settled()
+        return self if prior is self.prior else self._changed(prior=prior)
 
     def _changed(
         self,
@@ -140,11 +151,12 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         The gradient goes only through z (Roeder et al. 2017), so it has no noise if q is the posterior. If `start` is a
         product of factors, the search is for a normal law of the noise of all factors, so it starts at N(0, I).
         """
+        model = self._settled()
         if isinstance(start, Gaussian):
-            within, log_joint = start, partial(self.log_joint, x)
+            within, log_joint = start, partial(model.log_joint, x)
         else:
             within = Gaussian.standard(start.shape, dtype=x.dtype, device=x.device)
-            log_joint = partial(self.log_joint_of_noise, start, x)
+            log_joint = partial(model.log_joint_of_noise, start, x)
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
             z = q.mean + q.scale * eps
@@ -204,7 +216,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     ) -> ImportanceWeightedBound:
         """L_K (4.9) with a given q."""
         return ImportanceWeightedBound.concatenate(
-            [_importance_bound(draws, samples) for draws in self._weighted_draws(q, x, samples, seed, index)]
+            [_importance_bound(draws, samples) for draws in self._settled()._weighted_draws(q, x, samples, seed, index)]
         )
 
     def annealed_bound(
@@ -240,9 +252,10 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     def _joints(self, x: Tensor, q: Posterior | None = None) -> Callable[[slice], Callable[[Tensor], Tensor]]:
         """For rows of x, log p(x, z) as a function of z or, given q, of the noise of q."""
+        model = self._settled()
         if q is None:
-            return lambda rows: partial(self.log_joint, x[rows])
-        return lambda rows: partial(self.log_joint_of_noise, q[rows], x[rows])
+            return lambda rows: partial(model.log_joint, x[rows])
+        return lambda rows: partial(model.log_joint_of_noise, q[rows], x[rows])
 
     def estimators(self, effort: Effort) -> Sequence[Estimator]:
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.

@@ -64,6 +64,10 @@ class AbstractPrior(nn.Module, ABC):
         """The number of dimensions of each part."""
         return (1,) * self.latent_dims
 
+    def settled(self) -> "AbstractPrior":
+        """The same p(z) without gradients to its parameters, in a form that is cheap to score many times."""
+        return self
+
     @property
     def variants(self) -> Mapping[str, "AbstractPrior"]:
         """Other priors under which an evaluation also computes the ELBO, by the name of the estimator."""
