@@ -14,7 +14,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format test-slow chaos distributed page fuzz benchmarks clean
+.PHONY: help setup demo test lint format test-slow chaos distributed page fuzz serve-fuzz benchmarks clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ page: $(DEVELOPMENT) ## test the page of jensen serve in Chromium: every widget,
 
 fuzz: $(DEVELOPMENT) ## test 10,000 new random cases of damaged and hostile files, configurations and arguments (half an hour)
 	FUZZ_CASES=830 $(PYTEST) tests/test_fuzz.py --durations 5
+
+serve-fuzz: $(DEVELOPMENT) ## send 100,000 hostile requests to the server: no status 500, nothing written (an hour)
+	SERVE_FUZZ_CASES=85000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_serve_fuzz.py --durations 5 --capture=tee-sys
 
 benchmarks: $(BENCHMARKS) ## run all of benchmarks/ and print their tables (long)
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done

@@ -293,16 +293,13 @@ def main() -> None:
         return
     run = options.run or trained()
     ours = [sys.executable, "-m", "jensen", "serve", run, "--port", "PORT", "--histogram", "0"]
-    servers = {
-        "jensen serve": ours,
-        "plain FastAPI": [sys.executable, __file__, "--run", run, "--other", "plain", "PORT"],
-    }
+    other = [__file__, "--run", run, "--other"]
+    servers = {"jensen serve": ours, "plain FastAPI": [sys.executable, *other, "plain", "PORT"]}
     if options.litserve:
         servers["LitServe"] = [options.litserve, *other, "litserve", "PORT"]
     rows: list[dict[str, Any]] = []
-    print(
-        f"{'server':<16}{'requests/s':>11}{'p50, ms':>9}{'p99, ms':>9}{'CPU, ms':>9}{'MB early':>10}{'MB end':>8}{'queue':>7}  statuses"
-    )
+    names = ("requests/s", "p50, ms", "p99, ms", "CPU, ms", "MB early", "MB end", "queue")
+    print(f"{'server':<16}{''.join(f'{name:>11}' for name in names)}  statuses")
     for _ in range(options.rounds):
         for name, words in servers.items():
             rows.append(shown({"server": name, **loaded(words, options, watch=name == "jensen serve")}))

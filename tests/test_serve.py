@@ -5,9 +5,14 @@ import csv
 import io
 import json
 import math
+import re
+import shlex
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -247,6 +252,22 @@ def test_the_openapi_describes_every_route(client: httpx.Client) -> None:
     verbs = {"/sample", "/score", "/reconstruct", "/encode", "/decode", "/impute", "/predict", "/interpolate"}
     assert set(paths) == verbs | {"/healthz", "/runs", "/metrics", "/film"}
     assert "seed" in paths["/sample"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_examples_of_the_page_work(client: httpx.Client, tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "serving.md").read_text()
+    commands = re.findall(r"^curl .*$", page, re.M)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "picture.png")
+    (tmp_path / "rows.csv").write_text("age,sex,town,pay\n40,F,Bern,50.50\n")
+    address = f"{client.base_url.host}:{client.base_url.port}"
+    assert len(commands) > 8
+    for command in commands:
+        words = shlex.split(command.replace("localhost:8080", address))
+        words[1:1] = ["--silent", "--fail-with-body", "--noproxy", "*"]
+        found = subprocess.run(words, capture_output=True, cwd=tmp_path)
+        assert found.returncode == 0, (command, found.stdout)
+    assert Image.open(tmp_path / "grid.png").size[0] > 300
 
 
 def test_metrics_count_requests_and_batches(client: httpx.Client) -> None:

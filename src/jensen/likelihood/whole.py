@@ -30,6 +30,7 @@ class WholeCells(Cells):
     curves: Curves
     top: Tensor  # levels - 1, (fields)
     grid: Tensor  # numbers k from 0 to top - 1 in ascending order, (fields, points)
+    edges: Tensor  # T(k + ½) of the grid
 
     @property
     def levels(self) -> int | None:
@@ -38,10 +39,11 @@ class WholeCells(Cells):
     @property
     def mean(self) -> Tensor:
         """E[x] = Σ_k P(x > k), k = 0 .. levels - 2: exact for up to 65 levels, else by the trapezium rule on 65."""
-        last, above_last = self.grid[:, 0], 1 - self._below(self.grid[:, 0])
-        total = above_last
-        for k in self.grid.unbind(-1)[1:]:
-            above = 1 - self._below(k)
+        points = zip(self.grid.unbind(-1), self.edges.unbind(-1), strict=True)
+        last, edge = next(points)
+        total = above_last = 1 - self.components.cdf(edge, LOGISTIC)
+        for k, edge in points:
+            above = 1 - self.components.cdf(edge, LOGISTIC)
             total = total + (k - last) * (above_last + above) / 2 + (above - above_last) / 2
             last, above_last = k, above
         return torch.where(self.top > 0, total, 0).to(self.components.scales)  # a single level is 0
@@ -69,7 +71,8 @@ class WholeCells(Cells):
 
     def at(self, field: int) -> "WholeCells":
         one = slice(field, field + 1)
-        return WholeCells(self.components.at(field), self.curves.at(field), self.top[one], self.grid[one])
+        grid, edges = self.grid[one], self.edges[one]
+        return WholeCells(self.components.at(field), self.curves.at(field), self.top[one], grid, edges)
 
     def _below(self, k: Tensor) -> Tensor:
         """P(x <= k) for k within the range."""
@@ -81,6 +84,7 @@ class WholeStack(Stack):
 
     top: Tensor
     grid: Tensor
+    edges: Tensor
     floor: Tensor
 
     def __init__(self, laws: Sequence[Whole]) -> None:
@@ -89,6 +93,8 @@ class WholeStack(Stack):
         self.curves = Curves([law.curve for law in laws])
         self.register_buffer("top", torch.tensor([law.levels - 1.0 for law in laws]).double(), persistent=False)
         self.register_buffer("grid", _grid(self.curves, self.top), persistent=False)
+        edges = self.curves(self.grid.mT + 0.5).mT.contiguous()
+        self.register_buffer("edges", edges, persistent=False)
         self.register_buffer("floor", torch.full((len(laws),), FLOOR), persistent=False)
 
     @staticmethod
@@ -97,7 +103,7 @@ class WholeStack(Stack):
 
     def forward(self, raw: Tensor) -> WholeCells:
         components = Components.of(raw.unflatten(-1, (-1, 3, self.components)), self.floor)
-        return WholeCells(components, self.curves, self.top, self.grid)
+        return WholeCells(components, self.curves, self.top, self.grid, self.edges)
 
 
 def _grid(curves: Curves, top: Tensor) -> Tensor:

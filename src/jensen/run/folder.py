@@ -161,9 +161,9 @@ def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of a recipe without the paths of the data and of another run, the device and the sharding."""
+    """SHA-256 of a recipe without paths (of the data, of another run), the device, the sharding and the trackers."""
     said = recipe.model_dump_json(
-        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding"}},
+        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding", "trackers"}},
     )
     return hashlib.sha256(said.encode()).hexdigest()
 

@@ -176,6 +176,7 @@ def application(service: Service, *, token: bytes | None = None, loopback: bool 
     """The ASGI application."""
     app = FastAPI(
         title="jensen", version=jensen_version(), docs_url=None, redoc_url=None, openapi_url="/openapi.json",
+        redirect_slashes=False,
         description="Samples, scores and imputations of trained runs. docs/serving.md describes every field.",
     )  # fmt: skip
     _add_questions(app, service)

@@ -59,7 +59,7 @@ def fit(
     allowed or fails, `fit` raises `InputError`, which names the steps, the bad value and the last good checkpoint.
     """
     with (
-        MetricsLog(folder, state.step) as log,
+        MetricsLog(folder, state.step, settings.trackers) as log,
         Progress("training", settings.steps, start=state.step) as progress,
     ):
         stopwatch = Stopwatch(state.step)
@@ -71,7 +71,7 @@ def fit(
             """What is due after step `number`; whether training is over."""
             if dataset.spec.pictured and is_look(number, settings.sample_every, settings):
                 with stopwatch.timed("grid"):
-                    _sample_grid(folder, state, dataset, settings.grid_samples, seed)
+                    _sample_grid(log, folder, state, dataset, settings.grid_samples, seed)
             if len(dataset.validation) and is_look(number, settings.validate_every, settings):
                 with stopwatch.timed("validation"):
                     watch.validate(dataset.validation, dataset.spec.preparation, seed)
@@ -293,10 +293,15 @@ def grid_of_samples(state: TrainingState, count: int, seed: int) -> Tensor:
     return torch.cat([part["x"] for part in processes.gathered(mine)])
 
 
-def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, count: int, seed: int) -> None:
+def _sample_grid(log: MetricsLog, folder: Path, state: TrainingState, dataset: Dataset, count: int, seed: int) -> None:
     x = grid_of_samples(state, count, seed)
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
     pictures = [pictures_of(one, dataset.spec) for one in x.unbind(1)]
-    processes.on_main(lambda: save_grids(pictures, path))
+
+    def write() -> None:
+        save_grids(pictures, path)
+        log.show(state.step, path)
+
+    processes.on_main(write)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from jensen.recipe.diffusion.imported import Imported
 from jensen.recipe.diffusion.samplers import Sampler
 from jensen.recipe.settings import MOST, AbstractRecipe, Size
 from jensen.training.settings import TrainingSettings
@@ -70,6 +71,10 @@ class DiffusionSettings(BaseModel):
     """Last step of the ancestral sampler: the mean of p(x_0|x_1), as in DDPM, or a draw from p(x_0|x_1)."""
     guidance: float = 0.0
     """Scale of classifier-free guidance. 0: no guidance."""
+    imported: Annotated[Imported | None, tyro.conf.Suppress, tyro.conf.Fixed] = Field(
+        None, exclude_if=lambda value: value is None, repr=False
+    )
+    """The network and chain of another program, by `jensen import`; None: those of the fields above."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -113,3 +118,7 @@ class DiffusionRecipe(AbstractRecipe):
     """The model."""
     training: tyro.conf.OmitArgPrefixes[DiffusionTraining] = DiffusionTraining()
     """The training loop."""
+
+    @property
+    def beginning(self) -> str | None:
+        return super().beginning or (self.model.imported.sentence if self.model.imported else None)

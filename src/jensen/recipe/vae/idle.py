@@ -7,7 +7,7 @@ from jensen.recipe.vae.settings import VAESettings
 
 
 def network_by_data(settings: VAESettings, spec: DataSpec) -> str:
-    """The network, with auto replaced: table for tables, mlp for vectors and if `hidden` is given, else convolutional.
+    """The network, with auto replaced by the choice for the data; `VAESettings.network` says which.
 
     Raises `InputError` for a table with another network, and for other data with network table.
     """
@@ -20,6 +20,8 @@ def network_by_data(settings: VAESettings, spec: DataSpec) -> str:
         return "table"
     if settings.network != "auto":
         return settings.network
+    if settings.groups is not None:
+        return "ladder"
     return "mlp" if len(spec.shape) < 2 or settings.hidden is not None else "convolutional"
 
 
@@ -35,6 +37,10 @@ def _table(settings: VAESettings, spec: DataSpec) -> bool:
     return spec.table is not None
 
 
+def _groups(settings: VAESettings, spec: DataSpec) -> bool:
+    return network_by_data(settings, spec) in ("ladder", "gated-ladder")
+
+
 def _not_table(settings: VAESettings, spec: DataSpec) -> bool:
     return spec.table is None
 
@@ -45,7 +51,15 @@ RULES = (
         ("activation",), lambda s, spec: _mlp(s, spec) or s.predict != "none", "acts with network mlp or predict only"
     ),
     Rule(("channels", "blocks", "patch", "latent_channels"), _convolutional, "acts with network convolutional only"),
-    Rule(("width", "depth"), _table, "acts with network table only"),
+    Rule(
+        ("width", "depth"),
+        lambda s, spec: network_by_data(s, spec) in ("table", "ladder"),
+        "acts with network table or ladder only",
+    ),
+    Rule(("groups", "kl_balance"), _groups, "acts with network ladder or gated-ladder only"),
+    Rule(("latent_dims",), lambda s, spec: not _groups(s, spec), "is the size of a single group; give groups"),
+    Rule(("prior_components",), lambda s, _: s.prior in ("vamp", "mixture"), "acts with prior vamp or mixture only"),
+    Rule(("prior_couplings",), lambda s, _: s.prior == "flow", "acts with prior flow only"),
     Rule(
         ("components",),
         lambda _, spec: spec.table is not None and any(f.law in ("whole", "real") for f in spec.table.fields),
@@ -58,6 +72,11 @@ RULES = (
     ),
     Rule(("likelihood",), _not_table, "a table has a law for each column, which --columns changes"),
     Rule(("posterior",), _not_table, "a table needs an encoder; choose amortised"),
+    Rule(
+        ("prior",),
+        lambda s, spec: spec.table is None or s.prior != "vamp",
+        "vamp needs x without categories; choose mixture",
+    ),
     Rule(("predict",), _not_table, "every column of a table is part of x, and p(column | others) needs no target"),
     Rule(("variance",), _not_table, "a table has a law for each column"),
     Rule(("binarisation",), lambda s, _: s.likelihood == "bernoulli", "acts with likelihood bernoulli only"),
