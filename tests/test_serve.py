@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import json
-import math
 import re
 import shlex
 import shutil
@@ -27,7 +26,6 @@ from jensen.errors import InputError
 from jensen.inference.predict_column import predict_classes, target_column
 from jensen.randomness import Crowd, Stream, derived_seed, generator, normal_per_example, uniform_per_example
 from jensen.recipe.family import SamplingWish
-from jensen.serve.questions import _path
 from jensen.serve.served import _bits
 from jensen.serve.server import Server
 
@@ -81,7 +79,7 @@ def test_the_runs_describe_themselves(client: httpx.Client) -> None:
     assert table["columns"][1]["categories"] == ["F", "M"]
     assert labelled["labels"] == [str(k) for k in range(10)]
     assert "film" in labelled["verbs"]
-    assert "decode" not in labelled["verbs"]
+    assert "reconstruct" not in table["verbs"]
 
 
 @pytest.mark.parametrize("mean", [False, True])
@@ -157,17 +155,24 @@ def test_a_path_from_one_example_to_another_begins_and_ends_with_their_reconstru
     ends = told(client, "/reconstruct", x=[a, b])["x"]
     for path in ("spherical", "straight"):
         found = told(client, "/interpolate", a=a, b=b, n=5, path=path)
+        expected = jensen.interpolate(pictures, np.array(a, np.uint8), np.array(b, np.uint8), 5, path=path).x
+        assert np.abs(np.array(found["x"]) - expected).max() <= 1
         assert np.abs(np.array(found["x"])[[0, -1]] - np.array(ends)).max() <= 1
         assert len(found["x"]) == len(found["png"]) == 5
 
 
-def test_a_spherical_path_has_lengths_that_change_evenly() -> None:
-    a, b = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 1.0])
-    path = _path(a, b, 5, spherical=True)
-    assert path.norm(dim=1).numpy() == pytest.approx([3, 2.5, 2, 1.5, 1])
-    angles = torch.atan2(path[:, 1], path[:, 0])
-    assert angles.diff().numpy() == pytest.approx([math.pi / 8] * 4)
-    assert bool(_path(torch.zeros(2), b, 3, spherical=True).isfinite().all())
+def test_codes_of_the_other_families(client: httpx.Client, labelled: jensen.Run, people: jensen.Run) -> None:
+    x = labelled.examples().x[:2]
+    codes = told(client, "/encode", run="labelled", x=x.tolist())
+    assert "sigma" not in codes
+    assert np.array(codes["z"]) == pytest.approx(labelled.model.encode(labelled.spec.preparation(x)).numpy(), abs=1e-2)
+    assert np.abs(np.array(told(client, "/decode", run="labelled", z=codes["z"])["x"]) - x.numpy()).max() <= 1
+    z = told(client, "/encode", run="people", x=ROWS)["z"]
+    expected = jensen.decode(people, np.array(z, np.float32)).frame()
+    assert told(client, "/decode", run="people", z=z)["x"] == expected.to_pylist()
+    path = told(client, "/interpolate", run="people", a=ROWS[0], b=ROWS[1], n=3)["x"]
+    assert path[0] == expected.to_pylist()[0]
+    assert len(path) == 3
 
 
 def test_imputed_pictures_keep_what_is_known(client: httpx.Client, pictures: jensen.Run) -> None:

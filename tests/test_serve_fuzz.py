@@ -26,6 +26,8 @@ from jensen.serve.limits import Limits
 from jensen.serve.routes import application
 from jensen.serve.server import Server
 
+# hypothesis takes random numbers of the model's thread for some of its own
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 CASES = int(os.environ.get("SERVE_FUZZ_CASES", "250"))
 LIMITS = Limits(max_bytes=20_000, max_examples=4, max_numbers=2_000, deadline=5)
 VERBS = ("sample", "score", "reconstruct", "encode", "decode", "impute", "predict", "interpolate")

@@ -318,6 +318,7 @@ JSON_BODIES: list[tuple[str, Any, int]] = [
     ("/decode", {"z": [[1, 2]]}, 422),
     ("/decode", {"z": [[1e300] * 4]}, 422),
     ("/decode", {"run": "labelled", "z": [[1]]}, 422),
+    ("/reconstruct", {"run": "people", "x": [{}]}, 422),
     ("/impute", {"x": NUMBERS, "mask": [[2]]}, 422),
     ("/impute", {"x": NUMBERS, "mask": np.full((1, 8, 8), 2).tolist()}, 422),
     ("/impute", {"x": NUMBERS, "draws": 1000, "mask": np.zeros((1, 8, 8), int).tolist()}, 413),

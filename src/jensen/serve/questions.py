@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from jensen.data.table.given import given_row
+from jensen.inference.codes import InterpolationPath
 from jensen.inference.columns import checked
 from jensen.inference.predict_column import target_column
 from jensen.recipe.family import ImputationWish, SamplingWish
@@ -48,6 +49,7 @@ from jensen.serve.problems import Problem
 from jensen.serve.served import Served
 from jensen.serve.work import (
     AbstractWork,
+    Between,
     Decode,
     Encode,
     Impute,
@@ -154,8 +156,14 @@ def encode(served: Served, ask: AskEncode, limits: Limits) -> Conversation:
 def decode(served: Served, ask: AskDecode, limits: Limits) -> Conversation:
     """The mean of p(x|z) for each code."""
     z = _codes(served, ask.z, limits)
-    found = yield Decode(served), [Row(x=one) for one in z]
-    return of_prepared(found, served, {}, png=ask.png)
+    found = yield Decode(served), [Row(number=place, x=one) for place, one in enumerate(z)]
+    return _decoded(found, served, png=ask.png)
+
+
+def _decoded(found: Sequence[Tensor], served: Served, *, png: bool) -> Answer:
+    if served.table is not None:
+        return of_values(torch.stack(list(found)).numpy(), None, served, {}, png=False)
+    return of_prepared(found, served, {}, png=png)
 
 
 def reconstruct(served: Served, ask: AskReconstruct, limits: Limits) -> Conversation:
@@ -173,21 +181,10 @@ def interpolate(served: Served, ask: AskInterpolate, limits: Limits) -> Conversa
     if any(len(end) != 1 for end in ends):
         raise Problem(422, "a or b of several examples", "one example each", "send one example each")
     codes = yield Encode(served), [Row(x=end[0]) for end in ends]
-    path = _path(codes[0][0], codes[1][0], ask.n, ask.path == "spherical")
-    found = yield Decode(served), [Row(x=z) for z in path]
-    return of_prepared(found, served, {}, png=True)
-
-
-def _path(a: Tensor, b: Tensor, n: int, spherical: bool) -> Tensor:
-    """n points from a to b, on a straight line or on the arc of a great circle, with lengths that change evenly."""
-    t = torch.linspace(0, 1, n, dtype=torch.float64)[:, None]
-    a, b = a.double(), b.double()
-    length_a, length_b = a.norm(), b.norm()
-    angle = torch.arccos(((a / length_a) @ (b / length_b)).clamp(-1, 1))
-    if not spherical or not bool(angle.sin() > 1e-6):  # also for a code of length 0
-        return ((1 - t) * a + t * b).float()
-    direction = (((1 - t) * angle).sin() * a / length_a + (t * angle).sin() * b / length_b) / angle.sin()
-    return (direction * ((1 - t) * length_a + t * length_b)).float()
+    work = Between(served, ask.n, InterpolationPath(ask.path))
+    (path,) = yield work, [Row(x=torch.stack([codes[0][0], codes[1][0]]))]
+    found = yield Decode(served), [Row(number=place, x=z) for place, z in enumerate(path)]
+    return _decoded(found, served, png=True)
 
 
 def predict(served: Served, ask: AskPredict, limits: Limits) -> Conversation:

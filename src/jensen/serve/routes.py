@@ -206,9 +206,12 @@ def _add_questions(app: FastAPI, service: Service) -> None:
 
 def _add_verbs(app: FastAPI, service: Service) -> None:
     for name, verb in VERBS.items():
-        app.post(f"/{name}", summary=(verb.ask.__doc__ or "").strip(), openapi_extra=_described(verb), name=name)(
-            _route(service, name, verb)
-        )
+        app.post(
+            f"/{name}",
+            summary=(verb.ask.__doc__ or "").strip(),
+            openapi_extra=_described(verb, [*service.runs]),
+            name=name,
+        )(_route(service, name, verb))
 
 
 def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
@@ -228,9 +231,10 @@ def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
     return route
 
 
-def _described(verb: Verb) -> dict[str, Any]:
+def _described(verb: Verb, runs: Sequence[str]) -> dict[str, Any]:
     """The body of a verb for OpenAPI."""
     schema = verb.ask.model_json_schema()
+    schema["properties"]["run"]["anyOf"] = [{"enum": runs}, {"type": "null"}]
     content: dict[str, Any] = {JSON: {"schema": schema}}
     if verb.content:
         binary = {"schema": {"type": "string", "format": "binary"}}

@@ -61,16 +61,15 @@ class Served:
     def verbs(self) -> tuple[str, ...]:
         """The verbs that the run answers."""
         model, table = self.run.model, self.table
-        vae = isinstance(model, VAE)
         answers = {
             "sample": True,
             "score": True,
             "reconstruct": table is None,
             "encode": True,
-            "decode": vae and table is None,
+            "decode": True,
             "impute": _possible(lambda: self.run.family.imputer(ImputationWish(), self.run.spec)),
             "predict": self._predicts(),
-            "interpolate": vae and table is None,
+            "interpolate": True,
             "film": isinstance(model, DiffusionModel) and self.run.spec.pictured,
         }
         return tuple(verb for verb, can in answers.items() if can)
@@ -160,7 +159,7 @@ class Served:
             "labels": labels,
             "columns": None if self.table is None else [_column(self.table, place) for place in self.table.columns],
             "target": spec.options.labels if self.table is not None else None,
-            "latent": model.latent_dims if isinstance(model, VAE) else None,
+            "latent": model.latent_dims,
             "verbs": list(self.verbs),
             "noisy": model.noisy_samples and self.table is None,
             "bound": self.bound,

@@ -19,6 +19,7 @@ from jensen.data.table.fill import centre, quantiles
 from jensen.diffusion import DiffusionModel
 from jensen.errors import InputError
 from jensen.evaluation.scores import prepare, score
+from jensen.inference.codes import InterpolationPath, decode_codes, decode_rows, interpolate_codes
 from jensen.inference.columns import draw_given
 from jensen.inference.imputation import impute
 from jensen.inference.predict_column import predict_classes, predict_numbers
@@ -27,7 +28,6 @@ from jensen.inference.rows import seen_rows
 from jensen.inference.target_prediction import predict_target_examples
 from jensen.randomness import Crowd
 from jensen.recipe.family import ImputationWish, SamplingWish
-from jensen.vae import VAE
 
 if TYPE_CHECKING:
     from jensen.serve.served import Served
@@ -171,30 +171,42 @@ class Score(AbstractWork):
 
 @dataclass(frozen=True)
 class Encode(AbstractWork):
-    """Codes of examples: pairs of z and, for a VAE, the standard deviation of q(z|x)."""
+    """Codes of examples: pairs of z and its standard deviation, None for a code without."""
 
     name = "encode"
 
     @torch.no_grad()
     def compute(self, rows: Sequence[Row]) -> list[tuple[Tensor, Tensor | None]]:
-        model, x = self.served.run.model, _prepared(rows, self.served)
-        if not isinstance(model, VAE):
-            return [(z, None) for z in model.encode(x, seed=crowd(rows)).cpu()]
-        q = model.infer(x)
-        return list(zip(q.mean.detach().cpu(), q.scale.detach().expand_as(q.mean).cpu(), strict=True))
+        found = self.served.run.model.codes(_prepared(rows, self.served), seed=crowd(rows))
+        sigma = [None] * len(rows) if found.sigma is None else [*found.sigma.cpu()]
+        return list(zip(found.z.cpu(), sigma, strict=True))
 
 
 @dataclass(frozen=True)
 class Decode(AbstractWork):
-    """E[x|z] of codes z, in the form of the preparation."""
+    """E[x|z] of codes z in the form of the preparation; of a table the centre of p(x|z), as a raw row."""
 
     name = "decode"
 
-    @torch.no_grad()
+    def compute(self, rows: Sequence[Row]) -> list[Tensor]:
+        run, z = self.served.run, _stacked(rows)
+        if self.served.table is None:
+            return list(decode_codes(run.model, z))
+        found = decode_rows(run.model, z, run.spec.preparation, self.served.table, seed=crowd(rows))
+        return list(torch.from_numpy(found))
+
+
+@dataclass(frozen=True)
+class Between(AbstractWork):
+    """Codes (n, latent) on a path; a row holds the codes of both ends, (2, latent)."""
+
+    name = "between"
+    n: int = 2
+    path: InterpolationPath = InterpolationPath.SPHERICAL
+
     def compute(self, rows: Sequence[Row]) -> list[Tensor]:
         model = self.served.run.model
-        assert isinstance(model, VAE)
-        return list(model.decode(_stacked(rows).to(model.device)).mean.cpu())
+        return [interpolate_codes(model, first, last, self.n, self.path) for first, last in _stacked(rows)]
 
 
 @dataclass(frozen=True)
