@@ -47,6 +47,7 @@ from jensen.likelihood import (
     DiscretisedLogistic,
     GaussianLikelihood,
     LearnedScale,
+    LogisticMixtureLikelihood,
 )
 from jensen.nets import MLP
 from jensen.nets.ladder import DenseBottomUp, DenseTopDown
@@ -151,7 +152,24 @@ OBSERVATIONS = {
     "gaussian": lambda loc, raw: DiscretisedGaussian(loc, 0.02 + raw.exp() / 20, LEVELS, 3),
     "logistic": lambda loc, raw: DiscretisedLogistic(loc, 0.02 + raw.exp() / 20, LEVELS, 3),
     "one scale": lambda loc, raw: DiscretisedLogistic(loc, torch.tensor(0.1), LEVELS, 3),
+    "logistic mixture": lambda loc, raw: LogisticMixtureLikelihood(SHAPE, 2, LEVELS, 0.02)(
+        torch.cat([torch.stack([loc, raw, raw, loc], 1), raw.unsqueeze(1) - 1, loc.unsqueeze(1)], 1)
+    ),
 }
+
+
+def test_dependent_channels_are_coded_one_after_the_other() -> None:
+    shape, source = (3, 4, 2), torch.Generator().manual_seed(6)
+    likelihood = LogisticMixtureLikelihood(shape, 3, LEVELS, 0.02)
+    p = likelihood(torch.randn(100, likelihood.outputs, *shape, generator=source))
+    x = p.quantile(torch.rand(100, *shape, generator=source))
+    symbols, stack = ((x + 1) * (LEVELS - 1) / 2).round().long(), a_stack()
+    expected = -p.log_prob(x).sum().item() / math.log(2)
+    assert bits_of(lambda stack: push_observation(stack, p, symbols)) == pytest.approx(
+        expected, abs=33 + 1e-3 * expected
+    )
+    push_observation(stack, p, symbols)
+    assert torch.equal(pop_observation(stack, p, symbols.shape), symbols)
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)

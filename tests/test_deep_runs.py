@@ -37,6 +37,15 @@ MODELS = {
         "prior_components": 5,
         "objective": "doubly-reparameterised",
     },
+    "maps": {
+        **FEW,
+        "network": "convolutional-ladder",
+        "channels": (4, 8),
+        "patch": 1,
+        "level_groups": (2, 1),
+        "latent_channels": 2,
+    },
+    "logistic mixture": {**FLAT, "likelihood": "logistic-mixture", "components": 3},
     "gated ladder, mixture": {**GATED, "prior": "mixture", "prior_components": 4},
 }
 TRAINING = TrainingSettings(
@@ -97,6 +106,7 @@ def test_settings_become_the_parts_that_they_name() -> None:
     names = [name for name, _ in ladder.named_parameters()]
     assert len(names) == len(set(names))
     assert not any(name.startswith("posterior.decoder") for name in names)  # one owner for every weight
+    assert models["maps"].decoder.sizes == (2 * 3 * 2, 2 * 3 * 2, 2 * 5 * 4)
     assert isinstance(models["gated ladder, mixture"].prior.top, MixturePrior)
     default = build_model(VAERecipe(data=X, model=VAESettings(network="ladder")), dataset.spec)
     assert default.decoder.sizes == (2, 2, 2, 2)
@@ -137,6 +147,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
         ({"prior_components": 9}, "prior_components 9"),
         ({"prior_couplings": 9}, "prior_couplings 9"),
         ({**FLAT, "groups": (2, 2)}, "groups 2 2"),
+        ({"network": "ladder", "level_groups": (2, 2)}, "level_groups 2 2"),
         ({**FLAT, "width": 9}, "width 9"),
         ({"network": "ladder", "latent_dims": 4}, "latent_dims 4"),
         ({"network": "gated-ladder", "width": 9}, "width 9"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.data.spec import DataSpec
 from jensen.diffusion import DDIM, AbstractSampler, UniformTime, trajectory
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.exchange.read import read_model
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.build import build_diffusion
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
+from jensen.recipe.families import read_recipe
+from jensen.report.again import provenance_section, recipe_section, toml
 from jensen.run import Run, establish_untrained
 
 BLOCKS = {
@@ -471,10 +475,10 @@ def test_an_imported_run_does_what_runs_do(pictures: Path, tmp_path: Path, capsy
     assert main(made) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert "training      none" in jensen_says("info", run)
-    jensen_says("evaluate", run, "--draws", "2", "--further-examples", "2", "--samples", "2")
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "jensen import FOLDER --data" in page
-    assert "none by this program" in page
+    found = jensen.evaluate(jensen.load(run), settings=EvaluationSettings(draws=2, further_examples=2, samples=2))
+    assert "jensen import FOLDER --data" in recipe_section(found.results).values["commands"]
+    assert provenance_section(found.results).values["items"]["training"] == "none by this program"
+    assert read_recipe(tomllib.loads(toml(found.results.recipe)), "the report").model == jensen.load(run).recipe.model
     jensen_says("score", run, "--draws", "2", "--out", str(tmp_path / "scores.csv"))
     jensen_says("sample", run, "--n", "2", "--out", str(tmp_path / "samples.npz"))
     masked = ["--mask", "half:left", "--examples", "2", "--draws", "1", "--steps", "4"]

@@ -12,6 +12,8 @@ from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.likelihood import BernoulliLikelihood
 from jensen.model import Batch, Effort
+from jensen.nets.convolution import Levels
+from jensen.nets.convolutional_ladder import ConvolutionalBottomUp, ConvolutionalTopDown, MapGroups
 from jensen.nets.ladder import AbstractTopDown, DenseBottomUp, DenseTopDown
 from jensen.randomness import Noise, generator
 from jensen.vae import (
@@ -298,3 +300,42 @@ def test_samples_codes_and_counted_networks_are_those_of_a_vae() -> None:
     torch.testing.assert_close(vae.sample(2, seed=4, first=1), samples[1:])
     assert vae.encode(pixels(3)).shape == (3, 9)
     assert vae.reconstruct(pixels(3)).shape == (3, *SHAPE)
+
+
+# ---------------------------------------------------------------------------------------------- maps
+
+MAPS = {"image": (3, 9, 7), "signal": (2, 21), "volume": (1, 5, 6, 4)}
+
+
+def maps_vae(shape: tuple[int, ...], counts: tuple[int, ...] = (1, 2), seed: int = 0) -> VAE:
+    torch.manual_seed(seed)
+    groups = MapGroups(Levels(shape, (4, 8), 1, 1), counts, 2)
+    decoder, encoder = ConvolutionalTopDown(groups, 1).double(), ConvolutionalBottomUp(groups).double()
+    with torch.no_grad():
+        for parameter in itertools.chain(encoder.parameters(), decoder.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    prior = GroupedPrior(decoder.sizes)
+    return VAE(HierarchicalPosterior(encoder, decoder), decoder, BernoulliLikelihood(shape), prior=prior)
+
+
+@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+def test_maps_of_any_kind_of_data_are_a_hierarchy(kind: str, counts: tuple[int, ...]) -> None:
+    shape = MAPS[kind]
+    vae = maps_vae(shape, counts)
+    x = (torch.rand(3, *shape).double() < 0.4).double()
+    q, eps = vae.infer(x), torch.randn(2, 3, vae.latent_dims).double()
+    draw, law = vae.draw(q, eps)
+    torch.testing.assert_close(law.logits, vae.decode(draw.z).logits)
+    torch.testing.assert_close(q.log_prob(draw.z), draw.law.log_prob(draw.z))
+    torch.testing.assert_close(q[1:2].moved(eps[:, 1:2]), draw.z[:, 1:2])  # examples are apart
+    assert vae.sample(2).shape == (2, *shape)
+    vae.loss(Batch(x, torch.arange(3)), step=0, noise=Noise(generator(0))).value.backward()
+    dead = [name for name, p in vae.named_parameters() if p.grad is None or not (p.grad != 0).any()]
+    assert not dead
+
+
+def test_the_number_of_groups_must_fit_the_levels() -> None:
+    for counts, said in (((1, 1, 1), "1 1 1"), ((0, 1), "0 1")):
+        with pytest.raises(InputError, match=f"numbers of groups {said} for 2 levels"):
+            MapGroups(Levels((1, 8, 8), (4, 8), 1, 1), counts, 2)

@@ -34,6 +34,7 @@ HOMES = {
     "serve": "serve.Serve",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
+    "completion": "completion.Completion",
 }
 """The file and the options class of each command, by the command's name; `train` stands for every family."""
 

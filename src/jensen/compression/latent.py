@@ -19,7 +19,12 @@ from jensen.compression.coder import Floats, Integers, Stack
 from jensen.compression.levels import pop_observation, push_observation, to_floats
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
-from jensen.likelihood import BernoulliLikelihood, CategoricalLikelihood, DiscretisedLikelihood
+from jensen.likelihood import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiscretisedLikelihood,
+    LogisticMixtureLikelihood,
+)
 from jensen.vae import (
     VAE,
     AbstractMixturePrior,
@@ -40,7 +45,8 @@ class VAECodec(AbstractCodec):
 
     def __init__(self, model: VAE) -> None:
         likelihood = model.likelihood
-        if not isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood | DiscretisedLikelihood):
+        of_levels = DiscretisedLikelihood | LogisticMixtureLikelihood
+        if not isinstance(likelihood, BernoulliLikelihood | CategoricalLikelihood | of_levels):
             raise refuse_density("a Gaussian likelihood", "train with --likelihood discretised-logistic on integers")
         top = model.prior.top if isinstance(model.prior, GroupedPrior) else model.prior
         if not isinstance(top, StandardNormal | AbstractMixturePrior):
@@ -51,7 +57,7 @@ class VAECodec(AbstractCodec):
         self._top = top
         self._model, self._binary = model, isinstance(likelihood, BernoulliLikelihood)
         self.shape, self.noise_dims = model.shape, model.latent_dims
-        if isinstance(likelihood, DiscretisedLikelihood):
+        if isinstance(likelihood, of_levels):
             self.levels = likelihood.levels
         else:
             self.levels = 2 if self._binary else likelihood.outputs

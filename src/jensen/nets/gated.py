@@ -44,7 +44,7 @@ class Normal(nn.Module):
 
 
 class GatedTopDown(AbstractTopDown):
-    """p(z_1|z_2), and the output from both; the state is all z so far. Raises `InputError` for other than two groups."""
+    """p(z_1|z_2), and the output from both; the state is all z so far. `InputError` for other than two groups."""
 
     residual = False
 

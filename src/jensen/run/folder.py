@@ -189,6 +189,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+WANDB = "wandb"  # the folder of that tracker
+
+
 def recipe_of(folder: Path) -> AbstractRecipe:
     """The recipe of the run in `folder`.
 
@@ -201,6 +204,8 @@ def recipe_of(folder: Path) -> AbstractRecipe:
                 raise InputError(
                     f"{path} is a link that leads out of the run; replace it by a copy of its target, or remove it"
                 )
+        if Path(parent) == folder and WANDB in folders:  # has links to its own logs elsewhere; no file in it is read
+            folders.remove(WANDB)
     return read_recipe(values, str(folder / RECIPE))
 
 

@@ -5,6 +5,7 @@ None of them sends anything anywhere unless the user has asked for it in the tra
 Weights & Biases is offline, and MLflow and trackio write into the run's folder.
 """
 
+import errno
 import json
 import os
 import uuid
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PROJECT = "jensen"
 RECORD = "trackers.json"
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 AGAIN = "remove it, and trackers begin new runs of their own"
 
 
@@ -133,9 +135,11 @@ class MLflow(AbstractTracker):
         import mlflow
         from accelerate.tracking import MLflowTracker
 
-        self._resumed = run is not None
-        if "MLFLOW_TRACKING_URI" not in os.environ:
-            mlflow.set_tracking_uri((self.folder / "mlruns").absolute().as_uri())
+        self._resumed, given = run is not None, os.environ.get("MLFLOW_TRACKING_URI")
+        self._own = given is None
+        if self._own:  # MLflow 3 prefers a database, which needs SQLAlchemy
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        mlflow.set_tracking_uri(given or (self.folder / "mlruns").absolute().as_uri())
         return MLflowTracker(PROJECT, run_id=run, run_name=self.folder.name)
 
     @property
@@ -151,6 +155,13 @@ class MLflow(AbstractTracker):
 
     def show(self, step: int, path: Path) -> None:
         self.inner.log_artifact(str(path), "samples")
+
+    def close(self) -> None:
+        import mlflow
+
+        super().close()
+        if self._own:  # or the next run in this process would be written here, too
+            mlflow.set_tracking_uri(None)
 
 
 class Trackio(AbstractTracker):
@@ -201,8 +212,8 @@ def check_trackers(names: tuple[str, ...]) -> None:
 class Trackers:
     """The trackers `names` of the run in `folder`, whose training starts after step `step`.
 
-    A tracker that fails is left out from then on, with a warning, and training goes on. An error of the disk on which
-    TensorBoard writes is the run's own, and is raised.
+    A tracker that fails is left out from then on, with a warning, and training goes on. A full disk is an error of the
+    run itself, and is raised.
     """
 
     def __init__(self, names: tuple[str, ...], folder: Path, step: int) -> None:
@@ -252,7 +263,7 @@ class Trackers:
         try:
             yield
         except Exception as error:
-            if name == "tensorboard" and isinstance(error, OSError):
+            if isinstance(error, OSError) and error.errno in DISK:
                 raise
             self._open.pop(name, None)
             what = " ".join(str(error).split())[:200] or type(error).__name__

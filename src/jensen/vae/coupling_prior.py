@@ -14,7 +14,7 @@ STEEPEST = 2.0  # limit of the absolute log scale of a coupling
 
 
 class CouplingPrior(AbstractPrior):
-    """z = f(u), u ~ N(0, I), where f is a chain of affine couplings; log p(z) = log N(u | 0, I) - log |det df/du|.
+    """z = f(u), u ~ N(0, I), where f is a chain of affine couplings; log p(z) by (4.20).
 
     Coupling number j leaves the dimensions d with d + j even as they are, and maps the others by z_d = u_d exp(s_d) +
     t_d. Here s and t come from `networks[j]`, which maps the fixed dimensions (rows, latent_dims), with zeros for all

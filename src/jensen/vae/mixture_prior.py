@@ -99,7 +99,7 @@ class FixedMixturePrior(AbstractMixturePrior):
 
 
 class MixturePrior(AbstractMixturePrior):
-    """p(z) = Σ_k w_k N(z | m_k, diag(s_k²)) with free weights, means and scales of `components` normals.
+    """p(z) = Σ_k w_k N(z | m_k, diag(s_k²)) (4.19) with free weights, means and scales of `components` normals.
 
     Initially the weights are equal, and mean and variance of p(z) are about those of N(0, I). Initial means come from
     torch's global generator. Raises `InputError` for less than one component.
@@ -117,7 +117,7 @@ class MixturePrior(AbstractMixturePrior):
 
 
 class VampPrior(AbstractMixturePrior):
-    """p(z) = (1/K) Σ_k q(z | x̃_k) with learned pseudo-inputs x̃_k (Tomczak & Welling 2018, eq. 9).
+    """p(z) = (1/K) Σ_k q(z | x̃_k) (4.19) with learned pseudo-inputs x̃_k (Tomczak & Welling 2018, eq. 9).
 
     `encode` gives q of pseudo-inputs (K, *shape); it shares its parameters with the model's q(z|x), so this module does
     not own them. `bounds` are the least and the greatest value of x, between which the pseudo-inputs stay; None for x

@@ -107,10 +107,16 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     def partly_observed(self) -> "VAE":
         """The same model, with shared weights, for x with missing values (NaN).
 
-        Bounds and q use only the observed values. Samples of x still have all dimensions.
+        Bounds and q use only the observed values. Samples of x still have all dimensions. Raises `InputError` for a
+        likelihood with dependent dimensions.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
+        if not self.likelihood.factorises:
+            raise InputError(
+                "missing values need channels that are independent given z, but likelihood logistic-mixture makes them "
+                "depend on each other; train with --likelihood discretised-logistic"
+            )
         return self._changed(likelihood=PartlyObserved(self.likelihood))
 
     def with_prior(self, prior: AbstractPrior, objective: AbstractVAEObjective | None = None) -> "VAE":

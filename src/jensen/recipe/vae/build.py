@@ -19,8 +19,10 @@ from jensen.likelihood import (
     FreeScale,
     GaussianLikelihood,
     LearnedScale,
+    LogisticMixtureLikelihood,
 )
 from jensen.nets import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Levels
+from jensen.nets.convolutional_ladder import ConvolutionalBottomUp, ConvolutionalTopDown, MapGroups
 from jensen.nets.gated import GatedBottomUp, GatedTopDown
 from jensen.nets.initial import zeroed
 from jensen.nets.ladder import AbstractBottomUp, AbstractTopDown, DenseBottomUp, DenseTopDown
@@ -54,6 +56,7 @@ from jensen.vae import (
 from jensen.vae.covariance import outputs_of
 
 LADDER_WIDTH = 256  # default width of a ladder
+MAP_CHANNELS = 4  # default number of channels of each group of a convolutional ladder
 FLOW_WIDTH = 64  # hidden width of the networks of a flow prior
 
 
@@ -99,14 +102,18 @@ def completed(settings: VAESettings, spec: DataSpec) -> VAESettings:
         by_data = {"network": "table", "width": table_width(*sizes_of), "latent_dims": table_latent_dims(*sizes_of)}
         unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
         return settings.model_copy(update=unsaid)
-    if settings.hierarchical:
+    if by_data["network"] == "convolutional-ladder":
+        by_data["latent_channels"] = MAP_CHANNELS
+    elif settings.hierarchical:
         by_data |= {"groups": _groups(settings, spec), "width": LADDER_WIDTH}
     elif settings.latent_channels is None:
         by_data["latent_dims"] = sizes.latent_dims(spec.shape, spec.counts["train"])
-    if by_data["network"] == "convolutional":
-        refuse_vectors("convolutional", spec.shape)
+    if by_data["network"] in ("convolutional", "convolutional-ladder"):
+        refuse_vectors(by_data["network"], spec.shape)
         by_data["patch"] = patch = settings.patch or sizes.patch_by_shape(spec.shape, smallest=2)
         by_data["channels"] = sizes.encoder_channels(spec.shape, patch)
+        if by_data["network"] == "convolutional-ladder":
+            by_data["level_groups"] = (2,) * len(settings.channels or by_data["channels"])
     unsaid = {name: value for name, value in by_data.items() if getattr(settings, name) in (None, "auto")}
     return settings.model_copy(update=unsaid)
 
@@ -156,6 +163,14 @@ def ladder_networks(
     settings: VAESettings, shape: tuple[int, ...], outputs: int
 ) -> tuple[AbstractBottomUp, AbstractTopDown]:
     """The bottom-up encoder and the top-down decoder of a hierarchy, from `completed` settings."""
+    if settings.network == "convolutional-ladder":
+        assert settings.channels is not None
+        assert settings.patch is not None
+        assert settings.level_groups is not None
+        assert settings.latent_channels is not None
+        levels = Levels(shape, settings.channels, settings.blocks, settings.patch)
+        groups = MapGroups(levels, settings.level_groups, settings.latent_channels)
+        return ConvolutionalBottomUp(groups), ConvolutionalTopDown(groups, outputs)
     assert settings.groups is not None
     if settings.network == "gated-ladder":
         return GatedBottomUp(shape, settings.groups), GatedTopDown(settings.groups, (outputs, *shape))
@@ -259,6 +274,8 @@ def _likelihood(settings: VAESettings, spec: DataSpec) -> AbstractLikelihood:
     assert spec.levels is not None  # `load_dataset` refuses floats for this likelihood
     if name == "categorical":
         return CategoricalLikelihood(spec.shape, spec.levels)
+    if name == "logistic-mixture":
+        return LogisticMixtureLikelihood(spec.shape, settings.components, spec.levels, _floor(spec))
     law = DiscretisedGaussian if name == "discretised-gaussian" else DiscretisedLogistic
     return DiscretisedLikelihood(spec.shape, _scale(settings, spec), spec.levels, law)
 
@@ -266,7 +283,11 @@ def _likelihood(settings: VAESettings, spec: DataSpec) -> AbstractLikelihood:
 def _scale(settings: VAESettings, spec: DataSpec) -> AbstractScale:
     if settings.variance == "fixed":
         return FixedScale(settings.fixed_scale)
-    floor = spec.preparation.resolution / 12**0.5  # the standard deviation of uniform noise in one bin
     if settings.variance == "learned":
-        return LearnedScale(floor)
-    return FreeScale(spec.shape if settings.variance == "per-dimension" else (), floor)
+        return LearnedScale(_floor(spec))
+    return FreeScale(spec.shape if settings.variance == "per-dimension" else (), _floor(spec))
+
+
+def _floor(spec: DataSpec) -> float:
+    """The standard deviation of uniform noise in one bin."""
+    return spec.preparation.resolution / 12**0.5

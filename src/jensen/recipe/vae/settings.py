@@ -8,7 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 from jensen.data.augment_options import AugmentOptions
 from jensen.recipe.settings import AbstractRecipe, Size
 
-Likelihood = Literal["auto", "gaussian", "bernoulli", "discretised-gaussian", "discretised-logistic", "categorical"]
+Likelihood = Literal[
+    "auto", "gaussian", "bernoulli", "discretised-gaussian", "discretised-logistic", "logistic-mixture", "categorical"
+]
+
+LADDERS = ("ladder", "gated-ladder", "convolutional-ladder")
+"""The networks of hierarchies."""
 
 
 class VAESettings(BaseModel):
@@ -19,19 +24,23 @@ class VAESettings(BaseModel):
     latent_dims: Size | None = None
     """Number of dimensions of the latent variable z. None: by the data's size and number of examples."""
     latent_channels: Size | None = None
-    """Channels of a spatial z, which has a place for each position of the coarsest level (network convolutional)."""
-    network: Literal["auto", "mlp", "convolutional", "table", "ladder", "gated-ladder"] = "auto"
+    """Channels of a spatial z, which has a place for each position of the coarsest level (network convolutional), or of
+    each group of a convolutional-ladder. None: 4 for a ladder, else z is flat."""
+    network: Literal["auto", "mlp", "convolutional", "table", "ladder", "gated-ladder", "convolutional-ladder"] = "auto"
     """Network of the encoder and the decoder. table: the rows of a table, convolutional: images, signals and volumes.
-    ladder: a hierarchy of groups of latent variables. gated-ladder: the two groups of the VampPrior's paper.
+    ladder: a hierarchy of groups of latent variables, which are vectors. convolutional-ladder: the groups are maps of
+    `latent_channels` at several resolutions. gated-ladder: the two groups of the VampPrior's paper.
     auto: table for tables, ladder if `groups` is given, mlp for vectors or if `hidden` is given, else convolutional."""
     groups: tuple[Size, ...] | None = Field(None, min_length=1)
     """Number of latent dimensions of each group of a hierarchy, from the top group down (ladder). None: by the data."""
+    level_groups: tuple[Size, ...] | None = Field(None, min_length=1)
+    """Number of groups of each level of `channels`, coarsest level first (convolutional-ladder). None: 2 of each."""
     width: Size | None = None
     """Width of the residual blocks (table, ladder). None: by the number of examples and of columns; ladder: 256."""
     depth: int = Field(2, ge=1, le=1000)
     """Number of residual blocks of the encoder and of the decoder (table), or of each group of both (ladder)."""
     components: int = Field(5, ge=1, le=1000)
-    """Number of components of the mixtures p(x_j|z) of numbers (table)."""
+    """Number of components of the mixtures p(x_j|z) of numbers (table) or of pixels (likelihood logistic-mixture)."""
     missing_cells: Literal["generate", "ignore"] = "generate"
     """A missing cell (table). generate: it is a value, which the model generates with a probability and which counts in
     log p(x). ignore: log p(x) is about the observed cells only."""
@@ -43,12 +52,12 @@ class VAESettings(BaseModel):
     channels: tuple[Size, ...] | None = Field(None, min_length=1)
     """Channels of the convolutional levels, finest level first; each level halves the resolution. None: by the data."""
     blocks: int = Field(1, ge=1, le=1000)
-    """Number of residual blocks per level (convolutional)."""
+    """Number of residual blocks per level (convolutional) or per group (convolutional-ladder)."""
     patch: Size | None = None
     """Patch side in pixels, folded into channels (convolutional). None: by the data."""
     likelihood: Likelihood = "auto"
     """Distribution p(x|z). auto: discretised-logistic for integers, gaussian for floats, and for tables a law for each
-    column. bernoulli: x is binarised."""
+    column. bernoulli: x is binarised. logistic-mixture: pixels have mixtures whose channels depend on each other."""
     binarisation: Literal["threshold", "static", "dynamic"] = "dynamic"
     """Binarisation for likelihood bernoulli: a threshold, one draw for all visits (static), or one per visit (dynamic).
     Bounds on differently binarised data cannot be compared."""
@@ -106,7 +115,7 @@ class VAESettings(BaseModel):
     @property
     def hierarchical(self) -> bool:
         """Whether z has groups."""
-        return self.network in ("ladder", "gated-ladder") or (self.network == "auto" and self.groups is not None)
+        return self.network in LADDERS or (self.network == "auto" and self.groups is not None)
 
 
 class VAERecipe(AbstractRecipe):
