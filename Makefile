@@ -14,11 +14,7 @@ BENCHMARKS := $(VENV)/.installed-benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-<<<<<<< HEAD
-.PHONY: help setup demo test lint format test-slow chaos distributed page fuzz serve-fuzz benchmarks clean
-=======
 .PHONY: help setup demo test lint format test-slow chaos distributed fuzz release-check trackio serve-fuzz page docs benchmarks clean
->>>>>>> main
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
