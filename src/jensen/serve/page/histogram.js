@@ -16,7 +16,7 @@ export function howUnusual(percentile) {
   if (percentile < 0.01) return "very unusual";
   if (percentile < 0.05) return "unusual";
   if (percentile < 0.25) return "less usual than most";
-  return "as usual as most test examples";
+  return "usual";
 }
 
 /** A share as a percentage: "< 1 %", "12 %". */

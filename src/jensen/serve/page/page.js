@@ -94,7 +94,7 @@ function pictureColumns(model) {
     column(
       model.can("sample") && samplePanel(model, choose),
       model.can("film") && filmPanel(model),
-      model.can("interpolate") && interpolatePanel(model),
+      model.can("interpolate") && model.data === "picture" && interpolatePanel(model),
     ),
     column(hand?.root, impute?.root),
   ];
