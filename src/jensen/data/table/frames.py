@@ -93,7 +93,7 @@ def _with_booleans(arrow: "pyarrow.Table", names: set[str]) -> "pyarrow.Table":
 
 
 def _fits(column: Any, kind: Any) -> bool:
-    """Whether a column can have a type of pandas: integers and booleans of NumPy have no missing cells, text no truth."""
+    """Whether a column can have a type of pandas: integers and booleans of NumPy have no gaps, text no truth."""
     from pandas.api.types import is_bool_dtype
 
     if getattr(kind, "char", None) is not None and kind.kind in "iub" and bool(column.isna().any()):
