@@ -19,8 +19,8 @@ from jensen.nets.initial import at_the_edge, zeroed
 STEEPEST = 5.0
 """Limit of the absolute logarithm of a factor, as in Vahdat & Kautz 2020."""
 
-START = -1.0
-"""Initial bias of the logarithm of a proposal's scale."""
+START, START_GAIN = -1.0, 0.1
+"""Initial bias of the logarithm of a proposal's scale, and the factor of its initial weights."""
 
 
 def bounded_exp(raw: Tensor) -> Tensor:
@@ -130,6 +130,8 @@ class DenseBottomUp(AbstractBottomUp):
         heads = [at_the_edge(glorot(nn.Linear(width, 2 * size))) for size in sizes]
         for size, head in zip(sizes, heads, strict=True):
             nn.init.constant_(head.bias[size:], START)
+            with torch.no_grad():
+                head.weight[size:].mul_(START_GAIN)
         self.heads = nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
