@@ -176,3 +176,19 @@ def test_a_gated_ladder_has_two_groups() -> None:
     recipe = VAERecipe(data=X, model=VAESettings(network="gated-ladder", groups=(2, 2, 2)))
     with pytest.raises(InputError, match="3 groups: expected 2"):
         build_model(recipe, load_dataset(recipe).spec)
+
+
+def test_dependent_channels_refuse_missing_values_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (24, 3, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", colour)
+    model = VAESettings(**FLAT, likelihood="logistic-mixture", components=2)
+    training = TrainingSettings(steps=2, batch_size=8, validate_every=2)
+    run = jensen.train(VAERecipe(data=str(tmp_path / "x.npy"), model=model, training=training), tmp_path / "run")
+    capsys.readouterr()
+    words = ["impute", str(run.folder), "--mask", "half:left", "--out", str(tmp_path / "imputed")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "missing values need channels that are independent given z" in said
+    assert not (tmp_path / "imputed").exists()
