@@ -47,14 +47,24 @@ from jensen.likelihood import (
     DiscretisedLogistic,
     GaussianLikelihood,
     LearnedScale,
+    LogisticMixtureLikelihood,
 )
 from jensen.nets import MLP
+from jensen.nets.ladder import DenseBottomUp, DenseTopDown
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings
 from jensen.recipe.families import family_of
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.report.compression import codelength_rows, compression_section
 from jensen.report.further import further_records
-from jensen.vae import VAE, AmortisedPosterior
+from jensen.vae import (
+    VAE,
+    AmortisedPosterior,
+    CouplingPrior,
+    GroupedPrior,
+    HierarchicalPosterior,
+    MixturePrior,
+    VampPrior,
+)
 
 SHAPE = (1, 4, 4)
 LEVELS = 16
@@ -142,7 +152,24 @@ OBSERVATIONS = {
     "gaussian": lambda loc, raw: DiscretisedGaussian(loc, 0.02 + raw.exp() / 20, LEVELS, 3),
     "logistic": lambda loc, raw: DiscretisedLogistic(loc, 0.02 + raw.exp() / 20, LEVELS, 3),
     "one scale": lambda loc, raw: DiscretisedLogistic(loc, torch.tensor(0.1), LEVELS, 3),
+    "logistic mixture": lambda loc, raw: LogisticMixtureLikelihood(SHAPE, 2, LEVELS, 0.02)(
+        torch.cat([torch.stack([loc, raw, raw, loc], 1), raw.unsqueeze(1) - 1, loc.unsqueeze(1)], 1)
+    ),
 }
+
+
+def test_dependent_channels_are_coded_one_after_the_other() -> None:
+    shape, source = (3, 4, 2), torch.Generator().manual_seed(6)
+    likelihood = LogisticMixtureLikelihood(shape, 3, LEVELS, 0.02)
+    p = likelihood(torch.randn(100, likelihood.outputs, *shape, generator=source))
+    x = p.quantile(torch.rand(100, *shape, generator=source))
+    symbols, stack = ((x + 1) * (LEVELS - 1) / 2).round().long(), a_stack()
+    expected = -p.log_prob(x).sum().item() / math.log(2)
+    assert bits_of(lambda stack: push_observation(stack, p, symbols)) == pytest.approx(
+        expected, abs=33 + 1e-3 * expected
+    )
+    push_observation(stack, p, symbols)
+    assert torch.equal(pop_observation(stack, p, symbols.shape), symbols)
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)
@@ -215,6 +242,51 @@ def test_a_vae_codes_in_its_bound(name: str) -> None:
     assert abs(encoded.bound.sum().item() - elbo.value.sum().item()) < 6 * spread  # its draws are those of q
     assert bits == pytest.approx(-elbo.value.sum().item() / math.log(2), abs=tolerance)
     assert tolerance < 0.1 * bits
+
+
+def a_hierarchy(seed: int = 0, top: str = "standard") -> VAE:
+    """Three groups whose factors depend on each other, and q near its prior."""
+    torch.manual_seed(seed)
+    sizes, likelihood = (2, 2, 3), LIKELIHOODS["logistic"]
+    decoder, encoder = DenseTopDown(sizes, 16, 1, (likelihood.outputs, *SHAPE)), DenseBottomUp(SHAPE, sizes, 16, 1)
+    with torch.no_grad():
+        for parameter in [*encoder.parameters(), *decoder.parameters()]:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    posterior = HierarchicalPosterior(encoder, decoder)
+    tops = {
+        "standard": lambda: None,
+        "mixture": lambda: MixturePrior(2, 5),
+        "vamp": lambda: VampPrior(2, posterior.top, SHAPE, 6, (-1.0, 1.0)),
+    }
+    return VAE(posterior, decoder, likelihood, prior=GroupedPrior(sizes, tops[top]()))
+
+
+OTHER_VAES = {
+    "mixture": lambda: a_vae().with_prior(MixturePrior(3, 5)),
+    "vamp": lambda: (vae := a_vae()).with_prior(VampPrior(3, vae.posterior.whole, SHAPE, 6, (-1.0, 1.0))),
+    "hierarchy": a_hierarchy,
+    "hierarchy with a mixture": lambda: a_hierarchy(top="mixture"),
+    "hierarchy with a vamp prior": lambda: a_hierarchy(top="vamp"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_VAES)
+def test_hierarchies_and_mixtures_code_within_half_a_percent_of_the_bound(name: str) -> None:
+    model = OTHER_VAES[name]()
+    codec, symbols = VAECodec(model), gaussian_levels(1800)
+    encoded = encode(codec, symbols, 128)
+    assert torch.equal(decode(codec, encoded.words, encoded.batches), symbols)
+    bits = 32 * len(encoded.words) - encoded.initial_bits
+    elbo = model.elbo(codec.prepared(symbols), draws=30)
+    spread = elbo.standard_error.square().sum().sqrt().item() * math.sqrt(30)
+    assert bits == pytest.approx(-encoded.bound.sum().item() / math.log(2), rel=0.005)
+    assert abs(encoded.bound.sum().item() - elbo.value.sum().item()) < 6 * spread
+
+
+def test_a_flow_prior_is_refused_by_name() -> None:
+    flow = CouplingPrior(3, [MLP((3,), (4,), (6,)) for _ in range(2)])
+    with pytest.raises(InputError, match="has a CouplingPrior; train one with --prior standard, mixture or vamp"):
+        VAECodec(a_vae().with_prior(flow))
 
 
 @pytest.mark.parametrize("variance", [PosteriorVariance(), BetaVariance()], ids=["posterior", "beta"])

@@ -2,25 +2,31 @@
 
 import json
 import math
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
 import jensen
+from jensen.cli import main
 from jensen.data.load import load_data
 from jensen.data.options import ReadOptions
 from jensen.data.spec import DataSpec
 from jensen.diffusion import DDIM, AbstractSampler, UniformTime, trajectory
+from jensen.evaluation.settings import EvaluationSettings
 from jensen.exchange.read import read_model
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.build import build_diffusion
 from jensen.recipe.diffusion.settings import DiffusionRecipe, DiffusionSettings, DiffusionTraining
+from jensen.recipe.families import read_recipe
+from jensen.report.again import provenance_section, recipe_section, toml
 from jensen.run import Run, establish_untrained
 
 BLOCKS = {
@@ -317,3 +323,183 @@ def test_the_bound_of_an_imported_model_is_openais(variance_type: str, pictures:
             nats = nats + bound.term(bound.predict(x, step, noise[t]), x, step).double()
     bits = nats / math.log(2) / x[0].numel()
     torch.testing.assert_close(bits, expected, rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"octaves": 4}, "octaves 4 has no counterpart"),
+        ({"patch": 2}, "patch 2 has no counterpart"),
+        ({"parameterisation": "edm"}, "parameterisation edm with sigma_data 0.5"),
+        ({"network": "transformer", "widths": None, "attention": (), "depth": 1}, "network transformer"),
+        ({"variance": "analytic"}, "variance analytic with sampler ancestral"),
+        ({"last_step": "draw"}, "last_step draw"),
+        ({"widths": (8, 32)}, "widths 8 32 has no counterpart.*numbers of groups"),
+        ({"widths": (16, 32), "attention": (0, 1)}, "attention 0 1 has no counterpart.*widths of its heads"),
+        ({"widths": (16, 16, 32, 32, 32)}, "multiples of 16"),
+    ],
+)
+def test_settings_without_counterpart_are_refused_by_name(
+    settings: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+) -> None:
+    run = a_run(tmp_path / "run", pictures, **{"parameterisation": "velocity", "variance": "beta", **settings})
+    with pytest.raises(jensen.InputError, match=message) as raised:
+        jensen.export(run, to="diffusers", out=tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_other_families_floats_and_taken_folders_are_refused(tmp_path: Path, pictures: Path) -> None:
+    floats = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype(np.float32)
+    run = a_run(tmp_path / "run", {"x": floats}, parameterisation="velocity", variance="beta")
+    with pytest.raises(jensen.InputError, match="standardise of floats has no counterpart"):
+        jensen.export(run, to="diffusers", out=tmp_path / "out")
+    with pytest.raises(jensen.InputError, match="expected one of diffusers"):
+        jensen.export(run, to="keras", out=tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("kept")
+    with pytest.raises(jensen.InputError, match="not an empty folder"):
+        jensen.export(run, to="diffusers", out=tmp_path / "full")
+    assert (tmp_path / "full" / "mine").read_text() == "kept"
+    vae = jensen.VAERecipe(training={"steps": 1, "batch_size": 4}, data=str(pictures))
+    with pytest.raises(jensen.InputError, match="family vae"):
+        jensen.export(jensen.train(vae, tmp_path / "vae"), to="diffusers", out=tmp_path / "out")
+
+
+def edited(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+UNET_CONFIG, SCHEDULER_CONFIG, INDEX = "unet/config.json", "scheduler/scheduler_config.json", "model_index.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            UNET_CONFIG,
+            {"down_block_types": ["ResnetDownsampleBlock2D", "DownBlock2D"]},
+            "ResnetDownsampleBlock2D",
+        ),
+        (UNET_CONFIG, {"class_embed_type": "timestep"}, "class_embed_type timestep"),
+        (UNET_CONFIG, {"time_embedding_type": "fourier"}, "time_embedding_type fourier"),
+        (UNET_CONFIG, {"center_input_sample": True}, "center_input_sample True"),
+        (UNET_CONFIG, {"act_fn": "gelu"}, "act_fn gelu"),
+        (UNET_CONFIG, {"mid_block_type": None}, "mid_block_type None"),
+        (UNET_CONFIG, {"mid_block_scale_factor": 1.4}, "mid_block_scale_factor 1.4"),
+        (UNET_CONFIG, {"block_out_channels": [8, 18]}, "make no network"),
+        (UNET_CONFIG, {"block_out_channels": "many"}, "make no network"),
+        (UNET_CONFIG, {"block_out_channels": [8, 16, 16]}, "make no network"),
+        (UNET_CONFIG, {"block_out_channels": [8, 24]}, "has shape"),
+        (UNET_CONFIG, {"norm_num_groups": 0}, "make no network"),
+        (UNET_CONFIG, {"layers_per_block": 2}, "lacks the weight"),
+        (UNET_CONFIG, {"add_attention": False}, "is no weight of a network of its settings"),
+        (SCHEDULER_CONFIG, {"thresholding": True}, "thresholding True"),
+        (SCHEDULER_CONFIG, {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr True"),
+        (SCHEDULER_CONFIG, {"beta_schedule": "laplace"}, "beta_schedule laplace"),
+        (SCHEDULER_CONFIG, {"variance_type": "learned"}, "variance_type learned has no"),
+        (SCHEDULER_CONFIG, {"variance_type": "learned_range"}, "variance_type learned_range with out_channels 3"),
+        (SCHEDULER_CONFIG, {"trained_betas": [0.1, 1.0]}, "each between 0 and 1"),
+        (SCHEDULER_CONFIG, {"trained_betas": "none"}, "no numbers"),
+        (INDEX, {"unet": ["diffusers", "UNet2DConditionModel"]}, "unet UNet2DConditionModel"),
+        (INDEX, {"scheduler": ["diffusers", "EulerDiscreteScheduler"]}, "scheduler EulerDiscreteScheduler"),
+    ],
+)
+def test_parts_without_counterpart_are_refused_by_name(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    DDPMPipeline(unet(), DDPMScheduler(20)).save_pretrained(tmp_path)
+    edited(tmp_path, name, changes)
+    with pytest.raises(jensen.InputError, match=message) as raised:
+        read_model(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "message"),
+    [
+        ((20, 8, 8, 1), None, "channels, height, width"),
+        ((20, 16, 16, 3), None, r"\(3, 8, 8\)"),
+        ((20, 8, 8, 3), 2, "has 2 labels, .* a table of 4; expected data with 3 labels"),
+        ((20, 8, 8, 3), None, "has no labels, .* a table of 4"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(
+    shape: tuple[int, ...], labels: int | None, message: str, tmp_path: Path
+) -> None:
+    DDPMPipeline(unet(num_class_embeds=4), DDPMScheduler(20)).save_pretrained(tmp_path / "their")
+    data = {"x": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
+    data |= {"y": np.arange(20) % labels} if labels else {}
+    with pytest.raises(jensen.InputError, match=message):
+        jensen.import_run(tmp_path / "their", data=data, out=tmp_path / "run", read=ReadOptions(layout="hwc"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_older_files_are_read(tmp_path: Path) -> None:
+    """All files side by side, weights in a .bin, and the parts of an attention by their names of before 0.13."""
+    DDIMPipeline(unet(), DDIMScheduler(20)).save_pretrained(tmp_path)
+    new = read_model(tmp_path)
+    old = tmp_path / "old"
+    old.mkdir()
+    state = load_file(tmp_path / "unet/diffusion_pytorch_model.safetensors")
+    for ours, former in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        state = {name.replace(f".{ours}.", f".{former}."): value for name, value in state.items()}
+    torch.save(state, old / "diffusion_pytorch_model.bin")
+    for name in (UNET_CONFIG, SCHEDULER_CONFIG, INDEX):
+        (old / Path(name).name).write_bytes((tmp_path / name).read_bytes())
+    found = read_model(old)
+    assert all(torch.equal(found.weights[name], new.weights[name]) for name in new.weights)
+    assert found.settings.sampler == "ddim"
+
+
+# ---------------------------------------------------------------------------------------------- an imported run
+
+
+def test_an_imported_run_does_what_runs_do(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = unet()
+    torch.nn.init.zeros_(network.conv_out.weight)  # an easy flow for the ODE
+    DDPMPipeline(network, DDPMScheduler(10, beta_end=0.4)).save_pretrained(tmp_path / "their")
+    run = str(tmp_path / "run")
+
+    def jensen_says(*words: str) -> str:
+        assert main(list(words)) == 0, words
+        return capsys.readouterr().out
+
+    made = ["import", str(tmp_path / "their"), "--data", str(pictures), "--layout", "hwc", "--out", run]
+    assert "from files of diffusers, not trained by jensen: unet/config.json with SHA-256" in jensen_says(*made)
+    assert main(made) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert "training      none" in jensen_says("info", run)
+    found = jensen.evaluate(jensen.load(run), settings=EvaluationSettings(draws=2, further_examples=2, samples=2))
+    assert "jensen import FOLDER --data" in recipe_section(found.results).values["commands"]
+    assert provenance_section(found.results).values["items"]["training"] == "none by this program"
+    assert read_recipe(tomllib.loads(toml(found.results.recipe)), "the report").model == jensen.load(run).recipe.model
+    jensen_says("score", run, "--draws", "2", "--out", str(tmp_path / "scores.csv"))
+    jensen_says("sample", run, "--n", "2", "--out", str(tmp_path / "samples.npz"))
+    masked = ["--mask", "half:left", "--examples", "2", "--draws", "1", "--steps", "4"]
+    jensen_says("impute", run, *masked, "--out", str(tmp_path / "imputed"))
+    jensen_says("compress", run, "--examples", "2", "--steps", "4", "--out", str(tmp_path / "two.jensen"))
+    assert main(["train", "diffusion", "--config", f"{run}/recipe.json", "--out", str(tmp_path / "no")]) == 2
+    assert "give the imported run to --from" in capsys.readouterr().err
+    jensen_says("train", "diffusion", "--from", run, "--steps", "2", "--out", str(tmp_path / "tuned"))
+    jensen_says("export", run, "--to", "diffusers", "--out", str(tmp_path / "out"))
+
+
+def test_what_an_imported_model_learned_of_its_errors_changes_no_weight(pictures: Path, tmp_path: Path) -> None:
+    DDPMPipeline(unet(), DDPMScheduler(10, beta_end=0.4)).save_pretrained(tmp_path / "their")
+    read, sums = ReadOptions(layout="hwc"), []
+    for variance in ("as-is", "analytic"):
+        run = jensen.import_run(
+            tmp_path / "their", data=pictures, out=tmp_path / variance, variance=variance, read=read
+        )
+        found = read_model(tmp_path / "their")
+        own = run.model.denoiser.network.state_dict()
+        assert all(torch.equal(own[name], value) for name, value in found.weights.items())
+        assert run.model.errors.weight.sum() > 80  # 80 bins of one observation, and 48 examples
+        sums.append(float(run.model.elbo(run.spec.preparation(run.examples().x[:], None), draws=20).value.mean()))
+    assert sums[1] > sums[0]  # the best variance for the errors gives the better bound

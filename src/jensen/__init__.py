@@ -30,6 +30,7 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
     exchange         formats in which models leave and arrive
+    serve            runs behind HTTP: a bounded queue, one model thread, batches
     commands         the verbs: one file each, a function of a run
     sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print
@@ -43,7 +44,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jensen.commands.compare import compare
     from jensen.commands.compress import compress
+    from jensen.commands.decode import decode
     from jensen.commands.decompress import decompress
+    from jensen.commands.encode import encode
     from jensen.commands.evaluate import evaluate
     from jensen.commands.export import export
     from jensen.commands.features_check import features_check
@@ -52,12 +55,14 @@ if TYPE_CHECKING:
     from jensen.commands.import_run import import_run
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.interpolate import interpolate
     from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
     from jensen.commands.referee import referee
     from jensen.commands.sample import sample
     from jensen.commands.score import score
+    from jensen.commands.to_arviz import to_arviz
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
@@ -85,7 +90,9 @@ __all__ = [
     "check",
     "compare",
     "compress",
+    "decode",
     "decompress",
+    "encode",
     "evaluate",
     "export",
     "features_check",
@@ -95,6 +102,7 @@ __all__ = [
     "import_run",
     "impute",
     "info",
+    "interpolate",
     "load",
     "mean_bound",
     "predict",
@@ -105,6 +113,7 @@ __all__ = [
     "sample",
     "save_pretrained",
     "score",
+    "to_arviz",
     "train",
 ]
 

@@ -133,6 +133,10 @@ class Gaussian:
     def variance(self) -> Tensor:
         return self.scale.square()
 
+    def __getitem__(self, rows: slice) -> "Gaussian":
+        """The distributions in these rows of the first batch dimension."""
+        return Gaussian(self.mean[rows], self.scale.expand_as(self.mean)[rows], self.event_dims)
+
     def detach(self) -> "Gaussian":
         """The same distribution, without gradients to its parameters."""
         return Gaussian(self.mean.detach(), self.scale.detach(), self.event_dims)

@@ -44,7 +44,7 @@ def info(run: "Run") -> dict[str, str]:
         **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "model": f"{recipe.family}, {parameters:,} parameters; {_changed(recipe.model)}",
         **({"started": recipe.beginning} if recipe.beginning else {}),
-        "training": f"{_changed(recipe.training)}; seed {recipe.seed}",
+        "training": f"{_changed(recipe.training)}; seed {recipe.seed}" if run.trained_steps else "none",
         "best weights": f"step {run.step} of {recipe.training.steps}, SHA-256 {run.weights}",
     }
     for number, change in enumerate(read_history(run.folder)):

@@ -17,6 +17,7 @@ from jensen.diffusion.schedule import BetaTable, UniformTime
 from jensen.errors import InputError
 from jensen.exchange.own_unet import Foreign, own
 from jensen.model import Batch
+from jensen.nets import Architecture
 from jensen.progress import track
 from jensen.randomness import Noise, Stream, generator
 from jensen.recipe.build import build_model, load_dataset
@@ -66,11 +67,16 @@ def arrival(
             "objective": "hybrid" if chosen["variance"] == "learned" else "simple",
             "conditional": a.classes is not None,
             "sampling_steps": steps if chosen["sampler"] == "ancestral" else min(50, steps),
-            "imported": imported.model_copy(update={"network": None if ours else asdict(a)}),
+            "imported": imported.model_copy(update={"network": None if ours else _given(a)}),
         }
     )
     rows = None if a.classes is None else a.classes + 1
     return Arrival(settings, ours or found.weights, (a.channels, *size), rows, len(a.widths) - 1, source)
+
+
+def _given(architecture: Architecture) -> dict[str, Any]:
+    """The fields of the architecture, without those that are None, so that TOML can hold them."""
+    return {name: value for name, value in asdict(architecture).items() if value is not None}
 
 
 def become_run(found: Arrival, data: Source, read: ReadOptions, out: Path, seed: int = 0) -> Run:

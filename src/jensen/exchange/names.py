@@ -144,7 +144,7 @@ def read_state(
         if missing := [each for each in theirs if each not in tensors]:
             raise InputError(f"{source} lacks the weight {missing[0]}; its settings do not describe its weights")
         value = torch.cat([tensors[each] for each in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
-        value = value.squeeze(-1) if value.ndim == like.ndim + 1 else value  # a convolution of one tap as a matrix
+        value = value.squeeze(-1) if value.ndim == like.ndim + 1 else value  # a convolution of one tap is a matrix
         if value.shape != like.shape:
             raise InputError(
                 f"{source}: the weight {theirs[0]} has shape {tuple(value.shape)}, expected {tuple(like.shape)}; "

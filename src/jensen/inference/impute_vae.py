@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from jensen.errors import InputError
-from jensen.gaussian import Gaussian
 from jensen.inference.imputer import AbstractImputer, ExampleNoise, Imputation, chosen_by_weight, effective_sample_size
 from jensen.inference.proposals import BLOCK, Proposals
 from jensen.model import AbstractLatentVariableModel
-from jensen.vae import VAE, AmortisedPosterior
+from jensen.vae import VAE, Posterior, drawn
 from jensen.vae.missing import HIDDEN, PartialObservation, PartlyObserved
 
 CHOICE, DATA, INDEPENDENT, WALK = range(1, 5)  # purposes of random numbers, besides that of `Proposals`
@@ -48,7 +47,7 @@ class ImportanceResampling(AbstractImputer):
         z, size, _ = self.start(vae, x, noise, draws)
         return Imputation(_decoded(vae, z, noise, 0), {"effective sample size": size})
 
-    def start(self, vae: VAE, x: Tensor, noise: ExampleNoise, draws: int) -> tuple[Tensor, Tensor, Gaussian]:
+    def start(self, vae: VAE, x: Tensor, noise: ExampleNoise, draws: int) -> tuple[Tensor, Tensor, Posterior]:
         """z (draws, batch, latent), the effective sample size (batch), and the fitted q."""
         vae, proposals = vae.partly_observed(), Proposals(self.samples, self.prior_share)
         q = proposals.q(vae, x)
@@ -116,7 +115,7 @@ class _Chain:
         x: Tensor,
         observed: Tensor,
         noise: ExampleNoise,
-        fitted: Gaussian,
+        fitted: Posterior,
         z: Tensor,
         complete: Tensor,
     ) -> None:
@@ -132,25 +131,23 @@ class _Chain:
         self.complete = torch.where(self.observed, self.x, _decoded(self.vae, self.z, self.noise, number + 1))
 
     def _independent(self, number: int) -> None:
-        q = self._proposal()
-        z = q.mean + q.scale * self._eps(INDEPENDENT, number)
-        old = self.vae.log_joint(self.complete, self.z) - q.log_prob(self.z)
-        new = self.vae.log_joint(self.complete, z) - q.log_prob(z)
-        self._accept(z, new - old, INDEPENDENT, number)
+        eps = self._eps(INDEPENDENT, number)
+        if not self.vae.posterior.amortised:  # without an encoder, q is the one fitted to the observed entries
+            z = drawn(self.fitted, eps).z
+            change = self.fitted.log_prob(self.z) - self.fitted.log_prob(z)
+        else:
+            q, flat = self.vae.posterior.initial(self.complete.flatten(0, 1)), self.z.flatten(0, 1)
+            draw = drawn(q, eps.flatten(0, 1))
+            change = (q.log_prob(flat) - draw.law.log_prob(draw.z)).reshape(self.z.shape[:2])
+            z = draw.z.reshape(self.z.shape)
+        change = change + self.vae.log_joint(self.complete, z) - self.vae.log_joint(self.complete, self.z)
+        self._accept(z, change, INDEPENDENT, number)
 
     def _walk(self, number: int) -> None:
         step = 2.38 / math.sqrt(self.vae.latent_dims)  # Gelman, Roberts & Gilks 1996
         z = self.z + step * self.fitted.scale * self._eps(WALK, number)
         change = self.partial.log_joint(self.x, z) - self.partial.log_joint(self.x, self.z)
         self._accept(z, change, WALK, number)
-
-    def _proposal(self) -> Gaussian:
-        """The encoder's q at the completed x; without an encoder, the q fitted to the observed entries."""
-        if not isinstance(self.vae.posterior, AmortisedPosterior):
-            return self.fitted
-        q = self.vae.posterior.initial(self.complete.flatten(0, 1))
-        shape = self.z.shape
-        return Gaussian(q.mean.reshape(shape), q.scale.reshape(shape))
 
     def _eps(self, kind: int, number: int) -> Tensor:
         draws, _, latent = self.z.shape

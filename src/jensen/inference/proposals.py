@@ -9,7 +9,7 @@ from torch import Tensor
 from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.inference.imputer import ExampleNoise
-from jensen.vae import VAE, AmortisedPosterior
+from jensen.vae import VAE, AmortisedPosterior, Posterior, drawn
 
 BLOCK = 100  # number of proposals scored together
 POOL = 0  # the purpose of their random numbers
@@ -34,26 +34,26 @@ class Proposals:
                 "expected at least 1 sample and a share from 0 to 1"
             )
 
-    def q(self, vae: VAE, x: Tensor) -> Gaussian:
+    def q(self, vae: VAE, x: Tensor) -> Posterior:
         """q(z | part of x), for x with inf for hidden and NaN for missing values."""
         start = vae.posterior.initial(x)
         return start if knows_parts(vae) else vae.optimise(x, start)
 
-    def blocks(self, vae: VAE, q: Gaussian, noise: ExampleNoise) -> Iterator[tuple[Tensor, Tensor]]:
+    def blocks(self, vae: VAE, q: Posterior, noise: ExampleNoise) -> Iterator[tuple[Tensor, Tensor]]:
         """z (n, batch, latent) and log p(z) - log r(z) (n, batch), in blocks of `BLOCK` draws."""
         for start in range(0, self.samples, BLOCK):
             yield self._block(vae, q, noise, start)
 
-    def _block(self, vae: VAE, q: Gaussian, noise: ExampleNoise, start: int) -> tuple[Tensor, Tensor]:
+    def _block(self, vae: VAE, q: Posterior, noise: ExampleNoise, start: int) -> tuple[Tensor, Tensor]:
         count = min(BLOCK, self.samples - start)
         eps = noise.normal((count, vae.latent_dims), POOL, start).transpose(0, 1).to(q.mean)
         number = torch.arange(start, start + count, device=eps.device)
         share = (number + 1) * self.prior_share
         of_prior = share.floor() > (number * self.prior_share).floor()  # spread evenly; their share is prior_share
-        z = torch.where(of_prior.reshape(-1, 1, 1), eps, q.mean + q.scale * eps)
+        z = torch.where(of_prior.reshape(-1, 1, 1), eps, drawn(q, eps).z)
         return z, vae.prior.log_prob(z) - self._log_density(q, z)
 
-    def _log_density(self, q: Gaussian, z: Tensor) -> Tensor:
+    def _log_density(self, q: Posterior, z: Tensor) -> Tensor:
         standard = Gaussian.standard(z.shape[-1:], dtype=z.dtype, device=z.device)
         shares = torch.tensor([1 - self.prior_share, self.prior_share]).to(z).log()
         return torch.logaddexp(shares[0] + q.log_prob(z), shares[1] + standard.log_prob(z))

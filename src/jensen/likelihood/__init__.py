@@ -36,6 +36,7 @@ from jensen.likelihood.likelihoods import (
     DiscretisedLikelihood,
     GaussianLikelihood,
 )
+from jensen.likelihood.logistic_mixture import LogisticMixture, LogisticMixtureLikelihood
 from jensen.likelihood.scales import AbstractScale, FixedScale, FreeScale, LearnedScale, floored_scale
 
 __all__ = [
@@ -57,6 +58,8 @@ __all__ = [
     "GaussianLikelihood",
     "Law",
     "LearnedScale",
+    "LogisticMixture",
+    "LogisticMixtureLikelihood",
     "Observation",
     "Real",
     "Whole",

@@ -23,6 +23,11 @@ class AbstractLikelihood(nn.Module, ABC):
     shape: tuple[int, ...]
     outputs: int  # decoder outputs per dimension of x
 
+    @property
+    def factorises(self) -> bool:
+        """Whether the dimensions of x are independent given z."""
+        return True
+
     @abstractmethod
     def forward(self, output: Tensor) -> Observation:
         """p(x|z), given the decoder's output for z."""

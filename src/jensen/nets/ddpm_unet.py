@@ -32,9 +32,8 @@ class Architecture:
     """Levels with attention on the way down; level 0 is the finest."""
     up_attention: tuple[int, ...]
     middle_attention: bool
-    head_width: int | None
-    """Channels of a head of attention; None: by the number of heads."""
     heads: int
+    """Heads of an attention on the way down and in the middle, unless `head_width` says how many."""
     up_heads: int
     groups: int
     """Groups of each normalisation."""
@@ -54,7 +53,9 @@ class Architecture:
     """Factor of the step before its sinusoids are taken."""
     condition: int
     """Width of the embedded condition."""
-    classes: int | None
+    head_width: int | None = None
+    """Channels of a head of attention; None: by the number of heads."""
+    classes: int | None = None
     """Number of labels; the table of labels has one more row, for no label. None: no labels."""
 
 

@@ -15,6 +15,9 @@ FORMULAS = {
     "from q(z|x<sub>j</sub>), over a batch of B examples",
     "4.9": "L<sub>K</sub> = E log (1/K) Σ<sub>k</sub> p(x, z<sub>k</sub>) / q(z<sub>k</sub>|x): the "
     "importance-weighted bound. It does not fall as K grows; L<sub>1</sub> is the ELBO, L<sub>∞</sub> is log p(x)",
+    "4.17": "q(u|x) = Π<sub>g</sub> N(u<sub>g</sub> | m<sub>g</sub>(u<sub>&lt;g</sub>, x), diag "
+    "s<sub>g</sub>(u<sub>&lt;g</sub>, x)²): the posterior of a hierarchy, from the top group down. The rate of a group "
+    "is the mean of KL(q(u<sub>g</sub>|u<sub>&lt;g</sub>, x) ‖ p(u<sub>g</sub>)) over the groups above it",
     "5.6": "q(x<sub>t</sub>|x<sub>0</sub>) = N(x<sub>t</sub> | √ᾱ<sub>t</sub> x<sub>0</sub>, (1−ᾱ<sub>t</sub>) I): the "
     "example with noise of step t",
     "5.10": "log p(x<sub>0</sub>) ≥ E<sub>q</sub> [log p(x<sub>T</sub>) + Σ<sub>t</sub> log "

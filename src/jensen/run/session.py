@@ -50,11 +50,12 @@ from jensen.training.checkpoint import (
     set_aside,
     step_of,
 )
-from jensen.training.fit import fit
+from jensen.training.fit import fit, tidy_finished
 from jensen.training.loop import accelerator_for
 from jensen.training.precision import arithmetic
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
+from jensen.training.trackers import check_trackers
 
 
 def train(
@@ -76,6 +77,7 @@ def train(
     processes.on_main(lambda: check_new(folder))
     with processes.together():
         recipe, origin = _with_origin(recipe, start)
+        check_trackers(recipe.training.trackers)
         dataset = load_dataset(recipe)
         recipe = family_of(recipe).suited(recipe, dataset.spec)
     with arithmetic(recipe.training):
@@ -165,7 +167,9 @@ def resume(
             processes.on_main(lambda: record_change(folder, recipe, change))
         if changes:  # also continue a training that had converged
             state.converged, state.stale_validations = False, 0
-        if not (state.converged or state.step >= recipe.training.steps):
+        if state.converged or state.step >= recipe.training.steps:
+            tidy_finished(folder / CHECKPOINTS, state, recipe.training)
+        else:
             if not minutes:
                 with arithmetic(recipe.training):
                     timing.measure(recipe.training, state.step)

@@ -86,6 +86,9 @@ class TrainingSettings(BaseModel):
     sharding: Literal["none", "full", "hybrid"] = "none"
     """Distribution of weights, gradients, moments and averages over processes. none: each process holds everything.
     full: each process holds its share (FSDP2). hybrid: each process holds its share of one full copy per machine."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ("tensorboard",)
+    """Programs that get losses, bounds and grids of samples. Nothing leaves the run's folder without their own
+    environment variables, such as WANDB_MODE=online or MLFLOW_TRACKING_URI. A tracker that fails stops no training."""
     augment: AugmentOptions = AugmentOptions()
     """Random changes of the training examples."""
     replans: Annotated[tuple[tuple[NonNegativeInt, PositiveInt], ...], tyro.conf.Suppress] = ()

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,10 +10,10 @@ from jensen.bound import AnnealedEstimate
 from jensen.gaussian import Gaussian
 from jensen.model import Bracket
 from jensen.progress import track
-from jensen.vae.annealing import CHAINS, Annealing, annealed_estimate, reverse_estimate
+from jensen.vae.annealing import CHAINS, Annealing, LogDensity, annealed_estimate, reverse_estimate
 
 ELEMENTS = {"cpu": 1 << 20, "gpu": 1 << 26}  # maximum number of values of x decoded together
-LogJoint = Callable[[Tensor, Tensor], Tensor]  # log p(x, z) of x (batch, *shape), z (draws, batch, latent_dims)
+LogJoint = Callable[[slice], LogDensity]  # for rows of x, log p(x, z) as a function of z (draws, rows, latent_dims)
 
 
 def annealed_bound(
@@ -29,7 +28,7 @@ def annealed_bound(
     """A lower bound on log p(x), with proposals q (batch, latent_dims); `numbers` are the indices of the examples."""
     parts = []
     for rows in track(_groups(x, annealing), "annealed importance sampling"):
-        own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])
+        own, some = log_joint(rows), q[rows]
         parts.append(annealed_estimate(own, some, annealing, seed=seed, numbers=numbers[rows]))
     return AnnealedEstimate.concatenate(parts)
 
@@ -51,7 +50,7 @@ def annealed_bracket(
     """
     lower, upper = [], []
     for rows in track(_groups(x, annealing), "annealing in both directions"):
-        own, some = partial(log_joint, x[rows]), Gaussian(q.mean[rows], q.scale[rows])
+        own, some = log_joint(rows), q[rows]
         lower.append(annealed_estimate(own, some, annealing, seed=seed, numbers=numbers[rows]))
         upper.append(reverse_estimate(own, some, exact[rows], annealing, seed=seed, numbers=numbers[rows]))
     return Bracket(AnnealedEstimate.concatenate(lower), AnnealedEstimate.concatenate(upper))

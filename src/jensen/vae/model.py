@@ -1,7 +1,8 @@
 """The variational autoencoder (section 4): prior, decoder, posterior, and bounds on log p(x)."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from jensen.model import (
     AbstractLatentVariableModel,
     Batch,
     Bracket,
+    Codes,
     Effort,
     Estimator,
     Loss,
@@ -23,12 +25,13 @@ from jensen.model import (
 )
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example, uniform_per_example
 from jensen.vae.annealed import annealed_bound, annealed_bracket
-from jensen.vae.annealing import Annealing, FromPosterior
+from jensen.vae.annealing import Annealing, FromPosterior, FromPrior
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.objective import AbstractJoint, AbstractVAEObjective, ElboObjective
-from jensen.vae.posterior import AbstractPosterior, AmortisedPosterior, optimise_posterior
+from jensen.vae.posterior import AbstractPosterior, active_units, optimise_posterior
 from jensen.vae.predict import predict_labels, predict_targets
 from jensen.vae.prior import AbstractPrior, StandardNormal
+from jensen.vae.sequential import Draw, Posterior, drawn
 from jensen.vae.target import AbstractTarget, ContinuousTarget, LabelTarget
 
 Target = TypeVar("Target", bound=AbstractTarget)
@@ -75,31 +78,55 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         """p(x|z) (4.2) for z (*batch, latent_dims)."""
         return self.likelihood(self._decoder_output(z))
 
+    def draw(self, q: Posterior, eps: Tensor) -> tuple[Draw, Observation]:
+        """z ~ q by eps (*draws, batch, latent_dims) (4.7), and p(x|z) (4.2)."""
+        draw = drawn(q, eps)
+        if draw.output is None:
+            return draw, self.decode(draw.z)
+        output = draw.output.to(draw.z.dtype)
+        return draw, self.likelihood(output.reshape(*draw.z.shape[:-1], *output.shape[1:]))
+
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), shape (draws, batch), for z (draws, batch, latent_dims)."""
         return self.decode(z).log_prob(x) + self.prior.log_prob(z)
+
+    def log_joint_of_noise(self, q: Posterior, x: Tensor, eps: Tensor) -> Tensor:
+        """log p(x, z) |dz/deps| for z(eps) as in (4.7): the joint density in the coordinates in which q is N(0, I)."""
+        standard = Gaussian.standard(eps.shape[-1:], dtype=eps.dtype, device=eps.device)
+        return self._log_weights(q, x, eps)[1] + standard.log_prob(eps)
 
     def log_target(self, batch: Batch, z: Tensor) -> Tensor | float:
         """log p(y|z) of the batch's y, shape (draws, batch), for z (draws, batch, latent_dims); 0 without a target."""
         return 0.0 if self.target is None else self.target.log_prob(z, batch)
 
-    def infer(self, x: Tensor) -> Gaussian:
+    def infer(self, x: Tensor) -> Posterior:
         """q(z) for any x: the encoder's q or, without an encoder, a q optimised now with theta fixed."""
         start = self.posterior.initial(x)
-        return start if isinstance(self.posterior, AmortisedPosterior) else self.optimise(x, start)
+        return start if self.posterior.amortised else self.optimise(x, start)
 
     def partly_observed(self) -> "VAE":
         """The same model, with shared weights, for x with missing values (NaN).
 
-        Bounds and q use only the observed values. Samples of x still have all dimensions.
+        Bounds and q use only the observed values. Samples of x still have all dimensions. Raises `InputError` for a
+        likelihood with dependent dimensions.
         """
         if isinstance(self.likelihood, PartlyObserved):
             return self
+        if not self.likelihood.factorises:
+            raise InputError(
+                "missing values need channels that are independent given z, but likelihood logistic-mixture makes them "
+                "depend on each other; train with --likelihood discretised-logistic"
+            )
         return self._changed(likelihood=PartlyObserved(self.likelihood))
 
     def with_prior(self, prior: AbstractPrior, objective: AbstractVAEObjective | None = None) -> "VAE":
         """The same encoder, decoder and target, with shared weights, and another prior: another model of x."""
         return self._changed(prior=prior, objective=objective or self.objective)
+
+    def _settled(self) -> "VAE":
+        """The same model with a prior that is cheap to score many times; theta gets no gradient through it."""
+        prior = self.prior.settled()
+        return self if prior is self.prior else self._changed(prior=prior)
 
     def _changed(
         self,
@@ -118,17 +145,25 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
             prior or self.prior,
         ).train(self.training)
 
-    def optimise(self, x: Tensor, start: Gaussian, steps: int | None = None) -> Gaussian:
+    def optimise(self, x: Tensor, start: Posterior, steps: int | None = None) -> Posterior:
         """The q that maximises the bound for each x with theta fixed, from `start`.
 
-        The gradient goes only through z (Roeder et al. 2017), so it has no noise if q is the posterior.
+        The gradient goes only through z (Roeder et al. 2017), so it has no noise if q is the posterior. If `start` is a
+        product of factors, the search is for a normal law of the noise of all factors, so it starts at N(0, I).
         """
+        model = self._settled()
+        if isinstance(start, Gaussian):
+            within, log_joint = start, partial(model.log_joint, x)
+        else:
+            within = Gaussian.standard(start.shape, dtype=x.dtype, device=x.device)
+            log_joint = partial(model.log_joint_of_noise, start, x)
 
         def negative_elbo(q: Gaussian, eps: Tensor) -> Tensor:
             z = q.mean + q.scale * eps
-            return (q.detach().log_prob(z) - self.log_joint(x, z)).mean(0)
+            return (q.detach().log_prob(z) - log_joint(z)).mean(0)
 
-        return optimise_posterior(negative_elbo, start, steps=self.fit_steps if steps is None else steps)
+        found = optimise_posterior(negative_elbo, within, steps=self.fit_steps if steps is None else steps)
+        return found if isinstance(start, Gaussian) else start.refined(found)
 
     # -- the contract
 
@@ -156,19 +191,18 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return self.elbo_of(self.infer(x), x, draws=draws, seed=seed, index=index)
 
     @torch.no_grad()
-    def elbo_of(self, q: Gaussian, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
+    def elbo_of(self, q: Posterior, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None) -> Elbo:
         """The bound (4.6) with a given q."""
-        z = q.mean + q.scale * self._noise(x, draws, seed, _numbers(x, index))
-        return Elbo.from_draws(self.decode(z).log_prob(x), self.prior.rates(q, z, seed=seed, index=index))
+        draw, law = self.draw(q, self._noise(x, draws, seed, _numbers(x, index)))
+        return Elbo.from_draws(law.log_prob(x), self.prior.rates(draw.law, draw.z, seed=seed, index=index))
 
     @torch.no_grad()
     def reconstruction_by_dimension(
         self, x: Tensor, *, draws: int = 1, seed: int = 0, index: Tensor | None = None
     ) -> Tensor:
         """E_q log p(x_d|z) of each dimension d, (batch, *shape): the terms of the reconstruction in (4.6)."""
-        q = self.infer(x)
-        z = q.mean + q.scale * self._noise(x, draws, seed, _numbers(x, index))
-        return self.decode(z).log_prob_by_dimension(x).mean(0)
+        _, law = self.draw(self.infer(x), self._noise(x, draws, seed, _numbers(x, index)))
+        return law.log_prob_by_dimension(x).mean(0)
 
     def importance_weighted_bound(
         self, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
@@ -178,19 +212,30 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 
     @torch.no_grad()
     def importance_weighted_bound_of(
-        self, q: Gaussian, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
+        self, q: Posterior, x: Tensor, *, samples: int, seed: int = 0, index: Tensor | None = None
     ) -> ImportanceWeightedBound:
         """L_K (4.9) with a given q."""
         return ImportanceWeightedBound.concatenate(
-            [_importance_bound(draws, samples) for draws in self._weighted_draws(q, x, samples, seed, index)]
+            [_importance_bound(draws, samples) for draws in self._settled()._weighted_draws(q, x, samples, seed, index)]
         )
 
     def annealed_bound(
         self, x: Tensor, annealing: Annealing | None = None, *, seed: int = 0, index: Tensor | None = None
     ) -> AnnealedEstimate:
         """log p(x) by annealed importance sampling, a stochastic lower bound, one value per example."""
-        how, numbers = annealing or Annealing(), _numbers(x, index)
-        return annealed_bound(self.log_joint, self._proposal(x), x, how, seed=seed, numbers=numbers)
+        how, numbers, q = annealing or Annealing(), _numbers(x, index), self._proposal(x)
+        if isinstance(q, Gaussian) or isinstance(how.start, FromPrior):
+            return annealed_bound(self._joints(x), _as_gaussian(q), x, how, seed=seed, numbers=numbers)
+        # In the coordinates eps, the path starts at q itself: q is N(0, I) there
+        standard = Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.mean))
+        return annealed_bound(
+            lambda rows: partial(self.log_joint_of_noise, q[rows], x[rows]),
+            standard,
+            x,
+            how,
+            seed=seed,
+            numbers=numbers,
+        )
 
     def bracket(self, n: int, effort: Effort, *, seed: int = 0, first: int = 0) -> Bracket | None:
         """A lower and an upper bound on log p(x) of samples, by annealed importance sampling.
@@ -202,8 +247,15 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
             return None
         annealing, numbers = Annealing(effort.temperatures, effort.chains), range(first, first + n)
         x, exact = self.sample(n, seed=seed, first=first), self.prior_draws(n, seed=seed, first=first)
-        q = self._proposal(x)
-        return annealed_bracket(self.log_joint, q, x, exact, annealing, seed=seed, numbers=numbers)
+        q = _as_gaussian(self._proposal(x))
+        return annealed_bracket(self._joints(x), q, x, exact, annealing, seed=seed, numbers=numbers)
+
+    def _joints(self, x: Tensor, q: Posterior | None = None) -> Callable[[slice], Callable[[Tensor], Tensor]]:
+        """For rows of x, log p(x, z) as a function of z or, given q, of the noise of q."""
+        model = self._settled()
+        if q is None:
+            return lambda rows: partial(model.log_joint, x[rows])
+        return lambda rows: partial(model.log_joint_of_noise, q[rows], x[rows])
 
     def estimators(self, effort: Effort) -> Sequence[Estimator]:
         """ELBO, optimised ELBO, L_K and annealed importance sampling (AIS): lower bounds, from loose to tight.
@@ -267,14 +319,13 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     @property
     def _networks(self) -> tuple[nn.Module, ...]:
         """The networks that an estimate of log p(x) evaluates."""
-        posterior = self.posterior
-        encoders = (posterior.encoder,) if isinstance(posterior, AmortisedPosterior) else ()
-        return (self.decoder, *encoders, *self.prior.networks)
+        decoder = getattr(self.decoder, "last_layer", self.decoder)  # a top-down network is called group by group
+        return (decoder, *self.posterior.networks, *self.prior.networks)
 
     @torch.no_grad()
-    def _proposal(self, x: Tensor) -> Gaussian:
+    def _proposal(self, x: Tensor) -> Posterior:
         q = self.infer(x)
-        return Gaussian(q.mean.detach(), q.scale.detach().expand_as(q.mean))
+        return Gaussian(q.mean.detach(), q.scale.detach().expand_as(q.mean)) if isinstance(q, Gaussian) else q
 
     # -- p(y|x)
 
@@ -290,12 +341,12 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         The `reconstruction` of this ELBO is E_q [log p(x|z) + log p(y|z)]. Raises `InputError` for a model or a batch
         without y.
         """
-        q, x = self.infer(batch.x), batch.x
-        z = q.mean + q.scale * self._noise(x, draws, seed, batch.index.tolist())
         if self.target is None:
             raise InputError(_untrained("any y"))
-        rates = self.prior.rates(q, z, seed=seed, index=batch.index)
-        return Elbo.from_draws(self.decode(z).log_prob(x) + self.log_target(batch, z), rates)
+        x = batch.x
+        draw, law = self.draw(self.infer(x), self._noise(x, draws, seed, batch.index.tolist()))
+        rates = self.prior.rates(draw.law, draw.z, seed=seed, index=batch.index)
+        return Elbo.from_draws(law.log_prob(x) + self.log_target(batch, draw.z), rates)
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, draws: int | None = None, seed: int = 0, index: Tensor | None = None) -> Prediction:
@@ -304,9 +355,8 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         If the model has no target, but its prior has labels, p(y|x) follows from p(z|y): see `AbstractPrior.predict`.
         """
         if self.target is None and self.prior.classes is not None:
-            q = self.infer(x)
-            z = q.mean + q.scale * self._noise(x, draws or self.prior.label_draws, seed, _numbers(x, index))
-            return self.prior.predict(z, seed=seed, index=index)
+            noise = self._noise(x, draws or self.prior.label_draws, seed, _numbers(x, index))
+            return self.prior.predict(drawn(self.infer(x), noise).z, seed=seed, index=index)
         target = self._target(LabelTarget)
         groups = self._weighted_draws(self.infer(x), x, draws or PREDICTION_DRAWS, seed, index)
         return Prediction.concatenate([predict_labels(target, group) for group in groups])
@@ -333,7 +383,7 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
     # -- importance sampling
 
     def _weighted_draws(
-        self, q: Gaussian, x: Tensor, samples: int, seed: int, index: Tensor | None
+        self, q: Posterior, x: Tensor, samples: int, seed: int, index: Tensor | None
     ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
         """For each group of examples, chunks of draws z ~ q (draws, group, latent_dims), each with log w (4.9)."""
         numbers = _numbers(x, index)
@@ -341,15 +391,18 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         group = max(1, rows // min(BLOCK, samples))  # examples
         for start in range(0, len(x), group):
             part = slice(start, start + group)
-            yield self._chunks(Gaussian(q.mean[part], q.scale[part]), x[part], samples, seed, numbers[part])
+            yield self._chunks(q[part], x[part], samples, seed, numbers[part])
 
     def _chunks(
-        self, q: Gaussian, x: Tensor, samples: int, seed: int, numbers: Sequence[int]
+        self, q: Posterior, x: Tensor, samples: int, seed: int, numbers: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         for block, start in enumerate(range(0, samples, BLOCK)):
-            eps = self._noise(x, min(BLOCK, samples - start), seed, numbers, block)
-            z = q.mean + q.scale * eps
-            yield z, self.log_joint(x, z) - q.log_prob(z)
+            yield self._log_weights(q, x, self._noise(x, min(BLOCK, samples - start), seed, numbers, block))
+
+    def _log_weights(self, q: Posterior, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """z ~ q by eps, and log w = log p(x, z) - log q(z|x) (4.9), (draws, batch)."""
+        draw, law = self.draw(q, eps)
+        return draw.z, law.log_prob(x) + self.prior.log_prob(draw.z) - draw.law.log_prob(draw.z)
 
     # -- samples and codes
 
@@ -385,23 +438,29 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return self._decode_prior(n, seed, first, labels).mean
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """The mean of q(z|x)."""
-        return self.infer(x).mean
+    def codes(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Codes:
+        """The mean and the standard deviations of q(z|x)."""
+        q = self._proposal(x)
+        return Codes(q.mean, q.scale)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """E[x|z] at the mean of q(z|x)."""
-        return self.decode(self.encode(x)).mean
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """E[x|z], without observation noise."""
+        return self.decode(z).mean
+
+    def to_normal(self, z: Tensor) -> Tensor:
+        """z in the coordinates of the prior: z itself for N(0, I)."""
+        return self.prior.to_normal(z)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """The inverse of `to_normal`."""
+        return self.prior.from_normal(normal)
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
-        """Active units: latent dimensions whose posterior mean varies by more than 0.01 over x (Burda et al. 2016)."""
+        """The number of `active_units`, and numbers of the likelihood and of the prior."""
         mean = self.encode(x)
-        found = {
-            "active units": float((mean.var(0, correction=0) > 0.01).sum()),
-            "latent dimensions": float(self.latent_dims),
-        }
+        found = {"active units": float(active_units(mean).sum()), "latent dimensions": float(self.latent_dims)}
         return found | self.likelihood.diagnostics(self._decoder_output(mean)) | self.prior.diagnostics(mean)
 
     def _decoder_output(self, z: Tensor) -> Tensor:
@@ -427,6 +486,11 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
 def _numbers(x: Tensor, index: Tensor | None) -> Sequence[int]:
     """The index of the example in each row of x."""
     return range(len(x)) if index is None else index.tolist()
+
+
+def _as_gaussian(q: Posterior) -> Gaussian:
+    """q, or the factors at its mean, by which an annealing from the prior finds the size of its steps."""
+    return q if isinstance(q, Gaussian) else Gaussian(q.mean, q.scale)
 
 
 def _importance_bound(draws: Iterator[tuple[Tensor, Tensor]], samples: int) -> ImportanceWeightedBound:

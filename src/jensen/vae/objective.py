@@ -2,18 +2,22 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from jensen.bound import log_mean_exp
 from jensen.errors import InputError
-from jensen.gaussian import Gaussian
 from jensen.likelihood import Observation
 from jensen.model import Batch, Loss
 from jensen.randomness import Noise
 from jensen.vae.posterior import AbstractPosterior
 from jensen.vae.prior import AbstractPrior
+from jensen.vae.sequential import Draw, Posterior, drawn
+
+SMALLEST_SHARE = 1e-3  # nats per dimension; without it, parts with no KL at all would have weight 0
 
 
 class AbstractJoint(ABC):
@@ -21,6 +25,10 @@ class AbstractJoint(ABC):
 
     posterior: AbstractPosterior
     prior: AbstractPrior
+
+    @abstractmethod
+    def draw(self, q: Posterior, eps: Tensor) -> tuple[Draw, Observation]:
+        """z ~ q by eps (*draws, batch, latent_dims) (4.7), and p(x|z) (4.2)."""
 
     @abstractmethod
     def decode(self, z: Tensor) -> Observation:
@@ -67,16 +75,19 @@ class ElboObjective(AbstractVAEObjective):
 
     `kl_weight` is the weight of the KL (the beta of Higgins et al. 2017). In the first `warmup_steps` steps the weight
     rises linearly, as kl_weight (step + 1) / warmup_steps (Bowman et al. 2016). `free_bits` replaces the batch-mean KL
-    of each latent dimension by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15). With free bits the loss is not a
-    mean over examples, so the batch cannot be computed in parts. With a weight of 1 and both other settings zero, the
-    loss is the negative ELBO; otherwise the loss weights the terms of the ELBO differently. The KL of a prior that does
-    not factorise is estimated by log q(z|x) - log p(z). Raises `InputError` for negative values, for free bits with a
-    part of a batch, and for free bits with a prior that does not factorise.
+    of each part of z, a dimension or a group of a hierarchy, by max(free_bits, KL) nats (Kingma et al. 2016, eq. 15).
+    `balance` weights the KL of each part in the warm-up steps by its batch mean per dimension, relative to the mean of
+    all parts, so that parts with a small KL are used sooner (Vahdat & Kautz 2020). With both, the loss is not a mean
+    over examples, so the batch cannot be computed in parts. With a weight of 1 and the other settings zero, the loss is
+    the negative ELBO; otherwise the loss weights the terms of the ELBO differently. The KL of a prior without parts is
+    estimated by log q(z|x) - log p(z). Raises `InputError` for negative values, for a balance without warm-up, and for
+    free bits or a balance with a part of a batch or with a prior without parts.
     """
 
     warmup_steps: int = 0
     free_bits: float = 0.0
     kl_weight: float = 1.0
+    balance: bool = False
 
     def __post_init__(self) -> None:
         if self.warmup_steps < 0 or not (0 <= self.free_bits < math.inf and 0 <= self.kl_weight < math.inf):
@@ -84,40 +95,50 @@ class ElboObjective(AbstractVAEObjective):
                 f"ELBO objective with warmup_steps = {self.warmup_steps}, free_bits = {self.free_bits}, kl_weight = "
                 f"{self.kl_weight}: expected all >= 0; the usual ones are 0, 0 and 1"
             )
+        if self.balance and not self.warmup_steps:
+            raise InputError("a balance of the KL acts during the warm-up, which has 0 steps; give warm-up steps")
 
     @property
     def warmup(self) -> int:
         return self.warmup_steps
 
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
-        if self.free_bits and noise.count not in (None, len(batch.x)):
+        if (self.free_bits or self.balance) and noise.count not in (None, len(batch.x)):
             raise InputError(
-                f"free_bits is about the mean of a whole batch, here {noise.count} examples, and only {len(batch.x)} "
-                "fit into memory; make the model or training.batch_size smaller, or leave free_bits at 0"
+                f"free_bits and balance are about the mean of a whole batch, here {noise.count} examples, and only "
+                f"{len(batch.x)} fit into memory; make the model or training.batch_size smaller, or leave them out"
             )
         q = vae.posterior(batch.x, batch.index)
-        z = q.moved(noise.normal(q.shape, q.mean.dtype))  # (4.7)
-        reconstruction = vae.decode(z).log_prob(batch.x).mean()
-        target = vae.log_target(batch, z)
-        rate, penalty = self._rate(vae.prior, q, z)
-        weight = self.kl_weight * (min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0)
+        draw, law = vae.draw(q, noise.normal(q.shape, batch.x.dtype))
+        reconstruction, target = law.log_prob(batch.x).mean(), vae.log_target(batch, draw.z)
+        rate, penalty = self._rate(vae.prior, draw, step)
         terms = {"reconstruction": reconstruction.detach(), "rate": rate.detach()}
         if not isinstance(target, float):
             target = target.mean()
             terms["target"] = target.detach()
-        return Loss(weight * penalty - reconstruction - target, terms)  # (4.8)
+        return Loss(penalty - reconstruction - target, terms)  # (4.8)
 
-    def _rate(self, prior: AbstractPrior, q: Gaussian, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean KL over the batch, and the same with free bits."""
-        kl = prior.kl_by_dimension(q)
+    def _rate(self, prior: AbstractPrior, draw: Draw, step: int) -> tuple[Tensor, Tensor]:
+        """The mean KL over the batch, and its weighted form in the loss."""
+        weight = self.kl_weight * (min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0)
+        kl = prior.kl_by_part(draw.law, draw.z)
         if kl is None:
-            if self.free_bits:
-                raise InputError(f"free_bits with the prior {type(prior).__name__}: it has no KL by dimension; give 0")
-            rate = (q.log_prob(z) - prior.log_prob(z)).mean()
-            return rate, rate
-        by_dimension = kl.mean(0)
-        rate = by_dimension.sum()
-        return rate, by_dimension.clamp(min=self.free_bits).sum() if self.free_bits else rate
+            if self.free_bits or self.balance:
+                name = "free_bits" if self.free_bits else "balance"
+                raise InputError(f"{name} with the prior {type(prior).__name__}: it has no KL by part; leave it out")
+            rate = (draw.law.log_prob(draw.z) - prior.log_prob(draw.z)).mean()
+            return rate, weight * rate
+        by_part = kl.mean(0)
+        penalty = by_part.clamp(min=self.free_bits) if self.free_bits else by_part
+        if self.balance and step < self.warmup_steps:
+            penalty = penalty * _shares(by_part, prior.part_sizes)
+        return by_part.sum(), weight * penalty.sum()
+
+
+def _shares(kl: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The KL per dimension of each part, divided by the mean of all parts; a constant, and 1 for equal parts."""
+    each = kl.detach().clamp(min=0) / torch.tensor(sizes).to(kl) + SMALLEST_SHARE
+    return each / each.mean()
 
 
 @dataclass(frozen=True)
@@ -134,8 +155,9 @@ class ImportanceWeightedObjective(AbstractVAEObjective):
 
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
-        z = q.moved(noise.normal((self.samples, *q.shape), q.mean.dtype, dim=1))
-        log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.log_prob(z)
+        draw, law = vae.draw(q, noise.normal((self.samples, *q.shape), batch.x.dtype, dim=1))
+        log_joint = law.log_prob(batch.x) + vae.prior.log_prob(draw.z) + vae.log_target(batch, draw.z)
+        log_weights = log_joint - draw.law.log_prob(draw.z)
         return _importance_loss(log_weights, log_mean_exp(log_weights).mean())
 
 
@@ -157,7 +179,7 @@ class DoublyReparameterisedObjective(AbstractVAEObjective):
 
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
         q = vae.posterior(batch.x, batch.index)
-        z = q.moved(noise.normal((self.samples, *q.shape), q.mean.dtype, dim=1))
+        z = drawn(q, noise.normal((self.samples, *q.shape), batch.x.dtype, dim=1)).z
         log_weights = vae.log_joint(batch.x, z) + vae.log_target(batch, z) - q.detach().log_prob(z)
         normalised = log_weights.detach().softmax(0)
         if z.requires_grad:

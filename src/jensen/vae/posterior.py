@@ -11,20 +11,27 @@ from jensen.errors import InputError
 from jensen.gaussian import Gaussian
 from jensen.randomness import generator
 from jensen.vae.missing import hidden
+from jensen.vae.sequential import Posterior
 
 
 class AbstractPosterior(nn.Module, ABC):
-    """q(z_i) = N(z_i | mu_i, diag(s_i²)) for the examples of a training batch."""
+    """q(z_i) for the examples of a training batch; `amortised` says whether a network gives q for any x."""
 
     latent_dims: int
+    amortised: bool = False
 
     @abstractmethod
-    def forward(self, x: Tensor, index: Tensor) -> Gaussian:
+    def forward(self, x: Tensor, index: Tensor) -> Posterior:
         """q (batch, latent_dims) for training examples x (batch, *shape) whose indices are `index` (batch)."""
 
     @abstractmethod
-    def initial(self, x: Tensor) -> Gaussian:
+    def initial(self, x: Tensor) -> Posterior:
         """q for examples that training has not seen, before any optimisation."""
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks that give q."""
+        return ()
 
 
 class AmortisedPosterior(AbstractPosterior):
@@ -34,6 +41,8 @@ class AmortisedPosterior(AbstractPosterior):
     it gets x as it is. `of_parts` is a second encoder, for examples with hidden values. `jensen.vae.parts` trains its
     q(z | observed part of x), and leaves the encoder of whole examples alone.
     """
+
+    amortised = True
 
     def __init__(
         self, encoder: nn.Module, latent_dims: int, fill: float | None = 0.0, of_parts: nn.Module | None = None
@@ -52,6 +61,10 @@ class AmortisedPosterior(AbstractPosterior):
             return q
         part = self.part(x)
         return Gaussian(torch.where(some, part.mean, q.mean), torch.where(some, part.scale, q.scale))
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.encoder,)
 
     def whole(self, x: Tensor) -> Gaussian:
         """q(z|x) by the encoder of whole examples."""
@@ -130,3 +143,11 @@ def optimise_posterior(
             optimiser.step()
             schedule.step()
     return Gaussian(mean.detach(), log_scale.detach().exp())
+
+
+def active_units(mean: Tensor) -> Tensor:
+    """Latent dimensions in use, bool (latent_dims), given posterior means (batch, latent_dims).
+
+    The variance of the posterior mean over the examples exceeds 0.01 (Burda et al. 2016, section 5.2).
+    """
+    return mean.var(0, correction=0) > 0.01

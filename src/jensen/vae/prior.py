@@ -52,9 +52,21 @@ class AbstractPrior(nn.Module, ABC):
         """
         return {"rate": q.log_prob(z) - self.log_prob(z)}
 
-    def kl_by_dimension(self, q: Gaussian) -> Tensor | None:
-        """KL(q(z_d|x) || p(z_d)) of each dimension, (batch, latent_dims); None if p(z) does not factorise."""
+    def kl_by_part(self, q: Gaussian, z: Tensor) -> Tensor | None:
+        """The rate of each part of z that free bits protect, (batch, parts): a dimension, or a group of a hierarchy.
+
+        It is None if p(z) has no parts. z is a draw of q.
+        """
         return None
+
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        """The number of dimensions of each part."""
+        return (1,) * self.latent_dims
+
+    def settled(self) -> "AbstractPrior":
+        """The same p(z) without gradients to its parameters, in a form that is cheap to score many times."""
+        return self
 
     @property
     def variants(self) -> Mapping[str, "AbstractPrior"]:
@@ -76,6 +88,14 @@ class AbstractPrior(nn.Module, ABC):
 
         Raises `InputError` for labels that the prior does not know.
         """
+
+    def to_normal(self, z: Tensor) -> Tensor:
+        """z (batch, latent_dims) in coordinates in which p(z) is N(0, I), see `AbstractLatentVariableModel`."""
+        return z
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """The inverse of `to_normal`."""
+        return normal
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -120,17 +140,19 @@ class StandardNormal(AbstractPrior):
         labels: Tensor | None = None,
     ) -> Mapping[str, Tensor]:
         """KL(q(z|x) || N(0, I)) (4.6), (batch), exact."""
-        _refuse(labels)
+        refuse_labels(labels)
         return {"rate": q.kl_to_standard()}
 
-    def kl_by_dimension(self, q: Gaussian) -> Tensor:
-        return standard_normal_kl(q.mean, q.scale)  # (4.6)
+    def kl_by_part(self, q: Gaussian, z: Tensor) -> Tensor:
+        """KL(q(z_d|x) || N(0, 1)) (4.6) of each dimension, (batch, latent_dims)."""
+        return standard_normal_kl(q.mean, q.scale)
 
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        _refuse(labels)
+        refuse_labels(labels)
         return normal_per_example(seed, range(first, first + n), (self.latent_dims,), 0)
 
 
-def _refuse(labels: Tensor | None) -> None:
+def refuse_labels(labels: Tensor | None) -> None:
+    """Raise `InputError` for labels, which a prior without classes does not know."""
     if labels is not None:
         raise InputError("got labels, but a variational autoencoder samples without labels; leave the labels out")

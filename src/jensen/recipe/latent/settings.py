@@ -34,7 +34,11 @@ class LatentSettings(BaseModel):
     def _consistent(self) -> Self:
         vae = self.vae
         if vae.posterior != "amortised":
-            raise ValueError("vae.posterior per-datapoint: the prior needs z of any example; choose amortised")
+            raise ValueError(f"vae.posterior {vae.posterior}: the prior needs N(z|x) of any example; choose amortised")
+        if vae.prior != "standard":
+            raise ValueError(f"vae.prior {vae.prior}: the prior of a latent model is its diffusion model; leave it out")
+        if vae.hierarchical:
+            raise ValueError("vae.network ladder: a diffusion prior is for a single group of z; choose another network")
         if vae.predict != "none":
             raise ValueError(
                 f"vae.predict {vae.predict}: a latent model predicts labels by its prior p(z|label); leave it at none"

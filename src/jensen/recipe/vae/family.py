@@ -85,11 +85,12 @@ class VAEFamily(AbstractFamily[VAERecipe, VAE]):
         return build_vae(recipe.model, spec)
 
     def check_processes(self, recipe: VAERecipe, count: int, device: str) -> None:
-        """Refuses free bits, which need a whole batch, and sparse gradients (posterior per-datapoint) on GPUs."""
+        """Refuses settings about a whole batch, and sparse gradients (posterior per-datapoint) on GPUs."""
         if count == 1:
             return
-        if recipe.model.free_bits:
-            raise InputError(f"free_bits on {count} processes: it needs the mean of a whole batch; train with one")
+        if recipe.model.free_bits or recipe.model.kl_balance:
+            name = "free_bits" if recipe.model.free_bits else "kl_balance"
+            raise InputError(f"{name} on {count} processes: it needs the mean of a whole batch; train with one")
         if recipe.model.posterior == "per-datapoint" and (recipe.training.sharding != "none" or device == "cuda"):
             raise InputError(
                 f"posterior per-datapoint on {count} processes: its sparse gradients can be averaged only on CPUs with "

@@ -8,6 +8,7 @@ WORDS = Words(
         "ELBO": "E<sub>q</sub> log p(x, z) / q(z) ≤ log p(x) (4.4)",
         "reconstruction": "E<sub>q</sub> log p(x|z), first term of (4.6)",
         "rate": "−KL(q(z|x) ‖ p(z)), second term of (4.6)",
+        "rate_": "−KL(q(u<sub>g</sub>|u<sub>&lt;g</sub>, x) ‖ p(u<sub>g</sub>)) of a group, from the top (4.17)",
         "optimised ELBO": "(4.4), q optimised for each example, the model fixed",
         "L_": "log (1/K) Σ<sub>k</sub> p(x, z<sub>k</sub>) / q(z<sub>k</sub>|x) (4.9)",
         "amortisation gap": "the loss because the q of an example is not the best of its family",
