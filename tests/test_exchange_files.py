@@ -19,6 +19,7 @@ from jensen.exchange.onnx import TOLERANCE
 from jensen.randomness import Stream, derived_seed, normal_per_example
 
 TINY_VAE = "--hidden 16 --latent-dims 2 --steps 20 --validation-examples 20"
+TINY_TABLE = "--width 8 --latent-dims 2 --steps 20"
 TINY_DIFFUSION = "--widths 8 --blocks 1 --octaves 0 --chain-steps 20 --bound-terms 4 --sampling-steps 4 --steps 6"
 
 
@@ -40,10 +41,18 @@ def runs(tmp_path_factory) -> Callable[[str], jensen.Run]:
     folder = tmp_path_factory.mktemp("runs")
     wanted = {
         "digits": ["vae", *TINY_VAE.split()],
-        "table": ["vae", "--data", str(folder / "mixed.csv"), "--width", "8", "--latent-dims", "2", "--steps", "20"],
+        "table": [
+            "vae",
+            "--data",
+            str(folder / "mixed.csv"),
+            "--columns",
+            str(folder / "columns.toml"),
+            *TINY_TABLE.split(),
+        ],
         "diffusion": ["diffusion", *TINY_DIFFUSION.split(), "--validation-examples", "10"],
     }
     mixed(folder / "mixed.csv")
+    (folder / "columns.toml").write_text('visits = "count"\n')
 
     @cache
     def run(name: str) -> jensen.Run:
