@@ -53,6 +53,7 @@ def runs(tmp_path_factory) -> Callable[[str], jensen.Run]:
     }
     mixed(folder / "mixed.csv")
     (folder / "columns.toml").write_text('visits = "count"\n')
+    wanted["table"] += ["--columns", str(folder / "columns.toml")]
 
     @cache
     def run(name: str) -> jensen.Run:
