@@ -27,7 +27,7 @@ if CHROMIUM is None:
     pytest.skip("there is no chromium on the PATH", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=60_000)
 BRIEF = {"steps": 20, "batch_size": 64, "validate_every": 20, "ema_decay": None}
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -234,7 +234,7 @@ DELIVER = """async ([way, content]) => {
   const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
   const data = new DataTransfer();
   data.items.add(new File([bytes], "half.png", { type: "image/png" }));
-  const target = way === "drop" ? document.querySelector(".drop") : document;
+  const target = way === "drop" ? document.querySelector(".pair .drop") : document;
   const event = way === "drop"
     ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
     : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
@@ -338,19 +338,19 @@ def test_a_slider_goes_from_one_picture_to_another(browser: Any, address: str) -
         path = panel(page, "From one picture to another")
         slider = path.get_by_role("slider", name="Place on the path")
         expect(slider).to_be_disabled()
-        for button in path.get_by_role("button", name="Sample").all():
-            button.click()
+        with page.expect_response("**/interpolate", timeout=60_000) as answer:
+            for button in path.get_by_role("button", name="Sample").all():
+                button.click()
         expect(path.get_by_role("status")).to_contain_text("13 pictures")
+        pictures = answer.value.json()["png"]
+        assert len(set(pictures)) > 3
         slider.focus()
-        seen = []
         page.keyboard.press("Home")
-        for place in range(13):
+        for place, picture in enumerate(pictures):
             assert slider.get_attribute("aria-valuetext") == f"{round(100 * place / 12)} % of the way"
-            seen.append(pixels(path.get_by_role("img", name=re.compile("of the way"))))
+            shown = path.get_by_role("img", name=re.compile("of the way"))
+            assert shown.get_attribute("src") == f"data:image/png;base64,{picture}"
             page.keyboard.press("ArrowRight")
-        steps = [float(np.abs(one.astype(float) - seen[0]).sum()) for one in seen]
-        assert steps[0] == 0 < steps[6] < steps[12]
-        assert len({one.tobytes() for one in seen}) > 3
 
 
 @pytest.mark.slow
