@@ -213,7 +213,7 @@ def test_the_score_lies_in_the_histogram_of_the_test_split(browser: Any, address
 @pytest.mark.parametrize("way", ["choose", "drop", "paste"])
 def test_a_picture_of_another_size_is_scaled(browser: Any, address: str, tmp_path: Path, way: str) -> None:
     wide = np.zeros((80, 120), np.uint8)
-    wide[:, 60:] = 255  # after the crop to 80 x 80, the right half is white
+    wide[:, 80:] = 255  # after the crop to 80 x 80, the last quarter is white
     Image.fromarray(wide).save(tmp_path / "half.png")
     content = base64.b64encode((tmp_path / "half.png").read_bytes()).decode()
     with visiting(browser, address, "digits") as page:
@@ -226,8 +226,8 @@ def test_a_picture_of_another_size_is_scaled(browser: Any, address: str, tmp_pat
         expect(picture.get_by_role("status")).to_contain_text("Answered in")
         seen = pixels(picture.get_by_role("img", name=re.compile("The picture: half.png")))
         assert seen.shape[:2] == (8, 8)
-        assert (seen[:, :3, 0] < 20).all()
-        assert (seen[:, 5:, 0] > 235).all()
+        assert (seen[:, :6, 0] < 60).all()
+        assert (seen[:, 7:, 0] > 235).all()
 
 
 DELIVER = """async ([way, content]) => {
