@@ -1,6 +1,6 @@
 """Take the pictures of the page: docs/images/page-*.png.
 
-    jensen serve runs/mnist runs/digits runs/credit --port 8080 &
+    jensen serve runs/mnist runs/digits runs/credit --port 8080 --histogram 150 --deadline 300 &
     .venv/bin/python docs/make_page_pictures.py http://127.0.0.1:8080/ mnist digits credit
 
 The runs are a VAE of pictures, a diffusion model of pictures and a VAE of a table. The script uses the widgets of the
