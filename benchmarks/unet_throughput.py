@@ -11,15 +11,18 @@ round cancels. On a CPU the clock counts this process's own processor time.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
+from jensen.exchange.names import DIFFUSERS, diffusers_layers, names_in, written_state
+from jensen.exchange.own_unet import foreign
 from jensen.nets import UNet
-from jensen.nets.layers import GROUPS, HEAD_WIDTH, Doubling, ResidualBlock, SpatialAttention
+from jensen.nets.layers import GROUPS, HEAD_WIDTH
+from jensen.recipe.diffusion.settings import DiffusionSettings
 
 
 @dataclass
@@ -70,59 +73,16 @@ def peer_of(
 
 
 @torch.no_grad()
-def give_weights(ours: UNet, peer: UNet2DModel) -> None:
+def give_weights(ours: UNet, peer: UNet2DModel, settings: DiffusionSettings) -> None:
     """Random weights for ours, the same for the peer, and the peer's frequencies of the noise level for ours."""
     for parameter in ours.parameters():
         parameter += 0.03 * torch.randn_like(parameter)
     ours.condition.frequencies = torch.logspace(0, -4, len(ours.condition.frequencies))
-    modulations = zip(
-        ours.modulation.weight.split(ours.modulated), ours.modulation.bias.split(ours.modulated), strict=True
-    )
-    _copy(ours.condition.first, peer.time_embedding.linear_1)
-    _copy(ours.condition.second, peer.time_embedding.linear_2)
-    _copy(ours.first, peer.conv_in)
-    middle = zip(peer.mid_block.resnets, [*(peer.mid_block.attentions or []), None], strict=False)
-    theirs = [*_walk(peer.down_blocks, "downsamplers"), *middle, *_walk(peer.up_blocks, "upsamplers")]
-    for layer, (other, attention) in zip([*ours.down, *ours.middle, *ours.up], theirs, strict=True):
-        if isinstance(layer, ResidualBlock):
-            _copy_residual(layer, next(modulations), other)
-        else:
-            _copy(layer.convolution if isinstance(layer, Doubling) else layer, other)
-        if attention is not None:
-            _copy_attention(layer.attention, attention)
-    _copy(ours.norm, peer.conv_norm_out)
-    _copy(ours.last, peer.conv_out)
-
-
-def _walk(blocks: nn.ModuleList, samplers: str) -> Iterator[tuple[nn.Module, nn.Module | None]]:
-    """The peer's residual blocks, each with its attention or None, and convolutions between levels, in order."""
-    for block in blocks:
-        attentions = getattr(block, "attentions", [None] * len(block.resnets))
-        yield from zip(block.resnets, attentions, strict=True)
-        for sampler in getattr(block, samplers) or []:
-            yield sampler.conv, None
-
-
-def _copy(ours: nn.Module, peer: nn.Module) -> None:
-    peer.load_state_dict(ours.state_dict())
-
-
-def _copy_residual(ours: ResidualBlock, modulation: tuple[Tensor, Tensor], peer: nn.Module) -> None:
-    """The peer's second norm keeps its scale of 1 and shift of 0, which the modulation holds."""
-    for name in ("norm1", "conv1", "conv2"):
-        _copy(getattr(ours, name), getattr(peer, name))
-    peer.time_emb_proj.load_state_dict(dict(zip(("weight", "bias"), modulation, strict=True)))
-    if peer.conv_shortcut is not None:
-        _copy(ours.skip, peer.conv_shortcut)
-
-
-def _copy_attention(ours: SpatialAttention, peer: nn.Module) -> None:
-    """The peer's queries, keys and values have a bias, which is set to 0."""
-    _copy(ours.norm, peer.group_norm)
-    _copy(ours.attention.out, peer.to_out[0])
-    for layer, weight in zip((peer.to_q, peer.to_k, peer.to_v), ours.attention.qkv.weight.chunk(3), strict=True):
-        layer.weight.copy_(weight)
-        layer.bias.zero_()
+    found = foreign(ours, settings, torch.zeros(2))
+    names = names_in(DIFFUSERS, diffusers_layers(found.architecture))
+    state = written_state(found.weights, names)
+    del state["time_proj.weight"]  # the peer computes its sinusoids
+    peer.load_state_dict(state)
 
 
 # ---------------------------------------------------------------------------------------------- the race
@@ -133,7 +93,8 @@ def contestants(options: argparse.Namespace) -> list[Contestant]:
     shape, widths, attention = tuple(options.size), tuple(options.widths), tuple(options.attention)
     torch.manual_seed(0)
     ours, peer = UNet(shape, widths, options.blocks, attention), peer_of(shape, widths, options.blocks, attention)
-    give_weights(ours, peer)
+    settings = DiffusionSettings(widths=widths, blocks=options.blocks, attention=attention, octaves=0, patch=1)
+    give_weights(ours, peer, settings)
     last = UNet2DModel.from_config(peer.config)
     last.load_state_dict(peer.state_dict())
     last = last.to(memory_format=torch.channels_last)

@@ -47,7 +47,7 @@ class Flat(AbstractLatentVariableModel):
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         raise NotImplementedError
 
-    sample = sample_mean = encode = reconstruct = loss
+    sample = sample_mean = codes = decode_mean = loss
 
 
 def raw(count: int, seed: int = 5) -> Examples:

@@ -23,7 +23,7 @@ from jensen.cli.parse import parse as parse_options
 from jensen.commands import commands
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("tutorials/*.md"))]
 COMMENT = re.compile(r"<!-- (?P<kind>not run|slow)(?P<reason>.*?)-->", re.S)
 OTHER_COMMANDS = re.compile(r"(git|make|pip|python|pytest|torchrun|accelerate|source|for|[A-Z_]+=\S+ \S+) ")
 
@@ -67,7 +67,7 @@ def parse(words: list[str]) -> tuple[str, object]:
 
 
 def named(page: Path) -> str:
-    return page.name
+    return page.name if page.parent.name != "tutorials" else f"tutorial {page.name}"
 
 
 # ---------------------------------------------------------------------------------------------- what pages say
@@ -129,6 +129,7 @@ TINY = {
     "diffusion": "--widths 8 --octaves 0 --chain-steps 10 --bound-terms 4 --sampling-steps 3 --steps 6 "
     "--validation-examples 10",
 }
+TABLES = {"people.csv", "runs/people", "wine.csv", "runs/wine"}
 LIGHTER = {
     "train vae": {"steps": 10, "latent-dims": 2, "hidden": 16, "fit-steps": 2},
     "train vae of a table": {"steps": 10, "latent-dims": 2, "width": 8, "fit-steps": 2},
@@ -158,7 +159,7 @@ def lighter(words: list[str]) -> list[str]:
     """The command with placeholders filled in and with as little work as still goes through all of it."""
     name, _ = find(words, commands())
     special = next((f" {flag}" for flag in ("--error", "--referee") if flag in words), "")
-    kind = special or (" of a table" if {"people.csv", "runs/people"} & {*words} else "")
+    kind = special or (" of a table" if TABLES & {*words} else "")
     less = LIGHTER.get(f"{name}{kind}", LIGHTER.get(name, {}))
     data = "mine.npz" if "runs/target" in words else "digits"
     kept, flag = [], ""
@@ -215,9 +216,9 @@ def pages_that_run() -> Iterator[object]:
     for page in PAGES:
         kinds = {block.kind for block in blocks(page) if block.has_work}
         if "run" in kinds:
-            yield pytest.param(page, {"run"}, id=page.name)
+            yield pytest.param(page, {"run"}, id=named(page))
         if "slow" in kinds:
-            yield pytest.param(page, {"run", "slow"}, id=f"{page.name}, all", marks=pytest.mark.slow)
+            yield pytest.param(page, {"run", "slow"}, id=f"{named(page)}, all", marks=pytest.mark.slow)
 
 
 @pytest.mark.filterwarnings("default")
@@ -233,7 +234,7 @@ def test_a_page_runs(page: Path, kinds: set[str], desk: Path) -> None:
                 assert main(to_run(words)) == 0, f"{page.name}:{block.line}: jensen {shlex.join(words)}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "lecture.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "lecture.md"], ids=named)
 def test_lines_are_at_most_120_columns(page: Path) -> None:
     """All but rows of tables and pictures, which cannot be broken."""
     lines = page.read_text(encoding="utf-8").splitlines()

@@ -195,7 +195,7 @@ class Sum(AbstractLatentVariableModel):
     def loss(self, batch: Batch, *, step: int, noise: Noise) -> Loss:
         raise NotImplementedError
 
-    sample = sample_mean = encode = reconstruct = loss
+    sample = sample_mean = codes = decode_mean = loss
 
 
 def test_dequantisation_noise_is_in_the_error() -> None:

@@ -131,6 +131,14 @@ def test_resume_goes_back_past_a_damaged_checkpoint(
     _assert_equal(wholes["vae"], run)
 
 
+def test_resume_removes_what_a_death_after_the_last_checkpoint_left(wholes: dict[str, Path], tmp_path: Path) -> None:
+    run = _copy(wholes["vae"], tmp_path / "run")
+    for step in (45, 50):
+        _copy(run / "checkpoints" / "step-00000055", run / "checkpoints" / f"step-{step:08d}")
+    jensen.resume(run)
+    _assert_equal(wholes["vae"], run)
+
+
 def _damage(path: Path, how: str) -> None:
     content = bytearray(path.read_bytes())
     if how == "flip":

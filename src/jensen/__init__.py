@@ -29,6 +29,8 @@ The reading order is the lecture's, a chapter a module; the numbers are its sect
     report           values shown: a page, pictures, tables
     recipe           a typed configuration that becomes a model, data and training; the table of families
     run              a run is a folder: create, load, train, resume
+    exchange         formats in which models leave and arrive
+    serve            runs behind HTTP: a bounded queue, one model thread, batches
     commands         the verbs: one file each, a function of a run
     sklearn          estimators for scikit-learn: fit, predict, transform
     cli              parse, call, print
@@ -42,22 +44,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jensen.commands.compare import compare
     from jensen.commands.compress import compress
+    from jensen.commands.decode import decode
     from jensen.commands.decompress import decompress
+    from jensen.commands.encode import encode
     from jensen.commands.evaluate import evaluate
+    from jensen.commands.export import export
     from jensen.commands.features_check import features_check
     from jensen.commands.features_distance import features_distance
     from jensen.commands.features_train import features_train
+    from jensen.commands.import_run import import_run
     from jensen.commands.impute import impute
     from jensen.commands.info import info
+    from jensen.commands.interpolate import interpolate
     from jensen.commands.mean_bound import mean_bound
     from jensen.commands.predict import predict
     from jensen.commands.reconstruct import reconstruct
     from jensen.commands.referee import referee
     from jensen.commands.sample import sample
     from jensen.commands.score import score
+    from jensen.commands.to_arviz import to_arviz
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
+    from jensen.exchange.hub import push_to_hub
+    from jensen.exchange.pretrained import from_pretrained, save_pretrained
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
     from jensen.recipe.family import ImputationWish, SamplingWish
@@ -80,21 +90,30 @@ __all__ = [
     "check",
     "compare",
     "compress",
+    "decode",
     "decompress",
+    "encode",
     "evaluate",
+    "export",
     "features_check",
     "features_distance",
     "features_train",
+    "from_pretrained",
+    "import_run",
     "impute",
     "info",
+    "interpolate",
     "load",
     "mean_bound",
     "predict",
+    "push_to_hub",
     "reconstruct",
     "referee",
     "resume",
     "sample",
+    "save_pretrained",
     "score",
+    "to_arviz",
     "train",
 ]
 
@@ -109,17 +128,21 @@ _HOMES = {
     "RefereeSettings": "jensen.evaluation.settings",
     "VAERecipe": "jensen.recipe.vae.settings",
     "check": "jensen.data.check",
+    "push_to_hub": "jensen.exchange.hub",
+    **dict.fromkeys(("from_pretrained", "save_pretrained"), "jensen.exchange.pretrained"),
     **dict.fromkeys(("Run", "load", "resume", "train"), "jensen.run"),
 }
 _VERBS = set(__all__) - set(_HOMES)  # each in the file of its name
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in _VERBS:
-        return getattr(import_module(f"jensen.commands.{name}"), name)
-    raise AttributeError(f"module 'jensen' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        if name in _VERBS:
+            return getattr(import_module(f"jensen.commands.{name}"), name)
+        raise AttributeError(f"module 'jensen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

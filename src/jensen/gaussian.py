@@ -9,8 +9,8 @@ shapes but not values, because reading values would make a GPU wait at every cal
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -391,8 +391,17 @@ class LinearGaussian:
 
 
 def _broadcast(*shapes: Sequence[int]) -> torch.Size:
-    """The result of torch.broadcast_shapes, which is slower and imports hundreds of modules at its first call."""
-    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
+    """The result of torch.broadcast_shapes, which is slower and imports hundreds of modules at its first call.
+
+    Raises ValueError for shapes that do not fit. Python's own loop keeps a length symbolic where a program is exported.
+    """
+    found: list[int] = []
+    for lengths in zip_longest(*map(reversed, shapes), fillvalue=1):
+        longer = [length for length in lengths if length != 1]
+        if any(length != longer[0] for length in longer):
+            raise ValueError(f"shapes {shapes}")
+        found.insert(0, longer[0] if longer else 1)
+    return torch.Size(found)
 
 
 def _check_broadcast(owner: str, name: str, shape: Sequence[int], other_name: str, other: Sequence[int]) -> None:

@@ -209,6 +209,21 @@ class Bracket:
     upper: AnnealedEstimate
 
 
+# ---------------------------------------------------------------------------------------------- codes
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The latent representations z of examples, (batch, latent dimensions), and their deviations of the same shape.
+
+    For a VAE they are the mean and the standard deviations of q(z|x). `sigma` is None for a code that is a function of
+    x.
+    """
+
+    z: Tensor
+    sigma: Tensor | None = None
+
+
 # ---------------------------------------------------------------------------------------------- the model
 
 
@@ -220,6 +235,8 @@ class AbstractLatentVariableModel(nn.Module, ABC):
     """
 
     shape: tuple[int, ...]
+    latent_dims: int
+    """The number of latent dimensions of `encode`."""
     usual_draws: int = 16
     """Default number of Monte-Carlo draws per example for the ELBO; models with expensive draws override it."""
     usual_further_examples: int = 500
@@ -336,12 +353,31 @@ class AbstractLatentVariableModel(nn.Module, ABC):
         """The same samples without the observation noise of the last step: E[x | latent], shape (n, *shape)."""
 
     @abstractmethod
+    def codes(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Codes:
+        """The latent representations of x, with their standard deviations if they have any."""
+
     def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """The latent representation of x, shape (batch, latent dimensions)."""
+        """The latent representation of x without deviations, shape (batch, latent dimensions)."""
+        return self.codes(x, seed=seed, index=index).z
 
     @abstractmethod
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """E[x|z], (batch, *shape), for z (batch, latent dimensions) of the kind that `encode` returns."""
+
     def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """Encode x and decode it again: the mean of p(x|z), shape (batch, *shape)."""
+        """Encode x and decode it again: E[x|z], shape (batch, *shape)."""
+        return self.decode_mean(self.encode(x, seed=seed, index=index))
+
+    def to_normal(self, z: Tensor) -> Tensor:
+        """z (batch, latent dimensions) in coordinates in which the model's p(z) is N(0, I); `from_normal` inverts it.
+
+        By default z itself.
+        """
+        return z
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """The inverse of `to_normal`."""
+        return normal
 
     def noising(self, x: Tensor, *, frames: int, seed: int = 0, index: Tensor | None = None) -> Film | None:
         """x from data to noise in up to `frames` frames; None if the latent variables are not noisy versions of x."""

@@ -94,9 +94,7 @@ def _main(words: list[str]) -> int:
 def _command(words: list[str]) -> Command | None:
     """The command with its options from the words; None if the words ask for the overview."""
     if words[:1] == ["--version"]:
-        from jensen import __version__
-
-        print(f"jensen {__version__}")
+        _print_version(words[1:])
         raise SystemExit(0)
     known = commands()
     name, rest = find(words, known)
@@ -105,6 +103,16 @@ def _command(words: list[str]) -> Command | None:
     if processes.count() > 1 and not known[name].several_processes:
         raise InputError(f"jensen {name} runs in one process; start it without torchrun or accelerate")
     return parse(name, known[name], rest)
+
+
+def _print_version(words: list[str]) -> None:
+    """Print the version, or with --verbose the whole installation. Raises `InputError` for other words."""
+    if words not in ([], ["--verbose"]):
+        raise InputError(f"--version {' '.join(words)}: expected nothing more, or --verbose")
+    from jensen import __version__
+    from jensen.cli.version import lines
+
+    print("\n".join(lines()) if words else f"jensen {__version__}")
 
 
 def _overview() -> str:

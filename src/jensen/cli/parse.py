@@ -3,15 +3,15 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from tyro import _errors as tyro_errors  # its hook for mistakes, documented there, has no public name yet
 
-from jensen.commands.common import Command
+from jensen.commands.common import Command, flags
 from jensen.commands.train import Train
 from jensen.errors import InputError
 from jensen.recipe.settings import explain
@@ -112,20 +112,9 @@ def _unknown(tokens: Sequence[str], kind: type[Command]) -> str:
     alike: list[str] = []
     for token in tokens:
         if token.startswith("--"):
-            alike += difflib.get_close_matches(token.partition("=")[0], list(_flags(kind)), ALIKE)
+            alike += difflib.get_close_matches(token.partition("=")[0], [flag for flag, _ in flags(kind)], ALIKE)
     meant = f"; perhaps you meant {' or '.join(dict.fromkeys(alike))}" if alike else ""
     return f"unrecognized options: {' '.join(tokens)}{meant}"
-
-
-def _flags(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The flags of a command: the names of its fields; a field of settings gives the flags of its own fields."""
-    for name, field in kind.model_fields.items():
-        inner = field.default if isinstance(field.default, BaseModel) else None
-        if inner is None:
-            yield f"--{prefix}{name.replace('_', '-')}"
-        else:
-            own = any(getattr(each, "prefix_name", None) is False for each in field.metadata)
-            yield from _flags(type(inner), f"{name}." if own else prefix)
 
 
 def _failure(event: tyro_errors.InstantiationFailure) -> str:

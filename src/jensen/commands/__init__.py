@@ -24,10 +24,17 @@ HOMES = {
     "features train": "features_train.FeaturesTrain",
     "features distance": "features_distance.FeaturesDistance",
     "features check": "features_check.FeaturesCheck",
+    "encode": "encode.Encode",
+    "decode": "decode.Decode",
+    "interpolate": "interpolate.Interpolate",
     "compress": "compress.Compress",
     "decompress": "decompress.Decompress",
+    "export": "export.Export",
+    "import": "import_run.Import",
+    "serve": "serve.Serve",
     "info": "info.Info",
     "data check": "data_check.DataCheck",
+    "completion": "completion.Completion",
 }
 """The file and the options class of each command, by the command's name; `train` stands for every family."""
 

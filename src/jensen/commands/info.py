@@ -43,8 +43,8 @@ def info(run: "Run") -> dict[str, str]:
         "preparation": spec.preparation.kind,
         **({"targets": describe_targets(spec.targets)} if spec.targets else {}),
         "model": f"{recipe.family}, {parameters:,} parameters; {_changed(recipe.model)}",
-        **({"started": recipe.start_from.sentence} if recipe.start_from else {}),
-        "training": f"{_changed(recipe.training)}; seed {recipe.seed}",
+        **({"started": recipe.beginning} if recipe.beginning else {}),
+        "training": f"{_changed(recipe.training)}; seed {recipe.seed}" if run.trained_steps else "none",
         "best weights": f"step {run.step} of {recipe.training.steps}, SHA-256 {run.weights}",
     }
     for number, change in enumerate(read_history(run.folder)):
@@ -74,7 +74,8 @@ def _evaluated(run: "Run") -> str:
 
 def _changed(settings: Any) -> str:
     """The settings that differ from their defaults."""
-    changed = settings.model_dump(exclude_defaults=True)
+    hidden = {name for name, field in type(settings).model_fields.items() if not field.repr}  # too long for a line
+    changed = settings.model_dump(exclude_defaults=True, exclude=hidden)
     flat = {name: value for name, value in changed.items() if not isinstance(value, dict)}
     for name, table in ((name, value) for name, value in changed.items() if isinstance(value, dict)):
         flat |= {f"{name}.{inner}": value for inner, value in table.items()}

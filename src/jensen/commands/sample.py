@@ -199,9 +199,9 @@ def sample(
     import torch
 
     from jensen import processes
-    from jensen.commands.labels import sample_labels
     from jensen.progress import track
     from jensen.recipe.family import SamplingWish
+    from jensen.run.labels import sample_labels
 
     with processes.together():
         way: Sampling[Any] = run.family.sampling(run.model, run.recipe, wish or SamplingWish())

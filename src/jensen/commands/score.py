@@ -35,7 +35,7 @@ class Score(OfExamples):
     """The folder of the run."""
     out: Path
     """The .csv to write; for a table also a .tsv, .parquet or .arrow."""
-    draws: int | None = Field(None, ge=2)
+    draws: int | None = Field(default=None, ge=2)
     """Draws per example; the standard error falls as 1/sqrt(draws). Default: 16 (VAE) or 2 (diffusion)."""
     explained: NonNegativeInt | None = None
     """Tables: number of rows, the least likely first, of which each column is scored given all others.
@@ -154,12 +154,14 @@ def score(
     from jensen import processes
     from jensen.commands.rows import keys
     from jensen.evaluation.scores import score as score_examples
+    from jensen.inference.rows import marginalised
 
     with processes.together():
         most = _explained(run, explained)
-        examples = run.examples(data, split)
+        unknown = marginalised(run.model, run.spec)
+        examples = run.examples(data, split, gaps=unknown is not None)
     draws = draws or run.model.usual_draws
-    scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed)
+    scores = score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=seed, unknown=unknown)
     if scores.not_finite:
         warnings.warn(scores.not_finite, stacklevel=2)
     rows = scores.bound.argsort(stable=True)[:most]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,23 @@ def save_grid(pictures: np.ndarray, path: Path, columns: int | None = None) -> N
 
 def save_grids(sets: Sequence[np.ndarray], path: Path, columns: int | None = None) -> None:
     """Write sets of pictures (N, C, H, W), all of one N, as grids side by side in one PNG; see `save_grid`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(_grids(sets, columns), path)
+
+
+def grid_bytes(pictures: np.ndarray, columns: int | None = None) -> bytes:
+    """The PNG that `save_grid` writes."""
+    return _bytes(_grids([pictures], columns))
+
+
+def _grids(sets: Sequence[np.ndarray], columns: int | None) -> "Image.Image":
     from PIL import Image
 
     sheets = [_sheet(_visible(pictures), columns) for pictures in sets]
     margin = np.full_like(sheets[0][:, :BETWEEN_GRIDS], np.iinfo(sheets[0].dtype).max)
     parts = [part for sheet in sheets for part in (margin, sheet)][1:]
     joined = np.concatenate(parts, axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(Image.fromarray(joined if joined.shape[-1] > 1 else joined[..., 0]), path)
+    return Image.fromarray(joined if joined.shape[-1] > 1 else joined[..., 0])
 
 
 def _sheet(tiles: np.ndarray, columns: int | None) -> np.ndarray:
@@ -55,10 +65,25 @@ def save_image(picture: np.ndarray, path: Path) -> None:
     If C is not 1, 3 or 4, only the first channel is shown. Grey uint16 becomes a 16-bit PNG; colour uint16 becomes 8
     bits, because Pillow cannot write 16-bit colour.
     """
+    _save(_image(picture), path)
+
+
+def image_bytes(picture: np.ndarray) -> bytes:
+    """The PNG that `save_image` writes."""
+    return _bytes(_image(picture))
+
+
+def _image(picture: np.ndarray) -> "Image.Image":
     from PIL import Image
 
     pixels = np.moveaxis(_channels(picture[None])[0], 0, -1)
-    _save(Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]), path)
+    return Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0])
+
+
+def _bytes(image: "Image.Image") -> bytes:
+    content = BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
 def _save(image: "Image.Image", path: Path) -> None:

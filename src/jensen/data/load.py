@@ -104,12 +104,15 @@ def load_split(spec: DataSpec, split: Literal["train", "validation", "test"], so
     return examples
 
 
-def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False) -> Examples:
+def read_examples(
+    source: Source, spec: DataSpec, *, only_known_y: bool = False, missing: bool = False, gaps: bool = False
+) -> Examples:
     """All examples of `source`, read with the size, colours, layout, levels and preparation of the run's own data.
 
     Labels are numbered as in the run; they are None if any label is not a class of the run. Targets are scaled as in
     the run; they are None if the run's targets have another number of dimensions. NaN in x is refused unless the run
     was trained with missing values or `missing` is True; `missing` also allows examples that are entirely missing.
+    `gaps` allows empty cells in the columns of a table that had none in training, but no column that is absent.
     Raises InputError if shape, dtype or levels differ from the run's. With `only_known_y`, labels and targets that the
     run does not know also raise InputError.
     """
@@ -123,7 +126,7 @@ def read_examples(source: Source, spec: DataSpec, *, only_known_y: bool = False,
         raise InputError(_advice_of_run(str(error))) from None
     reading = _with_channels(reading, spec)
     if spec.table is not None:
-        _refuse_new_gaps(reading, spec.table, name, missing)
+        _refuse_new_gaps(reading, spec.table, name, missing or gaps)
         for note in reading.notes:
             warnings.warn(f"{name}: {note}", stacklevel=2)
     if not missing:

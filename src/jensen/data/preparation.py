@@ -84,7 +84,7 @@ class Preparation(BaseModel, ABC):
         """The number of observed values (not NaN) of each raw example: (batch), int64."""
         if raw.is_floating_point():
             return raw.isnan().logical_not_().flatten(1).sum(1)
-        return torch.full((len(raw),), self.dimensions, device=raw.device)
+        return torch.full((raw.shape[0],), self.dimensions, device=raw.device)
 
     @property
     def log_volume(self) -> float:
@@ -93,7 +93,7 @@ class Preparation(BaseModel, ABC):
 
     def log_volume_of(self, raw: Tensor) -> Tensor:
         """log |dx/draw| of the observed values of each raw example, in nats: (batch), float64."""
-        return torch.full((len(raw),), self.log_volume, dtype=torch.float64, device=raw.device)
+        return torch.full((raw.shape[0],), self.log_volume, dtype=torch.float64, device=raw.device)
 
 
 class _Integer(Preparation):
@@ -234,9 +234,13 @@ class Standardise(Preparation):
         return torch.sub(raw, shift).div_(scale).to(torch.float32)  # float64 until here
 
     def to_raw(self, x: Tensor) -> np.ndarray:
-        shift, scale = self._on(x.device)
         with np.errstate(over="ignore"):
-            return (x.detach() * scale + shift).cpu().numpy().astype(self.dtype)
+            return self.raw_of(x.detach()).cpu().numpy().astype(self.dtype)
+
+    def raw_of(self, x: Tensor) -> Tensor:
+        """The raw values of x as a tensor, float64."""
+        shift, scale = self._on(x.device)
+        return x * scale + shift
 
     def to_picture(self, x: Tensor) -> np.ndarray:
         span = self.maximum - self.minimum or 1.0

@@ -73,16 +73,20 @@ class TablePreparation(Preparation):
         return x
 
     def to_raw(self, x: Tensor) -> np.ndarray:
+        return self.raw_of(x.detach()).cpu().numpy()
+
+    def raw_of(self, x: Tensor) -> Tensor:
+        """The raw numbers of x as a tensor, float64; numbers of all laws but real are rounded."""
         real = self._real(x.device)
-        x = x.detach().to(torch.float32)
-        raw = x.double()
-        for column, field in enumerate(self.fields):
-            if field.law != "real":
-                raw[:, column] = _nearest(raw[:, column], field)
+        x = x.to(torch.float32)
+        top = [math.inf if field.levels is None else field.levels - 1 for field in self.fields]
+        dense = torch.tensor([field.law == "real" for field in self.fields], device=x.device)
+        nearest = x.double().round().clamp(min=0).minimum(torch.tensor(top, dtype=torch.float64, device=x.device))
+        raw = torch.where(dense, x.double(), nearest)
         if len(real.columns):
             images = x[:, real.columns]
             raw[:, real.columns] = real.atoms_of(images, real.curves.inverse(images))
-        return raw.cpu().numpy()
+        return raw
 
     def field_to_raw(self, x: Tensor, field: int) -> np.ndarray:
         """The raw numbers of one field, float64, for its x of any shape: as `to_raw` gives them, at the cost of one."""

@@ -149,6 +149,25 @@ class Preconditioned(AbstractParameterisation):
         return Denoised(x_t, log_snr, x0, eps)
 
 
+@dataclass(frozen=True)
+class Clipped(AbstractParameterisation):
+    """Another parameterisation whose x̂ is clipped to ±`limit`; epŝ follows from the clipped x̂.
+
+    Clipping helps where a network for eps is inaccurate, near alpha_bar = 0. Source: Ho et al. 2020, their program.
+    """
+
+    inner: AbstractParameterisation
+    limit: float = 1.0
+
+    def network_input(self, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        return self.inner.network_input(x_t, log_snr)
+
+    def predict(self, x_t: Tensor, log_snr: Tensor, output: Tensor) -> Denoised:
+        free = self.inner.predict(x_t, log_snr, output)
+        clipped = Denoised.from_x0(x_t, log_snr, free.x0.clamp(-self.limit, self.limit))
+        return replace(clipped, eps=torch.where(clipped.x0 == free.x0, free.eps, clipped.eps))
+
+
 # ---------------------------------------------------------------------------------------------- denoisers
 
 
@@ -185,14 +204,14 @@ class Denoiser(AbstractDenoiser):
         if self.classes is None and labels is not None:
             raise InputError("got labels, but the denoiser was made without classes; leave the labels out")
         if self.classes is not None and labels is None:
-            labels = torch.full((len(x_t),), self.classes, device=x_t.device)
-        noise_level = (-log_snr / 8).to(x_t).expand(len(x_t))
+            labels = torch.full((x_t.shape[0],), self.classes, device=x_t.device)
+        noise_level = (-log_snr / 8).to(x_t).expand(x_t.shape[0])
         told = () if augmentation is None else (augmentation,)  # so that a network without augmentation has 3 inputs
         output = self.network(self.parameterisation.network_input(x_t, log_snr), noise_level, labels, *told)
         output = output.to(x_t.dtype)
         if output.shape == x_t.shape:
             return self.parameterisation.predict(x_t, log_snr, output)
-        if output.shape != (len(x_t), 2 * x_t.shape[1], *x_t.shape[2:]):
+        if output.shape != (x_t.shape[0], 2 * x_t.shape[1], *x_t.shape[2:]):
             raise InputError(
                 f"network answered the shape {tuple(output.shape)} to {tuple(x_t.shape)}: "
                 "expected the same, or twice the channels for a learned variance; change the network"
@@ -241,7 +260,7 @@ class Guided(AbstractDenoiser):
             for x0, eps in zip(prediction.x0.chunk(2), prediction.eps.chunk(2), strict=True)
         )
         mix = prediction.variance_mix
-        return _extrapolated(strong, weak, self.scale, None if mix is None else mix[: len(x_t)])
+        return _extrapolated(strong, weak, self.scale, None if mix is None else mix[: x_t.shape[0]])
 
 
 class AutoGuided(AbstractDenoiser):

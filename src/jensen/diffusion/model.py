@@ -1,5 +1,6 @@
 """5. The diffusion model (5.9) behind the contract, with the bound (5.11), an objective for training, and a sampler."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,10 +20,11 @@ from jensen.diffusion.sampler import AbstractSampler, DPMSolver2M, SeededNoise, 
 from jensen.diffusion.schedule import AbstractGrid, AbstractSchedule, UniformLogSnr, UniformTime
 from jensen.diffusion.weighting import AbstractChain, AbstractDenoisingObjective, ToldChain
 from jensen.errors import InputError
-from jensen.model import AbstractLatentVariableModel, Batch, Effort, Estimator, Film, Loss, Parts, Prediction
+from jensen.model import AbstractLatentVariableModel, Batch, Codes, Effort, Estimator, Film, Loss, Parts, Prediction
 from jensen.randomness import Noise, Stream, derived_seed, normal_per_example
 
 ROWS = 500  # samples generated together: changes memory and speed, never a sample
+CODES = Tolerance(1e-5, 1e-5)  # of codes: ten times finer than of bounds, or 256 levels would not come back exactly
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
                 f"label dropout {label_dropout}: expected a probability, from 0 to 1; the usual one is 0.1"
             )
         self.shape, self.label_dropout = tuple(shape), label_dropout
+        self.latent_dims = math.prod(self.shape)
         self.denoiser, self.schedule, self.objective = denoiser, schedule, objective
         self.scoring, self.generation = scoring or Scoring(), generation or Generation()
         variance = self.scoring.variance
@@ -391,25 +394,22 @@ class DiffusionModel(AbstractLatentVariableModel, AbstractChain):  # in this ord
     # -- codes
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def codes(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None) -> Codes:
         """x_T, flattened, by the probability-flow ODE: a deterministic code, distributed as N(0, I) if p is exact."""
         bound = self.bound()
         start = bound.log_snr[1].sigmoid().sqrt() * x
-        return self._flow(bound, labels, len(x)).encode(start).flatten(1)
+        return Codes(self._flow(bound, labels, len(x)).encode(start).flatten(1))
 
     @torch.no_grad()
-    def reconstruct(
-        self, x: Tensor, *, seed: int = 0, index: Tensor | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """Encode x and decode it again by the flow, which gives x itself up to the tolerance."""
+    def decode_mean(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The x at the other end of the flow: the inverse of `codes` with the same labels, up to the tolerance."""
         bound = self.bound()
-        flow = self._flow(bound, labels, len(x))
         scale = bound.log_snr[1].sigmoid().sqrt()
-        return flow.decode(flow.encode(scale * x)) / scale
+        return self._flow(bound, labels, len(z)).decode(z.unflatten(1, self.shape)) / scale
 
     def _flow(self, bound: DiffusionBound, labels: Tensor | None, count: int) -> Flow:
         first, last = float(bound.log_snr[1]), float(bound.log_snr[-1])
-        return Flow(self.denoiser, first, last, self.scoring.tolerance, self._checked(labels, count))
+        return Flow(self.denoiser, first, last, CODES, self._checked(labels, count))
 
     # -- refused arguments
 

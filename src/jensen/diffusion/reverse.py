@@ -13,7 +13,10 @@ from jensen.gaussian import Gaussian
 
 
 class AbstractReverseVariance(ABC):
-    """sigma_t² of (5.12). In the last step, to the data, beta~ = 0 is no density, so fixed choices use beta there."""
+    """sigma_t² of (5.12).
+
+    In the last step, to the data, beta~ = 0 is no density, so fixed choices use the share `last_share` of beta there.
+    """
 
     @abstractmethod
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
@@ -24,35 +27,43 @@ class AbstractReverseVariance(ABC):
 class BetaVariance(AbstractReverseVariance):
     """sigma_t² = beta_t, the best fixed choice for N(0, I) data (5.12)."""
 
+    last_share: float = 1.0
+
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
-        return per_example(beta(log_snr_s, prediction.log_snr).sqrt(), prediction.x_t)
+        upper = beta(log_snr_s, prediction.log_snr)
+        variance = torch.where(torch.isposinf(log_snr_s), self.last_share * upper, upper)
+        return per_example(variance.sqrt(), prediction.x_t)
 
 
 @dataclass(frozen=True)
 class PosteriorVariance(AbstractReverseVariance):
     """sigma_t² = beta~_t of (5.8), the best fixed choice for data at a single point (5.12)."""
 
+    last_share: float = 1.0
+
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
-        return per_example(_lower(log_snr_s, prediction.log_snr).sqrt(), prediction.x_t)
+        return per_example(_lower(log_snr_s, prediction.log_snr, self.last_share).sqrt(), prediction.x_t)
 
 
 @dataclass(frozen=True)
 class LearnedVariance(AbstractReverseVariance):
     """log sigma_t² = v log beta_t + (1 - v) log beta~_t, v from the network (Nichol & Dhariwal 2021, equation 15)."""
 
+    last_share: float = 1.0
+
     def scale(self, prediction: Denoised, log_snr_s: Tensor) -> Tensor:
         """sigma_t from the v of the network; raises `InputError` for a network without v."""
         if prediction.variance_mix is None:
             raise InputError("learned variance: the network has no output for it; use twice the output channels")
         upper = per_example(beta(log_snr_s, prediction.log_snr).log(), prediction.x_t)
-        lower = per_example(_lower(log_snr_s, prediction.log_snr).log(), prediction.x_t)
+        lower = per_example(_lower(log_snr_s, prediction.log_snr, self.last_share).log(), prediction.x_t)
         return torch.exp(0.5 * (lower + prediction.variance_mix * (upper - lower)))
 
 
-def _lower(log_snr_s: Tensor, log_snr_t: Tensor) -> Tensor:
-    """beta~, or beta at the last step."""
+def _lower(log_snr_s: Tensor, log_snr_t: Tensor, last_share: float) -> Tensor:
+    """beta~, or the share of beta at the last step."""
     at_data = torch.isposinf(log_snr_s)
-    return torch.where(at_data, beta(log_snr_s, log_snr_t), posterior_variance(log_snr_s, log_snr_t))
+    return torch.where(at_data, last_share * beta(log_snr_s, log_snr_t), posterior_variance(log_snr_s, log_snr_t))
 
 
 def reverse_step(prediction: Denoised, log_snr_s: Tensor, variance: AbstractReverseVariance) -> Gaussian:

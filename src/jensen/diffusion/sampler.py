@@ -32,6 +32,7 @@ from jensen.diffusion.process import step_kernel
 from jensen.diffusion.reverse import AbstractReverseVariance, BetaVariance, reverse_step
 from jensen.diffusion.schedule import noise_scale, signal_scale
 from jensen.errors import InputError
+from jensen.gaussian import Gaussian
 from jensen.randomness import normal_per_example
 
 # ---------------------------------------------------------------------------------------------- the loop
@@ -277,7 +278,15 @@ def _check_eta(eta: float) -> None:
 
 
 def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: float, noise: StepNoise) -> Tensor:
-    """A draw from q_eta(x_s | x_t, x_0) (Song et al. 2020, equation 7): eta = 1 is (5.8), eta = 0 has no noise.
+    """A draw from `ddim_kernel`."""
+    kernel = ddim_kernel(state.x, x0, log_snr_s, log_snr_t, eta)
+    if eta == 0 or _is_data(log_snr_s):
+        return kernel.mean
+    return kernel.mean + kernel.scale * noise(state.position).to(state.x)
+
+
+def ddim_kernel(x_t: Tensor, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: float) -> Gaussian:
+    """q_eta(x_s | x_t, x_0) (Song et al. 2020, equation 7): eta = 1 is (5.8), eta = 0 has no noise.
 
     N(sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s - eta² beta~) eps, eta² beta~) with eps from (5.6). As beta~ is
     (1 - alpha_bar_s) (1 - exp(d)), d = log_snr_t - log_snr_s, the square root is sqrt(1 - alpha_bar_s) g,
@@ -287,11 +296,8 @@ def _ddim(state: State, x0: Tensor, log_snr_s: Tensor, log_snr_t: Tensor, eta: f
     g = torch.sqrt(torch.exp(d) - (1 - eta**2) * torch.expm1(d))
     on_x_t = g * noise_scale(log_snr_s) / noise_scale(log_snr_t)
     on_x0 = signal_scale(log_snr_s) * (1 - g * torch.exp(0.5 * d))
-    mean = on_x_t * state.x + on_x0 * x0
-    if eta == 0 or _is_data(log_snr_s):
-        return mean
     scale = eta * noise_scale(log_snr_s) * torch.sqrt(-torch.expm1(d))
-    return mean + scale * noise(state.position).to(state.x)
+    return Gaussian(on_x_t * x_t + on_x0 * x0, scale, x_t.ndim - 1)
 
 
 def _exponential_step(x: Tensor, predictions: tuple[Denoised, ...], start: int, log_snr_s: Tensor) -> Tensor:

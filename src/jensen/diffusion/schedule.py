@@ -10,6 +10,7 @@ Schedules compute in float64 for t of any precision, and return the precision of
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -94,15 +95,43 @@ class LinearBeta(AbstractSchedule):
             )
         self.steps, self.first_time = steps, 1 / steps
         betas = torch.linspace(first, last, steps, dtype=torch.float64) * (1000 / steps)
-        log_alpha_bar = F.pad(torch.log1p(-betas).cumsum(0), (1, 0))  # log prod_{s<=t} (1 - beta_s)
-        self.register_buffer("log_alpha_bar", log_alpha_bar, persistent=False)
+        self.register_buffer("log_alpha_bar", _log_alpha_bar(betas), persistent=False)
 
     def log_snr(self, t: Tensor) -> Tensor:
         """The log-SNR of the table at t = i / T, interpolated between; inf at t = 0."""
-        table, position = self.get_buffer("log_alpha_bar"), t.double() * (len(self.get_buffer("log_alpha_bar")) - 1)
-        left = position.detach().floor().long().clamp(0, len(table) - 2)
-        log_alpha_bar = torch.lerp(table[left], table[left + 1], position - left)
-        return (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))).to(t.dtype)
+        return _log_snr_of_table(self.get_buffer("log_alpha_bar"), t)
+
+
+class BetaTable(AbstractSchedule):
+    """Any chain by its beta_1..beta_T, alpha_bar_t = prod (1 - beta_s); between the steps as `LinearBeta`.
+
+    Raises `InputError` for fewer than two betas, and for a beta outside (0, 1).
+    """
+
+    def __init__(self, betas: Sequence[float]) -> None:
+        super().__init__()
+        if len(betas) < 2 or not all(0 < value < 1 for value in betas):
+            raise InputError(f"a table of {len(betas)} betas: expected at least two, each between 0 and 1")
+        self.steps, self.first_time = len(betas), 1 / len(betas)
+        table = _log_alpha_bar(torch.tensor(betas, dtype=torch.float64))
+        self.register_buffer("log_alpha_bar", table, persistent=False)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """The log-SNR of the table at t = i / T, interpolated between; inf at t = 0."""
+        return _log_snr_of_table(self.get_buffer("log_alpha_bar"), t)
+
+
+def _log_alpha_bar(betas: Tensor) -> Tensor:
+    """log prod_{s<=t} (1 - beta_s) for t = 0..T."""
+    return F.pad(torch.log1p(-betas).cumsum(0), (1, 0))
+
+
+def _log_snr_of_table(table: Tensor, t: Tensor) -> Tensor:
+    """The log-SNR at times in [0, 1], where `table` (T + 1) holds log alpha_bar at t = i / T."""
+    position = t.double() * (len(table) - 1)
+    left = position.detach().floor().long().clamp(0, len(table) - 2)
+    log_alpha_bar = torch.lerp(table[left], table[left + 1], position - left)
+    return (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))).to(t.dtype)
 
 
 class Cosine(AbstractSchedule):

@@ -72,13 +72,16 @@ def score(
     seed: int,
     batch_size: int = 500,
     index: Tensor | None = None,
+    unknown: Tensor | None = None,
 ) -> Scores:
     """Every example's ELBO (4.4), averaged over `draws` draws, in nats and in bits per dimension of the raw data.
 
     The draws for example i are a pure function of (seed, index[i], draws); `index` defaults to 0..count-1. The noise u
     of dequantisation is part of the bound, E_u log p(x + u) <= log P(x). So each draw has its own u, and the standard
     error covers u. Dynamic binarisation is different: it makes another data set, with one image per example and seed.
-    Processes started by torchrun divide the batches among themselves; the scores are the same as in a single process.
+    Where `unknown` (bool, of the shape of x) is true, NaN is an unknown value, about which log p(x) says nothing: the
+    model sees inf. Processes started by torchrun divide the batches among themselves; the scores are the same as in a
+    single process.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)
@@ -87,7 +90,8 @@ def score(
     with processes.together():
         for rows in track(processes.share(batches), "scoring"):
             raw = examples.x[rows]
-            elbo, units = _elbo(model, raw, preparation, draws, seed, index[rows]), Units.of(preparation, raw)
+            elbo = _elbo(model, raw, preparation, draws, seed, index[rows], unknown)
+            units = Units.of(preparation, raw)
             mine.append({**elbo_columns(elbo), **{UNITS + name: values for name, values in vars(units).items()}})
     parts = processes.gathered(mine)
     units = Units(*(torch.cat([part[UNITS + name] for part in parts]) for name in ("volume", "observed")))
@@ -109,10 +113,18 @@ def _in_raw_nats(profile: Profile, units: Units) -> Profile:
 
 
 def _elbo(
-    model: AbstractLatentVariableModel, raw: Tensor, preparation: Preparation, draws: int, seed: int, index: Tensor
+    model: AbstractLatentVariableModel,
+    raw: Tensor,
+    preparation: Preparation,
+    draws: int,
+    seed: int,
+    index: Tensor,
+    unknown: Tensor | None = None,
 ) -> Elbo:
     if not isinstance(preparation, Dequantise):
         x = prepare(preparation, raw, index, seed)
+        if unknown is not None:
+            x = torch.where(x.isnan() & unknown.to(x.device), math.inf, x)
         return model.elbo(x.to(model.device), draws=draws, seed=seed, index=index)
     elbos = [
         model.elbo(x.to(model.device), seed=derived_seed(seed, Stream.EVALUATION, draw), index=index)

@@ -284,16 +284,21 @@ def _categories(columns: Columns) -> np.ndarray:
 
 
 def row_features(train: np.ndarray, table: Table) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function from rows (count, fields) in the units of the data to features for distances between rows.
+    """`distance_features` of rows (count, fields) in the units of the data."""
+    features = distance_features(compared(train, table), Columns.of(table))
+    return lambda raw: torch.from_numpy(features(compared(raw.double().numpy(), table)))
+
+
+def distance_features(known: Rows, columns: Columns) -> Callable[[Rows], np.ndarray]:
+    """A function from rows, as `compared` gives them, to features for distances between rows; `known` are for training.
 
     A number becomes its normal score among the training rows, and a category an indicator of each of its values over
     √2, so that two different categories have distance 1. A missing cell is 0, with an indicator of its own over √2.
     """
-    columns, known = Columns.of(table), compared(train, table)
     scores = [_NormalScores.of(known[:, place]) if ordered else None for place, ordered in enumerate(columns.ordered)]
 
-    def features(raw: torch.Tensor) -> torch.Tensor:
-        rows, found = compared(raw.double().numpy(), table), []
+    def features(rows: Rows) -> np.ndarray:
+        found = []
         for place, score in enumerate(scores):
             column = rows[:, place]
             missing = np.isnan(column)
@@ -302,7 +307,7 @@ def row_features(train: np.ndarray, table: Table) -> Callable[[torch.Tensor], to
                 found.append(np.where(missing, 0, score(np.nan_to_num(column)))[:, None])
                 continue
             found.append((column[:, None] == np.arange(columns.most[place])) / np.sqrt(2))
-        return torch.from_numpy(np.concatenate(found, 1).astype(np.float32))
+        return np.concatenate(found, 1).astype(np.float32)
 
     return features
 

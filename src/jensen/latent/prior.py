@@ -111,6 +111,14 @@ class DiffusionPrior(AbstractPrior):
         seed = derived_seed(seed, Stream.SAMPLE, PURPOSE)
         return self.moments.back(self.model.sample(n, seed=seed, first=first, labels=labels))
 
+    def to_normal(self, z: Tensor) -> Tensor:
+        """The end u_T of the probability-flow ODE (5.20) from u, flattened."""
+        return self.model.encode(self.moments(z))
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """z at the other end of the flow."""
+        return self.moments.back(self.model.decode_mean(normal))
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         return self.model.networks

@@ -19,6 +19,9 @@ FLOOR = 1e-4
 POINTS = 64
 """Levels at most at which the distribution function is computed for the mean."""
 
+BLOCK = 13
+"""Levels at which it is computed together."""
+
 LOGISTIC = Logistic()
 
 
@@ -29,7 +32,8 @@ class WholeCells(Cells):
     components: Components
     curves: Curves
     top: Tensor  # levels - 1, (fields)
-    grid: Tensor  # numbers k from 0 to top - 1 in ascending order, (fields, points)
+    edges: Tensor  # T(k + ½) of some k from 0 to top - 1 in ascending order, (fields, points)
+    weights: Tensor  # of P(x > k) in the mean, (fields, points)
 
     @property
     def levels(self) -> int | None:
@@ -38,13 +42,12 @@ class WholeCells(Cells):
     @property
     def mean(self) -> Tensor:
         """E[x] = Σ_k P(x > k), k = 0 .. levels - 2: exact for up to 65 levels, else by the trapezium rule on 65."""
-        last, above_last = self.grid[:, 0], 1 - self._below(self.grid[:, 0])
-        total = above_last
-        for k in self.grid.unbind(-1)[1:]:
-            above = 1 - self._below(k)
-            total = total + (k - last) * (above_last + above) / 2 + (above - above_last) / 2
-            last, above_last = k, above
-        return torch.where(self.top > 0, total, 0).to(self.components.scales)  # a single level is 0
+        batch = (1,) * (self.components.scales.ndim - 2)
+        total = torch.zeros_like(self.components.scales[..., 0], dtype=torch.float64)
+        for edges, weights in zip(self.edges.split(BLOCK, 1), self.weights.split(BLOCK, 1), strict=True):
+            edges, weights = (each.mT.reshape(each.shape[1], *batch, -1) for each in (edges, weights))
+            total = total + (weights * (1 - self.components.cdf(edges, LOGISTIC))).sum(0)
+        return total.to(self.components.scales)
 
     def log_prob(self, x: Tensor) -> Tensor:
         k = x.double().round().clamp(min=0).minimum(self.top)
@@ -69,7 +72,8 @@ class WholeCells(Cells):
 
     def at(self, field: int) -> "WholeCells":
         one = slice(field, field + 1)
-        return WholeCells(self.components.at(field), self.curves.at(field), self.top[one], self.grid[one])
+        edges, weights = self.edges[one], self.weights[one]
+        return WholeCells(self.components.at(field), self.curves.at(field), self.top[one], edges, weights)
 
     def _below(self, k: Tensor) -> Tensor:
         """P(x <= k) for k within the range."""
@@ -80,7 +84,8 @@ class WholeStack(Stack):
     """Columns of whole numbers with the same number of components."""
 
     top: Tensor
-    grid: Tensor
+    edges: Tensor
+    weights: Tensor
     floor: Tensor
 
     def __init__(self, laws: Sequence[Whole]) -> None:
@@ -88,7 +93,9 @@ class WholeStack(Stack):
         self.components = laws[0].components
         self.curves = Curves([law.curve for law in laws])
         self.register_buffer("top", torch.tensor([law.levels - 1.0 for law in laws]).double(), persistent=False)
-        self.register_buffer("grid", _grid(self.curves, self.top), persistent=False)
+        grid = _grid(self.curves, self.top)
+        self.register_buffer("edges", self.curves(grid.mT + 0.5).mT.contiguous(), persistent=False)
+        self.register_buffer("weights", _weights(grid) * (self.top[:, None] > 0), persistent=False)
         self.register_buffer("floor", torch.full((len(laws),), FLOOR), persistent=False)
 
     @staticmethod
@@ -97,7 +104,7 @@ class WholeStack(Stack):
 
     def forward(self, raw: Tensor) -> WholeCells:
         components = Components.of(raw.unflatten(-1, (-1, 3, self.components)), self.floor)
-        return WholeCells(components, self.curves, self.top, self.grid)
+        return WholeCells(components, self.curves, self.top, self.edges, self.weights)
 
 
 def _grid(curves: Curves, top: Tensor) -> Tensor:
@@ -108,3 +115,12 @@ def _grid(curves: Curves, top: Tensor) -> Tensor:
     spread = (curves.inverse(first_edge + share * (last_edge - first_edge)) - 0.5).round()
     few = torch.arange(POINTS + 1, dtype=torch.float64)[:, None].expand_as(spread)
     return torch.where(last > POINTS, spread, few).clamp(min=0).minimum(last).mT.contiguous()
+
+
+def _weights(grid: Tensor) -> Tensor:
+    """The weights of a_i in Σ_k a(k), by the trapezium rule between the points of the grid, (fields, points).
+
+    Between two points k and l the sum of a over k + 1 .. l is (l - k) (a_k + a_l) / 2 + (a_l - a_k) / 2.
+    """
+    steps = grid.diff(dim=1)
+    return F.pad((steps + 1) / 2, (1, 0), value=1.0) + F.pad((steps - 1) / 2, (0, 1))

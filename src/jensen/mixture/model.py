@@ -10,7 +10,7 @@ from jensen.bound import Elbo
 from jensen.errors import InputError
 from jensen.gaussian import MultivariateGaussian
 from jensen.mixture.distribution import Mixture
-from jensen.model import AbstractLatentVariableModel, Batch, Loss, Prediction
+from jensen.model import AbstractLatentVariableModel, Batch, Codes, Loss, Prediction
 from jensen.randomness import Noise, uniform_per_example
 
 RIDGE = 1e-6  # added to the variances by EM, as scikit-learn does, so that no component collapses onto one example
@@ -40,7 +40,7 @@ class GaussianMixture(AbstractLatentVariableModel):
     ) -> None:
         super().__init__()
         self.shape = (joint.dimensions - target_dims,) if shape is None else tuple(shape)
-        self.target_dims, self._classes = target_dims, None
+        self.target_dims, self._classes, self.latent_dims = target_dims, None, len(joint.log_weights)
         if math.prod(self.shape) + target_dims != joint.dimensions or joint.log_weights.ndim != 1:
             raise InputError(
                 f"a mixture of batch shape {tuple(joint.log_weights.shape)} over {joint.dimensions} dimensions for x "
@@ -198,13 +198,13 @@ class GaussianMixture(AbstractLatentVariableModel):
         chosen = self._prior(n, first, labels).choose(self._uniform(n, seed, first)[:, 0])
         return self.marginal.components.mean[chosen].unflatten(1, self.shape)
 
-    def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
+    def codes(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Codes:
         """p(z|x), (batch, K)."""
-        return self.posterior(x)
+        return Codes(self.posterior(x))
 
-    def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """E[m_z | x]."""
-        return (self.posterior(x) @ self.marginal.components.mean).unflatten(1, self.shape)
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """E[m_z] under the probabilities z (batch, K) of the components."""
+        return (z @ self.marginal.components.mean).unflatten(1, self.shape)
 
     # -- parts
 

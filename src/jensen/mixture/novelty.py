@@ -32,19 +32,24 @@ class Standardisation:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A density of rows, with the mean and the standard deviation of log p over training rows, each held out."""
+    """A density of rows, with the mean and the standard deviation of log p over training rows, each held out.
+
+    `held_out` are these log p, standardised, of up to 2,000 random training rows.
+    """
 
     density: KernelDensity
     mean: Tensor
     scale: Tensor
+    held_out: Float[Tensor, " held_out"]
 
     @classmethod
     def fit(cls, rows: Float[Tensor, "n d"], covariances: Covariances, seed: int) -> "View":
         """The kernel density of `rows`; a row's own kernel does not count in the mean and the standard deviation."""
         density = KernelDensity.fit(rows, covariances, seed=seed)
         log_prob = density.held_out_log_prob(seed)
-        scale = log_prob.std(correction=0)
-        return cls(density, log_prob.mean(), torch.where(scale > 0, scale, 1))
+        mean, deviation = log_prob.mean(), log_prob.std(correction=0)
+        scale = torch.where(deviation > 0, deviation, 1)
+        return cls(density, mean, scale, (log_prob - mean) / scale)
 
     def __call__(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """(log p - mean) / scale."""
@@ -83,6 +88,11 @@ class Novelty:
             for name, part in unfitted.coordinates(rows).items()
         }
         return cls(columns, compressed_columns, views)
+
+    @property
+    def held_out(self) -> Float[Tensor, " held_out"]:
+        """The scores of up to 2,000 random training rows, each without its own kernels: those of fresh usual rows."""
+        return torch.stack([view.held_out for view in self.views.values()]).mean(0)
 
     def __call__(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The score of each row, (n)."""

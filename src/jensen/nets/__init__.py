@@ -1,6 +1,7 @@
 """Networks: plain modules without any notion of probability."""
 
 from jensen.nets.convolution import ConvolutionalDecoder, ConvolutionalEncoder, Levels
+from jensen.nets.ddpm_unet import Architecture, DDPMUNet
 from jensen.nets.mlp import ACTIVATIONS, MLP
 from jensen.nets.residual_mlp import ResidualMLP
 from jensen.nets.table import ColumnInput, TableDecoder, TableEncoder
@@ -10,9 +11,11 @@ from jensen.nets.unet import UNet
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "Architecture",
     "ColumnInput",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
+    "DDPMUNet",
     "Levels",
     "PatchTransformer",
     "ResidualMLP",

@@ -134,4 +134,4 @@ class ConvolutionalDecoder(AbstractBlockNetwork):
         for layer in self.layers:
             h = self.block(layer, h, finer.pop()) if isinstance(layer, Doubling) else self.block(layer, h)
         h = self.last(F.silu(self.norm(h)))
-        return self.patches.unfold(h, self.output[2:]).reshape(len(z), *self.output)
+        return self.patches.unfold(h, self.output[2:]).reshape(z.shape[0], *self.output)

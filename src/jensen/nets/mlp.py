@@ -38,7 +38,7 @@ class MLP(AbstractBlockNetwork):
         h = x.flatten(1)
         for layer in self.layers[:-1]:
             h = self.block(self._activated, layer, h)
-        return self.layers[-1](h).reshape(len(x), *self.outputs)
+        return self.layers[-1](h).reshape(x.shape[0], *self.outputs)
 
     def _activated(self, layer: nn.Module, h: Tensor) -> Tensor:
         return self.activation(layer(h))

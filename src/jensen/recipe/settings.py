@@ -92,6 +92,11 @@ class AbstractRecipe(BaseModel, ABC):
         recipe._arrays = _Held(given)
         return recipe
 
+    @property
+    def beginning(self) -> str | None:
+        """Where the weights come from that training starts from, in words; None: random weights."""
+        return self.start_from.sentence if self.start_from else None
+
     def settled(self) -> Self:
         """The recipe as a run records it, with every choice that depends on the number of steps made."""
         return self

@@ -1,6 +1,7 @@
 """The end of a report: the data, the provenance of the results, and the commands that repeat the run."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,7 +39,7 @@ def provenance_section(results: Results) -> Section:
     items = {
         "weights": f"of training step {results.weights_step:,}, SHA-256 {made.weights}",
         **_start(results.recipe),
-        "training": "; ".join(results.history) or "by one recipe from beginning to end",
+        "training": "; ".join(results.history) or _one(results.recipe),
         "data": f"{results.evaluation.source}, digest of all examples {results.evaluation.examples_digest}",
         "command": made.command,
         "made": f"{made.date} in {made.seconds:.1f} s",
@@ -49,8 +50,22 @@ def provenance_section(results: Results) -> Section:
 
 
 def _start(recipe: Mapping[str, Any]) -> dict[str, str]:
-    start = recipe.get("start_from")
-    return {"started from": f"{start['path']}, weights with SHA-256 {start['weights']}"} if start else {}
+    if start := recipe.get("start_from"):
+        return {"started from": f"{start['path']}, weights with SHA-256 {start['weights']}"}
+    if made := _imported(recipe):
+        sums = (f"{name} with SHA-256 {digest}" for name, digest in made["files"].items())
+        return {"imported from": f"files of {made['program']}: {', '.join(sums)}"}
+    return {}
+
+
+def _one(recipe: Mapping[str, Any]) -> str:
+    return "none by this program" if _imported(recipe) else "by one recipe from beginning to end"
+
+
+def _imported(recipe: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The origin of weights of another program; None for weights that this program trained from the beginning."""
+    model = recipe.get("model", {})
+    return None if recipe.get("start_from") else model.get("imported")
 
 
 def recipe_section(results: Results) -> Section:
@@ -61,8 +76,11 @@ def recipe_section(results: Results) -> Section:
         for name, value in evaluation.settings.model_dump().items()
         if value is not None and name != "batch_size"
     ]
+    first = f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again{_flags(results.first)}"
+    if _imported(recipe):
+        first = f"jensen import FOLDER --data {shlex.quote(str(recipe['data']))} --out again  # FOLDER of its files"
     commands = [
-        f"jensen train {shlex.quote(str(recipe['family']))} --config recipe.toml --out again{_flags(results.first)}",
+        first,
         *(f"jensen resume again{_flags(change)}" for change in results.changes),
         " \\\n    ".join(["jensen evaluate again", " ".join(flags)]),
     ]
@@ -89,10 +107,15 @@ def toml(recipe: Mapping[str, Any]) -> str:
 
 def _lines(values: Mapping[str, Any], table: str) -> Iterator[str]:
     """The plain values, then the tables; `table` is the name of the table that holds the values."""
-    yield from (f"{name} = {_literal(v)}" for name, v in values.items() if not isinstance(v, Mapping | None))
+    yield from (f"{_key(name)} = {_literal(v)}" for name, v in values.items() if not isinstance(v, Mapping | None))
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from ("", f"[{table}{name}]", *_lines(value, f"{table}{name}."))
+            yield from ("", f"[{table}{_key(name)}]", *_lines(value, f"{table}{_key(name)}."))
+
+
+def _key(name: str) -> str:
+    """The name as a key of TOML, in quotes if it needs them."""
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _literal(name)
 
 
 def _literal(value: Any) -> str:

@@ -8,6 +8,6 @@ samples/         grids of samples during training  .lock          locked while t
 
 from jensen.run.folder import RECIPE, recipe_of
 from jensen.run.run import Run, load, opened
-from jensen.run.session import resume, train
+from jensen.run.session import establish_untrained, resume, train
 
-__all__ = ["RECIPE", "Run", "load", "opened", "recipe_of", "resume", "train"]
+__all__ = ["RECIPE", "Run", "establish_untrained", "load", "opened", "recipe_of", "resume", "train"]

@@ -161,9 +161,9 @@ def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
 
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
-    """SHA-256 of a recipe without the paths of the data and of another run, the device and the sharding."""
+    """SHA-256 of a recipe without paths (of the data, of another run), the device, the sharding and the trackers."""
     said = recipe.model_dump_json(
-        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding"}},
+        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding", "trackers"}},
     )
     return hashlib.sha256(said.encode()).hexdigest()
 
@@ -189,6 +189,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+WANDB = "wandb"  # the folder of that tracker
+
+
 def recipe_of(folder: Path) -> AbstractRecipe:
     """The recipe of the run in `folder`.
 
@@ -201,6 +204,8 @@ def recipe_of(folder: Path) -> AbstractRecipe:
                 raise InputError(
                     f"{path} is a link that leads out of the run; replace it by a copy of its target, or remove it"
                 )
+        if Path(parent) == folder and WANDB in folders:  # has links to its own logs elsewhere; no file in it is read
+            folders.remove(WANDB)
     return read_recipe(values, str(folder / RECIPE))
 
 

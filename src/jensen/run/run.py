@@ -77,16 +77,23 @@ class Run:
         return load_again(self.spec, source=self.data)
 
     def examples(
-        self, data: Source | None = None, split: Split = "test", *, only_known_y: bool = False, missing: bool = False
+        self,
+        data: Source | None = None,
+        split: Split = "test",
+        *,
+        only_known_y: bool = False,
+        missing: bool = False,
+        gaps: bool = False,
     ) -> Examples:
         """All examples of `data`, read as the run read the training data.
 
         `data` is a path, `digits`, an array or tensor, or a dict of arrays or tensors; None means the split `split` of
-        the run's own data. `only_known_y` and `missing` apply to `data` only, see `jensen.data.load.read_examples`.
+        the run's own data. `only_known_y`, `missing` and `gaps` apply to `data` only, see
+        `jensen.data.load.read_examples`.
         """
         if data is None:
             return load_split(self.spec, split, self.data)
-        return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing)
+        return read_examples(data, self.spec, only_known_y=only_known_y, missing=missing, gaps=gaps)
 
     def with_data(self, source: Source) -> "Run":
         """The run with its own data read again from `source`.

@@ -18,6 +18,7 @@ from jensen.data.options import Streaming
 from jensen.data.readers.memory import Source
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
+from jensen.model import AbstractLatentVariableModel
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.families import family_of, read_recipe
 from jensen.recipe.settings import AbstractRecipe
@@ -49,11 +50,12 @@ from jensen.training.checkpoint import (
     set_aside,
     step_of,
 )
-from jensen.training.fit import fit
+from jensen.training.fit import fit, tidy_finished
 from jensen.training.loop import accelerator_for
 from jensen.training.precision import arithmetic
 from jensen.training.settings import TrainingSettings
 from jensen.training.state import TrainingState
+from jensen.training.trackers import check_trackers
 
 
 def train(
@@ -75,6 +77,7 @@ def train(
     processes.on_main(lambda: check_new(folder))
     with processes.together():
         recipe, origin = _with_origin(recipe, start)
+        check_trackers(recipe.training.trackers)
         dataset = load_dataset(recipe)
         recipe = family_of(recipe).suited(recipe, dataset.spec)
     with arithmetic(recipe.training):
@@ -94,6 +97,22 @@ def train(
             run = replace(load(folder), data=_in_memory(recipe.source))
     timing.warn_of_overrun(minutes)
     return run
+
+
+def establish_untrained(
+    folder: Path, recipe: AbstractRecipe, spec: DataSpec, model: AbstractLatentVariableModel
+) -> Run:
+    """A run in the new folder whose only checkpoint, of step 0, holds the weights of `model` as they are.
+
+    `resume` with more steps trains the run further. Raises `InputError` if the folder holds something already.
+    """
+    check_new(folder)
+    state = TrainingState.start(model, recipe.training)
+    state.recipe, state.converged = recipe_digest(recipe), True
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(folder / CHECKPOINTS, state, recipe.training.keep_last)
+    establish(folder, recipe, spec)
+    return replace(load(folder), data=_in_memory(recipe.source))
 
 
 def resume(
@@ -148,7 +167,9 @@ def resume(
             processes.on_main(lambda: record_change(folder, recipe, change))
         if changes:  # also continue a training that had converged
             state.converged, state.stale_validations = False, 0
-        if not (state.converged or state.step >= recipe.training.steps):
+        if state.converged or state.step >= recipe.training.steps:
+            tidy_finished(folder / CHECKPOINTS, state, recipe.training)
+        else:
             if not minutes:
                 with arithmetic(recipe.training):
                     timing.measure(recipe.training, state.step)

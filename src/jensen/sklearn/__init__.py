@@ -4,6 +4,7 @@ settings     the recipe of an estimator's training
 estimator    what all estimators share: training, checks of X, the run folder
 density      `JensenDensity`: log p(x), samples
 detector     `JensenDetector`: unusual rows
+novelty      `NoveltyDetector`: unusual rows, without a network
 imputer      `JensenImputer`: missing cells
 prediction   `JensenClassifier`, `JensenRegressor`: p(y|x)
 
@@ -13,6 +14,7 @@ prediction   `JensenClassifier`, `JensenRegressor`: p(y|x)
 from jensen.sklearn.density import JensenDensity
 from jensen.sklearn.detector import JensenDetector
 from jensen.sklearn.imputer import JensenImputer
+from jensen.sklearn.novelty import NoveltyDetector
 from jensen.sklearn.prediction import JensenClassifier, JensenRegressor
 
-__all__ = ["JensenClassifier", "JensenDensity", "JensenDetector", "JensenImputer", "JensenRegressor"]
+__all__ = ["JensenClassifier", "JensenDensity", "JensenDetector", "JensenImputer", "JensenRegressor", "NoveltyDetector"]

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from jensen.commands.sample import sample
 from jensen.evaluation.scores import Scores
 from jensen.evaluation.scores import score as score_examples
+from jensen.inference.rows import marginalised
 from jensen.sklearn.estimator import SEED, AbstractEstimator
 from jensen.sklearn.frames import as_frame, library_of
 
@@ -21,10 +22,11 @@ class AbstractScorer(AbstractEstimator):
         """The bound on log p(x) of every row."""
         check_is_fitted(self)
         run = self.run_
-        examples, numbers = self._examples(self._checked(X))
-        draws = self.draws or run.model.usual_draws
+        unknown = marginalised(run.model, run.spec)
+        examples, numbers = self._examples(self._checked(X), gaps=unknown is not None)
+        draws, prepare = self.draws or run.model.usual_draws, run.spec.preparation
         with self._talk():
-            return score_examples(run.model, examples, run.spec.preparation, draws=draws, seed=SEED, index=numbers)
+            return score_examples(run.model, examples, prepare, draws=draws, seed=SEED, index=numbers, unknown=unknown)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -19,7 +19,7 @@ class JensenDetector(OutlierMixin, AbstractScorer):
     the threshold `offset_`: negative for an outlier. `predict` is -1 for an outlier and +1 for an inlier. (PyOD has
     the opposite sign: its scores are `-decision_function`, its outliers 1 and its inliers 0.) The threshold is set as
     in PyOD: the share `contamination` of the training rows lies below it. For the other parameters see
-    `JensenDensity`.
+    `JensenDensity`. For new rows of a matrix of numbers, `NoveltyDetector` is often better and quicker.
 
     >>> from sklearn.datasets import load_wine
     >>> detector = JensenDetector(steps=50, random_state=0).fit(load_wine().data)

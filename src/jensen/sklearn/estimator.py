@@ -167,7 +167,7 @@ class AbstractEstimator(BaseEstimator, ABC):
             return splits
         return {**splits, "layout": "vector", "missing": bool(np.isnan(X).any())}
 
-    def _examples(self, X: Any, *, missing: bool = False) -> tuple[Examples, torch.Tensor]:
+    def _examples(self, X: Any, *, missing: bool = False, gaps: bool = False) -> tuple[Examples, torch.Tensor]:
         """The rows of X as examples, and for each row a number that depends on its values alone."""
         if not self._of_table and np.isnan(X).any() and not (missing or self.run_.spec.missing):
             raise InputError(
@@ -175,7 +175,7 @@ class AbstractEstimator(BaseEstimator, ABC):
                 "on rows with missing cells, or fill them in by a JensenImputer"
             )
         with self._talk():
-            examples = self.run_.examples(X, missing=missing)
+            examples = self.run_.examples(X, missing=missing, gaps=gaps)
         return examples, content_numbers(examples.x[:])
 
     def __sklearn_tags__(self) -> Tags:

@@ -68,7 +68,7 @@ class Record(BaseModel):
     window: list[dict[str, float]]
     losses: list[float] = []
     left_out: list[LeftOut] = []
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     scaler: Scaler | None = None
     recipe: str = ""
     """The digest of the run's recipe."""
@@ -120,7 +120,7 @@ def save_checkpoint(folder: Path, state: TrainingState, keep_last: int, judged: 
         contents = {MODEL: save(weights), OPTIMISER: save(moments)}
         contents[STATE] = _record(state, contents, numbers, groups).sealed()
         _put(final, contents)
-        _tidy(folder, state, keep_last, judged)
+        tidy(folder, state, keep_last, judged)
 
     processes.on_main(write)
     return final
@@ -175,7 +175,8 @@ def _put(final: Path, contents: Mapping[str, bytes]) -> None:
     _flush_folder(final.parent)  # otherwise a power failure may undo the rename
 
 
-def _tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None) -> None:
+def tidy(folder: Path, state: TrainingState, keep_last: int, judged: int | None) -> None:
+    """Remove the checkpoints that `save_checkpoint` does not keep; the last one is that of `state`."""
     saved = checkpoints(folder)
     undoubted = [path for path in saved if judged is not None and step_of(path) <= judged][-1:]
     kept = {state.best_step, *map(_best_known, undoubted)} - {0} | {step_of(path) for path in undoubted}

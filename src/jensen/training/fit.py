@@ -21,7 +21,7 @@ from jensen.model import AbstractLatentVariableModel
 from jensen.progress import Progress, track
 from jensen.randomness import Noise, Stream, derived_seed, generator
 from jensen.training.budget import Budget, Pilot, Stopwatch
-from jensen.training.checkpoint import checkpoints, save_checkpoint
+from jensen.training.checkpoint import checkpoints, save_checkpoint, tidy
 from jensen.training.health import (
     HISTORY,
     DivergenceError,
@@ -59,7 +59,7 @@ def fit(
     allowed or fails, `fit` raises `InputError`, which names the steps, the bad value and the last good checkpoint.
     """
     with (
-        MetricsLog(folder, state.step) as log,
+        MetricsLog(folder, state.step, settings.trackers) as log,
         Progress("training", settings.steps, start=state.step) as progress,
     ):
         stopwatch = Stopwatch(state.step)
@@ -71,7 +71,7 @@ def fit(
             """What is due after step `number`; whether training is over."""
             if dataset.spec.pictured and is_look(number, settings.sample_every, settings):
                 with stopwatch.timed("grid"):
-                    _sample_grid(folder, state, dataset, settings.grid_samples, seed)
+                    _sample_grid(log, folder, state, dataset, settings.grid_samples, seed)
             if len(dataset.validation) and is_look(number, settings.validate_every, settings):
                 with stopwatch.timed("validation"):
                     watch.validate(dataset.validation, dataset.spec.preparation, seed)
@@ -98,6 +98,21 @@ def fit(
                     break
             training.close()
     return state
+
+
+def tidy_finished(folder: Path, state: TrainingState, settings: TrainingSettings) -> None:
+    """Remove the checkpoints that a training leaves if it is killed between its last checkpoint and its end."""
+    processes.on_main(lambda: tidy(folder, state, settings.keep_last, _judged(state, settings)))
+
+
+def _judged(state: TrainingState, settings: TrainingSettings) -> int:
+    """The last step whose loss is known not to have diverged."""
+    return _window_start(state.step, settings) if state.window else state.step
+
+
+def _window_start(step: int, settings: TrainingSettings) -> int:
+    """The number of steps before the window of logged losses that contains step number `step`."""
+    return (step - 1) // settings.log_every * settings.log_every
 
 
 class _Watch:
@@ -163,7 +178,7 @@ class _Watch:
             return
         columns = {name: [row[name] for row in rows if name in row] for row in rows for name in row}
         means = {name: sum(column) / len(column) for name, column in columns.items()}
-        check_loss(self._window_start(step) + 1, step, means["loss"], state.losses, self.settings.explosion)
+        check_loss(_window_start(step, self.settings) + 1, step, means["loss"], state.losses, self.settings.explosion)
         state.losses = [*state.losses, means["loss"]][-HISTORY:]
         self._log.write(step, means | {"examples_per_second": self._speed(step)})
         self._text = f"loss {means['loss']:.4g}"
@@ -194,10 +209,6 @@ class _Watch:
         advice = "try a smaller training.learning_rate or set training.clip_norm"
         with processes.together():
             raise InputError(f"training stopped at {trouble.steps}: {trouble.what}; {kept}; {advice}; {further}")
-
-    def _window_start(self, step: int) -> int:
-        """The number of steps before the window that contains step number `step`."""
-        return (step - 1) // self.settings.log_every * self.settings.log_every
 
     def _speed(self, step: int) -> float:
         return (step - self._began_at) * self.settings.batch_size / max(time.monotonic() - self._began, 1e-9)
@@ -231,10 +242,8 @@ class _Watch:
         self._read()
         check_state(self._state)
         processes.on_main(self._log.flush)
-        step = self._state.step
-        judged = self._window_start(step) if self._state.window else step
         with self._stopwatch.timed("checkpoint"):
-            save_checkpoint(self._folder, self._state, self.settings.keep_last, judged)
+            save_checkpoint(self._folder, self._state, self.settings.keep_last, _judged(self._state, self.settings))
         self._saved_at = self._state.step
 
 
@@ -293,10 +302,15 @@ def grid_of_samples(state: TrainingState, count: int, seed: int) -> Tensor:
     return torch.cat([part["x"] for part in processes.gathered(mine)])
 
 
-def _sample_grid(folder: Path, state: TrainingState, dataset: Dataset, count: int, seed: int) -> None:
+def _sample_grid(log: MetricsLog, folder: Path, state: TrainingState, dataset: Dataset, count: int, seed: int) -> None:
     x = grid_of_samples(state, count, seed)
     if not x.isfinite().all():  # no picture; the checks of losses and weights report the cause
         return
     path = folder / "samples" / f"step-{state.step:08d}.png"
     pictures = [pictures_of(one, dataset.spec) for one in x.unbind(1)]
-    processes.on_main(lambda: save_grids(pictures, path))
+
+    def write() -> None:
+        save_grids(pictures, path)
+        log.show(state.step, path)
+
+    processes.on_main(write)

@@ -16,6 +16,7 @@ from jensen.model import (
     AbstractLatentVariableModel,
     Batch,
     Bracket,
+    Codes,
     Effort,
     Estimator,
     Loss,
@@ -27,7 +28,7 @@ from jensen.vae.annealed import annealed_bound, annealed_bracket
 from jensen.vae.annealing import Annealing, FromPosterior, FromPrior
 from jensen.vae.missing import PartlyObserved
 from jensen.vae.objective import AbstractJoint, AbstractVAEObjective, ElboObjective
-from jensen.vae.posterior import AbstractPosterior, optimise_posterior
+from jensen.vae.posterior import AbstractPosterior, active_units, optimise_posterior
 from jensen.vae.predict import predict_labels, predict_targets
 from jensen.vae.prior import AbstractPrior, StandardNormal
 from jensen.vae.sequential import Draw, Posterior, drawn
@@ -437,23 +438,29 @@ class VAE(AbstractLatentVariableModel, AbstractJoint):  # in this order, or shar
         return self._decode_prior(n, seed, first, labels).mean
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """The mean of q(z|x)."""
-        return self.infer(x).mean
+    def codes(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Codes:
+        """The mean and the standard deviations of q(z|x)."""
+        q = self._proposal(x)
+        return Codes(q.mean, q.scale)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
-        """E[x|z] at the mean of q(z|x)."""
-        return self.decode(self.encode(x)).mean
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """E[x|z], without observation noise."""
+        return self.decode(z).mean
+
+    def to_normal(self, z: Tensor) -> Tensor:
+        """z in the coordinates of the prior: z itself for N(0, I)."""
+        return self.prior.to_normal(z)
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """The inverse of `to_normal`."""
+        return self.prior.from_normal(normal)
 
     @torch.no_grad()
     def diagnostics(self, x: Tensor, *, seed: int = 0, index: Tensor | None = None) -> dict[str, float]:
-        """Active units: latent dimensions whose posterior mean varies by more than 0.01 over x (Burda et al. 2016)."""
+        """The number of `active_units`, and numbers of the likelihood and of the prior."""
         mean = self.encode(x)
-        found = {
-            "active units": float((mean.var(0, correction=0) > 0.01).sum()),
-            "latent dimensions": float(self.latent_dims),
-        }
+        found = {"active units": float(active_units(mean).sum()), "latent dimensions": float(self.latent_dims)}
         return found | self.likelihood.diagnostics(self._decoder_output(mean)) | self.prior.diagnostics(mean)
 
     def _decoder_output(self, z: Tensor) -> Tensor:

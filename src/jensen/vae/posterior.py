@@ -143,3 +143,11 @@ def optimise_posterior(
             optimiser.step()
             schedule.step()
     return Gaussian(mean.detach(), log_scale.detach().exp())
+
+
+def active_units(mean: Tensor) -> Tensor:
+    """Latent dimensions in use, bool (latent_dims), given posterior means (batch, latent_dims).
+
+    The variance of the posterior mean over the examples exceeds 0.01 (Burda et al. 2016, section 5.2).
+    """
+    return mean.var(0, correction=0) > 0.01

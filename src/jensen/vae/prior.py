@@ -89,6 +89,14 @@ class AbstractPrior(nn.Module, ABC):
         Raises `InputError` for labels that the prior does not know.
         """
 
+    def to_normal(self, z: Tensor) -> Tensor:
+        """z (batch, latent_dims) in coordinates in which p(z) is N(0, I), see `AbstractLatentVariableModel`."""
+        return z
+
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """The inverse of `to_normal`."""
+        return normal
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         """The networks that `rates` and `sample` call."""

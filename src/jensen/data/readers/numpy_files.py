@@ -77,6 +77,16 @@ def read_npz_file(path: Path, options: ReadOptions, refuse: Refuse) -> Reading:
     return replace(reading, names=numbered_rows([(name, len(values[name])) for name, _ in chosen]), keys=keys)
 
 
+def named_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file. Raises InputError for a damaged file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            return {info.filename[:-4]: _read_member(archive, info, path) for info in members}
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise InputError(f"{path}: is not a sound .npz file ({_one_line(error)}); write it with numpy.savez") from error
+
+
 def npz_cells(path: Path) -> Cells:
     """The cells of an .npz file of named columns, or of an array of examples (N, D) with its labels."""
     with zipfile.ZipFile(path) as archive:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from jensen.data.preparation import Standardise
@@ -14,8 +15,10 @@ from jensen.diffusion import (
     AbstractSampler,
     AbstractSchedule,
     Ancestral,
+    BetaTable,
     BetaVariance,
     Clean,
+    Clipped,
     Cosine,
     Denoiser,
     Epsilon,
@@ -50,12 +53,14 @@ from jensen.diffusion.weighting import (
     WeightedObjective,
 )
 from jensen.errors import InputError
-from jensen.nets import PatchTransformer, ResidualMLP, UNet
+from jensen.nets import Architecture, DDPMUNet, PatchTransformer, ResidualMLP, UNet
 from jensen.recipe import sizes
 from jensen.recipe.diffusion.idle import RULES
+from jensen.recipe.diffusion.imported import Imported
 from jensen.recipe.diffusion.samplers import SAMPLERS
 from jensen.recipe.diffusion.settings import DiffusionSettings
 from jensen.recipe.idle import refuse_vectors
+from jensen.recipe.settings import explain
 
 
 def build_diffusion(settings: DiffusionSettings, spec: DataSpec, augmentations: int = 0) -> DiffusionModel:
@@ -137,6 +142,8 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
     assert settings.patch is not None
     assert settings.octaves is not None
     assert settings.widths is not None
+    if settings.imported and settings.imported.network:
+        return _imported_network(settings.imported, augmentations)
     outputs = 2 if settings.variance == "learned" else 1
     if settings.network == "mlp":
         return ResidualMLP(shape, settings.width, settings.depth, classes, outputs, augmentations)
@@ -148,7 +155,21 @@ def _network(settings: DiffusionSettings, shape: tuple[int, ...], classes: int |
     return UNet(shape, *levels, classes, outputs, settings.octaves, augmentations)
 
 
+def _imported_network(imported: Imported, augmentations: int) -> DDPMUNet:
+    """The network of another program. Raises `InputError` for fields that make no network, and for augmentations."""
+    if augmentations:
+        raise InputError("augmentation for an imported network, which has no input for it; leave --flip and others out")
+    try:
+        architecture = TypeAdapter(Architecture).validate_python(imported.network)
+    except ValidationError as error:
+        raise InputError(f"imported network: {explain(error)}; restore recipe.json") from error
+    chain = UniformTime()(BetaTable(imported.betas), len(imported.betas))
+    return DDPMUNet(architecture, -chain[1:] / 8)  # what `Denoiser` tells the network
+
+
 def _schedule(settings: DiffusionSettings, levels: int | None) -> AbstractSchedule:
+    if settings.imported:
+        return BetaTable(settings.imported.betas)
     if settings.noise_schedule == "linear-beta":
         return LinearBeta(settings.chain_steps)
     if settings.noise_schedule == "cosine":
@@ -168,19 +189,21 @@ def _parameterisation(settings: DiffusionSettings) -> AbstractParameterisation:
     assert settings.sigma_data is not None
     others: dict[str, Callable[[], AbstractParameterisation]]
     others = {"epsilon": Epsilon, "clean": Clean, "velocity": Velocity}
-    return (
+    found = (
         Preconditioned(settings.sigma_data, settings.skip)
         if settings.parameterisation == "edm"
         else others[settings.parameterisation]()
     )
+    clip = settings.imported.clip if settings.imported else None
+    return found if clip is None else Clipped(found, clip)
 
 
 def _variance(settings: DiffusionSettings) -> AbstractReverseVariance:
     if settings.variance == "analytic":
         return AnalyticVariance(MeanSquaredErrors())
-    others: dict[str, Callable[[], AbstractReverseVariance]]
+    others: dict[str, Callable[[float], AbstractReverseVariance]]
     others = {"beta": BetaVariance, "posterior": PosteriorVariance, "learned": LearnedVariance}
-    return others[settings.variance]()
+    return others[settings.variance](settings.imported.last_share if settings.imported else 1.0)
 
 
 def _objective(settings: DiffusionSettings) -> AbstractDenoisingObjective:

@@ -46,6 +46,15 @@ class DiffusionFamily(AbstractFamily[DiffusionRecipe, DiffusionModel]):
     def explicit(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionSettings:
         return explicit(recipe.model, spec)
 
+    def suited(self, recipe: DiffusionRecipe, spec: DataSpec) -> DiffusionRecipe:
+        """The recipe itself. Raises `InputError` if its weights come from another program, whose files it lacks."""
+        if recipe.model.imported and recipe.start_from is None:
+            raise InputError(
+                f"a recipe {recipe.model.imported.sentence}; a training cannot start from them: import them by jensen "
+                "import, then give the imported run to --from"
+            )
+        return recipe
+
     def adapted(
         self,
         weights: dict[str, Tensor],

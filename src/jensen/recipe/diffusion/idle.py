@@ -7,6 +7,8 @@ from jensen.recipe.idle import Rule
 
 def _network(settings: DiffusionSettings, spec: DataSpec) -> str:
     """The network, with auto replaced by the choice of `build_diffusion`."""
+    if settings.imported and settings.imported.network:
+        return "imported"
     return settings.network if settings.network != "auto" else "mlp" if len(spec.shape) < 2 else "unet"
 
 
@@ -33,6 +35,7 @@ RULES = (
         lambda s, _: "edm" in (s.parameterisation, s.objective),
         "acts with parameterisation edm or objective edm only",
     ),
+    Rule(("noise_schedule",), lambda s, _: s.imported is None, "does not act on an imported chain"),
     Rule(("noise_mean", "noise_deviation"), lambda s, _: s.objective == "edm", "acts with objective edm only"),
     Rule(
         ("label_dropout",),

@@ -1,0 +1,58 @@
+"""The Hugging Face Hub: models are downloaded and uploaded by its own client, huggingface_hub."""
+
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from jensen.errors import InputError
+from jensen.run import Run
+
+FILES = ["config.json", "model.safetensors", "README.md"]
+
+
+def download(repository: str, revision: str | None = None) -> Path:
+    """The folder with the files of a repository; without a network, that of an earlier download."""
+    hub = _client()
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision, allow_patterns=FILES))
+    except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise InputError(
+            f"{repository}: it cannot be downloaded ({_reason(error)}); give a folder, or check name and network"
+        ) from error
+
+
+def push_to_hub(
+    run: Run, repository: str, *, license: str | None = None, private: bool = False, token: str | None = None
+) -> str:
+    """Upload the folder of `save_pretrained` to the repository `owner/name`, and return the address of the commit.
+
+    The repository is created if it does not exist. `token` is an access token; by default it is that of `hf auth
+    login`. Raises `InputError` if the Hub refuses.
+    """
+    from jensen.exchange.pretrained import save_pretrained
+
+    hub = _client()
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(run, folder, license=license)
+        api = hub.HfApi(token=token)
+        try:
+            api.create_repo(repository, private=private, exist_ok=True)
+            message = f"Add step {run.step} of a {run.recipe.family}"
+            return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message).commit_url)
+        except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+            raise InputError(
+                f"{repository}: the Hub refused the upload ({_reason(error)}); check the name and the token"
+            ) from error
+
+
+def _client() -> Any:
+    try:
+        import_module("huggingface_hub.errors")
+        return import_module("huggingface_hub")
+    except ImportError as error:
+        raise InputError("the Hub needs the package huggingface_hub; pip install 'jensen[hub]'") from error
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
