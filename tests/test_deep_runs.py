@@ -82,6 +82,9 @@ def test_every_verb_works_on_a_run_and_a_resumed_run_ends_with_the_same_bits(nam
     assert main(["reconstruct", folder, *given, "--examples", "3", "--out", str(tmp_path / "pairs.npz")]) == 0
     some = ["--mask", "half:left", "--examples", "2", "--draws", "1", "--sweeps", "1", "--samples", "9"]
     assert main(["impute", folder, *given, *some, "--out", str(tmp_path / "imputed")]) == 0
+    assert main(["encode", folder, *given, "--out", str(tmp_path / "codes.npz")]) == 0
+    if name != "logistic mixture":
+        assert main(["export", folder, "--to", "torch", "--out", str(tmp_path / "exported")]) == 2
     archive, back = str(tmp_path / "x.jensen"), tmp_path / "back.npy"
     assert main(["compress", folder, *given, "--out", archive]) == (2 if name == "flow" else 0)
     if name != "flow":
