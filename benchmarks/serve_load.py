@@ -169,7 +169,11 @@ class Process:
         self.process = subprocess.Popen(
             [word.replace("PORT", str(self.port)) for word in words], env=environment, start_new_session=True
         )
-        until_answers(self.port, self.process)
+        try:
+            until_answers(self.port, self.process)
+        except BaseException:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
 
     def used(self) -> tuple[float, float]:
         """MB in memory and seconds of CPU, of the process and its children."""
