@@ -21,7 +21,7 @@ from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.diffusion.settings import DiffusionRecipe
 from jensen.recipe.vae.settings import VAERecipe
 from jensen.training.gradient import gradient, optimise
-from jensen.training.loop import batch_at
+from jensen.training.loop import Batches
 from jensen.training.precision import Precision
 from jensen.training.state import TrainingState
 
@@ -61,7 +61,7 @@ def _measure(family: str, text: str, profiled: bool) -> None:
     # As many examples as a data set has on which such networks are trained
     spec = dataset.spec.model_copy(update={"counts": {"train": 10_000, "validation": 1000, "test": 1000}})
     state = TrainingState.start(build_model(recipe, spec), recipe.training)
-    batch = batch_at(0, dataset.train, spec.preparation, recipe.training.batch_size, seed=1)
+    batch = Batches(dataset.train, spec.preparation, recipe.training.batch_size, seed=1)(0)
 
     def step() -> float:
         began = time.process_time()

@@ -15,8 +15,9 @@ the draws (of one value it is the absolute error), each averaged over cells and 
 and columns of two values, accuracy that of the most frequent draw. Coverage is that of central intervals of the draws,
 in columns of more than 100 different numbers.
 
-All but `miceforest` and `jensen` see standardised numbers and an indicator of each value of a category; a category is
-filled by its largest indicator. WORK holds the draws and JSON lines, so the program may be interrupted.
+All but `miceforest` and `jensen` see standardised numbers and an indicator of each value of a category but the last.
+(The indicators of all values add up to 1, so a regression would find each from the guesses of the others, and learn
+nothing else.) A category is filled by its largest indicator. WORK holds JSON lines, so the program may be interrupted.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from tables import LEFT_OUT, Form, append, read
 ROWS = 1000
 SHARE = 0.3
 MANY, FEW = 0.5, 0.1  # shares of hidden cells where the known column is above its median, and elsewhere
-DRAWS = {"jensen": 100, "iterative, drawn": 20, "miceforest": 20}
+DRAWS = {"jensen": 100, "iterative, drawn": 20, "miceforest": 5}
 LEVELS = (0.5, 0.8, 0.95)
 DIFFERENT = 100  # numbers of a column in which intervals are judged
 PATTERNS = ("random", "by-column")
@@ -71,7 +72,7 @@ def hidden(rows: pd.DataFrame, form: Form, pattern: str, seed: int) -> np.ndarra
 
 
 class Indicators:
-    """Standardised numbers, and an indicator of each value of a category."""
+    """Standardised numbers, and an indicator of each value of a category but the last."""
 
     def __init__(self, x: np.ndarray, form: Form) -> None:
         self.counts = [0 if values is None else len(values) for values in form.values.values()]
@@ -82,20 +83,20 @@ class Indicators:
         """From cells to numbers and indicators."""
         found = []
         for k, count in enumerate(self.counts):
-            gap = np.isnan(x[:, k])[:, None]
             value = x[:, k : k + 1]
-            found.append(
-                np.where(gap, np.nan, value == np.arange(count)) if count else (value - self.mean[k]) / self.scale[k]
-            )
+            number = (value - self.mean[k]) / self.scale[k]
+            indicators = np.where(np.isnan(value), np.nan, value == np.arange(max(1, count - 1)))
+            found.append(indicators if count else number)
         return np.concatenate(found, 1)
 
     def narrow(self, wide: np.ndarray) -> np.ndarray:
         """From numbers and indicators to cells."""
         found, at = np.empty((len(wide), len(self.counts))), 0
         for k, count in enumerate(self.counts):
-            own = wide[:, at : at + max(1, count)]
-            found[:, k] = own.argmax(1) if count else own[:, 0] * self.scale[k] + self.mean[k]
-            at += max(1, count)
+            own = wide[:, at : at + max(1, count - 1)]
+            at += own.shape[1]
+            each = np.concatenate([own, 1 - own.sum(1, keepdims=True)], 1)
+            found[:, k] = each.argmax(1) if count else own[:, 0] * self.scale[k] + self.mean[k]
         return found
 
 
@@ -148,7 +149,7 @@ def _forest(seed: int) -> object:
 
 
 def miceforest(rows: pd.DataFrame, form: Form, seed: int) -> Filled:
-    """MICE by gradient-boosted trees with mean matching: 20 data sets, five rounds, else its defaults."""
+    """MICE by gradient-boosted trees with mean matching: five data sets, five rounds, else its defaults."""
     import miceforest as mf
 
     frame = pd.DataFrame(form(rows), columns=[f"x{k}" for k in range(len(form.values))])

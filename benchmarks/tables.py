@@ -107,6 +107,7 @@ METHODS: dict[str, Maker] = {
     "CTGAN": of_sdv("CTGAN"),
     "CTGAN, 1500 epochs": of_sdv("CTGAN", epochs=1500),
     "jensen": of_jensen(),
+    "jensen, 900 steps": of_jensen(training={"steps": 900}),
 }
 MODULES = {
     method: "jensen.commands.sample" if method.startswith("jensen") else "sdv.single_table" for method in METHODS

@@ -17,7 +17,7 @@ from jensen.randomness import Noise, Stream, generator
 from jensen.recipe.build import build_model, load_dataset
 from jensen.recipe.vae.settings import VAERecipe, VAESettings
 from jensen.training.gradient import gradient, optimise
-from jensen.training.loop import batch_at
+from jensen.training.loop import Batches
 from jensen.training.precision import Precision
 from jensen.training.state import TrainingState
 
@@ -32,18 +32,19 @@ def main() -> None:
     data, seconds = sys.argv[1] if len(sys.argv) > 1 else "digits", float(sys.argv[2]) if len(sys.argv) > 2 else 15.0
     for name, settings in NETWORKS.items():
         recipe = VAERecipe(data=data, model=settings, read=ReadOptions(validation_fraction=0.05))
-        print(f"{name:<24}{_trained(recipe, seconds)}", flush=True)
+        print(f"{name:<24}{trained(recipe, seconds)}", flush=True)
 
 
-def _trained(recipe: VAERecipe, seconds: float) -> str:
+def trained(recipe: VAERecipe, seconds: float) -> str:
+    """The number of steps that fit into `seconds` of CPU time, and the ELBO of validation examples after them."""
     dataset, training = load_dataset(recipe), recipe.training
     preparation = dataset.spec.preparation
     state = TrainingState.start(build_model(recipe, dataset.spec), training)
+    batches = Batches(dataset.train, preparation, training.batch_size, seed=1)
     began, step, share = time.process_time(), 0, 0.0
     while share < 1:
         rate = training.learning_rate * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
-        batch = batch_at(step, dataset.train, preparation, training.batch_size, seed=1)
-        gradient(state.model, batch, step, Noise(generator(0, Stream.TRAINING, step)), Precision(), None)
+        gradient(state.model, batches(step), step, Noise(generator(0, Stream.TRAINING, step)), Precision(), None)
         optimise(state, rate, None)
         step, share = step + 1, (time.process_time() - began) / seconds
     index = torch.arange(min(1000, len(dataset.validation)))

@@ -1,6 +1,8 @@
 """Small runs of every kind, and a real server of them in a thread."""
 
 import asyncio
+import atexit
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ TOKEN = b"a-token-of-the-tests"
 def folder() -> Path:
     """Three runs for the tests of one process: `pictures` and `people` (VAEs), and `labelled` (diffusion)."""
     out = Path(mkdtemp(prefix="jensen-serve-"))
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
     rng = np.random.default_rng(0)
     age = rng.integers(18, 60, 120)
     towns, sexes = rng.choice(["Bern", "Thun", ""], 120, p=[0.5, 0.3, 0.2]), rng.choice(["F", "M"], 120)

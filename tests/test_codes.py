@@ -16,6 +16,7 @@ from jensen.inference.codes import InterpolationPath, between, decode_codes, int
 from jensen.recipe.diffusion.settings import DiffusionSettings
 from jensen.recipe.latent.settings import LatentRecipe, LatentSettings
 from jensen.recipe.vae.settings import VAESettings
+from jensen.vae.coupling_prior import CouplingPrior
 
 BRIEF = {"steps": 30, "batch_size": 32, "validate_every": 30, "ema_decay": None}
 TINY = DiffusionSettings(network="mlp", width=16, depth=1, noise_schedule="linear-beta", chain_steps=50, bound_terms=5)
@@ -213,6 +214,14 @@ def test_a_latent_run_goes_along_its_prior(runs: dict[str, jensen.Run]) -> None:
     torch.testing.assert_close(model.to_normal(z).double(), expected, rtol=0, atol=5e-3)
     line = interpolate_codes(model, ends[0], ends[1], 4, LINE)
     assert (z[1] - line[1]).norm() > 0.1
+
+
+def test_a_flow_as_prior_has_coordinates_of_its_own() -> None:
+    torch.manual_seed(0)
+    prior = CouplingPrior(4, [torch.nn.Linear(4, 8), torch.nn.Linear(4, 8)])
+    u = torch.randn(5, 4)
+    torch.testing.assert_close(prior.to_normal(prior.from_normal(u)), u)
+    assert not torch.allclose(prior.from_normal(u), u, atol=0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

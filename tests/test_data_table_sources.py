@@ -158,6 +158,17 @@ def test_odd_columns_of_a_frame_are_read_or_named(name):
         pandas.testing.assert_series_equal(like(arrow, frame)["odd"], given)
 
 
+@pytest.mark.parametrize("library", [pandas, polars])
+def test_words_become_the_booleans_that_a_frame_has(library):
+    """A CSV file has the words, and a reader of CSV makes booleans of them, which are not all true."""
+    arrow = pyarrow.table({"a": ["true", "false", "False"], "b": ["yes", "no", "no"], "c": ["true", None, "false"]})
+    frame = library.DataFrame({"a": [True, False], "b": [True, False], "c": [True, False]})
+    back = like(arrow, frame)
+    assert back["a"].to_list() == [True, False, False]
+    assert back["b"].to_list() == ["yes", "no", "no"]  # a guess could be wrong
+    assert back["c"].to_list() == [True, None, False]
+
+
 def test_enumerations_of_polars_come_back():
     frame = polars.DataFrame({"a": ["x", "y"] * 50, "b": ["low", "high"] * 50, "c": HUNDRED}).cast(
         {"a": polars.Categorical, "b": polars.Enum(["low", "mid", "high"])}

@@ -82,6 +82,9 @@ def test_every_verb_works_on_a_run_and_a_resumed_run_ends_with_the_same_bits(nam
     assert main(["reconstruct", folder, *given, "--examples", "3", "--out", str(tmp_path / "pairs.npz")]) == 0
     some = ["--mask", "half:left", "--examples", "2", "--draws", "1", "--sweeps", "1", "--samples", "9"]
     assert main(["impute", folder, *given, *some, "--out", str(tmp_path / "imputed")]) == 0
+    assert main(["encode", folder, *given, "--out", str(tmp_path / "codes.npz")]) == 0
+    if name != "logistic mixture":
+        assert main(["export", folder, "--to", "torch", "--out", str(tmp_path / "exported")]) == 2
     archive, back = str(tmp_path / "x.jensen"), tmp_path / "back.npy"
     assert main(["compress", folder, *given, "--out", archive]) == (2 if name == "flow" else 0)
     if name != "flow":
@@ -176,3 +179,19 @@ def test_a_gated_ladder_has_two_groups() -> None:
     recipe = VAERecipe(data=X, model=VAESettings(network="gated-ladder", groups=(2, 2, 2)))
     with pytest.raises(InputError, match="3 groups: expected 2"):
         build_model(recipe, load_dataset(recipe).spec)
+
+
+def test_dependent_channels_refuse_missing_values_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (24, 3, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", colour)
+    model = VAESettings(**FLAT, likelihood="logistic-mixture", components=2)
+    training = TrainingSettings(steps=2, batch_size=8, validate_every=2)
+    run = jensen.train(VAERecipe(data=str(tmp_path / "x.npy"), model=model, training=training), tmp_path / "run")
+    capsys.readouterr()
+    words = ["impute", str(run.folder), "--mask", "half:left", "--out", str(tmp_path / "imputed")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "missing values need channels that are independent given z" in said
+    assert not (tmp_path / "imputed").exists()

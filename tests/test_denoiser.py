@@ -11,6 +11,7 @@ from jensen.diffusion.denoiser import (
     AbstractDenoiser,
     AutoGuided,
     Clean,
+    Clipped,
     Denoised,
     Denoiser,
     Epsilon,
@@ -367,3 +368,15 @@ def test_the_posterior_of_the_prediction_is_the_reverse_step():
     expected = posterior(x_t, prediction.x0, t + 1, t)
     torch.testing.assert_close(kernel.mean, expected.mean)
     torch.testing.assert_close(kernel.variance, expected.variance)
+
+
+def test_a_clipped_prediction_stays_in_range_and_keeps_its_equation():
+    x_t, log_snr = 2 * torch.randn(50, 3, dtype=torch.float64), torch.tensor(-1.0, dtype=torch.float64)
+    output = torch.randn(50, 3, dtype=torch.float64)
+    free, clipped = Epsilon().predict(x_t, log_snr, output), Clipped(Epsilon(), 0.7).predict(x_t, log_snr, output)
+    torch.testing.assert_close(clipped.x0, free.x0.clamp(-0.7, 0.7))
+    a, s = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+    torch.testing.assert_close(a * clipped.x0 + s * clipped.eps, x_t)
+    inside = free.x0.abs() <= 0.7
+    assert 0 < inside.sum() < inside.numel()
+    torch.testing.assert_close(clipped.eps[inside], output[inside], rtol=0, atol=0)

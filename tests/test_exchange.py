@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -120,7 +122,7 @@ def data_spec(channels: int, classes: int = 0, side: int = 8) -> DataSpec:
 
 # ---------------------------------------------------------------------------------------------- from jensen
 
-UNTRAINED = {"octaves": 0, "patch": 1, "widths": (16, 32), "attention": (1,), "chain_steps": 40, "objective": "simple"}
+UNTRAINED = {"octaves": 0, "patch": 1, "widths": (16, 32), "attention": (1,), "chain_steps": 30, "objective": "simple"}
 WAYS: dict[str, dict[str, Any]] = {
     "epsilon, linear, beta": {"parameterisation": "epsilon", "noise_schedule": "linear-beta", "variance": "beta"},
     "clean, cosine, posterior": {"parameterisation": "clean", "noise_schedule": "cosine", "variance": "posterior"},
@@ -144,7 +146,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def a_run(folder: Path, data: Any, **settings: Any) -> Run:
     """A run whose weights are random everywhere and whose predictions are about as large as the data."""
-    model = DiffusionSettings(**{**UNTRAINED, "sampler": "ancestral", "sampling_steps": 40, **settings})
+    model = DiffusionSettings(**{**UNTRAINED, "sampler": "ancestral", "sampling_steps": 30, **settings})
     training = DiffusionTraining(steps=1, ema_decay=None)
     recipe = DiffusionRecipe(data=data, read=ReadOptions(layout="hwc"), model=model, training=training)
     dataset = load_dataset(recipe)
@@ -179,7 +181,7 @@ def theirs(
     scheduler = loaded.scheduler
     if exact:
         table = scheduler.config.trained_betas
-        linear = torch.linspace(scheduler.config.beta_start, scheduler.config.beta_end, 40, dtype=torch.float64)
+        linear = torch.linspace(scheduler.config.beta_start, scheduler.config.beta_end, 30, dtype=torch.float64)
         betas = linear if table is None else torch.tensor(table, dtype=torch.float64)
         scheduler.alphas_cumprod = torch.cumprod(1 - betas, 0)
     scheduler.set_timesteps(steps)
@@ -197,9 +199,9 @@ def test_the_same_noise_gives_the_same_samples_in_diffusers(way: str, pictures: 
     run = a_run(tmp_path / "run", pictures, **WAYS[way])
     jensen.export(run, to="diffusers", out=tmp_path / "out")
     labels = torch.tensor([0, 2, 3])  # 3: no label
-    mine = ours(run, run.model.generation.sampler, 40, 1, labels)
-    alike(theirs(tmp_path / "out", DDPMPipeline, 40, 1, labels), mine)
-    alike(theirs(tmp_path / "out", DDPMPipeline, 40, 1, labels, exact=False), mine, 3e-3)  # diffusers' own rounding
+    mine = ours(run, run.model.generation.sampler, 30, 1, labels)
+    alike(theirs(tmp_path / "out", DDPMPipeline, 30, 1, labels), mine)
+    alike(theirs(tmp_path / "out", DDPMPipeline, 30, 1, labels, exact=False), mine, 3e-3)  # diffusers' own rounding
     if WAYS[way]["variance"] != "learned":
         mine = ours(run, DDIM(), 10, 2, labels)
         alike(theirs(tmp_path / "out", DDIMPipeline, 10, 2, labels), mine)
@@ -225,8 +227,8 @@ def test_the_pipeline_itself_draws_the_pictures(tmp_path: Path) -> None:
     ]
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "out")
     pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(3, torch.Generator().manual_seed(1), num_inference_steps=40, output_type="pt").images
-    mine = ours(run, run.model.generation.sampler, 40, 1)
+    drawn = pipeline(3, torch.Generator().manual_seed(1), num_inference_steps=30, output_type="pt").images
+    mine = ours(run, run.model.generation.sampler, 30, 1)
     torch.testing.assert_close(drawn, (mine / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-4)
     assert pipeline(1, num_inference_steps=2).images[0].size == (8, 8)
 
@@ -405,7 +407,10 @@ UNET_CONFIG, SCHEDULER_CONFIG, INDEX = "unet/config.json", "scheduler/scheduler_
         (SCHEDULER_CONFIG, {"variance_type": "learned"}, "variance_type learned has no"),
         (SCHEDULER_CONFIG, {"variance_type": "learned_range"}, "variance_type learned_range with out_channels 3"),
         (SCHEDULER_CONFIG, {"trained_betas": [0.1, 1.0]}, "each between 0 and 1"),
-        (SCHEDULER_CONFIG, {"trained_betas": "none"}, "no numbers"),
+        (SCHEDULER_CONFIG, {"trained_betas": "none"}, "a chain that is none"),
+        (SCHEDULER_CONFIG, {"num_train_timesteps": 10**15}, "num_train_timesteps 1000000000000000"),
+        (SCHEDULER_CONFIG, {"clip_sample_range": -1}, "clip_sample_range -1"),
+        (UNET_CONFIG, {"sample_size": [8]}, "sample_size"),
         (INDEX, {"unet": ["diffusers", "UNet2DConditionModel"]}, "unet UNet2DConditionModel"),
         (INDEX, {"scheduler": ["diffusers", "EulerDiscreteScheduler"]}, "scheduler EulerDiscreteScheduler"),
     ],
@@ -418,6 +423,40 @@ def test_parts_without_counterpart_are_refused_by_name(
     with pytest.raises(jensen.InputError, match=message) as raised:
         read_model(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([2**40, 1e300, math.nan, "", "DownBlock2D"]),
+    st.floats(),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    DDPMPipeline(unet(), DDPMScheduler(20)).save_pretrained(folder)
+    return folder
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_whatever_the_settings_say_is_read_or_refused_in_one_line(whole: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([UNET_CONFIG, SCHEDULER_CONFIG, INDEX]))
+    before = (whole / name).read_bytes()
+    key = data.draw(st.sampled_from(sorted(json.loads(before))))
+    value = data.draw(st.one_of(ODD, st.lists(ODD, max_size=3), st.dictionaries(st.text(max_size=3), ODD, max_size=2)))
+    edited(whole, name, {key: value})
+    said = ""
+    try:
+        read_model(whole)
+    except jensen.InputError as error:
+        said = str(error)
+    finally:
+        (whole / name).write_bytes(before)
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize(
@@ -488,6 +527,8 @@ def test_an_imported_run_does_what_runs_do(pictures: Path, tmp_path: Path, capsy
     assert "give the imported run to --from" in capsys.readouterr().err
     jensen_says("train", "diffusion", "--from", run, "--steps", "2", "--out", str(tmp_path / "tuned"))
     jensen_says("export", run, "--to", "diffusers", "--out", str(tmp_path / "out"))
+    jensen_says("export", run, "--to", "pretrained", "--out", str(tmp_path / "card"))
+    assert "The weights come from files of diffusers, not trained by" in (tmp_path / "card" / "README.md").read_text()
 
 
 def test_what_an_imported_model_learned_of_its_errors_changes_no_weight(pictures: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from jensen.exchange.onnx import TOLERANCE
 from jensen.randomness import Stream, derived_seed, normal_per_example
 
 TINY_VAE = "--hidden 16 --latent-dims 2 --steps 20 --validation-examples 20"
+TINY_TABLE = "--width 8 --latent-dims 2 --steps 20"
 TINY_DIFFUSION = "--widths 8 --blocks 1 --octaves 0 --chain-steps 20 --bound-terms 4 --sampling-steps 4 --steps 6"
 
 
@@ -33,29 +36,47 @@ def mixed(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, jensen.Run]:
-    """A small run of digits and one of a table, and one of a diffusion model."""
+def runs(tmp_path_factory) -> Callable[[str], jensen.Run]:
+    """A small run of digits, one of a table, and one of a diffusion model, by name."""
     folder = tmp_path_factory.mktemp("runs")
-    table = mixed(folder / "mixed.csv")
     wanted = {
         "digits": ["vae", *TINY_VAE.split()],
-        "table": ["vae", "--data", str(table), "--width", "8", "--latent-dims", "2", "--steps", "20"],
+        "table": [
+            "vae",
+            "--data",
+            str(folder / "mixed.csv"),
+            "--columns",
+            str(folder / "columns.toml"),
+            *TINY_TABLE.split(),
+        ],
         "diffusion": ["diffusion", *TINY_DIFFUSION.split(), "--validation-examples", "10"],
     }
-    for name, words in wanted.items():
+    mixed(folder / "mixed.csv")
+    (folder / "columns.toml").write_text('visits = "count"\n')
+    wanted["table"] += ["--columns", str(folder / "columns.toml")]
+
+    @cache
+    def run(name: str) -> jensen.Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the table's atom, and its few rows
-            assert main(["train", *words, "--out", str(folder / name)]) == 0
-    return {name: jensen.load(folder / name) for name in wanted}
+            assert main(["train", *wanted[name], "--out", str(folder / name)]) == 0
+        return jensen.load(folder / name)
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def onnx_files(runs, tmp_path_factory) -> dict[str, Path]:
+def onnx_files(runs, tmp_path_factory) -> Callable[[str], Path]:
+    """The ONNX files of a run by its name."""
     folder = tmp_path_factory.mktemp("onnx")
-    for name, run in runs.items():
-        found = jensen.export(run, to="onnx", out=folder / name)
+
+    @cache
+    def exported(name: str) -> Path:
+        found = jensen.export(runs(name), to="onnx", out=folder / name)
         assert any("onnxruntime agrees" in note for note in found.notes), found.notes
-    return {name: folder / name for name in runs}
+        return folder / name
+
+    return exported
 
 
 def outputs(path: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -70,31 +91,31 @@ def of_every_law(run: jensen.Run) -> set[str]:
 @pytest.mark.parametrize("name", ["digits", "table"])
 @pytest.mark.parametrize("count", [1, 20])
 def test_onnxruntime_gives_the_scores_of_jensen(runs, onnx_files, name, count):
-    run, draws = runs[name], 3
+    run, draws = runs(name), 3
     if name == "table":
         assert of_every_law(run) == {"real", "whole", "count", "codes"}
     x, index = run.examples().x[:count], torch.arange(count)
     stream = derived_seed(0, Stream.EVALUATION)
     noise = normal_per_example(stream, range(count), (draws, run.model.latent_dims)).transpose(0, 1)
-    found = outputs(onnx_files[name] / "log_prob_of_noise.onnx", x=x.numpy(), noise=noise.numpy())
+    found = outputs(onnx_files(name) / "log_prob_of_noise.onnx", x=x.numpy(), noise=noise.numpy())
     score = jensen.score(run, draws=draws, explained=0 if name == "table" else None).bound[:count]
     np.testing.assert_allclose(found["elbo"], score, rtol=TOLERANCE)
     prepared = run.spec.preparation(x)
     of_k = normal_per_example(stream, range(count), (draws, run.model.latent_dims), 0).transpose(0, 1)
-    found = outputs(onnx_files[name] / "log_prob_of_noise.onnx", x=x.numpy(), noise=of_k.numpy())
+    found = outputs(onnx_files(name) / "log_prob_of_noise.onnx", x=x.numpy(), noise=of_k.numpy())
     exact = run.model.importance_weighted_bound(prepared, samples=draws, index=index).value
     np.testing.assert_allclose(found["log_prob"], run.spec.preparation.raw_nats(exact, x), rtol=TOLERANCE)
-    encoded = outputs(onnx_files[name] / "encoder.onnx", x=x.numpy())
+    encoded = outputs(onnx_files(name) / "encoder.onnx", x=x.numpy())
     np.testing.assert_allclose(encoded["mean"], run.model.encode(prepared), rtol=1e-4, atol=1e-5)
-    decoded = outputs(onnx_files[name] / "decoder.onnx", z=encoded["mean"])["mean"]
+    decoded = outputs(onnx_files(name) / "decoder.onnx", z=encoded["mean"])["mean"]
     again = run.spec.preparation.to_raw(run.model.reconstruct(prepared))
     np.testing.assert_allclose(decoded if name == "table" else np.round(decoded), again, rtol=1e-4, atol=1e-4)
 
 
 def test_log_prob_draws_its_own_noise_for_any_k(runs, onnx_files):
-    run = runs["digits"]
+    run = runs("digits")
     x = run.examples().x[:4]
-    found = outputs(onnx_files["digits"] / "log_prob.onnx", x=x.numpy(), k=np.array(4000))
+    found = outputs(onnx_files("digits") / "log_prob.onnx", x=x.numpy(), k=np.array(4000))
     assert found["log_weights"].shape == (4000, 4)
     exact = run.model.importance_weighted_bound(run.spec.preparation(x), samples=4000)
     # Independent estimates: eight errors of their difference are exceeded with a probability below 1e-10 (normal)
@@ -103,10 +124,10 @@ def test_log_prob_draws_its_own_noise_for_any_k(runs, onnx_files):
 
 
 def test_a_sum_of_terms_is_the_bound_of_jensen(runs, onnx_files):
-    run = runs["diffusion"]
+    run = runs("diffusion")
     x, count = run.examples().x[:6], 6
-    facts = json.loads((onnx_files["diffusion"] / "model.json").read_text())["bound"]
-    session = onnxruntime.InferenceSession(onnx_files["diffusion"] / "bound.onnx")
+    facts = json.loads((onnx_files("diffusion") / "model.json").read_text())["bound"]
+    session = onnxruntime.InferenceSession(onnx_files("diffusion") / "bound.onnx")
     model = run.model
     exact = model.estimators(jensen_effort())[1].estimate(run.spec.preparation(x), 0, torch.arange(count))
     total, stream = np.zeros(count), derived_seed(0, Stream.EVALUATION)
@@ -125,11 +146,11 @@ def jensen_effort():
 
 
 def test_axes_have_names_and_no_file_names_a_path(runs, onnx_files):
-    session = onnxruntime.InferenceSession(onnx_files["digits"] / "log_prob_of_noise.onnx")
+    session = onnxruntime.InferenceSession(onnx_files("digits") / "log_prob_of_noise.onnx")
     assert [port.shape for port in session.get_inputs()] == [["batch", 1, 8, 8], ["k", "batch", 2]]
-    places = [str(Path(jensen.__file__).parent), str(Path(torch.__file__).parent), str(runs["table"].folder.parent)]
-    for folder in onnx_files.values():
-        for path in folder.iterdir():
+    places = [str(Path(jensen.__file__).parent), str(Path(torch.__file__).parent), str(runs("table").folder.parent)]
+    for name in ("digits", "table", "diffusion"):
+        for path in onnx_files(name).iterdir():
             assert not [place for place in places if place.encode() in path.read_bytes()], path
 
 
@@ -143,7 +164,7 @@ torch.save([program(*inputs) for inputs in given], sys.argv[3])
 
 
 def test_a_program_of_torch_runs_without_jensen_for_any_batch(runs, tmp_path):
-    run = runs["table"]
+    run = runs("table")
     jensen.export(run, to="torch", out=tmp_path / "program")
     x = run.examples().x
     noises = [torch.randn(k, count, 2) for k, count in ((1, 1), (5, 20))]

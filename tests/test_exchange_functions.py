@@ -5,6 +5,8 @@ import pytest
 import torch
 from scipy import special
 
+import jensen
+from jensen.cli import main
 from jensen.diffusion import LinearLogSnr
 from jensen.diffusion.bound import Strata, estimate_bound
 from jensen.diffusion.denoiser import Denoiser, Preconditioned
@@ -12,8 +14,10 @@ from jensen.diffusion.model import DiffusionModel, Generation, Scoring
 from jensen.diffusion.sampler import SeededNoise, trajectory
 from jensen.diffusion.weighting import BoundObjective, UniformTimes
 from jensen.exchange import decompositions
+from jensen.exchange.functions import functions_of
 from jensen.exchange.functions.diffusion import Term
 from jensen.exchange.functions.steps import STEPS, SamplerStep
+from jensen.latent.prior import PURPOSE
 from jensen.nets import ResidualMLP
 from jensen.randomness import Stream, derived_seed, normal_per_example
 from jensen.recipe.diffusion.build import build_generation
@@ -114,3 +118,22 @@ def test_the_terms_of_all_steps_are_the_bound(levels):
         nats, last = term(x, torch.full((4,), t), noise, labels)
         total -= nats
     torch.testing.assert_close(total - last, exact, rtol=1e-6, atol=1e-6)
+
+
+def test_the_terms_of_a_latent_model_are_its_bound(tmp_path):
+    words = "--vae.network mlp --vae.hidden 8 --vae.latent-dims 2 --prior.width 8 --prior.depth 1 --prior.chain-steps 6"
+    more = "--prior.sampling-steps 3 --steps 4 --validation-examples 5"
+    assert main(["train", "latent", *words.split(), *more.split(), "--out", str(tmp_path / "run")]) == 0
+    run = jensen.load(tmp_path / "run")
+    found = functions_of(run)
+    assert [each.name for each in found.functions] == ["encoder", "decoder", "denoiser", "sampler_step", "bound"]
+    x, bound = run.examples().x[:3], found.functions[-1]
+    own = normal_per_example(derived_seed(0, Stream.EVALUATION), range(3), (1, 2))[:, 0]
+    stream, total = derived_seed(derived_seed(0, PURPOSE, 0), Stream.EVALUATION), torch.zeros(3).double()
+    labels = (torch.full((3,), 10),) * ("label" in [port.name for port in bound.inputs])
+    for t in range(1, 7):
+        noise = normal_per_example(stream, range(3), run.model.prior.model.shape, 0, t - 1)
+        term, rest = bound(x, own, torch.full((3,), t), noise, *labels)
+        total -= term
+    exact = run.model.elbo(run.spec.preparation(x), draws=1).value
+    torch.testing.assert_close(rest + total, run.spec.preparation.raw_nats(exact, x), rtol=1e-6, atol=1e-5)

@@ -8,6 +8,7 @@ import torch
 
 from jensen.diffusion.process import beta
 from jensen.diffusion.schedule import (
+    BetaTable,
     Cosine,
     LearnedSchedule,
     LinearBeta,
@@ -182,3 +183,15 @@ def test_impossible_schedules_are_refused(make, words):
 
 def test_checkpoints_hold_no_tables():
     assert not LinearBeta().state_dict()
+
+
+def test_a_table_of_the_linear_betas_is_the_linear_chain():
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).tolist()
+    t = torch.linspace(0, 1, 777, dtype=torch.float64)
+    torch.testing.assert_close(BetaTable(betas).log_snr(t), LinearBeta(1000).log_snr(t), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("betas", [[0.1], [0.1, 1.0], [0.0, 0.1], [0.1, float("nan")]])
+def test_betas_that_make_no_chain_are_refused(betas: list[float]):
+    with pytest.raises(InputError, match="each between 0 and 1"):
+        BetaTable(betas)

@@ -125,6 +125,17 @@ def test_a_full_queue_says_when_to_try_again(client: httpx.Client, server: Serve
     assert 1 <= int(refused.headers["retry-after"]) <= 60
 
 
+def test_many_large_answers_at_once_are_refused(client: httpx.Client, server: Server) -> None:
+    service = server.service
+    with service.held() as first, service.held() as second:
+        first.add(service.limits.numbers_held)
+        with pytest.raises(Problem):
+            second.add(1)
+        error(client.post("/sample", json={"n": 1}), 429)
+    assert client.post("/sample", json={"n": 1}).status_code == 200
+    assert service.numbers == 0
+
+
 def test_a_deadline_ends_the_wait_and_the_work(server: Server) -> None:
     quick = made(Limits(deadline=0.4))
     gate = Gate(quick.service.runs["labelled"])
@@ -177,7 +188,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         address = line.split()[0]
         with httpx.Client(base_url=address, timeout=30, trust_env=False) as client, ThreadPoolExecutor(1) as other:
             client.get("/healthz")
-            long = other.submit(httpx.post, f"{address}/sample", json={"n": 60, "steps": 49}, timeout=60)
+            long = other.submit(httpx.post, f"{address}/sample", json={"n": 30, "steps": 49}, timeout=60)
             until(lambda: "jensen_queue_requests 0.0" not in client.get("/metrics").text or long.done())
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import importlib
 import multiprocessing
 import os
 import re
@@ -64,6 +65,7 @@ def _made(laid: Stage, cache: Path, run: bool) -> dict[Path, execute.Made]:
         import matplotlib
 
         matplotlib.use("agg")
+        importlib.import_module("jensen.run")  # and torch with it, once: before the processes part
         os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "MPLCONFIGDIR": matplotlib.get_configdir()}
         code = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(ROOT.glob("src/**/*.py")))
         with multiprocessing.get_context("fork").Pool(PROCESSES, maxtasksperchild=1) as pool:

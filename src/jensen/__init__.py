@@ -135,12 +135,14 @@ _HOMES = {
 _VERBS = set(__all__) - set(_HOMES)  # each in the file of its name
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in _VERBS:
-        return getattr(import_module(f"jensen.commands.{name}"), name)
-    raise AttributeError(f"module 'jensen' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        if name in _VERBS:
+            return getattr(import_module(f"jensen.commands.{name}"), name)
+        raise AttributeError(f"module 'jensen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

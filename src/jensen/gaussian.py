@@ -64,7 +64,7 @@ def _scale_kl(scale: Tensor) -> Tensor:
     return torch.addcmul(excess - scale.log(), excess, excess, value=0.5)  # (4.6) at mean = 0
 
 
-def _sum_event(values: Tensor, event: Sequence[int]) -> Tensor:
+def _sum_event(values: Tensor, event: torch.Size | Sequence[int]) -> Tensor:
     """The sum over the trailing event dimensions; a dimension to which `values` only broadcasts counts in full."""
     if not event:
         return values  # sum(dim=()) would sum everything
@@ -390,7 +390,7 @@ class LinearGaussian:
         return range(inputs, inputs + outputs)
 
 
-def _broadcast(*shapes: Sequence[int]) -> torch.Size:
+def _broadcast(*shapes: torch.Size | Sequence[int]) -> torch.Size:
     """The result of torch.broadcast_shapes, which is slower and imports hundreds of modules at its first call.
 
     Raises ValueError for shapes that do not fit. Python's own loop keeps a length symbolic where a program is exported.
@@ -404,7 +404,9 @@ def _broadcast(*shapes: Sequence[int]) -> torch.Size:
     return torch.Size(found)
 
 
-def _check_broadcast(owner: str, name: str, shape: Sequence[int], other_name: str, other: Sequence[int]) -> None:
+def _check_broadcast(
+    owner: str, name: str, shape: torch.Size | Sequence[int], other_name: str, other: torch.Size | Sequence[int]
+) -> None:
     try:
         _broadcast(shape, other)
     except ValueError:

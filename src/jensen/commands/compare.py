@@ -25,7 +25,7 @@ class Compare(Command):
     """The folders of runs evaluated on their test examples. Differences are relative to the first run."""
     out: Path
     """The folder for report.html and its pictures."""
-    error: float | None = Field(None, gt=0)
+    error: float | None = Field(default=None, gt=0)
     """Only estimate the differences between ELBOs, each to this standard error in bits per dimension (tables and
     continuous data: nats). Draws share examples and random numbers. Needs no evaluation; written to
     differences.json."""

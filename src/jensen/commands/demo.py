@@ -52,6 +52,12 @@ RECIPES: dict[str, Recipe] = {
 }
 SETTINGS = {"vae": EvaluationSettings(), "diffusion": EvaluationSettings(draws=4, further_examples=36)}
 PAGE = {"report.html", "pictures"}
+FEW = {"steps": 20, "warmup_steps": 0, "validate_every": 20}
+QUICK = {
+    name: recipe.model_copy(update={"training": recipe.training.model_copy(update=FEW)})
+    for name, recipe in RECIPES.items()
+}
+QUICK_SETTINGS = EvaluationSettings(examples=40, draws=2, further_examples=4, samples=100)
 
 
 class Demo(Command):
@@ -59,6 +65,8 @@ class Demo(Command):
 
     out: Path = Path("runs/demo")
     """The folder for the two runs and their common report. An earlier demo in it is replaced."""
+    quick: bool = False
+    """Train for a few steps and evaluate few examples: a check of an installation, in half a minute."""
 
     def execute(self) -> None:
         """Train both families, evaluate them, compare them; print where to look and what to try next."""
@@ -72,12 +80,12 @@ class Demo(Command):
         _clear(self.out)
         print("Training a variational autoencoder and a diffusion model on 1,797 handwritten digits of 8x8 pixels.")
         compared = []
-        for name, recipe in RECIPES.items():
+        for name, recipe in (QUICK if self.quick else RECIPES).items():
             print(f"\n{name}:")
             run = opened(train(recipe, self.out / name).folder)
             if run.model.classes:
                 show(run, features_train(run))
-            found = evaluate(run, settings=SETTINGS[name])
+            found = evaluate(run, settings=QUICK_SETTINGS if self.quick else SETTINGS[name])
             found.save()
             Console().print(found.table())
             compared.append(found.results)
@@ -97,7 +105,7 @@ def _clear(out: Path) -> None:
     if not found:
         return
     ours = out.is_dir() and found <= RECIPES.keys() | PAGE
-    if not (ours and all(recipe_of(out / name) == RECIPES[name] for name in found - PAGE)):
+    if not (ours and all(recipe_of(out / name) in (RECIPES[name], QUICK[name]) for name in found - PAGE)):
         raise InputError(f"--out {out} holds something that is not a demo; give a new folder")
     shutil.rmtree(out)
 

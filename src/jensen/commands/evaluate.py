@@ -37,7 +37,7 @@ class Evaluate(OfExamples):
     """A new folder for the evaluation. Default: the run's own folder for its test examples.
     Default for other examples: a folder in the run, below evaluations/, with the name of the split or the data."""
     settings: EvaluationSettings = EvaluationSettings()
-    error: float | None = Field(None, gt=0)
+    error: float | None = Field(default=None, gt=0)
     """Stop when the standard error of the mean ELBO is at most this, in bits per dimension (tables and continuous data:
     nats). The cheapest way to one number, written to mean_bound.json. It chooses examples and draws, and makes no
     report."""

@@ -68,7 +68,7 @@ class Impute(OfExamples):
     """particles: number of particles for each draw. Default: 16."""
     resamplings: PositiveInt | None = None
     """replacement: number of repetitions of each step. Default: 5."""
-    steps: int | None = Field(None, ge=2)
+    steps: int | None = Field(default=None, ge=2)
     """particles, replacement: number of steps from noise to data. Default: 100 for particles, 50 for replacement."""
     calibrate: bool = False
     """Compare the draws with the values hidden by --mask: coverage of intervals, ranks; also in the run's report."""

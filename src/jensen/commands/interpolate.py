@@ -36,7 +36,7 @@ class Interpolate(OfExamples):
     out: Path
     """A .png (a row of pictures), an .npz (`x`, `z`, `name`), or a folder of PNGs. For a table: a .csv, .tsv, .parquet
     or .arrow."""
-    steps: int = Field(8, ge=2)
+    steps: int = Field(default=8, ge=2)
     """Number of examples on the path, with both ends."""
     path: Course = "spherical"
     """spherical: a great circle, which keeps z as long as draws of p(z) are. straight: a straight line."""

@@ -39,7 +39,7 @@ class Predict(OfExamples):
     """Tables: the column to predict from all other columns. Default: the column of --labels, if the run has it."""
     examples: PositiveInt | None = None
     """Number of examples, evenly spread over the data. Default: all."""
-    draws: int | None = Field(None, ge=2)
+    draws: int | None = Field(default=None, ge=2)
     """Draws per example; for diffusion the maximum per example and class.
     Default: 1000 (VAE), 200 (VAE of a table) or 16 (diffusion)."""
     seed: NonNegativeInt = 0

@@ -20,9 +20,9 @@ class Resume(Command):
     """The new path of the run's own data, if they have moved. The data are checked, and the path is recorded."""
     steps: PositiveInt | None = None
     """Total number of training steps, recorded in history.json. Default: unchanged."""
-    minutes: float | None = Field(None, gt=0, le=1e6)
+    minutes: float | None = Field(default=None, gt=0, le=1e6)
     """Time for further training, instead of `steps`; the resulting total is recorded in history.json."""
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate for the remaining steps, recorded in history.json. Default: unchanged."""
     stream: Streaming | None = None
     """When to leave the examples on disk; the choice changes no number. Default: unchanged."""

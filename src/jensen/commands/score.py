@@ -35,7 +35,7 @@ class Score(OfExamples):
     """The folder of the run."""
     out: Path
     """The .csv to write; for a table also a .tsv, .parquet or .arrow."""
-    draws: int | None = Field(None, ge=2)
+    draws: int | None = Field(default=None, ge=2)
     """Draws per example; the standard error falls as 1/sqrt(draws). Default: 16 (VAE) or 2 (diffusion)."""
     explained: NonNegativeInt | None = None
     """Tables: number of rows, the least likely first, of which each column is scored given all others.

@@ -29,6 +29,9 @@ class Train(Command):
     """A TOML file, or the recipe.json of a run, that sets any of the options below. Flags override the file."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """A run to start from: its best weights, its settings of the model, and its data if no other DATA are given."""
+    slurm: tuple[str, ...] | None = None
+    """Train as a job of Slurm, by submitit; settings of the job, as in --slurm partition=gpu timeout_min=240.
+    cluster=local: in the background of this machine."""
     recipe: AbstractRecipe
 
     @classmethod
@@ -38,11 +41,23 @@ class Train(Command):
 
     def execute(self) -> None:
         """Train by the recipe, then print the result and the next command."""
+        if self.slurm is not None:
+            self._submit(self.slurm)
+            return
         began = time.monotonic() - OUTSIDE  # before torch is imported: the minutes are those of the whole command
         from jensen.run import train
 
-        name = self.config.stem if self.config else self.recipe.family
-        print("\n".join(reached(train(self.recipe, self.out or Path("runs") / name, began=began))))
+        print("\n".join(reached(train(self.recipe, self._folder, began=began))))
+
+    @property
+    def _folder(self) -> Path:
+        return self.out or Path("runs") / (self.config.stem if self.config else self.recipe.family)
+
+    def _submit(self, options: tuple[str, ...]) -> None:
+        from jensen.commands.slurm import submit
+
+        job = submit(self.recipe, self._folder, options)
+        print(f"job {job.job_id} trains {self._folder}; its output: {job.paths.stdout} and {job.paths.stderr}")
 
 
 def _command_of(name: str, recipe: type[AbstractRecipe]) -> type[Command]:

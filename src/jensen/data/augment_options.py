@@ -13,17 +13,17 @@ class AugmentOptions(BaseModel):
     flip: Literal["none", "horizontal", "vertical", "all"] = "none"
     """Mirror training examples along the last axis (horizontal), the axis before it (vertical), or each axis (all)."""
 
-    shift: float = Field(0.0, ge=0, le=0.5)
+    shift: float = Field(default=0.0, ge=0, le=0.5)
     """Move training examples by whole pixels, along each axis by at most this share of the side; edges are mirrored."""
 
-    crop: float = Field(0.0, ge=0, le=0.9)
+    crop: float = Field(default=0.0, ge=0, le=0.9)
     """Cut at most this share off the height and width of training images, and resize the rest to the whole size."""
 
-    jitter: float = Field(0.0, ge=0, le=1)
+    jitter: float = Field(default=0.0, ge=0, le=1)
     """Change brightness, contrast and saturation of training images of integers, each by at most this share."""
 
-    gain: float = Field(0.0, ge=0, lt=1)
+    gain: float = Field(default=0.0, ge=0, lt=1)
     """Multiply the deviations of training signals and volumes from their means by 1 - gain to 1 + gain."""
 
-    probability: float = Field(0.5, gt=0, lt=1)
+    probability: float = Field(default=0.5, gt=0, lt=1)
     """Probability of each kind of change per example and step. At 0.5, flips are as frequent as the original."""

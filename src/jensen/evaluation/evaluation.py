@@ -100,7 +100,7 @@ class Evaluation(Value):
     """One sentence for each contradiction between estimates and each unreliable number."""
     provenance: Provenance
     """The weights, software and command that gave these results."""
-    scores: Annotated[Scores | None, SkipValidation] = Field(None, exclude=True, repr=False)
+    scores: Annotated[Scores | None, SkipValidation] = Field(default=None, exclude=True, repr=False)
     """The scores of all examples; saved in scores.npz instead of the JSON, see `save_evaluation`."""
 
     @property

@@ -10,7 +10,7 @@ class EvaluationSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    draws: int | None = Field(None, ge=2)
+    draws: int | None = Field(default=None, ge=2)
     """Draws per example for the ELBO; its standard error falls as 1/sqrt(draws). None: 16 (VAE) or 2 (diffusion)."""
     samples: PositiveInt = 1000
     """K of L_K: the number of draws per example for importance-weighted bounds."""

@@ -73,11 +73,14 @@ def _metadata(run: Run, license: str | None, evaluation: Evaluation | None) -> d
 def _text(run: Run, license: str | None, evaluation: Evaluation | None) -> Iterator[str]:
     spec, recipe = run.spec, run.recipe
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    made = "trained" if run.trained_steps else "written"
     yield f"# A {recipe.family} model of {_name_of_data(run)}\n"
     yield (
-        f"A generative model with a bound on log p(x), trained by jensen {jensen_version()}: {parameters:,} "
+        f"A generative model with a bound on log p(x), {made} by jensen {jensen_version()}: {parameters:,} "
         f"parameters, weights of step {run.step} of {recipe.training.steps}, SHA-256 `{run.weights}`.\n"
     )
+    if recipe.beginning and recipe.start_from is None:  # a path of this machine says nothing elsewhere
+        yield f"The weights come {recipe.beginning}.\n"
     yield f"## Use\n\n{USE}"
     yield "## Data\n"
     counts = ", ".join(f"{count:,} {name}" for name, count in spec.counts.items())

@@ -1,6 +1,7 @@
 """diffusers' `UNet2DModel` with its scheduler, read as the settings and weights of a diffusion model."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jensen.nets import Architecture, DDPMUNet
 from jensen.recipe.diffusion.imported import Imported
 
 INDEX = "model_index.json"
+LONGEST = 100_000  # steps of a chain; its table is kept in the recipe
 SCHEDULERS = {"DDPMScheduler": "ancestral", "DDIMScheduler": "ddim", "PNDMScheduler": "ddim"}
 """The schedulers that are read, and the sampler of the run; PNDM's steps have no counterpart."""
 PREDICTIONS = {"epsilon": "epsilon", "sample": "clean", "v_prediction": "velocity"}
@@ -99,15 +101,12 @@ def read_diffusers(folder: Path) -> Arrival:
         files=sums,
         network=None,
         betas=betas,
-        clip=float(chain["clip_sample_range"]) if chain["clip_sample"] else None,
+        clip=_limit(chain["clip_sample_range"], paths[1]) if chain["clip_sample"] else None,
     )
-    size = config["sample_size"]
-    height, width = size if isinstance(size, list | tuple) else (size, size)
+    size = _size(config["sample_size"], paths[0])
     variance = _variance(chain, architecture, kind, paths[1])
     chosen = {"parameterisation": PREDICTIONS[chain["prediction_type"]], "sampler": SCHEDULERS[kind]}
-    return arrival(
-        Foreign(architecture, weights), imported, {**chosen, "variance": variance}, (height, width), str(folder)
-    )
+    return arrival(Foreign(architecture, weights), imported, {**chosen, "variance": variance}, size, str(folder))
 
 
 def _kind(folder: Path, part: str, kinds: tuple[str, ...]) -> str:
@@ -184,15 +183,32 @@ def _newer(name: str) -> str:
 # ---------------------------------------------------------------------------------------------- what they mean
 
 
+def _size(given: Any, path: Path) -> tuple[int | None, int | None]:
+    """Height and width; None: any."""
+    pair = given if isinstance(given, list) else [given, given]
+    if len(pair) != 2 or not all(side is None or (isinstance(side, int) and side > 0) for side in pair):
+        raise InputError(f"{path}: sample_size {given}: expected a number of pixels, or height and width; mend it")
+    return pair[0], pair[1]
+
+
+def _limit(given: Any, path: Path) -> float:
+    """The limit of clipping."""
+    if not isinstance(given, int | float) or not 0 < given < math.inf:
+        raise InputError(f"{path}: clip_sample_range {given}: expected a positive number; mend it")
+    return float(given)
+
+
 def _betas(chain: Mapping[str, Any], path: Path) -> Betas:
     steps, first, last = (chain[name] for name in ("num_train_timesteps", "beta_start", "beta_end"))
     try:
         if chain["trained_betas"] is not None:
             betas = tuple(float(value) for value in chain["trained_betas"])
+        elif not 2 <= int(steps) <= LONGEST:
+            raise ValueError(f"num_train_timesteps {steps}, expected 2 to {LONGEST}")
         else:
             betas = BY_NAME[chain["beta_schedule"]](int(steps), float(first), float(last))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: betas that are no numbers ({error}); restore it from a copy") from error
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise InputError(f"{path}: a chain that is none ({error}); restore it from a copy") from error
     return checked(betas, str(path))
 
 
@@ -231,7 +247,7 @@ def _architecture(config: Mapping[str, Any], path: Path) -> Architecture:
             classes=None if rows is None else int(rows) - 1,
         )
         _check(found)
-    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, RuntimeError) as error:
         raise InputError(f"{path}: {error}; these settings make no network, restore them from a copy") from error
     return found
 
@@ -247,8 +263,13 @@ def _attention(kinds: tuple[str, ...], plain: str, path: Path) -> tuple[int, ...
 
 def _check(a: Architecture) -> None:
     """Raise ValueError for numbers that no network can have, or that would make one too large to be meant."""
-    if min(a.channels, a.blocks, a.groups, *a.widths, a.condition) < 1 or max(*a.widths, a.blocks) > 1 << 16:
+    counts = a.channels, a.blocks, a.groups, *a.widths, a.condition
+    if min(counts) < 1 or max(counts) > 1 << 16 or max(a.blocks, len(a.widths)) > 100 or a.middle_groups < 0:
         raise ValueError(f"widths {a.widths}, {a.blocks} blocks, {a.groups} groups")
+    if a.widths[0] % 2 or not 0 <= a.frequency_shift < a.widths[0] / 2 or not 0 <= a.epsilon < 1:
+        raise ValueError(f"width {a.widths[0]} with freq_shift {a.frequency_shift}, norm_eps {a.epsilon}")
+    if a.classes is not None and not 0 < a.classes < 1 << 24:
+        raise ValueError(f"num_class_embeds {a.classes + 1}")
     if a.outputs not in (a.channels, 2 * a.channels):
         raise ValueError(
             f"out_channels {a.outputs}, expected {a.channels}, or {2 * a.channels} with a learned variance"

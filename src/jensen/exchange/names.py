@@ -150,6 +150,8 @@ def read_state(
                 f"{source}: the weight {theirs[0]} has shape {tuple(value.shape)}, expected {tuple(like.shape)}; "
                 "its settings do not describe its weights"
             )
+        if not value.isfinite().all():
+            raise InputError(f"{source}: the weight {theirs[0]} has values that are not finite; use another checkpoint")
         found[name] = value.float().contiguous()
         left -= set(theirs)
     if left:

@@ -63,7 +63,7 @@ def export_pretrained(run: Run, folder: Path, license: str | None = None) -> lis
     """Fill an empty folder as `save_pretrained` does, and return notes."""
     if license is not None and not LICENSE.fullmatch(license):
         raise InputError(f"license {license!r}: expected an identifier of the Hub, such as apache-2.0 or cc-by-4.0")
-    places = run.spec.source, run.recipe.data, str(run.folder)
+    places = run.spec.source, str(run.recipe.data), str(run.folder)
     config = Config(
         format=FORMAT,
         library_name="jensen",

@@ -12,6 +12,9 @@ noise:
 | `DiscretisedLikelihood` | L levels on the grid of [-1, 1] | `DiscretisedGaussian` or `DiscretisedLogistic` |
 | `CategoricalLikelihood` | L levels on the grid of [-1, 1] | `Categorical`                                  |
 
+`LogisticMixtureLikelihood` is for L levels of pixels whose channels depend on each other; its distribution is
+`LogisticMixture`, see `jensen.likelihood.logistic_mixture`.
+
 The columns of a table have laws of their own: `ColumnsLikelihood` gives each column its law, and the distribution of a
 row is `Columns`; see `jensen.likelihood.columns`.
 

@@ -19,6 +19,9 @@ from jensen.nets.initial import at_the_edge, zeroed
 STEEPEST = 5.0
 """Limit of the absolute logarithm of a factor, as in Vahdat & Kautz 2020."""
 
+START, START_GAIN = -1.0, 0.1
+"""Initial bias of the logarithm of a proposal's scale, and the factor of its initial weights."""
+
 
 def bounded_exp(raw: Tensor) -> Tensor:
     """exp(raw) for small raw, and between exp(-5) and exp(5) for all others."""
@@ -86,8 +89,8 @@ class DenseTopDown(AbstractTopDown):
         self.sizes, self.outputs, self.width = tuple(sizes), tuple(outputs), width
         self.register_buffer("origin", torch.zeros(width), persistent=False)
         self.noises = nn.ModuleList(at_the_edge(NormedLinear(width, 2 * size, zero=True)) for size in sizes[1:])
-        self.entries = nn.ModuleList(at_the_edge(nn.Linear(size, width)) for size in sizes)
-        self.blocks = nn.ModuleList(DenseBlocks(width, depth) for _ in sizes)
+        self.entries = nn.ModuleList(at_the_edge(glorot(nn.Linear(size, width))) for size in sizes)
+        self.blocks = nn.ModuleList(DenseBlocks(width, depth, len(sizes)) for _ in sizes)
         self.last = at_the_edge(NormedLinear(width, math.prod(outputs)))
 
     def start(self) -> Tensor:
@@ -114,16 +117,22 @@ class DenseTopDown(AbstractTopDown):
 class DenseBottomUp(AbstractBottomUp):
     """Residual blocks of x, flattened; the feature of the lowest group comes after the first `depth` blocks, and so on.
 
-    The top group sees all blocks. A proposal is a layer on state and feature; its initial scale is 1.
+    The top group sees all blocks. A proposal is a layer on state and feature. Its initial scales are about exp(-1):
+    with scales of 1, the noise hides from the decoder what the means say, and training spends long without any z.
     """
 
     def __init__(self, shape: Sequence[int], sizes: Sequence[int], width: int, depth: int) -> None:
         super().__init__()
-        self.first = at_the_edge(nn.Linear(math.prod(shape), width))
-        self.blocks = nn.ModuleList(DenseBlocks(width, depth) for _ in sizes)
+        self.first = at_the_edge(glorot(nn.Linear(math.prod(shape), width)))
+        self.blocks = nn.ModuleList(DenseBlocks(width, depth, len(sizes)) for _ in sizes)
         self.taps = nn.ModuleList(NormedLinear(width, width) for _ in sizes)
         self.states = nn.ModuleList(NormedLinear(width, width) for _ in sizes[1:])
-        self.heads = nn.ModuleList(at_the_edge(nn.Linear(width, 2 * size)) for size in sizes)
+        heads = [at_the_edge(glorot(nn.Linear(width, 2 * size))) for size in sizes]
+        for size, head in zip(sizes, heads, strict=True):
+            nn.init.constant_(head.bias[size:], START)
+            with torch.no_grad():
+                head.weight[size:].mul_(START_GAIN)
+        self.heads = nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         h, features = self.first(x.flatten(1)), []
@@ -144,21 +153,32 @@ class NormedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, zero: bool = False) -> None:
         super().__init__()
         self.norm, linear = nn.LayerNorm(inputs, elementwise_affine=False), nn.Linear(inputs, outputs)
-        self.linear = zeroed(linear) if zero else linear
+        self.linear = zeroed(linear) if zero else glorot(linear)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.linear(self.norm(h))
 
 
 class DenseBlocks(nn.Module):
-    """`depth` times h + linear(silu(linear(norm(h)))); the initial output of the residual branches is zero."""
+    """`depth` times h + linear(silu(linear(norm(h)))), one of `count` such stacks in a row.
 
-    def __init__(self, width: int, depth: int) -> None:
+    The initial weights of the branches are smaller, the more branches there are, so that h keeps its size.
+    """
+
+    def __init__(self, width: int, depth: int, count: int) -> None:
         super().__init__()
         self.firsts = nn.ModuleList(NormedLinear(width, width) for _ in range(depth))
-        self.seconds = nn.ModuleList(zeroed(nn.Linear(width, width)) for _ in range(depth))
+        gain = 1 / math.sqrt(depth * count)
+        self.seconds = nn.ModuleList(glorot(nn.Linear(width, width), gain) for _ in range(depth))
 
     def forward(self, h: Tensor) -> Tensor:
         for first, second in zip(self.firsts, self.seconds, strict=True):
             h = h + second(F.silu(first(h)))
         return h
+
+
+def glorot(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """Initial weights by Glorot's uniform rule, and biases of zero."""
+    nn.init.xavier_uniform_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer

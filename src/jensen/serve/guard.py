@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+BODIES = 8  # bodies of the largest size that are held at once
 READING = 64  # requests whose bodies are read while the queue is full
 PUBLIC = ("/", "/healthz")  # and the files of the page: no secrets
 PAGE = "/page/"
@@ -43,7 +44,7 @@ class Guard:
     def __init__(self, app: App, limits: Limits, metrics: Metrics, token: bytes | None, loopback: bool) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
         self._token, self._loopback = token, loopback
-        self._inside = 0
+        self._inside = self._bytes = 0  # requests and bytes of their bodies between their first byte and their answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -53,8 +54,8 @@ class Guard:
         if scope["type"] != "http":  # a websocket
             await send({"type": "websocket.close", "code": 1008})
             return
-        began, answer = time.monotonic(), _Answer(send)
-        self._inside += 1
+        began, answer, size = time.monotonic(), _Answer(send), self._size(scope)
+        self._inside, self._bytes = self._inside + 1, self._bytes + size
         try:
             self._check(scope)
             await self._app(scope, _Limited(receive, self._limits, began), answer)
@@ -66,7 +67,7 @@ class Guard:
             LOG.exception("%s %s", scope["method"], scope.get("route_path", "?"))
             await answer.problem(unexpected())
         finally:
-            self._inside -= 1
+            self._inside, self._bytes = self._inside - 1, self._bytes - size
             route = scope.get("route")
             self._metrics.request(getattr(route, "path", "other"), answer.status, time.monotonic() - began)
 
@@ -82,14 +83,21 @@ class Guard:
         self._check_token(scope, headers)
         if not headers.get(b"content-length", b"0").isdigit():
             raise Problem(400, "a Content-Length that is no number", "the number of bytes", "correct it")
-        length = int(headers.get(b"content-length", b"0")[:20])
-        if length > self._limits.max_bytes:
+        if self._size(scope) > self._limits.max_bytes:
             raise _too_large(self._limits)
-        if self._inside > self._limits.queue + READING:
+        if self._inside > self._limits.queue + READING or self._bytes > BODIES * self._limits.max_bytes:
             raise Problem(
-                429, f"{self._inside} requests at once", f"at most {self._limits.queue + READING}", "try again in 1 s",
+                429, f"{self._inside} requests at once", "fewer or smaller requests at once", "try again in 1 s",
                 {"Retry-After": "1"},
             )  # fmt: skip
+
+    def _size(self, scope: Scope) -> int:
+        """The bytes of the body, as its header says; the most possible if no header says."""
+        headers = dict(scope["headers"])
+        if b"transfer-encoding" in headers:
+            return self._limits.max_bytes
+        length = headers.get(b"content-length", b"0")[:20]
+        return int(length) if length.isdigit() else 0
 
     def _check_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         scope["authorised"] = self._token is None

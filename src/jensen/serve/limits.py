@@ -20,6 +20,6 @@ class Limits(BaseModel):
     """The most numbers of a request or of its answer."""
 
     @property
-    def numbers_waiting(self) -> int:
-        """The most numbers that all waiting requests hold."""
+    def numbers_held(self) -> int:
+        """The most numbers that all requests and their answers hold together."""
         return 8 * self.max_numbers

@@ -48,11 +48,6 @@ class Job:
         """Whether nobody waits for the answer any more."""
         return self.abandoned or time.monotonic() > self.deadline
 
-    @property
-    def numbers(self) -> int:
-        """The numbers that the request holds."""
-        return sum(row.size for row in self.rows)
-
     def fail(self, error: BaseException) -> None:
         """Give the error to whoever waits."""
         with suppress(InvalidStateError):  # nobody waits
@@ -106,8 +101,7 @@ class Queue:
             if self.draining:
                 raise draining()
             self._drop()
-            held = sum(other.numbers for other in self._waiting) + job.numbers
-            if len(self._waiting) >= self._limits.queue or (self._waiting and held > self._limits.numbers_waiting):
+            if len(self._waiting) >= self._limits.queue:
                 raise full(len(self._waiting), self._retry_after())
             self._waiting.append(job)
             self._changed.notify()

@@ -5,7 +5,9 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from typing import Any, TypeVar
@@ -31,7 +33,7 @@ from jensen.serve.limits import Limits
 from jensen.serve.metrics import CONTENT_TYPE, Metrics
 from jensen.serve.problems import Problem, problem_of
 from jensen.serve.questions import VERBS, Content, Conversation, Verb
-from jensen.serve.queue import Job, Queue, late
+from jensen.serve.queue import Job, Queue, full, late
 from jensen.serve.served import Served
 from jensen.serve.shown import examples
 from jensen.serve.work import Film, Row
@@ -52,6 +54,8 @@ class Service:
         self.runs = {served.name: served for served in runs}
         self.limits, self.metrics = limits, metrics
         self.queue = Queue(limits, metrics.batch)
+        self.numbers = 0
+        """The numbers that requests and answers hold."""
         metrics.watch(lambda: len(self.queue))
         for served in runs:
             for network in served.run.model.networks:
@@ -72,7 +76,16 @@ class Service:
             raise Problem(422, f"/{verb} of {served.name}", f"one of {', '.join(served.verbs)}", "ask another run")
         return served
 
-    async def converse(self, request: Request, talk: Conversation, served: Served, small: bool) -> Answer:
+    @contextmanager
+    def held(self) -> Iterator["Held"]:
+        """A context of a request, whose numbers count while its answer is made and sent."""
+        mine = Held(self)
+        try:
+            yield mine
+        finally:
+            self.numbers -= mine.numbers
+
+    async def converse(self, request: Request, talk: Conversation, served: Served, small: bool, held: "Held") -> Answer:
         """Ask the queue whatever the conversation asks, and return its answer."""
         deadline, found = time.monotonic() + self.limits.deadline, None
         try:
@@ -82,10 +95,26 @@ class Service:
                 if isinstance(asked, Answer):
                     return asked
                 work, rows = asked
+                held.add(work.numbers(rows))
                 found = await wait(request, self.queue.submit(work, rows, deadline))
                 small = small and sum(row.size for row in rows) < SMALL
         except InputError as error:
             raise problem_of(error, served.secrets()) from None
+
+
+@dataclass
+class Held:
+    """The numbers of one request."""
+
+    service: Service
+    numbers: int = 0
+
+    def add(self, count: int) -> None:
+        """Count further numbers. Raises `Problem` 429 if all requests together hold too many."""
+        service = self.service
+        if service.numbers and service.numbers + count > service.limits.numbers_held:
+            raise full(len(service.queue), 1)
+        self.numbers, service.numbers = self.numbers + count, service.numbers + count
 
 
 def _step(talk: Conversation, found: Any) -> Any:
@@ -206,23 +235,23 @@ def _add_questions(app: FastAPI, service: Service) -> None:
 
 def _add_verbs(app: FastAPI, service: Service) -> None:
     for name, verb in VERBS.items():
-        app.post(
-            f"/{name}",
-            summary=(verb.ask.__doc__ or "").strip(),
-            openapi_extra=_described(verb, [*service.runs]),
-            name=name,
-        )(_route(service, name, verb))
+        about, described = (verb.ask.__doc__ or "").strip(), _described(verb, [*service.runs])
+        app.post(f"/{name}", summary=about, openapi_extra=described, name=name)(_route(service, name, verb))
 
 
 def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
     async def route(request: Request) -> Response:
-        try:
-            ask, size = await read(request, verb, service.limits)
-            served = service.answering(ask.run, name)
-            talk = verb.talk(served, ask, service.limits)
-            answer = await service.converse(request, talk, served, size < SMALL)
-        except Gone:
-            return Response(status_code=499)  # nobody reads it
+        with service.held() as held:
+            try:
+                return await answered(request, held)
+            except Gone:
+                return Response(status_code=499)  # nobody reads it
+
+    async def answered(request: Request, held: Held) -> Response:
+        ask, size = await read(request, verb, service.limits)
+        served = service.answering(ask.run, name)
+        talk = verb.talk(served, ask, service.limits)
+        answer = await service.converse(request, talk, served, size < SMALL, held)
         kind = chosen(request.headers.get("accept", "*/*"), answer.forms())
         make = partial(answer.content, kind, request.query_params.get("grid", "true").lower() not in ("false", "0"))
         heavy = size >= SMALL or kind in (PNG, CSV) or (answer.array is not None and answer.array.size > SMALL)

@@ -25,7 +25,7 @@ from jensen.vae import VAE
 
 LADDER = (1, 4, 16, 64)  # numbers of rows that a model may compute at once
 COMPARED = 16  # rows whose bits are compared between sizes
-VALUES = {"cpu": 1 << 18, "gpu": 1 << 22}  # the most values of x in a block
+VALUES = {"cpu": 1 << 16, "gpu": 1 << 22}  # the most values of x in a block
 BINS = 40  # of the histogram
 
 

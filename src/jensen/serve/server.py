@@ -14,6 +14,7 @@ import numpy as np
 import uvicorn
 
 from jensen.errors import InputError
+from jensen.progress import quiet
 from jensen.run import Run
 from jensen.serve.guard import LOOPBACK
 from jensen.serve.limits import Limits
@@ -131,7 +132,8 @@ class Server(uvicorn.Server):
             return
         for served in self.service.runs.values():
             try:
-                rows = served.test_rows(self._histogram)
+                with quiet():
+                    rows = served.test_rows(self._histogram)
             except InputError as error:
                 LOG.warning("%s: no histogram of its test scores: %s", served.name, error)
                 continue

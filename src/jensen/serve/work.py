@@ -5,6 +5,7 @@ different sizes, because other kernels are used. So rows are padded to one of `s
 has found equal bits.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,10 @@ class AbstractWork(ABC):
     def sizes(self) -> tuple[int, ...]:
         """The numbers of rows that the model computes at once, ascending; each gives the same bits."""
         return self.served.sizes.get(self.name, (1,))
+
+    def numbers(self, rows: Sequence[Row]) -> int:
+        """The numbers that the rows and their results hold, about."""
+        return len(rows) * math.prod(self.served.run.spec.shape) + sum(row.size for row in rows)
 
     @abstractmethod
     def compute(self, rows: Sequence[Row]) -> list[Any]:

@@ -68,7 +68,7 @@ class Record(BaseModel):
     window: list[dict[str, float]]
     losses: list[float] = []
     left_out: list[LeftOut] = []
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     scaler: Scaler | None = None
     recipe: str = ""
     """The digest of the run's recipe."""

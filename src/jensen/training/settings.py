@@ -15,9 +15,9 @@ class TrainingSettings(BaseModel):
 
     steps: PositiveInt = 5000
     """Maximum number of optimisation steps; early stopping may end training sooner."""
-    minutes: float | None = Field(None, gt=0, le=1e6)
+    minutes: float | None = Field(default=None, gt=0, le=1e6)
     """Time for the whole training, instead of steps. The steps that fit are measured, and recorded in recipe.json."""
-    batch_size: int = Field(128, ge=1, le=1 << 24)
+    batch_size: int = Field(default=128, ge=1, le=1 << 24)
     """Examples per step, over all processes together."""
     micro_batch_size: PositiveInt | None = None
     """Maximum number of examples in a process's network at a time. None: all. Smaller values save memory.
@@ -26,23 +26,23 @@ class TrainingSettings(BaseModel):
     """Recompute the activations inside the networks' blocks in the backward pass: less memory, more time."""
     optimiser: Literal["adamw", "muon"] = "adamw"
     """adamw for all weights, or muon: orthogonalised steps for the matrices of hidden layers, AdamW for the rest."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "staircase"] = "cosine"
     """Learning rate after warm-up: constant; half a cosine to zero; multiplied by `decay` at each of `milestones`."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Number of initial steps in which the learning rate rises linearly to its peak."""
     milestones: tuple[PositiveInt, ...] = ()
     """Steps at which the staircase schedule lowers the learning rate."""
-    decay: float = Field(0.1, gt=0, le=1)
+    decay: float = Field(default=0.1, gt=0, le=1)
     """Factor by which the staircase schedule multiplies the learning rate."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay (AdamW)."""
-    adam_epsilon: float = Field(1e-8, gt=0)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
     """Adam's epsilon."""
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
     """Maximum norm of the gradient; a larger gradient is scaled down to it. None: no limit."""
-    ema_decay: float | None = Field(None, gt=0, lt=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights, which validation, sampling and evaluation use. None: no average."""
     validate_every: PositiveInt = 500
     """Steps between two validation bounds."""
@@ -69,7 +69,7 @@ class TrainingSettings(BaseModel):
     rollback: go back to the last good checkpoint and leave out the batches in question."""
     rollbacks: PositiveInt = 3
     """Maximum number of rollbacks; then training stops."""
-    explosion: float | None = Field(100.0, gt=0)
+    explosion: float | None = Field(default=100.0, gt=0)
     """The loss has exploded if its mean over `log_every` steps exceeds the median of the ten previous means
     by more than this many times their range. None: no such check."""
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
@@ -79,7 +79,7 @@ class TrainingSettings(BaseModel):
     torch.compile. graphs: also launch them as CUDA graphs, which is fastest and needs a GPU and a single process."""
     deterministic: bool = True
     """On CUDA devices, use only algorithms that give the same digits every time. Exact resume on CUDA needs them."""
-    threads: int = Field(1, ge=1, le=1024)
+    threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads. 1 suits MLPs and busy machines; convolutions gain from more. The last digits depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device for training. auto: a CUDA device if there is one, else the CPU."""

@@ -50,6 +50,16 @@ class CouplingPrior(AbstractPrior):
             u = u * log_scale.exp() + shift
         return u
 
+    @torch.no_grad()
+    def to_normal(self, z: Tensor) -> Tensor:
+        """u of z."""
+        return self._inverse(z)[0]
+
+    @torch.no_grad()
+    def from_normal(self, normal: Tensor) -> Tensor:
+        """f(u)."""
+        return self.transformed(normal)
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         return tuple(self.conditioners)

@@ -49,10 +49,14 @@ def to_arrow(frame: Any) -> "pyarrow.Table":
 def like(arrow: "pyarrow.Table", frame: Any, *, same_rows: bool = False) -> Any:
     """An Arrow table as a DataFrame of the library of `frame`, with the types of its columns of the same names.
 
-    With `same_rows` the rows are those of `frame`, so a DataFrame of pandas with as many rows gets its index.
+    Text becomes booleans if all of it is true or false; other text stays text. With `same_rows` the rows are those of
+    `frame`, so a DataFrame of pandas with as many rows gets its index.
     """
     library = type(frame).__module__.split(".")[0]
     if library == "pandas":
+        from pandas.api.types import is_bool_dtype
+
+        arrow = _with_booleans(arrow, {str(name) for name, kind in frame.dtypes.items() if is_bool_dtype(kind)})
         found = arrow.to_pandas()
         if same_rows and len(found) == len(frame):
             found.index = frame.index
@@ -63,11 +67,35 @@ def like(arrow: "pyarrow.Table", frame: Any, *, same_rows: bool = False) -> Any:
     if library == "polars":
         import polars
 
-        columns = polars.DataFrame(arrow)
-        return columns.cast({name: kind for name, kind in frame.schema.items() if name in columns.columns})
+        booleans = {name for name, kind in frame.schema.items() if kind == polars.Boolean}
+        columns = polars.DataFrame(_with_booleans(arrow, booleans))
+        words = {name for name, kind in columns.schema.items() if kind == polars.String}
+        kinds = {name: kind for name, kind in frame.schema.items() if name in columns.columns}
+        return columns.cast({name: kind for name, kind in kinds.items() if name not in booleans & words})
+    return arrow
+
+
+def _with_booleans(arrow: "pyarrow.Table", names: set[str]) -> "pyarrow.Table":
+    """The table with the columns `names` as booleans, of text only those that hold true and false.
+
+    NumPy takes every text that is not empty, "false" as well, for true.
+    """
+    import pyarrow
+
+    for place, name in enumerate(arrow.column_names):
+        if name not in names or not pyarrow.types.is_string(arrow.schema.field(place).type):
+            continue
+        try:
+            arrow = arrow.set_column(place, name, arrow.column(place).cast(pyarrow.bool_()))
+        except pyarrow.ArrowInvalid:
+            continue
     return arrow
 
 
 def _fits(column: Any, kind: Any) -> bool:
-    """Whether a column can have a type of pandas: integers and booleans of NumPy have no missing cells."""
-    return getattr(kind, "char", None) is None or kind.kind not in "iub" or not bool(column.isna().any())
+    """Whether a column can have a type of pandas: integers and booleans of NumPy have no gaps, text no truth."""
+    from pandas.api.types import is_bool_dtype
+
+    if getattr(kind, "char", None) is not None and kind.kind in "iub" and bool(column.isna().any()):
+        return False
+    return not (is_bool_dtype(kind) and any(isinstance(cell, str) for cell in column))

@@ -8,7 +8,7 @@ from jensen.exchange.functions.data import Data, ToRaw
 from jensen.exchange.functions.function import BATCH, DRAWS, Function, Functions, Port, normal
 from jensen.gaussian import Gaussian
 from jensen.likelihood import Observation
-from jensen.vae import VAE, AmortisedPosterior
+from jensen.vae import VAE, AmortisedPosterior, StandardNormal
 
 LOWEST = -1e30  # in place of minus infinity, which cannot be subtracted from itself
 
@@ -19,6 +19,11 @@ class Encoder(nn.Module):
     def __init__(self, model: VAE) -> None:
         super().__init__()
         posterior = model.posterior
+        if posterior.amortised and not isinstance(posterior, AmortisedPosterior):
+            raise InputError(
+                f"{type(posterior).__name__}: an exported file has a single normal q(z|x) with independent dimensions, "
+                "so it holds no network ladder and no posterior full-covariance; train with others"
+            )
         if not isinstance(posterior, AmortisedPosterior):
             raise InputError(
                 "posterior per-datapoint: q(z|x) of a new example is optimised, which no exported file does; train "
@@ -72,6 +77,9 @@ class LogProb(nn.Module):
     def __init__(self, data: Data, model: VAE) -> None:
         super().__init__()
         self.data, self.encoder, self.decoder, self.prior = data, Encoder(model), Decoder(model), model.prior
+        if not isinstance(model.prior, StandardNormal):
+            name = type(model.prior).__name__
+            raise InputError(f"prior {name}: an exported VAE has the prior N(0, I); train with --prior standard")
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw, x, (noise,) = self.data.split(inputs)
@@ -108,7 +116,7 @@ def encoder_and_decoder(data: Data, model: VAE) -> tuple[Function, Function]:
 
 
 def vae_functions(data: Data, model: VAE) -> Functions:
-    """`encoder`, `decoder` and `log_prob` of a VAE with prior N(0, I)."""
+    """`encoder`, `decoder` and `log_prob` of a VAE with prior N(0, I); raises `InputError` for another prior."""
     noise = latent_port(model, "noise", "standard normal numbers; k is the K of L_K", DRAWS)
     nats = {"dtype": "float64", "axes": (BATCH,)}
     outputs = (

@@ -18,7 +18,7 @@ class Imported(BaseModel):
     """The fields of `jensen.nets.Architecture`; None: jensen's U-Net of the recipe's widths."""
     betas: tuple[float, ...] = Field(min_length=2)
     """beta_1..beta_T of the chain (5.1)."""
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(default=None, gt=0)
     """The network's x̂ is clipped to this range, on both sides of 0; None: not clipped."""
 
     @property

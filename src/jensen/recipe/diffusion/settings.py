@@ -18,40 +18,40 @@ class DiffusionSettings(BaseModel):
 
     network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
     """Denoising network. unet, transformer: images and signals; mlp: vectors. auto: mlp for vectors, else unet."""
-    widths: tuple[Size, ...] | None = Field(None, min_length=1)
+    widths: tuple[Size, ...] | None = Field(default=None, min_length=1)
     """Channels of the U-Net's levels, finest level first; each level halves the resolution. None: by the data."""
-    blocks: int = Field(1, ge=1, le=1000)
+    blocks: int = Field(default=1, ge=1, le=1000)
     """Number of residual blocks per level of the U-Net."""
     attention: tuple[NonNegativeInt, ...] = ()
     """Levels of the U-Net with attention; level 0 is the finest."""
-    octaves: int | None = Field(None, ge=0, le=16)
+    octaves: int | None = Field(default=None, ge=0, le=16)
     """Octaves of Fourier features of x as extra input of the U-Net. None: by the number of levels, 8 for 8-bit data;
     0 for patches of more than 16 values, and for examples of more than 3 x 64 x 64 values."""
     patch: Size | None = None
     """Patch side in pixels (U-Net: folded into channels; transformer: one token). None: by the data's size."""
     width: Size = 128
     """Width of the transformer or MLP."""
-    depth: int = Field(4, ge=1, le=1000)
+    depth: int = Field(default=4, ge=1, le=1000)
     """Number of blocks of the transformer or MLP."""
     noise_schedule: Literal["linear-beta", "cosine", "sigmoid", "linear-log-snr", "learned"] = "linear-log-snr"
     """Noise level as a function of time. linear-beta is DDPM's schedule; learned needs objective bound."""
     log_snr_range: tuple[float, float] | None = None
     """log-SNR at the lowest and highest noise (linear-log-snr, learned). None: by the number of levels, and -10."""
-    chain_steps: int = Field(1000, ge=2, le=MOST)
+    chain_steps: int = Field(default=1000, ge=2, le=MOST)
     """T, the number of steps of the chain whose ELBO is the bound."""
     parameterisation: Literal["epsilon", "clean", "velocity", "edm"] = "edm"
     """Output of the network: the noise, the data, their mixture v, or EDM's preconditioned output."""
-    sigma_data: float | None = Field(None, gt=0)
+    sigma_data: float | None = Field(default=None, gt=0)
     """Standard deviation of the prepared data (edm only). None: 1 for standardised data, else 0.5."""
-    skip: float | None = Field(None, gt=0)
+    skip: float | None = Field(default=None, gt=0)
     """Noise level sigma above which the network predicts the data, and below which the noise (edm only). None:
     sigma_data, which is EDM, or a fifth of it for patches of more than 16 values."""
     objective: Literal["simple", "bound", "hybrid", "min-snr", "p2", "edm"] = "edm"
     """Training objective: L_simple (5.17), the bound (5.11), both, or another weighting of the bound's terms."""
-    noise_mean: float | None = Field(None, ge=-10, le=10)
+    noise_mean: float | None = Field(default=None, ge=-10, le=10)
     """Mean of the logarithm of the noise's standard deviation in training (edm objective only). None: by the data's
     size, -1.2 up to 32 x 32 pixels."""
-    noise_deviation: float = Field(1.2, gt=0, le=10)
+    noise_deviation: float = Field(default=1.2, gt=0, le=10)
     """Standard deviation of the logarithm of the noise's standard deviation (edm objective only)."""
     times: Literal["uniform", "low-discrepancy", "loss-aware"] = "low-discrepancy"
     """Times of a batch: independent, evenly spread (low-discrepancy), or denser at large losses (loss-aware)."""
@@ -59,7 +59,7 @@ class DiffusionSettings(BaseModel):
     """Variance of the reverse step (5.12). learned needs objective hybrid or bound."""
     conditional: bool = True
     """Learn p(x|label) in addition to p(x), if the data have labels. --no-conditional: learn only p(x)."""
-    label_dropout: float = Field(0.1, gt=0, lt=1)
+    label_dropout: float = Field(default=0.1, gt=0, lt=1)
     """Share of labels hidden in training, so that p(x) is learned too; evaluation and guidance need p(x)."""
     bound_terms: Size | None = 32
     """Number of terms of the sum over the chain that an estimate of the bound draws. None: all terms."""
@@ -72,7 +72,7 @@ class DiffusionSettings(BaseModel):
     guidance: float = 0.0
     """Scale of classifier-free guidance. 0: no guidance."""
     imported: Annotated[Imported | None, tyro.conf.Suppress, tyro.conf.Fixed] = Field(
-        None, exclude_if=lambda value: value is None, repr=False
+        default=None, exclude_if=lambda value: value is None, repr=False
     )
     """The network and chain of another program, by `jensen import`; None: those of the fields above."""
 
@@ -94,15 +94,15 @@ class DiffusionTraining(TrainingSettings):
 
     steps: PositiveInt = 10_000
     """Maximum number of optimisation steps; early stopping may end training sooner."""
-    batch_size: int = Field(32, ge=1, le=1 << 24)
+    batch_size: int = Field(default=32, ge=1, le=1 << 24)
     """Examples per step."""
     optimiser: Literal["adamw", "muon"] = "muon"
     """adamw for all weights, or muon: orthogonalised steps for the matrices of hidden layers, AdamW for the rest."""
-    learning_rate: float = Field(4e-3, gt=0)
+    learning_rate: float = Field(default=4e-3, gt=0)
     """Peak learning rate."""
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
     """Number of initial steps in which the learning rate rises linearly to its peak."""
-    ema_decay: float | None = Field(0.999, gt=0, lt=1)
+    ema_decay: float | None = Field(default=0.999, gt=0, lt=1)
     """Decay of the moving average of the weights, which validation, sampling and evaluation use. None: no average."""
     validate_every: PositiveInt = 2000
     """Steps between two validation bounds."""

@@ -27,7 +27,7 @@ class LatentSettings(BaseModel):
     prior_steps: tyro.conf.OmitArgPrefixes[PositiveInt | None] = None
     """Number of steps of the second stage, which trains the prior on draws of z with the VAE fixed. None: all other
     steps. All further steps are a third stage, which trains both together by the bound on log p(x)."""
-    kl_weight: tyro.conf.OmitArgPrefixes[float] = Field(1.0, ge=0)
+    kl_weight: tyro.conf.OmitArgPrefixes[float] = Field(default=1.0, ge=0)
     """Weight of the KL in the first stage. Below 1, z keeps more of x, and the prior has more to learn."""
 
     @model_validator(mode="after")

@@ -31,15 +31,15 @@ class VAESettings(BaseModel):
     ladder: a hierarchy of groups of latent variables, which are vectors. convolutional-ladder: the groups are maps of
     `latent_channels` at several resolutions. gated-ladder: the two groups of the VampPrior's paper.
     auto: table for tables, ladder if `groups` is given, mlp for vectors or if `hidden` is given, else convolutional."""
-    groups: tuple[Size, ...] | None = Field(None, min_length=1)
+    groups: tuple[Size, ...] | None = Field(default=None, min_length=1)
     """Number of latent dimensions of each group of a hierarchy, from the top group down (ladder). None: by the data."""
     level_groups: tuple[Size, ...] | None = Field(None, min_length=1)
     """Number of groups of each level of `channels`, coarsest level first (convolutional-ladder). None: 2 of each."""
     width: Size | None = None
     """Width of the residual blocks (table, ladder). None: by the number of examples and of columns; ladder: 256."""
-    depth: int = Field(2, ge=1, le=1000)
+    depth: int = Field(default=2, ge=1, le=1000)
     """Number of residual blocks of the encoder and of the decoder (table), or of each group of both (ladder)."""
-    components: int = Field(5, ge=1, le=1000)
+    components: int = Field(default=5, ge=1, le=1000)
     """Number of components of the mixtures p(x_j|z) of numbers (table) or of pixels (likelihood logistic-mixture)."""
     missing_cells: Literal["generate", "ignore"] = "generate"
     """A missing cell (table). generate: it is a value, which the model generates with a probability and which counts in
@@ -49,9 +49,9 @@ class VAESettings(BaseModel):
     None: 200 200."""
     activation: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """Activation function of the MLP."""
-    channels: tuple[Size, ...] | None = Field(None, min_length=1)
+    channels: tuple[Size, ...] | None = Field(default=None, min_length=1)
     """Channels of the convolutional levels, finest level first; each level halves the resolution. None: by the data."""
-    blocks: int = Field(1, ge=1, le=1000)
+    blocks: int = Field(default=1, ge=1, le=1000)
     """Number of residual blocks per level (convolutional) or per group (convolutional-ladder)."""
     patch: Size | None = None
     """Patch side in pixels, folded into channels (convolutional). None: by the data."""
@@ -64,7 +64,7 @@ class VAESettings(BaseModel):
     variance: Literal["learned", "per-dimension", "shared", "fixed"] = "learned"
     """Scale of p(x|z): a function of z (learned), one number per dimension, one shared number, or `fixed_scale`.
     Scale of targets: a function of z if learned, else one number per dimension."""
-    fixed_scale: float = Field(1.0, gt=0)
+    fixed_scale: float = Field(default=1.0, gt=0)
     """Scale of p(x|z) if variance is fixed."""
     prior: Literal["standard", "vamp", "mixture", "flow"] = "standard"
     """p(z), of a hierarchy that of its top group: N(0, I), a mean of q(z|x) over learned pseudo-inputs x (vamp), a
@@ -82,7 +82,7 @@ class VAESettings(BaseModel):
     """K of L_K, the number of draws of z per example in training (not for objective elbo)."""
     kl_warmup_steps: NonNegativeInt = 0
     """Number of initial steps in which the weight of the KL rises from 0 to 1 (elbo objective only)."""
-    free_bits: float = Field(0.0, ge=0)
+    free_bits: float = Field(default=0.0, ge=0)
     """KL in nats per latent dimension, or per group of a hierarchy, below which training does not reduce the KL (elbo
     objective only)."""
     kl_balance: bool = False
