@@ -408,7 +408,7 @@ UNET_CONFIG, SCHEDULER_CONFIG, INDEX = "unet/config.json", "scheduler/scheduler_
         (SCHEDULER_CONFIG, {"variance_type": "learned_range"}, "variance_type learned_range with out_channels 3"),
         (SCHEDULER_CONFIG, {"trained_betas": [0.1] * 19 + [1.0]}, "each between 0 and 1"),
         (SCHEDULER_CONFIG, {"trained_betas": [0.1, 0.2]}, "num_train_timesteps 20, but 2 trained_betas"),
-        (SCHEDULER_CONFIG, {"trained_betas": "none"}, "a chain that is none"),
+        (SCHEDULER_CONFIG, {"trained_betas": "none"}, "make no chain"),
         (SCHEDULER_CONFIG, {"num_train_timesteps": 10**15}, "num_train_timesteps 1000000000000000"),
         (SCHEDULER_CONFIG, {"clip_sample_range": -1}, "clip_sample_range -1"),
         (UNET_CONFIG, {"sample_size": [8]}, "sample_size"),

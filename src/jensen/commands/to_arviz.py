@@ -37,7 +37,7 @@ def to_arviz(*results: "Scored | Samples | Imputed | Calibration", chains: int =
     |                       | `observed_data`        | the examples; NaN where no value is known                      |
     |                       | `constant_data`        | x_observed, ...: True for entries that the model saw           |
     | `jensen.score`        | `scores`               | bound, standard_error, bits_per_dimension, the terms (example) |
-    | `Imputed.calibration` | `calibration`        | coverage, ranks, with standard errors                          |
+    | `Imputed.calibration` | `calibration`          | coverage, ranks, with standard errors                          |
 
     Draws are independent, so they may be divided into any number of `chains`, of which some functions of ArviZ need
     two. Categories of a table are their codes; the attribute `categories` of the variable has their names. Raises

@@ -48,10 +48,10 @@ class Arrival:
 def arrival(
     found: Foreign, imported: Imported, chosen: Mapping[str, Any], size: tuple[int | None, int | None], source: str
 ) -> Arrival:
-    """A model that was read; `imported` lacks its network, `chosen` are the settings of the parameterisation, the
-    variance and the sampler.
+    """The settings and weights of a run for the network `found` of another program.
 
-    The network becomes jensen's U-Net where that computes the same function from the same weights.
+    `imported` has no network yet, and `chosen` are the settings of the parameterisation, the variance and the sampler.
+    If jensen's own U-Net computes the same function from the same weights, the network becomes that U-Net.
     """
     a, steps = found.architecture, len(imported.betas)
     levels = -UniformTime()(BetaTable(imported.betas), steps)[1:] / 8

@@ -210,7 +210,7 @@ def _betas(chain: Mapping[str, Any], path: Path) -> Betas:
         else:
             betas = BY_NAME[chain["beta_schedule"]](int(steps), float(first), float(last))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise InputError(f"{path}: a chain that is none ({error}); restore it from a copy") from error
+        raise InputError(f"{path}: these settings make no chain ({error}); restore it from a copy") from error
     return checked(betas, str(path))
 
 

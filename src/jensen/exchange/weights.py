@@ -7,12 +7,6 @@ from torch import Tensor
 
 from jensen.errors import InputError
 
-CONVERT = (
-    "python -c \"import sys, torch, safetensors.torch as s; d = torch.load(sys.argv[1], map_location='cpu', "
-    'weights_only=False); s.save_file({k: v.contiguous() for k, v in d.items()}, sys.argv[2])" FILE model.safetensors'
-)
-"""Turns a file of pickled code into safetensors; to be run by a user who trusts the file."""
-
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .pt, .pth or .bin file that holds tensors only.

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: host, origin, token, size. What every answer gets: headers."""
+"""Checks of every request before a route sees it (host, origin, token, size), and the headers of every answer."""
 
 import asyncio
 import hmac

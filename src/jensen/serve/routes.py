@@ -107,12 +107,12 @@ class Held:
         self.numbers, service.numbers = self.numbers + count, service.numbers + count
 
     def release(self) -> None:
-        """Count them no more."""
+        """Stop counting the numbers of this request."""
         self.service.numbers, self.numbers = self.service.numbers - self.numbers, 0
 
 
 class Sent(Response):
-    """An answer, whose numbers count until it is sent."""
+    """An answer that counts the numbers of its request until it is sent."""
 
     def __init__(self, content: bytes, kind: str, held: Held) -> None:
         super().__init__(content, media_type=kind)

@@ -38,7 +38,10 @@ class TrackerRuns(Value):
 
 
 class AbstractTracker(ABC):
-    """One tracker of the run in `folder`, which starts after step `step` under the name `run`, None for a new run."""
+    """One tracker of the run in `folder`.
+
+    The tracker starts after step `step`. It continues its own run with the name `run`; None begins a new one.
+    """
 
     package: ClassVar[str]
     """The module that must be installed."""
@@ -86,7 +89,7 @@ class TensorBoard(AbstractTracker):
         return TensorBoardTracker("tensorboard", self.folder, purge_step=step + 1 if step else None)
 
     def configure(self, recipe: Mapping[str, Any]) -> None:
-        """Nothing: the recipe is in the run's folder, and TensorBoard would make a run of its own for it."""
+        """Record nothing: the recipe is in the run's folder, and TensorBoard would make a run of its own for it."""
 
     def show(self, step: int, path: Path) -> None:
         import numpy as np
