@@ -38,6 +38,7 @@ from jensen.run.folder import (
     recipe_digest,
     recipe_of,
     record_change,
+    recorded_digest,
     write_json,
 )
 from jensen.run.planning import Timing
@@ -153,14 +154,15 @@ def resume(
             steps = timing.steps(recipe.training, done, minutes)
         changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
         earlier = [change.recipe for change in read_history(folder)]
-        change = None
+        change, recorded = None, recorded_digest(folder)
         if changes:
-            earlier.append(recipe_digest(recipe))
+            earlier.append(recorded)
             with processes.together():
                 recipe, change = changed_recipe(folder, recipe, changes)
         if isinstance(data, str | Path):
             processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
+        state.recipe = recipe_digest(recipe) if changes else recorded
         state.earlier_recipes = tuple(earlier)
         _restore(state, saved)
         if change:  # recorded only now, when nothing was refused
@@ -275,7 +277,7 @@ def _replan(folder: Path, recipe: AbstractRecipe, state: TrainingState, settings
     """Record that training goes on by `settings` after step `step`, in history.json and in recipe.json."""
     before = settings.model_copy(update={"steps": settings.replans[-1][1], "replans": settings.replans[:-1]})
     old, new = (recipe.model_copy(update={"training": training}) for training in (before, settings))
-    change = change_of(old, new, ("steps",), step, replanned=True)
+    change = change_of(old, new, ("steps",), step, state.recipe, replanned=True)
     processes.on_main(lambda: record_change(folder, new, change))
     state.earlier_recipes = (*state.earlier_recipes, state.recipe)
     state.recipe = recipe_digest(new)
