@@ -53,7 +53,6 @@ def runs(tmp_path_factory) -> Callable[[str], jensen.Run]:
     }
     mixed(folder / "mixed.csv")
     (folder / "columns.toml").write_text('visits = "count"\n')
-    wanted["table"] += ["--columns", str(folder / "columns.toml")]
 
     @cache
     def run(name: str) -> jensen.Run:
@@ -90,7 +89,7 @@ def of_every_law(run: jensen.Run) -> set[str]:
     return {field.law for field in run.spec.preparation.fields}
 
 
-@pytest.mark.parametrize("name", ["digits", "table"])
+@pytest.mark.parametrize("name", ["digits", pytest.param("table", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [1, 20])
 def test_onnxruntime_gives_the_scores_of_jensen(runs, onnx_files, name, count):
     run, draws = runs(name), 3
@@ -125,6 +124,7 @@ def test_log_prob_draws_its_own_noise_for_any_k(runs, onnx_files):
     assert np.all(np.abs(found["log_prob"] - exact.value.numpy()) < 8 * error + 1e-4)
 
 
+@pytest.mark.slow
 def test_a_sum_of_terms_is_the_bound_of_jensen(runs, onnx_files):
     run = runs("diffusion")
     x, count = run.examples().x[:6], 6
