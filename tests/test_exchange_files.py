@@ -23,6 +23,9 @@ TINY_TABLE = "--width 8 --latent-dims 2 --steps 20"
 TINY_DIFFUSION = "--widths 8 --blocks 1 --octaves 0 --chain-steps 20 --bound-terms 4 --sampling-steps 4 --steps 6"
 
 
+LONG = ("table", "diffusion")  # models whose export to ONNX takes half a minute
+
+
 def mixed(path: Path) -> Path:
     """A table with a column for every law: real with an atom and with missing cells, whole, count, codes."""
     random, rows = np.random.default_rng(0), ["pay,age,visits,town,score"]
@@ -147,13 +150,16 @@ def jensen_effort():
     return Effort(cross_checks=True)
 
 
-def test_axes_have_names_and_no_file_names_a_path(runs, onnx_files):
+def test_axes_have_names(onnx_files):
     session = onnxruntime.InferenceSession(onnx_files("digits") / "log_prob_of_noise.onnx")
     assert [port.shape for port in session.get_inputs()] == [["batch", 1, 8, 8], ["k", "batch", 2]]
-    places = [str(Path(jensen.__file__).parent), str(Path(torch.__file__).parent), str(runs("table").folder.parent)]
-    for name in ("digits", "table", "diffusion"):
-        for path in onnx_files(name).iterdir():
-            assert not [place for place in places if place.encode() in path.read_bytes()], path
+
+
+@pytest.mark.parametrize("name", ["digits", *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
+def test_no_file_names_a_path(runs, onnx_files, name):
+    places = [str(Path(jensen.__file__).parent), str(Path(torch.__file__).parent), str(runs(name).folder.parent)]
+    for path in onnx_files(name).iterdir():
+        assert not [place for place in places if place.encode() in path.read_bytes()], path
 
 
 ALONE = """
