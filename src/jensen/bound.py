@@ -334,7 +334,8 @@ class Estimate:
         0.03 for 10 values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values (sigma = 1) the
         probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on. For such log-normal
         values, ± 1.96 errors contain the mean in 80 % of cases at 10 values, 89 % at 50, 93 % at 300 and 95 % at 1000
-        (docs/errors.md)."""
+        (docs/errors.md).
+        """
         if self.count < 2:
             return f"{'one value' if self.count else 'no values'}: its error is unknown"
         if self.carriers is None or self.carriers >= min(FEW, 1 + self.count / 20):
