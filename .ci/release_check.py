@@ -129,16 +129,30 @@ def used_outside(version: str, tools: Path, wheel: Path, work: Path) -> str:
     (desk / "user.py").write_text(USER)
     run(inside, "-m", "mypy", "--strict", "user.py", cwd=desk, **clean)
     run(inside, "-W", "ignore", "user.py", cwd=desk, **clean)
-    return next(line for line in told.splitlines() if line.startswith("torch"))
+    return seen(told)
 
 
-def by_uvx(tools: Path, wheel: Path, work: Path) -> str:
-    """`uvx jensen`, from the wheel."""
+def by_uvx(tools: Path, wheel: Path, work: Path, python: str) -> str:
+    """`uvx jensen`, from the wheel, as a user types it: with the newest packages that uv finds."""
     desk = work / "uvx"
     desk.mkdir()
-    words = ("--from", wheel, "--constraints", ROOT / "constraints.txt", "jensen", "demo", "--quick")
-    run(tools / "uvx", *words, cwd=desk, UV_CACHE_DIR=str(work / "uv-cache"), UV_PYTHON_DOWNLOADS="never")
-    return "jensen demo --quick"
+    words = (tools / "uvx", "--python", python, "--from", wheel)
+    clean = {"UV_CACHE_DIR": str(work / "uv-cache"), "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+    run(*words, "jensen", "demo", "--quick", cwd=desk, **clean)
+    return seen(run(*words, "jensen", "--version", "--verbose", cwd=desk, **clean))
+
+
+def seen(told: str) -> str:
+    """What `jensen --version --verbose` tells of Python and torch, on a line."""
+    return "; ".join(" ".join(line.split()) for line in told.splitlines() if line.startswith(("Python", "torch")))
+
+
+def installed(work: Path, versions: list[str]) -> Path:
+    """The environment of the first Python that the wheel was installed for."""
+    for version in versions:
+        if (work / f"desk{version}").exists():
+            return work / f"python{version}"
+    raise NotDoneError("the wheel was installed for no Python")
 
 
 def advisories(tools: Path, *what: str | Path) -> tuple[dict[str, list[str]], list[str]]:
@@ -209,10 +223,9 @@ def main() -> int:
         versions = os.environ.get("PYTHONS", " ".join(PYTHONS)).split()
         for version in versions:
             check(f"used outside, Python {version}", partial(used_outside, version, tools, wheel, work))
-        check("uvx", lambda: by_uvx(tools, wheel, work))
-        place = work / f"python{versions[0]}"
-        check("bill of materials", lambda: bill(tools, place, dist / "sbom.cdx.json"))
-        check("pip-audit", lambda: audited(tools, place, work))
+        check("uvx", lambda: by_uvx(tools, wheel, work, interpreter(versions[0], tools)))
+        check("bill of materials", lambda: bill(tools, installed(work, versions), dist / "sbom.cdx.json"))
+        check("pip-audit", lambda: audited(tools, installed(work, versions), work))
     return 1 if failed else 0
 
 

@@ -6,7 +6,8 @@
 Servers and clients are processes of their own on loopback; the servers take turns (A B A B). Each client has one
 connection and sends the next request when it has the answer: one sample of a seed of its own, or the score of one
 example. Without --run, a variational autoencoder of digits is trained first, in seconds. --litserve is the Python of an
-environment with litserve and jensen.
+environment with litserve and jensen: `python -m venv lit && lit/bin/pip install -c constraints.txt . litserve==0.2.19`,
+then `--litserve lit/bin/python`.
 
 Then `jensen serve` alone: a queue of 16 under the same clients, and clients that are killed (SIGKILL) in mid-request.
 """
@@ -180,17 +181,18 @@ class Process:
             raise
 
     def used(self) -> tuple[float, float]:
-        """MB in memory and seconds of CPU, of the process and its children."""
-        pages, ticks = 0, 0
+        """MB in memory (a page that processes share counts once) and seconds of CPU of the process and its children."""
+        kb, ticks = 0, 0
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
                     if os.getpgid(int(folder.name)) == self.process.pid:
-                        pages += int((folder / "statm").read_text().split()[1])
+                        share = re.search(r"^Pss: +(\d+)", (folder / "smaps_rollup").read_text(), re.M)
+                        kb += int(share[1]) if share else 0
                         ticks += sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:13]))
                 except OSError:
                     continue
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, ticks / os.sysconf("SC_CLK_TCK")
+        return kb * 1024 / 1e6, ticks / os.sysconf("SC_CLK_TCK")
 
     def metric(self, name: str) -> float:
         """A number of /metrics; NaN for a server without."""
