@@ -216,6 +216,7 @@ def test_their_chains_are_theirs(tmp_path: Path) -> None:
         ({"large_size": 256}, "unknown field large_size"),
         ({"num_res_blocks": 2}, r"lacks the weight|is no weight|has shape"),
         ({"diffusion_steps": 20}, "each between 0 and 1"),
+        ({"attention_resolutions": "9" * 5000}, "attention_resolutions"),
     ],
 )
 def test_flags_without_counterpart_are_refused_by_name(flags: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -224,6 +225,14 @@ def test_flags_without_counterpart_are_refused_by_name(flags: dict[str, Any], me
     with pytest.raises(InputError, match=message) as raised:
         read_model(tmp_path / "their")
     assert "\n" not in str(raised.value)
+
+
+def test_weights_that_are_no_floats_are_refused(tmp_path: Path) -> None:
+    state = written(tmp_path / "their", {})
+    (path,) = (tmp_path / "their").glob("*.pt")
+    torch.save(state | {"out.2.bias": state["out.2.bias"].long()}, path)
+    with pytest.raises(InputError, match=r"out\.2\.bias is torch\.int64, expected floats"):
+        read_model(tmp_path / "their")
 
 
 class Planted:

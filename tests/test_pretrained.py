@@ -77,6 +77,19 @@ def test_no_file_holds_a_path_of_the_machine(run, folder):
     assert without_places(content, ["/secret/place/x.csv"]) == {"a": "x.csv", "b": ["rows of x.csv"], "c": "a/b"}
 
 
+def test_values_of_a_table_that_look_like_paths_stay_as_they_are(tmp_path):
+    rows = [f"{value},{value}" for value in ("/a/x", "/b/x", "c") * 20]
+    (tmp_path / "pages.csv").write_text("\n".join(["page,/next", *rows]) + "\n")
+    folder, words = tmp_path / "run", "--latent-dims 2 --steps 2 --validation-examples 5 --validate-every 2"
+    assert main(["train", "vae", "--data", str(tmp_path / "pages.csv"), *words.split(), "--out", str(folder)]) == 0
+    run = jensen.load(folder)
+    jensen.save_pretrained(run, tmp_path / "hub")
+    back = jensen.from_pretrained(tmp_path / "hub")
+    assert back.spec.table == run.spec.table
+    assert set(jensen.sample(back, 30).frame().column("page").to_pylist()) <= {"/a/x", "/b/x", "c"}
+    assert str(tmp_path) not in (tmp_path / "hub/config.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
@@ -102,7 +115,7 @@ def test_other_weights_than_the_recorded_ones_are_refused(folder, tmp_path):
         jensen.from_pretrained(tmp_path / "copy")
 
 
-def test_mistakes_are_told_before_anything_is_written(run, folder, tmp_path, capsys):
+def test_mistakes_are_told_before_anything_is_written(run, folder, tmp_path, capsys, monkeypatch):
     with pytest.raises(jensen.InputError, match="license 'My Own'"):
         jensen.export(run, to="pretrained", out=tmp_path / "new", license="My Own")
     assert not (tmp_path / "new").exists()
@@ -110,6 +123,15 @@ def test_mistakes_are_told_before_anything_is_written(run, folder, tmp_path, cap
         jensen.save_pretrained(run, folder)
     with pytest.raises(jensen.InputError, match="no such folder"):
         jensen.from_pretrained(tmp_path / "nothing")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "..", str(tmp_path / "here")):
+        with pytest.raises(jensen.InputError, match=r"not an empty folder|the present folder"):
+            jensen.export(run, to="pretrained", out=out)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert jensen.export(run, to="pretrained", out=tmp_path / "link").files
+    assert (tmp_path / "empty/config.json").exists()
     assert main(["export", str(run.folder), "--to", "torch", "--license", "mit", "--out", str(tmp_path / "t")]) == 2
     assert "has no model card" in capsys.readouterr().err
 
@@ -203,6 +225,15 @@ except jensen.InputError as error:
 """
 
 
+AWAY = """
+import sys, jensen
+try:
+    jensen.push_to_hub(jensen.load(sys.argv[1]), "me/digits", token="hf_x")
+except jensen.InputError as error:
+    print(error)
+"""
+
+
 def test_a_run_goes_to_the_hub_and_back_and_stays_readable_offline(run, hub, tmp_path):
     address = f"http://127.0.0.1:{hub.server_address[1]}"
     own = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -213,6 +244,10 @@ def test_a_run_goes_to_the_hub_and_back_and_stays_readable_offline(run, hub, tmp
     assert f"{address}/me/digits/commit/" in found.stdout
     assert "me/nothing: it cannot be downloaded" in found.stdout
     assert set(Hub.files) >= {"config.json", "model.safetensors", "README.md"}
+    unreachable = {**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    program = [sys.executable, "-c", AWAY, str(run.folder)]
+    found = subprocess.run(program, env=unreachable, capture_output=True, text=True, check=False)
+    assert "me/digits: it cannot be uploaded" in found.stdout, found.stderr[-2000:]
     offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     again = "import jensen; print(jensen.from_pretrained('me/digits').weights)"
     found = subprocess.run([sys.executable, "-c", again], env=offline, capture_output=True, text=True, check=False)

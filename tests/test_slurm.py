@@ -53,6 +53,12 @@ def test_what_a_job_cannot_be(cluster: Path, monkeypatch: pytest.MonkeyPatch) ->
         submit(RECIPE, cluster / "run", ["partitoin=gpu"])
     with pytest.raises(jensen.InputError, match="cluster=moon: expected one of slurm, local, debug"):
         submit(RECIPE, cluster / "run", ["cluster=moon"])
+    sbatch = cluster / "bin/sbatch"
+    accepting = sbatch.read_text()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpux' >&2\nexit 1\n")
+    with pytest.raises(jensen.InputError, match=r"Slurm refused the job .*invalid partition specified: gpux"):
+        submit(RECIPE, cluster / "run", ["partition=gpux"])
+    sbatch.write_text(accepting)
     assert not (cluster / "run-job").exists()
     (cluster / "there").mkdir()
     with pytest.raises(jensen.InputError, match="exists and would be lost"):

@@ -89,7 +89,7 @@ def read_codes(path: str | Path) -> CodeFile:
         weights = (parquet.read_schema(path).metadata or {}).get(WEIGHTS.encode())
     named = "name" in arrow.column_names
     names = [str(name) for name in arrow.column("name").to_pylist()] if named else _rows(len(z))
-    return CodeFile(z, names, None if weights is None else weights.decode())
+    return CodeFile(z, names, None if weights is None else weights.decode(errors="replace"))
 
 
 def _read_arrays(arrays: "Mapping[str, np.ndarray]", path: Path) -> CodeFile:

@@ -69,15 +69,18 @@ def export(run: "Run", *, to: str, out: str | Path, license: str | None = None) 
     """
     from jensen.records import refuse_filled_folder
 
-    out = Path(out)
+    given = out = Path(out)
     if to not in EXPORTERS:
         raise InputError(f"--to {to}: expected one of {', '.join(EXPORTERS)}")
     if license is not None and to != "pretrained":
         raise InputError(f"--license {license}: {to} has no model card; leave it out, or give --to pretrained")
     refuse_filled_folder(out)
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise InputError(f"--out {out} is the present folder or one above it; give a new folder")
     module, _, name = EXPORTERS[to].rpartition(".")
     exporter = getattr(import_module(module), name)
     exporter = exporter if license is None else partial(exporter, license=license)
+    out = out.resolve()  # a link may lead to the empty folder
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
     temporary.mkdir(parents=True)
@@ -90,4 +93,4 @@ def export(run: "Run", *, to: str, out: str | Path, license: str | None = None) 
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    return Exported(folder=str(out), files=tuple(files), notes=tuple(notes))
+    return Exported(folder=str(given), files=tuple(files), notes=tuple(notes))

@@ -56,7 +56,7 @@ def submit(recipe: "AbstractRecipe", out: Path, options: Sequence[str]) -> "subm
 
     The files of the job go into the folder OUT-job: the recipe, submitit's own files, and the output. `cluster=local`
     trains on this machine in the background, `cluster=debug` in this process. Raises `InputError` without submitit,
-    for an unknown setting, without Slurm, and for a folder that exists.
+    for an unknown setting, without Slurm, for a job that Slurm refuses, and for a folder that exists.
     """
     try:
         import submitit
@@ -84,7 +84,12 @@ def submit(recipe: "AbstractRecipe", out: Path, options: Sequence[str]) -> "subm
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "recipe.json"
     write_file(config, json.dumps(recipe.model_dump(mode="json"), indent=1).encode())
-    return executor.submit(Job(recipe.family, str(config), str(out.absolute())))
+    try:
+        return executor.submit(Job(recipe.family, str(config), str(out.absolute())))
+    except (submitit.core.utils.FailedJobError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)  # or the next try would be refused
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"--slurm {' '.join(options)}: Slurm refused the job ({reason}); correct it") from error
 
 
 def _parsed(options: Sequence[str]) -> dict[str, Any]:

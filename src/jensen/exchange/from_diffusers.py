@@ -203,6 +203,8 @@ def _betas(chain: Mapping[str, Any], path: Path) -> Betas:
     try:
         if chain["trained_betas"] is not None:
             betas = tuple(float(value) for value in chain["trained_betas"])
+            if len(betas) != steps:
+                raise ValueError(f"num_train_timesteps {steps}, but {len(betas)} trained_betas")
         elif not 2 <= int(steps) <= LONGEST:
             raise ValueError(f"num_train_timesteps {steps}, expected 2 to {LONGEST}")
         else:

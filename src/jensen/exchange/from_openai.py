@@ -33,7 +33,7 @@ class Flags(BaseModel):
     num_res_blocks: int = Field(2, ge=1, le=1000)
     num_heads: int = Field(4, ge=1, le=1024)
     num_heads_upsample: int = -1
-    attention_resolutions: str = Field("16,8", pattern=r"^\d+(,\d+)*$")
+    attention_resolutions: str = Field("16,8", pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=99)
     dropout: float = 0.0
     learn_sigma: bool = False
     sigma_small: bool = False

@@ -1,5 +1,6 @@
 """The Hugging Face Hub: models are downloaded and uploaded by its own client, huggingface_hub."""
 
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -40,9 +41,9 @@ def push_to_hub(
             api.create_repo(repository, private=private, exist_ok=True)
             message = f"Add step {run.step} of a {run.recipe.family}"
             return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message).commit_url)
-        except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+        except (hub.errors.HfHubHTTPError, *_unreachable(), OSError, ValueError) as error:
             raise InputError(
-                f"{repository}: the Hub refused the upload ({_reason(error)}); check the name and the token"
+                f"{repository}: it cannot be uploaded ({_reason(error)}); check name, token and network"
             ) from error
 
 
@@ -52,6 +53,13 @@ def _client() -> Any:
         return import_module("huggingface_hub")
     except ImportError as error:
         raise InputError("the Hub needs the package huggingface_hub; pip install 'jensen[hub]'") from error
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """The errors of the HTTP client under huggingface_hub, which depends on its version."""
+    found = (sys.modules.get(name) for name in ("httpx", "httpx2", "requests"))
+    kinds = (getattr(module, "HTTPError", getattr(module, "RequestException", None)) for module in found if module)
+    return tuple(kind for kind in kinds if kind is not None)
 
 
 def _reason(error: BaseException) -> str:

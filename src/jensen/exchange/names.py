@@ -150,6 +150,10 @@ def read_state(
                 f"{source}: the weight {theirs[0]} has shape {tuple(value.shape)}, expected {tuple(like.shape)}; "
                 "its settings do not describe its weights"
             )
+        if not value.is_floating_point():
+            raise InputError(
+                f"{source}: the weight {theirs[0]} is {value.dtype}, expected floats; use another checkpoint"
+            )
         if not value.isfinite().all():
             raise InputError(f"{source}: the weight {theirs[0]} has values that are not finite; use another checkpoint")
         found[name] = value.float().contiguous()

@@ -27,6 +27,8 @@ from jensen.run import Run, establish_untrained
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FORMAT = 1
+VALUES = ("table", "label_names")
+"""Fields of the data that hold values of the data; a value that looks like a path is no path of a machine."""
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
@@ -73,7 +75,9 @@ def export_pretrained(run: Run, folder: Path, license: str | None = None) -> lis
         recipe=run.recipe.model_dump(mode="json"),
         data=run.spec.model_dump(mode="json"),
     )
-    content = without_places(config.model_dump(mode="json"), places)
+    told = config.model_dump(mode="json")
+    content = without_places(told, places)
+    content["data"] |= {name: told["data"][name] for name in VALUES}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
     write_file(folder / WEIGHTS, save_tensors(tensors, {"format": "pt"}))
     write_file(folder / CONFIG, json.dumps(content, indent=1).encode())

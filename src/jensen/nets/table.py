@@ -1,6 +1,7 @@
 """Networks for tables: mixed columns in, parameters of every column out."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ class TableInput(nn.Module):
         self._keep("atoms", torch.tensor(padded).reshape(len(listed), most))
         self._keep("highest", torch.tensor([c.values - 1 if isinstance(c.values, int) else -1 for c in columns]))
         self.states = nn.EmbeddingBag(int(counts.sum()), width, mode="sum")
-        self.numbers = at_the_edge(nn.Linear(len(self.places), width))
+        with warnings.catch_warnings():  # of a table without numbers, whose matrix is empty
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            self.numbers = at_the_edge(nn.Linear(len(self.places), width))
         size = 1 / math.sqrt(len(columns))
         nn.init.normal_(self.states.weight, std=size)
         nn.init.normal_(self.numbers.weight, std=size)
