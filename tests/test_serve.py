@@ -255,7 +255,7 @@ def test_arrays_and_pictures_go_in_and_out(client: httpx.Client, pictures: jense
 def test_the_openapi_describes_every_route(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     verbs = {"/sample", "/score", "/reconstruct", "/encode", "/decode", "/impute", "/predict", "/interpolate"}
-    assert set(paths) == verbs | {"/healthz", "/runs", "/metrics", "/film"}
+    assert set(paths) == verbs | {"/healthz", "/runs", "/examples", "/metrics", "/film"}
     assert "seed" in paths["/sample"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
 
 

@@ -12,8 +12,9 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,13 @@ from serving import TOKEN, Gate, folder, made, serving, until
 
 from jensen.cli import main
 from jensen.errors import InputError
+from jensen.serve.asks import AskInterpolate, AskSample
+from jensen.serve.bodies import csv_cells, numbers
 from jensen.serve.limits import Limits
 from jensen.serve.problems import Problem, problem_of
+from jensen.serve.questions import interpolate
 from jensen.serve.queue import Queue
+from jensen.serve.routes import Held, validated
 from jensen.serve.server import Address, Server
 from jensen.serve.work import AbstractWork, Row
 
@@ -127,13 +132,14 @@ def test_a_full_queue_says_when_to_try_again(client: httpx.Client, server: Serve
 
 def test_many_large_answers_at_once_are_refused(client: httpx.Client, server: Server) -> None:
     service = server.service
-    with service.held() as first, service.held() as second:
-        first.add(service.limits.numbers_held)
-        with pytest.raises(Problem):
-            second.add(1)
-        error(client.post("/sample", json={"n": 1}), 429)
+    first, second = Held(service), Held(service)
+    first.add(service.limits.numbers_held)
+    with pytest.raises(Problem):
+        second.add(1)
+    error(client.post("/sample", json={"n": 1}), 429)
+    first.release()
     assert client.post("/sample", json={"n": 1}).status_code == 200
-    assert service.numbers == 0
+    until(lambda: not service.numbers)  # the answer is sent
 
 
 def test_a_deadline_ends_the_wait_and_the_work(server: Server) -> None:
@@ -333,6 +339,7 @@ JSON_BODIES: list[tuple[str, Any, int]] = [
     ("/impute", {"x": NUMBERS, "mask": [[2]]}, 422),
     ("/impute", {"x": NUMBERS, "mask": np.full((1, 8, 8), 2).tolist()}, 422),
     ("/impute", {"x": NUMBERS, "draws": 1000, "mask": np.zeros((1, 8, 8), int).tolist()}, 413),
+    ("/impute", {"run": "labelled", "x": NUMBERS, "particles": 999, "mask": np.zeros((1, 8, 8), int).tolist()}, 413),
     ("/impute", {"x": NUMBERS, "particles": 3, "mask": np.zeros((1, 8, 8), int).tolist()}, 422),
     ("/predict", {"x": NUMBERS}, 422),
     ("/predict", {"run": "people", "x": [{"age": 1}], "target": "height"}, 422),
@@ -353,7 +360,7 @@ RAW_BODIES: list[tuple[str, bytes, int]] = [
     ("application/json", b"\xff\xfe", 400),
     ("application/json", b"[1]", 400),
     ("application/json", b'{"x": NaN}', 400),
-    ("application/json", b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
+    ("application/json", b'{"x": ' + b"[" * 4000 + b"]" * 4000 + b"}", 400),
     ("application/json", b'{"x": ' + b"[" * 40 + b"]" * 40 + b"}", 400),
     ("application/json", b'{"x": [' + b"0," * 45_000 + b"0]}", 413),
     ("application/json", b'{"run": "\\ud800"}', 400),
@@ -361,7 +368,17 @@ RAW_BODIES: list[tuple[str, bytes, int]] = [
     ("application/json", b" " * 100_001, 413),
     ("text/csv", b"age,sex\n1", 422),
     ("text/csv", b"\xff\xfe", 415),
+    ("application/json", b'{"x": [' + b"[]," * 5_000 + b"0]}", 413),
     ("application/x-npy", b"\x93NUMPY", 400),
+    *[
+        ("application/x-npy", npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}", content), 400)
+        for shape, content in (
+            ((-2, -32), bytes(256)),
+            ((True, 1, 8, 8), bytes(256)),
+            ((1,) * 99 + (64,), bytes(256)),
+            ((0, 10**30), b""),
+        )
+    ],
     ("image/png", b"", 400),
     ("text/plain", b"{}", 415),
     ("application/x-www-form-urlencoded", b"x=1", 415),
@@ -372,6 +389,44 @@ RAW_BODIES: list[tuple[str, bytes, int]] = [
 @pytest.mark.parametrize(("kind", "body", "status"), RAW_BODIES, ids=range(len(RAW_BODIES)))
 def test_a_wrong_body_gets_three_sentences(client: httpx.Client, kind: str, body: bytes, status: int) -> None:
     error(client.post("/score", content=body, headers={"Content-Type": kind}), status if kind != "text/csv" else 415)
+
+
+def test_the_second_header_of_a_png_counts(client: httpx.Client) -> None:
+    content = png(8, 8)[:33] + png(100, 100)[8:]
+    found = error(client.post("/score", content=content, headers={"Content-Type": "image/png"}), 422)
+    assert "100x100" in found["given"]
+
+
+def megabytes(act: Callable[[], object]) -> float:
+    """The memory of the largest moment of `act`, which must raise a `Problem` or end."""
+    tracemalloc.start()
+    try:
+        act()
+    except Problem:
+        pass
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak / 1e6
+
+
+def test_a_mistake_that_is_made_often_costs_no_memory(server: Server) -> None:
+    table = server.service.runs["people"].table
+    assert table is not None
+    unknown, cells = {f"{k}": 0 for k in range(20_000)}, {f"{k}": [] for k in range(20_000)}
+    assert megabytes(lambda: validated(AskSample, unknown)) < 1
+    assert megabytes(lambda: validated(AskSample, {"given": cells})) < 3
+    assert megabytes(lambda: csv_cells(b"age\n" + b"12\n" * 50_000, table, Limits(max_examples=50))) < 2
+
+
+def test_examples_of_too_many_numbers_together_are_refused(server: Server) -> None:
+    served, limits = server.service.runs["pictures"], Limits(max_numbers=1024)
+    one = {"png": base64.b64encode(png(8, 8, zlib.compress(bytes(72)))).decode()}
+    assert len(numbers([one] * 16, served, limits)) == 16
+    with pytest.raises(Problem, match="1,088 numbers"):
+        numbers([one] * 17, served, limits)
+    with pytest.raises(Problem, match="1,088 numbers"):
+        next(interpolate(served, AskInterpolate(a=NUMBERS, b=NUMBERS, n=17), limits))
 
 
 def test_csv_of_other_rows_is_refused(client: httpx.Client) -> None:
@@ -394,6 +449,37 @@ def test_a_body_without_a_length_is_counted_as_it_comes(client: httpx.Client) ->
             yield b" " * 10_000
 
     error(client.post("/score", content=endless(), headers={"Content-Type": "application/json"}), 413)
+
+
+HEAD = "POST /sample HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def test_clients_that_send_nothing_keep_nobody_out(client: httpx.Client) -> None:
+    address = client.base_url.host, client.base_url.port
+    connections = [socket.create_connection(address) for _ in range(20)]
+    for place, connection in enumerate(connections):
+        length = "Transfer-Encoding: chunked" if place % 2 else "Content-Length: 99999"
+        connection.sendall(f"{HEAD}{length}\r\n\r\n".encode())
+    time.sleep(0.1)
+    assert client.post("/sample", content=iter([b"{}"]), headers={"Content-Type": "application/json"}).is_success
+    for connection in connections:
+        connection.close()
+
+
+def test_an_answer_that_is_not_read_is_held_for_the_deadline_only() -> None:
+    quick = made(Limits(deadline=1))
+    with serving(quick) as client:
+        quick.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # the system keeps little
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((client.base_url.host, client.base_url.port))
+        body = b'{"n": 1024, "mean": true}'
+        connection.sendall(f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.recv(10)  # the answer has begun
+        time.sleep(0.3)
+        assert quick.service.numbers
+        until(lambda: not quick.service.numbers, 5)
+        connection.close()
 
 
 def test_wrong_addresses_methods_and_forms(client: httpx.Client) -> None:

@@ -127,12 +127,12 @@ def resume(
 ) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped, and return the run.
 
-    On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
-    data on disk; the choice does not change results. `data` gives the run's own data if they have moved, see
+    With another number of processes, results differ by rounding. `stream` overrides the recipe's setting of whether the
+    data stay on disk; the setting does not change results. `data` gives the run's own data if they have moved, see
     `Run.with_data`. `steps`, `minutes` and `learning_rate` change the recipe for the remaining training, and
-    history.json records the change. `minutes` gives the number of steps that fit into so many further minutes. Damaged
-    checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for an
-    edited recipe.json.
+    history.json records the change. `minutes` sets the number of steps to what fits into that many further minutes.
+    Damaged checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for
+    an edited recipe.json.
     """
     processes.join()
     began, folder = time.monotonic(), Path(folder)

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 HIGHEST_SEED = (1 << 53) - 1  # every whole number up to it is a number of JavaScript
+MOST_GIVEN = 10_000
 Seed = Field(0, ge=0, le=HIGHEST_SEED, description="The seed of the draws; draw i is a pure function of (seed, i).")
 X = Field(
     ...,
@@ -29,12 +30,20 @@ class AskSample(Ask):
     first: int = Field(0, ge=0, le=1 << 31, description="The number of the first sample.")
     label: str | int | None = Field(None, description="The label of all samples; default: one after the other.")
     given: dict[str, str | float | int | bool | None] | None = Field(
-        None, max_length=10_000, description="Tables: cells of all samples; the others are drawn given them."
+        None, max_length=MOST_GIVEN, description="Tables: cells of all samples; the others are drawn given them."
     )
     steps: int | None = Field(None, ge=1, le=10_000, description="Diffusion: the number of steps of the sampler.")
     guidance: float | None = Field(None, ge=-100, le=100, description="Diffusion with labels: the scale of guidance.")
     mean: bool = Field(False, description="E[x | latent] in place of samples.")
     png: bool = Field(False, description="Pictures: add each sample as PNG in base64.")
+
+    @field_validator("given", mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        """Refuse too many cells before each of them becomes an error of its own."""
+        if isinstance(given, dict) and len(given) > MOST_GIVEN:
+            raise ValueError(f"at most {MOST_GIVEN:,} cells")
+        return given
 
 
 class AskExamples(Ask):

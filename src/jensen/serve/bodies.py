@@ -1,7 +1,7 @@
 """From the bytes of a request to examples: JSON, .npy, PNG and CSV, each checked before it is decoded.
 
 Nothing is unpickled, and nothing is written. Lengths are checked before memory is allocated: the pixels of a PNG by its
-header, the numbers of a .npy file by its header, and JSON by counting commas and brackets.
+header, the numbers of a .npy file by its header, JSON by counting commas and brackets, and CSV line by line.
 """
 
 import base64
@@ -13,6 +13,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,14 @@ WORD = "application/x-npy"
 
 def parsed_json(body: bytes, limits: Limits) -> Any:
     """The value of a JSON body. Raises `Problem` 400 for what is no JSON, and 413 for too many values."""
-    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    groups = body.count(b"[") + body.count(b"{")
+    values = body.count(b",") + groups
     if values > 2 * limits.max_numbers:
         raise Problem(413, f"JSON of about {values:,} values", f"at most {2 * limits.max_numbers:,}", "ask for less")
+    if groups > limits.max_numbers // 4:  # a list takes ten times the memory of a number
+        raise Problem(
+            413, f"JSON of about {groups:,} lists and objects", f"at most {limits.max_numbers // 4:,}", "send .npy"
+        )
     try:
         found = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
         if b"\\u" in body:  # half of a surrogate pair is no character
@@ -99,27 +105,32 @@ def npy(content: bytes, limits: Limits) -> np.ndarray:
     count, held = math.prod(shape), len(content) - stream.tell()
     if count > limits.max_numbers:
         raise Problem(413, f".npy of {count:,} numbers", f"at most {limits.max_numbers:,}", "send fewer examples")
-    if count * dtype.itemsize != held:
+    if any(type(side) is not int or side < 0 for side in shape) or count * dtype.itemsize != held:
         raise Problem(
-            400, f".npy of shape {shape} with {held:,} bytes of numbers", f"{count * dtype.itemsize:,} bytes",
-            "send the whole file",
+            400, f".npy of shape {shape} with {held:,} bytes of numbers", "the bytes of its shape and type",
+            "send the whole file, as numpy.save writes it",
         )  # fmt: skip
     flat = np.frombuffer(content, dtype, count, stream.tell())
-    return flat.reshape(shape, order="F" if column_major else "C")
+    try:
+        return flat.reshape(shape, order="F" if column_major else "C")
+    except ValueError as error:  # too many axes, or one that is too long
+        raise Problem(400, f".npy of shape {shape} ({error})", "a shape of NumPy", "write it with numpy.save") from None
 
 
 def png(content: bytes, served: Served, limits: Limits) -> np.ndarray:
-    """The pixels (C, H, W) of a PNG, whose size is checked before its pixels are decoded. Raises `Problem`."""
+    """The pixels (C, H, W) of a PNG, whose size is checked before its pixels are decoded. Raises `Problem`.
+
+    A damaged PNG may have a second header, and Pillow believes the last one; so Pillow's own size is checked, too.
+    """
     if content[:8] != MAGIC or content[12:16] != b"IHDR" or len(content) < 33:
         raise Problem(400, "a picture that is no PNG", "a PNG", "convert it to PNG")
     width, height = struct.unpack(">II", content[16:24])
-    if width * height * 4 > limits.max_numbers:
-        raise Problem(
-            413, f"a PNG of {width} x {height} pixels", f"at most {limits.max_numbers // 4:,} pixels", "shrink it"
-        )
+    most = limits.max_numbers // 4
+    if width * height > most:
+        raise Problem(413, f"a PNG of {width} x {height} pixels", f"at most {most:,} pixels", "shrink it")
     spec = served.run.spec
     try:
-        pixels = decode(io.BytesIO(content), "the PNG", spec.options)
+        pixels = decode(io.BytesIO(content), "the PNG", spec.options, most=most)
     except InputError as error:
         raise Problem(422, str(error), "a PNG like the pictures of the training data", "convert it") from None
     if pixels.dtype == np.uint8 and spec.layout == "image" and pixels.shape[0] < spec.shape[0]:
@@ -146,8 +157,7 @@ def numbers(value: Any, served: Served, limits: Limits) -> np.ndarray:
             return png(from_base64(value["png"], "png"), served, limits)[None]
         raise Problem(422, f"x with the keys {sorted(value)[:5]}", "nested lists, npy or png", "correct x")
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        if len(value) > limits.max_examples:
-            raise too_many(len(value), limits)
+        refuse_size(len(value), served, limits)
         return np.stack([numbers({"png": one.get("png")}, served, limits)[0] for one in value])
     return nested(value, "x")
 
@@ -178,8 +188,7 @@ def examples(given: np.ndarray, served: Served, limits: Limits, *, missing: bool
             422, f"x of shape {given.shape}", f"(n, {', '.join(map(str, spec.shape))}), in the units of the raw data",
             "reshape it",
         )  # fmt: skip
-    if len(x) > limits.max_examples:
-        raise too_many(len(x), limits)
+    refuse_size(len(x), served, limits)
     wide = x.astype(np.float64)
     empty = np.isnan(wide)
     if empty.any() and not missing and not spec.options.missing:
@@ -205,9 +214,17 @@ def _refuse_levels(x: np.ndarray, levels: int) -> None:
         raise Problem(422, f"x with the value {wrong:g}", f"whole numbers from 0 to {levels - 1}", "rescale x")
 
 
-def too_many(count: int, limits: Limits) -> Problem:
-    """The problem of too many examples."""
-    return Problem(413, f"{count:,} examples", f"at most {limits.max_examples:,} a request", "send several requests")
+def refuse_size(count: int, served: Served, limits: Limits) -> None:
+    """Raises `Problem` for too many examples of the run, and for examples of too many numbers together."""
+    if count > limits.max_examples:
+        raise Problem(413, f"{count:,} examples", f"at most {limits.max_examples:,} a request", "send several requests")
+    refuse_numbers(count * math.prod(served.run.spec.shape), limits)
+
+
+def refuse_numbers(count: int, limits: Limits) -> None:
+    """Raises `Problem` for a request, an answer or a block of draws with too many numbers."""
+    if count > limits.max_numbers:
+        raise Problem(413, f"a request for {count:,} numbers", f"at most {limits.max_numbers:,}", "ask for less")
 
 
 # ---------------------------------------------------------------------------------------------- tables
@@ -225,7 +242,8 @@ def csv_cells(content: bytes, table: Table, limits: Limits) -> dict[str, list[An
     """The cells of CSV in UTF-8 by column, as text; the first row has the names, the delimiter is the run's."""
     try:
         text = content.decode("utf-8-sig")
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=table.delimiter) if line]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=table.delimiter)
+        lines = list(islice((line for line in reader if line), limits.max_examples + 2))  # one too many is refused
     except UnicodeError:
         raise Problem(400, "CSV that is not UTF-8", "CSV in UTF-8", "encode it in UTF-8") from None
     except csv.Error as error:
@@ -238,7 +256,7 @@ def csv_cells(content: bytes, table: Table, limits: Limits) -> dict[str, list[An
     for number, line in enumerate(rows, start=2):
         if len(line) != len(names):
             raise Problem(400, f"line {number} with {len(line)} cells", f"{len(names)} cells", "correct the CSV")
-    return _columns(names, rows, limits)
+    return _columns(names, rows, table, limits)
 
 
 def json_cells(value: Any, table: Table, limits: Limits) -> dict[str, list[Any]]:
@@ -247,7 +265,7 @@ def json_cells(value: Any, table: Table, limits: Limits) -> dict[str, list[Any]]
         names, lengths = list(value), {len(one) for one in value.values()}
         if len(lengths) > 1:
             raise Problem(422, f"columns of the lengths {sorted(lengths)[:5]}", "columns of one length", "correct x")
-        return _columns(names, list(zip(*value.values(), strict=True)), limits)
+        return _columns(names, list(zip(*value.values(), strict=True)), table, limits)
     rows = [value] if isinstance(value, dict) else value
     if not isinstance(rows, list) or not rows:
         raise Problem(422, f"x of type {type(value).__name__}", "a list of objects {column: cell}", "correct x")
@@ -255,19 +273,27 @@ def json_cells(value: Any, table: Table, limits: Limits) -> dict[str, list[Any]]
         names = list(dict.fromkeys(name for row in rows for name in row))
         if len(names) * len(rows) > limits.max_numbers:
             raise Problem(413, f"{len(names) * len(rows):,} cells", f"at most {limits.max_numbers:,}", "send fewer")
-        return _columns(names, [[row.get(name) for name in names] for row in rows], limits)
+        return _columns(names, [[row.get(name) for name in names] for row in rows], table, limits)
     names = [column.name for column in table.columns]
     if all(isinstance(row, list) and len(row) == len(names) for row in rows):
-        return _columns(names, rows, limits)
+        return _columns(names, rows, table, limits)
     raise Problem(422, "rows of several kinds", f"objects, or lists of {len(names)} cells", "correct x")
 
 
-def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]], limits: Limits) -> dict[str, list[Any]]:
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]], table: Table, limits: Limits) -> dict[str, list[Any]]:
+    """The cells of the table's columns; others are left out, so that their number costs nothing."""
     if len(rows) > limits.max_examples:
-        raise too_many(len(rows), limits)
+        most = f"at most {limits.max_examples:,} a request"
+        raise Problem(413, f"more than {limits.max_examples:,} rows", most, "send several requests")
+    refuse_numbers(len(rows) * len(table.fields), limits)
     if len(set(names)) < len(names):
         raise Problem(422, "two columns of one name", "different names", "rename one")
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    known = {column.name for column in table.columns}
+    found = {name: [row[place] for row in rows] for place, name in enumerate(names) if name in known}
+    if rows and not found:
+        few = ", ".join([column.name for column in table.columns][:5])
+        raise Problem(422, "rows without any column of the run", f"columns such as {few}", "name the columns")
+    return found
 
 
 def table_rows(cells: Mapping[str, Sequence[Any]], served: Served, *, missing: bool = False) -> Rows:

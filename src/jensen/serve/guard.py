@@ -22,6 +22,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BODIES = 8  # bodies of the largest size that are held at once
+PIECE = 1 << 16  # bytes of an answer that are given to the connection at once
 READING = 64  # requests whose bodies are read while the queue is full
 PUBLIC = ("/", "/healthz")  # and the files of the page: no secrets
 PAGE = "/page/"
@@ -44,7 +45,7 @@ class Guard:
     def __init__(self, app: App, limits: Limits, metrics: Metrics, token: bytes | None, loopback: bool) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
         self._token, self._loopback = token, loopback
-        self._inside = self._bytes = 0  # requests and bytes of their bodies between their first byte and their answer
+        self._inside = self._bytes = 0  # requests that are not answered yet, and the bytes of their bodies so far
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,20 +55,23 @@ class Guard:
         if scope["type"] != "http":  # a websocket
             await send({"type": "websocket.close", "code": 1008})
             return
-        began, answer, size = time.monotonic(), _Answer(send), self._size(scope)
-        self._inside, self._bytes = self._inside + 1, self._bytes + size
+        began = time.monotonic()
+        body, answer = _Limited(receive, self._limits, began, self._count), _Answer(send, self._limits.deadline)
+        self._inside += 1
         try:
             self._check(scope)
-            await self._app(scope, _Limited(receive, self._limits, began), answer)
+            await self._app(scope, body, answer)
         except Problem as problem:
             await answer.problem(problem)
+        except _UnreadError:  # uvicorn closes the connection of an answer that is not whole
+            LOG.warning("%s %s: not read by its client in time", scope["method"], scope.get("route_path", "?"))
         except asyncio.CancelledError:
             raise
         except Exception:
             LOG.exception("%s %s", scope["method"], scope.get("route_path", "?"))
             await answer.problem(unexpected())
         finally:
-            self._inside, self._bytes = self._inside - 1, self._bytes - size
+            self._inside, self._bytes = self._inside - 1, self._bytes - body.bytes
             route = scope.get("route")
             self._metrics.request(getattr(route, "path", "other"), answer.status, time.monotonic() - began)
 
@@ -81,23 +85,28 @@ class Guard:
         if origin is not None and origin.decode("latin-1").partition("://")[2] != host:
             raise Problem(403, "a request of another site", "requests of this server's own page", "ask without Origin")
         self._check_token(scope, headers)
-        if not headers.get(b"content-length", b"0").isdigit():
-            raise Problem(400, "a Content-Length that is no number", "the number of bytes", "correct it")
-        if self._size(scope) > self._limits.max_bytes:
-            raise _too_large(self._limits)
-        if self._inside > self._limits.queue + READING or self._bytes > BODIES * self._limits.max_bytes:
-            raise Problem(
-                429, f"{self._inside} requests at once", "fewer or smaller requests at once", "try again in 1 s",
-                {"Retry-After": "1"},
-            )  # fmt: skip
-
-    def _size(self, scope: Scope) -> int:
-        """The bytes of the body, as its header says; the most possible if no header says."""
-        headers = dict(scope["headers"])
-        if b"transfer-encoding" in headers:
-            return self._limits.max_bytes
         length = headers.get(b"content-length", b"0")[:20]
-        return int(length) if length.isdigit() else 0
+        if not length.isdigit():
+            raise Problem(400, "a Content-Length that is no number", "the number of bytes", "correct it")
+        if int(length) > self._limits.max_bytes:
+            raise _too_large(self._limits)
+        if self._inside > self._limits.queue + READING:
+            raise self._crowded()
+
+    def _count(self, size: int) -> None:
+        """Count bytes that have come. Raises `Problem` if all bodies together are too large.
+
+        Bytes that are only announced do not count, or a few clients that send nothing would keep out all others.
+        """
+        self._bytes += size
+        if self._bytes > BODIES * self._limits.max_bytes:
+            raise self._crowded()
+
+    def _crowded(self) -> Problem:
+        return Problem(
+            429, f"{self._inside} requests at once", "fewer or smaller requests at once", "try again in 1 s",
+            {"Retry-After": "1"},
+        )  # fmt: skip
 
     def _check_token(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         scope["authorised"] = self._token is None
@@ -138,11 +147,11 @@ def unexpected() -> Problem:
 
 
 class _Limited:
-    """`receive` with a limit of bytes and the deadline."""
+    """`receive` with a limit of bytes and the deadline; `count` is told of all bytes that come."""
 
-    def __init__(self, receive: Receive, limits: Limits, began: float) -> None:
-        self._receive, self._limits, self._end = receive, limits, began + limits.deadline
-        self._bytes, self._whole = 0, False
+    def __init__(self, receive: Receive, limits: Limits, began: float, count: Callable[[int], None]) -> None:
+        self._receive, self._limits, self._end, self._count = receive, limits, began + limits.deadline, count
+        self.bytes, self._whole = 0, False
 
     async def __call__(self) -> Message:
         if self._whole:
@@ -155,18 +164,27 @@ class _Limited:
                 504, "a body that did not arrive in time", f"all of it within {self._limits.deadline:g} s", "send less",
                 {"Connection": "close"},
             ) from None  # fmt: skip
-        self._bytes += len(message.get("body", b""))
-        self._whole = not message.get("more_body", False)
-        if self._bytes > self._limits.max_bytes:
+        size = len(message.get("body", b""))
+        self.bytes, self._whole = self.bytes + size, not message.get("more_body", False)
+        self._count(size)
+        if self.bytes > self._limits.max_bytes:
             raise _too_large(self._limits)
         return message
 
 
-class _Answer:
-    """`send` that adds the headers and remembers the status."""
+class _UnreadError(Exception):
+    """The client does not take its answer."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status, self._begun = send, 499, False
+
+class _Answer:
+    """`send` that adds the headers and remembers the status.
+
+    Raises `_UnreadError` if the client lets it wait for more than `patience` seconds in all. Bodies go in pieces,
+    so that little is left in the connection of a client that takes nothing.
+    """
+
+    def __init__(self, send: Send, patience: float) -> None:
+        self._send, self._patience, self.status, self._begun = send, patience, 499, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -174,7 +192,20 @@ class _Answer:
             names = {name.lower() for name, _ in message.get("headers", ())}
             more = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in names]
             message = {**message, "headers": [*message.get("headers", ()), *more]}
-        await self._send(message)
+        body = message.get("body", b"")
+        last = max(0, len(body) - 1) // PIECE * PIECE
+        for start in range(0, last, PIECE):
+            await self._patiently({**message, "body": body[start : start + PIECE], "more_body": True})
+        await self._patiently({**message, "body": body[last:]} if last else message)
+
+    async def _patiently(self, message: Message) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self._patience)):
+                await self._send(message)
+        except TimeoutError:
+            raise _UnreadError from None
+        self._patience -= time.monotonic() - began
 
     async def problem(self, problem: Problem) -> None:
         """Answer with a problem, unless an answer has begun."""

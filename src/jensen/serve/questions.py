@@ -80,9 +80,7 @@ class Content:
 def sample(served: Served, ask: AskSample, limits: Limits) -> Conversation:
     """Samples first..first+n-1 of a seed."""
     run = served.run
-    if ask.n > limits.max_examples:
-        raise bodies.too_many(ask.n, limits)
-    _refuse_numbers(ask.n * math.prod(run.spec.shape), limits)
+    bodies.refuse_size(ask.n, served, limits)
     work, labels, notes = _sampling(served, ask)
     rows = [
         Row(ask.seed, ask.first + place, label=None if labels is None else int(labels[place])) for place in range(ask.n)
@@ -175,8 +173,7 @@ def reconstruct(served: Served, ask: AskReconstruct, limits: Limits) -> Conversa
 
 def interpolate(served: Served, ask: AskInterpolate, limits: Limits) -> Conversation:
     """The points between the codes of a and b, decoded."""
-    if ask.n > limits.max_examples:
-        raise bodies.too_many(ask.n, limits)
+    bodies.refuse_size(ask.n, served, limits)
     ends = [_examples(served, one, limits)[0] for one in (ask.a, ask.b)]
     if any(len(end) != 1 for end in ends):
         raise Problem(422, "a or b of several examples", "one example each", "send one example each")
@@ -217,9 +214,11 @@ def impute(served: Served, ask: AskImpute, limits: Limits) -> Conversation:
     run, table = served.run, served.table
     x, observed, notes = _incomplete(served, ask, limits)
     draws = ask.draws or (FEW_DRAWS if table is None else TABLE_DRAWS)
-    _refuse_numbers(draws * x.numel(), limits)
+    bodies.refuse_numbers(draws * x.numel(), limits)
     wish = ImputationWish(**{each.name: getattr(ask, each.name) for each in fields(ImputationWish)})
-    run.family.imputer(wish, run.spec)  # raises for a wish that the family cannot fulfil
+    imputer = run.family.imputer(wish, run.spec)  # raises for a wish that the family cannot fulfil
+    if ask.draws is not None or wish != ImputationWish():  # the defaults are for every size of examples
+        bodies.refuse_numbers(imputer.copies(draws) * math.prod(run.spec.shape), limits)
     open_rows = [place for place in range(len(x)) if not bool(observed[place].all())]
     rows = [Row(ask.seed, place, x[place], observed=observed[place]) for place in open_rows]
     found: list[Imputed] = []
@@ -305,19 +304,12 @@ def _codes(served: Served, z: Any, limits: Limits) -> Tensor:
     codes = given[None] if given.ndim == 1 else given
     if codes.ndim != 2 or codes.shape[1] != latent or not len(codes):
         raise Problem(422, f"z of shape {given.shape}", f"(n, {latent})", "reshape it")
-    if len(codes) > limits.max_examples:
-        raise bodies.too_many(len(codes), limits)
-    _refuse_numbers(len(codes) * math.prod(served.run.spec.shape), limits)
+    bodies.refuse_size(len(codes), served, limits)
     with np.errstate(over="ignore"):
         narrow = codes.astype(np.float32)
     if not np.isfinite(narrow).all():
         raise Problem(422, "z with values that are not finite", "finite numbers", "correct z")
     return torch.from_numpy(narrow)
-
-
-def _refuse_numbers(count: int, limits: Limits) -> None:
-    if count > limits.max_numbers:
-        raise Problem(413, f"a request for {count:,} numbers", f"at most {limits.max_numbers:,}", "ask for less")
 
 
 @dataclass(frozen=True)

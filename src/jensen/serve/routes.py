@@ -5,8 +5,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -76,15 +75,6 @@ class Service:
             raise Problem(422, f"/{verb} of {served.name}", f"one of {', '.join(served.verbs)}", "ask another run")
         return served
 
-    @contextmanager
-    def held(self) -> Iterator["Held"]:
-        """A context of a request, whose numbers count while its answer is made and sent."""
-        mine = Held(self)
-        try:
-            yield mine
-        finally:
-            self.numbers -= mine.numbers
-
     async def converse(self, request: Request, talk: Conversation, served: Served, small: bool, held: "Held") -> Answer:
         """Ask the queue whatever the conversation asks, and return its answer."""
         deadline, found = time.monotonic() + self.limits.deadline, None
@@ -115,6 +105,24 @@ class Held:
         if service.numbers and service.numbers + count > service.limits.numbers_held:
             raise full(len(service.queue), 1)
         self.numbers, service.numbers = self.numbers + count, service.numbers + count
+
+    def release(self) -> None:
+        """Count them no more."""
+        self.service.numbers, self.numbers = self.service.numbers - self.numbers, 0
+
+
+class Sent(Response):
+    """An answer, whose numbers count until it is sent."""
+
+    def __init__(self, content: bytes, kind: str, held: Held) -> None:
+        super().__init__(content, media_type=kind)
+        self._held = held
+
+    async def __call__(self, *asgi: Any) -> None:
+        try:
+            await super().__call__(*asgi)
+        finally:
+            self._held.release()
 
 
 def _step(talk: Conversation, found: Any) -> Any:
@@ -181,7 +189,13 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def validated(kind: type[Settings], values: dict[str, Any]) -> Settings:
-    """The settings of a request. Raises `Problem` 422 that names the first wrong field."""
+    """The settings of a request. Raises `Problem` 422 that names the first wrong field.
+
+    pydantic makes an error for each of a million unknown fields, so they are refused before.
+    """
+    for name in values:
+        if name not in kind.model_fields:
+            raise invalid({"type": "extra_forbidden", "loc": (name,)}, list(kind.model_fields))
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -241,11 +255,15 @@ def _add_verbs(app: FastAPI, service: Service) -> None:
 
 def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
     async def route(request: Request) -> Response:
-        with service.held() as held:
-            try:
-                return await answered(request, held)
-            except Gone:
-                return Response(status_code=499)  # nobody reads it
+        held = Held(service)
+        try:
+            return await answered(request, held)
+        except Gone:
+            held.release()
+            return Response(status_code=499)  # nobody reads it
+        except BaseException:
+            held.release()
+            raise
 
     async def answered(request: Request, held: Held) -> Response:
         ask, size = await read(request, verb, service.limits)
@@ -255,7 +273,7 @@ def _route(service: Service, name: str, verb: Verb) -> Callable[..., Any]:
         kind = chosen(request.headers.get("accept", "*/*"), answer.forms())
         make = partial(answer.content, kind, request.query_params.get("grid", "true").lower() not in ("false", "0"))
         heavy = size >= SMALL or kind in (PNG, CSV) or (answer.array is not None and answer.array.size > SMALL)
-        return Response(await run_in_threadpool(make) if heavy else make(), media_type=kind)
+        return Sent(await run_in_threadpool(make) if heavy else make(), kind, held)
 
     return route
 

@@ -25,13 +25,15 @@ def decode_image(path: Path, options: ReadOptions) -> np.ndarray:
         return decode(stream, str(path), options)
 
 
-def decode(stream: IO[bytes], name: str, options: ReadOptions, page: int | None = None) -> np.ndarray:
+def decode(
+    stream: IO[bytes], name: str, options: ReadOptions, page: int | None = None, most: int | None = None
+) -> np.ndarray:
     """The pixels (C, H, W) of an image.
 
     Pixels are uint16 for 16-bit grey, float32 for a band of floats, and uint8 for all other images. `page` is a page of
     a TIFF file; None requires that the file has one page. An animated GIF is read as its first frame. Raises
-    InputError, which begins with `name`, for an image that cannot be decoded, is larger than Pillow's limit, has
-    several frames, or has pixels that the colour option does not cover.
+    InputError, which begins with `name`, for an image that cannot be decoded, has more than `most` pixels (default:
+    Pillow's limit), has several frames, or has pixels that the colour option does not cover.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -39,7 +41,7 @@ def decode(stream: IO[bytes], name: str, options: ReadOptions, page: int | None 
         with Image.open(stream, formats=FORMATS) as image:
             if page is not None:
                 image.seek(page)
-            _refuse_before_decoding(image, stream, name, page)
+            _refuse_before_decoding(image, stream, name, page, most)
             upright = ImageOps.exif_transpose(image)
             coloured = _as_is(upright, name) if options.colour == "as-is" else _converted(upright, options.colour, name)
             pixels = np.asarray(_covering(coloured, options.size) if options.size else coloured)
@@ -86,10 +88,12 @@ def widened(pixels: np.ndarray, channels: int) -> np.ndarray:
     return np.concatenate([colours, np.full_like(colours[..., :1, :, :], 255)], axis=-3)
 
 
-def _refuse_before_decoding(image: "Image.Image", stream: IO[bytes], name: str, page: int | None) -> None:
+def _refuse_before_decoding(
+    image: "Image.Image", stream: IO[bytes], name: str, page: int | None, most: int | None
+) -> None:
     from PIL import Image
 
-    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS if most is None else most
     if limit is not None and pixels > limit:
         raise _too_large(name, f"{image.width}x{image.height} pixels, limit {limit} in all")
     if image.format == "TIFF":
