@@ -64,9 +64,6 @@ trackio: $(DEVELOPMENT) ## test the tracker trackio, which needs another Pillow,
 serve-fuzz: $(DEVELOPMENT) ## send 100,000 hostile requests to the server: no status 500, nothing written (an hour)
 	SERVE_FUZZ_CASES=85000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_serve_fuzz.py --durations 5 --capture=tee-sys
 
-benchmarks: $(BENCHMARKS) ## run all of benchmarks/ and print their tables (long)
-	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit 1; done
-
 benchmarks: $(BENCHMARKS) ## run all of benchmarks/, print their tables and record them in benchmarks/results (long)
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python benchmarks/results/record.py "$$program" || exit 1; done
 

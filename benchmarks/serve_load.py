@@ -6,7 +6,8 @@
 Servers and clients are processes of their own on loopback; the servers take turns (A B A B). Each client has one
 connection and sends the next request when it has the answer: one sample of a seed of its own, or the score of one
 example. Without --run, a variational autoencoder of digits is trained first, in seconds. --litserve is the Python of an
-environment with litserve and jensen.
+environment with litserve and jensen: `python -m venv lit && lit/bin/pip install -c constraints.txt . litserve==0.2.19`,
+then `--litserve lit/bin/python`.
 
 Then `jensen serve` alone: a queue of 16 under the same clients, and clients that are killed (SIGKILL) in mid-request.
 """
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -115,6 +117,7 @@ def serve_plain(run_folder: str, port: int) -> None:
 
 if "litserve" in sys.argv:  # at the top of the module, as its workers are started by pickle
     import litserve
+    from fastapi import Request
 
     class Both(litserve.LitAPI):
         """Batches of up to 64: scores are computed together, samples a seed at a time."""
@@ -124,7 +127,7 @@ if "litserve" in sys.argv:  # at the top of the module, as its workers are start
 
             self.run = opened(sys.argv[sys.argv.index("--run") + 1])
 
-        def decode_request(self, request: Any) -> Any:
+        def decode_request(self, request: Request) -> Any:  # FastAPI reads other types from the URL
             return request
 
         def predict(self, asks: list[Any]) -> list[Any]:
@@ -133,6 +136,7 @@ if "litserve" in sys.argv:  # at the top of the module, as its workers are start
             import jensen
             from jensen.data.examples import Examples
             from jensen.evaluation.scores import score
+            from jensen.progress import quiet
 
             run, found = self.run, [None] * len(asks)
             scored = [place for place, ask in enumerate(asks) if "x" in ask]
@@ -143,7 +147,8 @@ if "litserve" in sys.argv:  # at the top of the module, as its workers are start
                     found[place] = {"scores": [bound]}
             for place, ask in enumerate(asks):
                 if "x" not in ask:
-                    found[place] = {"x": jensen.sample(run, ask["n"], seed=ask["seed"]).x.tolist()}
+                    with quiet():
+                        found[place] = {"x": jensen.sample(run, ask["n"], seed=ask["seed"]).x.tolist()}
             return found
 
         def encode_response(self, output: Any) -> Any:
@@ -151,7 +156,7 @@ if "litserve" in sys.argv:  # at the top of the module, as its workers are start
 
 
 def serve_litserve(run_folder: str, port: int) -> None:
-    """LitServe with one worker."""
+    """LitServe with one worker for each address: a process each, so it uses two cores where `jensen serve` uses one."""
     apis = [Both(max_batch_size=64, batch_timeout=0.002, api_path=path) for path in ("/sample", "/score")]
     server = litserve.LitServer(apis, accelerator="cpu", timeout=60)
     server.run(host=HOST, port=port, log_level="warning", num_api_servers=1, generate_client_file=False)
@@ -176,17 +181,18 @@ class Process:
             raise
 
     def used(self) -> tuple[float, float]:
-        """MB in memory and seconds of CPU, of the process and its children."""
-        pages, ticks = 0, 0
+        """MB in memory (a page that processes share counts once) and seconds of CPU of the process and its children."""
+        kb, ticks = 0, 0
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
                     if os.getpgid(int(folder.name)) == self.process.pid:
-                        pages += int((folder / "statm").read_text().split()[1])
+                        share = re.search(r"^Pss: +(\d+)", (folder / "smaps_rollup").read_text(), re.M)
+                        kb += int(share[1]) if share else 0
                         ticks += sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:13]))
                 except OSError:
                     continue
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, ticks / os.sysconf("SC_CLK_TCK")
+        return kb * 1024 / 1e6, ticks / os.sysconf("SC_CLK_TCK")
 
     def metric(self, name: str) -> float:
         """A number of /metrics; NaN for a server without."""
@@ -216,8 +222,9 @@ def free_port() -> int:
 
 
 def until_answers(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait for an answer. Raises `SystemExit` with what the server says instead, or if it says nothing."""
     end = time.monotonic() + 180
-    body = json.dumps({"n": 1}).encode()
+    body = json.dumps({"n": 1, "seed": 0}).encode()
     while time.monotonic() < end and process.poll() is None:
         request = urllib.request.Request(
             f"http://{HOST}:{port}/sample", body, {"Content-Type": "application/json"}, method="POST"
@@ -225,6 +232,10 @@ def until_answers(port: int, process: subprocess.Popen[bytes]) -> None:
         try:
             urllib.request.urlopen(request, timeout=60).read()
             return
+        except urllib.error.HTTPError as error:
+            if error.code not in (429, 503):
+                raise SystemExit(f"a server answers {error.code}: {error.read().decode()[:500]}") from error
+            time.sleep(0.2)
         except OSError:
             time.sleep(0.2)
     raise SystemExit("a server did not start")

@@ -11,7 +11,8 @@ codes (2 to 50 levels), whole numbers, counts and real columns, half of them wit
 With --rows, a CSV file of so many rows and 20 mixed columns is written, and `jensen train vae` learns it with `--stream
 always` and with `--stream never`, each in a process of its own: CPU seconds of reading and of a step (with one
 validation and one checkpoint, one thread), and the peak of the resident memory, which counts pages of mapped files. A
-third process is stopped by Ctrl-C after 50 steps or more; `jensen resume` must end with the same weights as the first.
+third process is stopped by Ctrl-C after a fifth of the steps or a little later; `jensen resume` must end with the same
+weights as the first.
 """
 
 import argparse
@@ -177,7 +178,8 @@ def many_rows(rows: int, steps: int) -> None:
             begin, read, end = cost["marks"]
             step = 1000 * (end - read) / steps
             print(f"| {stream} | {read - begin:.0f} | {step:.1f} | {cost['gigabytes']:.2f} |", flush=True)
-        interrupted([*train, "--stream", "always", "--out", str(folder / "stopped")], folder / "stopped")
+        often = [*train, "--validate-every", str(steps // 5)]  # the lines of metrics are written when it validates
+        interrupted([*often, "--stream", "always", "--out", str(folder / "stopped")], folder / "stopped")
         costs(["resume", str(folder / "stopped")])
         last = {name: weights(folder / name) for name in ("always", "never", "stopped")}
         print(f"\nthe same weights after an interruption: {last['stopped'] == last['always']}")
@@ -195,11 +197,12 @@ def interrupted(words: list[str], run: Path) -> None:
     begun = subprocess.Popen(
         [sys.executable, "-m", "jensen", *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    while begun.poll() is None and not (run / "metrics.jsonl").exists():
+    told = run / "metrics.jsonl"
+    while begun.poll() is None and not (told.exists() and told.stat().st_size):
         time.sleep(0.2)
     begun.send_signal(signal.SIGINT)
     begun.wait()
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in told.read_text().splitlines()]
     print(f"\ninterrupted after step {max(steps)} or a little later", flush=True)
 
 

@@ -23,6 +23,9 @@ TINY_TABLE = "--width 8 --latent-dims 2 --steps 20"
 TINY_DIFFUSION = "--widths 8 --blocks 1 --octaves 0 --chain-steps 20 --bound-terms 4 --sampling-steps 4 --steps 6"
 
 
+LONG = ("table", "diffusion")  # models whose export to ONNX takes half a minute
+
+
 def mixed(path: Path) -> Path:
     """A table with a column for every law: real with an atom and with missing cells, whole, count, codes."""
     random, rows = np.random.default_rng(0), ["pay,age,visits,town,score"]
@@ -53,7 +56,6 @@ def runs(tmp_path_factory) -> Callable[[str], jensen.Run]:
     }
     mixed(folder / "mixed.csv")
     (folder / "columns.toml").write_text('visits = "count"\n')
-    wanted["table"] += ["--columns", str(folder / "columns.toml")]
 
     @cache
     def run(name: str) -> jensen.Run:
@@ -90,7 +92,7 @@ def of_every_law(run: jensen.Run) -> set[str]:
     return {field.law for field in run.spec.preparation.fields}
 
 
-@pytest.mark.parametrize("name", ["digits", "table"])
+@pytest.mark.parametrize("name", ["digits", pytest.param("table", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [1, 20])
 def test_onnxruntime_gives_the_scores_of_jensen(runs, onnx_files, name, count):
     run, draws = runs(name), 3
@@ -125,6 +127,7 @@ def test_log_prob_draws_its_own_noise_for_any_k(runs, onnx_files):
     assert np.all(np.abs(found["log_prob"] - exact.value.numpy()) < 8 * error + 1e-4)
 
 
+@pytest.mark.slow
 def test_a_sum_of_terms_is_the_bound_of_jensen(runs, onnx_files):
     run = runs("diffusion")
     x, count = run.examples().x[:6], 6
@@ -147,13 +150,16 @@ def jensen_effort():
     return Effort(cross_checks=True)
 
 
-def test_axes_have_names_and_no_file_names_a_path(runs, onnx_files):
+def test_axes_have_names(onnx_files):
     session = onnxruntime.InferenceSession(onnx_files("digits") / "log_prob_of_noise.onnx")
     assert [port.shape for port in session.get_inputs()] == [["batch", 1, 8, 8], ["k", "batch", 2]]
-    places = [str(Path(jensen.__file__).parent), str(Path(torch.__file__).parent), str(runs("table").folder.parent)]
-    for name in ("digits", "table", "diffusion"):
-        for path in onnx_files(name).iterdir():
-            assert not [place for place in places if place.encode() in path.read_bytes()], path
+
+
+@pytest.mark.parametrize("name", ["digits", *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
+def test_no_file_names_a_path(runs, onnx_files, name):
+    places = [str(Path(jensen.__file__).parent), str(Path(torch.__file__).parent), str(runs(name).folder.parent)]
+    for path in onnx_files(name).iterdir():
+        assert not [place for place in places if place.encode() in path.read_bytes()], path
 
 
 ALONE = """

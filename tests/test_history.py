@@ -10,7 +10,8 @@ import torch
 import jensen
 from jensen.cli import main
 from jensen.recipe.vae.settings import VAESettings
-from jensen.run.folder import read_history
+from jensen.run.folder import read_history, recorded_digest
+from jensen.training.checkpoint import Record, checkpoints
 
 SMALL = VAESettings(latent_dims=2, hidden=(8,))
 
@@ -33,6 +34,30 @@ def test_a_recipe_that_was_edited_is_refused(tmp_path: Path, capsys: pytest.Capt
         assert "was trained by another recipe" in said
         assert said.count("\n") == 1
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _by_an_older_version(folder: Path, setting: str) -> None:
+    """Make a run as an older jensen writes it that does not know a setting of `training`."""
+    path = folder / "recipe.json"
+    values = json.loads(path.read_text())
+    del values["training"][setting]
+    path.write_text(json.dumps(values))
+    for checkpoint in checkpoints(folder / "checkpoints"):
+        record = Record.model_validate_json((checkpoint / "state.json").read_bytes())
+        older = record.model_copy(update={"recipe": recorded_digest(folder)})
+        (checkpoint / "state.json").write_bytes(older.sealed())
+
+
+def test_a_run_of_an_older_version_that_lacks_a_setting_is_read_and_resumed(tmp_path: Path) -> None:
+    straight = jensen.train(a_recipe(40), tmp_path / "straight")
+    folder = tmp_path / "run"
+    jensen.train(a_recipe(20), folder)
+    _by_an_older_version(folder, "rollbacks")
+    assert jensen.load(folder).step == 20
+    jensen.resume(folder)  # it has ended: nothing to do
+    resumed = jensen.resume(folder, steps=40)
+    assert jensen.load(folder).weights == resumed.weights == straight.weights
+    assert [change.step for change in read_history(folder)] == [20]
 
 
 def test_more_steps_are_trained_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

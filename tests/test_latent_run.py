@@ -175,7 +175,7 @@ def test_every_command_works_or_says_why_not(run: jensen.Run, tmp_path: Path) ->
         jensen.sample(run, 2, wish=jensen.SamplingWish(guidance=0.5, guide=guide_of(run, other)))
     with pytest.raises(InputError, match=r"cannot compress.*use a vae or a diffusion run"):
         jensen.compress(run)
-    with pytest.raises(InputError, match="this VAE has another prior"):
+    with pytest.raises(InputError, match="this VAE has a DiffusionPrior"):
         VAECodec(run.model)
     with pytest.raises(InputError, match=r"cannot impute.*use a vae or a diffusion run"):
         jensen.impute(run, mask="right-half")

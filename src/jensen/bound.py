@@ -327,13 +327,14 @@ class Estimate:
     def doubt(self) -> str | None:
         """The reason not to trust the standard error, in a few words; None if there is no such reason.
 
-        A single value has no error. If fewer than min(3, 1 + count / 20) values carry the spread, the error is a guess,
-        because one such value more or less would change it. The probability of a false alarm depends on the law of the
-        values. For normal values the probability is below 0.001 for any count from 10. For exponential values the
-        probability is 0.03 for 10 values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values
-        (sigma = 1) the probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on. For such
-        log-normal values, ± 1.96 errors contain the mean in 80 % of cases at 10 values, 89 % at 50, 93 % at 300 and 95
-        % at 1000 (docs/errors.md).
+        A single value has no error. The number of values that carry the spread is (sum d²)² / sum d⁴, where d are the
+        deviations from the mean. If it is below min(3, 1 + count / 20), the error is a guess: adding or removing one
+        value would change it much. The probability of a false alarm depends on the distribution of the values. For
+        normal values the probability is below 0.001 for any count from 10. For exponential values the probability is
+        0.03 for 10 values, 0.04 for 20, 0.015 for 50, below 0.002 from 100 on. For log-normal values (sigma = 1) the
+        probability is 0.10 for 10 values, 0.19 for 50, 0.04 for 300, below 0.01 from 1000 on. For such log-normal
+        values, ± 1.96 errors contain the mean in 80 % of cases at 10 values, 89 % at 50, 93 % at 300 and 95 % at 1000
+        (docs/errors.md).
         """
         if self.count < 2:
             return f"{'one value' if self.count else 'no values'}: its error is unknown"

@@ -123,9 +123,9 @@ def minimise_expectation(
     `f` is differentiable and maps (B, *event) to (B,); row i of its result depends only on row i of its input. `start`
     has no batch dimensions. The result has the type of `start`: a `Gaussian` has a diagonal covariance, a
     `MultivariateGaussian` a full covariance. The parameters are m, l and a strictly lower triangular N, with mu = mu_0
-    + L_0 m and L = L_0 diag(e^l) (I + N). So L is a valid factor for all values of the parameters, and the start sets
-    the unit of a step. A search that reaches `search.max_steps` returns `converged` = False. Raises `InputError` if f
-    is not such a function, or if f or its gradient is not finite; the message names the step.
+    + L_0 m and L = L_0 diag(e^l) (I + N). So L is a valid Cholesky factor for all values of the parameters, and the
+    scale of `start` is the unit of a step. A search that reaches `search.max_steps` returns `converged` = False. Raises
+    `InputError` if f does not return (B,), or if f or its gradient is not finite; the message names the step.
 
     >>> f, start = lambda x: 2 * (x - 1).square().sum(-1), Gaussian.standard((2,))
     >>> found = minimise_expectation(f, start, torch.Generator().manual_seed(0), 1.0, Search(tolerance=0.01))

@@ -228,7 +228,7 @@ class Codes:
 
 
 class AbstractLatentVariableModel(nn.Module, ABC):
-    """p(x) = ∫ p(x|z) p(z) dz over x (batch, *shape), with a bound, a loss for training, and samples by a seed.
+    """A model p(x) = ∫ p(x|z) p(z) dz of x (batch, *shape), with a bound on log p(x), a training loss, and samples.
 
     Randomness is an argument everywhere. The draws for example i are a pure function of (seed, index[i]), so scores
     and samples do not depend on how examples are batched; `index` defaults to 0..batch-1.
@@ -343,7 +343,7 @@ class AbstractLatentVariableModel(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, n: int, *, seed: int = 0, first: int = 0, labels: Tensor | None = None) -> Tensor:
-        """Samples first..first+n-1 of `seed`, (n, *shape), from p(x), or from p(x|labels) if labels (n) are given.
+        """Draw samples first..first+n-1 of `seed`, (n, *shape), from p(x), or from p(x|labels) if labels (n) are given.
 
         Raises `InputError` for labels that the model does not know.
         """

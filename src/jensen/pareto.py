@@ -54,9 +54,10 @@ def _shapes(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch
 def generalised_pareto_shape(exceedances: Float[Tensor, " count batch"]) -> Float[Tensor, " batch"]:
     """The k of the density (1 + k y / s)^(-1 - 1/k) / s of exceedances y > 0.
 
-    The exceedances are in ascending order, float64. With b = -k / s, k(b) is the mean of log(1 - b y), and the
-    log-likelihood of b alone is count (log(-b / k(b)) - k(b) - 1). The estimate is k at the posterior mean of b under a
-    weak prior, on a grid that depends on the data. Source: Zhang and Stephens 2009, with k of the opposite sign.
+    The exceedances are in ascending order, float64. With b = -k / s, k(b) is the mean of log(1 - b y), and the profile
+    log-likelihood of b is count * (log(-b / k(b)) - k(b) - 1). The estimate is k(b) at the posterior mean of b. The
+    prior of b is weak, and the mean is a sum over a grid that depends on the data. Source: Zhang and Stephens 2009,
+    with k of the opposite sign.
     """
     count, grid = len(exceedances), _grid(len(exceedances))
     place = 1 - torch.sqrt(grid / (torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device) - 0.5))

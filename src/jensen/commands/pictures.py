@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def refuse_taken(out: Path, *others: str) -> None:
-    """Raises `InputError` if `out` would overwrite something, and for a file of an unknown ending.
+    """Raises `InputError` if writing `out` would overwrite something, or if its ending is unknown.
 
     `out` may be a .png, an .npz, a folder, or a file that ends in one of `others`.
     """

@@ -154,7 +154,7 @@ class Samples:
     def save(self, out: str | Path) -> None:
         """Write a .png, an .npz or a folder of PNGs, with one sub-folder per label if the model has labels.
 
-        Samples of a table become a .csv, .tsv, .parquet or .arrow, written as the training data are.
+        Samples of a table become a .csv, .tsv, .parquet or .arrow, with the columns and formats of the training data.
         """
         from jensen.commands.pictures import save_pictures
         from jensen.data.table.write import write_table

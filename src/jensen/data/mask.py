@@ -61,8 +61,8 @@ def read_mask(
 ) -> np.ndarray:
     """The mask of observed entries, bool (len(rows), *shape), for the examples whose indices are in `rows`.
 
-    `mask` is a pattern, a file, or an array in memory. A file or an array holds one mask for all examples, or a mask
-    for each of all `total` examples. Raises `InputError` for an unknown pattern, and for a file or array that does not
+    `mask` is a pattern, a file, or an array in memory. A file or an array holds one mask for all examples, or one mask
+    for each of the `total` examples. Raises `InputError` for an unknown pattern, and for a file or array that does not
     fit the shape of the examples.
     """
     if not isinstance(mask, str):

@@ -187,9 +187,9 @@ class Threshold(_Binarise):
 class StaticBinarisation(_Binarise):
     """x ~ Bernoulli(p), drawn once for each example.
 
-    x is a pure function of the seed and the values of the example, so it is the same in every batch. Source of the
-    name: Larochelle and Murray 2011. The binary MNIST of that paper, by Salakhutdinov and Murray 2008, was drawn with
-    another generator, so single pixels differ.
+    The values of an example are the probabilities p. Its x depends only on the seed and on p, so x is the same each
+    time the example is read. Source of the name: Larochelle and Murray 2011. The binary MNIST of that paper, by
+    Salakhutdinov and Murray 2008, was drawn with another random number generator, so single pixels differ.
     """
 
     kind: Literal["static"] = "static"
@@ -214,7 +214,7 @@ class Standardise(Preparation):
 
     Vectors have a shift and a scale per feature; other examples have one shift and one scale. x is computed in float64
     and then rounded to float32, which preserves a standard deviation of 1 at a mean of 1e9. Bits per dimension are
-    about a density in raw units, -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over the D observed values.
+    those of the density of raw: -(log p(x) - sum_d log scale_d) / (D ln 2), where d runs over the D observed values.
     So the bits depend on the unit of measurement and may be negative.
     """
 

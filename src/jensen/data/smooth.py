@@ -22,9 +22,9 @@ CHANNELS = (1, 3, 4)
 
 
 def smooth_vectors(reading: Reading, rows: np.ndarray) -> tuple[str, ...]:
-    """Returns a doubt about vectors that look like signals or flattened images, and () for other vectors.
+    """Returns a tuple with one note if the vectors look like signals or flattened images, and () otherwise.
 
-    `rows` are the rows of the training examples; the correlations of columns are those of a sample of these examples.
+    `rows` are the rows of the training examples; column correlations are estimated from a sample of them.
     Vectors look like signals if the mean correlation of neighbouring columns is high, and higher than the mean absolute
     correlation of columns in random order. Vectors look like square images if pixels one image row apart are also
     correlated, and more than pixels half a row apart.

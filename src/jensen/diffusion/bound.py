@@ -233,8 +233,8 @@ def estimate_bound(
     """Estimate every term of the bound for x0 (batch, *shape) by `draws` independent draws.
 
     Each draw evaluates one step per stratum. The estimate is unbiased for any strata. The noise and the choice of steps
-    for example i are a function of (seed, index[i]). Raises `InputError` for less than one draw, and for strata of a
-    chain of another length.
+    for example i are a function of (seed, index[i]). Raises `InputError` if `draws` is less than 1, or if the
+    strata were made for another number of steps.
     """
     if draws < 1:
         raise InputError(f"{draws} draws: expected at least 1; give a positive number")

@@ -15,7 +15,8 @@ from jensen.gaussian import Gaussian
 class AbstractReverseVariance(ABC):
     """sigma_t² of (5.12).
 
-    In the last step, to the data, beta~ = 0 is no density, so fixed choices use the share `last_share` of beta there.
+    In the last step, which gives the data, the variance beta~ is 0, and p(x_0|x_1) would have no density. So variances
+    that are not learned use `last_share` times beta in this step.
     """
 
     @abstractmethod

@@ -219,7 +219,7 @@ class Heun(AbstractSampler):
 
 @dataclass(frozen=True)
 class DPMSolver2M(AbstractSampler):
-    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated to the middle of the step.
+    """DPM-Solver++ (2M): a DDIM step with x̂ extrapolated from the last two predictions to the middle of the step.
 
     eta = 1 gives the SDE form. The first step, and the last step (to the data), do not extrapolate.
     """

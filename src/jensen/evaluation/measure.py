@@ -54,9 +54,9 @@ def aligned(estimates: list[Estimate]) -> list[str]:
 
 
 def written(estimate: Estimate) -> str:
-    """An estimate as text: the standard error to two digits, and the mean to the same place.
+    """An estimate as text: the standard error to two significant digits, and the mean to the same place.
 
-    The standard error of a single example is NaN.
+    With one example the standard error is NaN.
 
     >>> written(Estimate(-123.456, 0.0234, 10))
     '-123.456 ± 0.023'

@@ -78,10 +78,10 @@ def score(
 
     The draws for example i are a pure function of (seed, index[i], draws); `index` defaults to 0..count-1. The noise u
     of dequantisation is part of the bound, E_u log p(x + u) <= log P(x). So each draw has its own u, and the standard
-    error covers u. Dynamic binarisation is different: it makes another data set, with one image per example and seed.
-    Where `unknown` (bool, of the shape of x) is true, NaN is an unknown value, about which log p(x) says nothing: the
-    model sees inf. Processes started by torchrun divide the batches among themselves; the scores are the same as in a
-    single process.
+    error covers u. Dynamic binarisation is different: it changes the data set, to one binary image per example and
+    seed. `unknown` (bool, of the shape of x) marks values that are not known. The bound is on log p of the other
+    values: the model gets inf in their place. Processes started by torchrun divide the batches among themselves; the
+    scores are the same as in a single process.
     """
     index = torch.arange(len(examples)) if index is None else index
     size = at_once(batch_size, draws * preparation.dimensions)

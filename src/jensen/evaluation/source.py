@@ -61,7 +61,7 @@ class Source:
     def drawn(
         self, examples: Int[Tensor, " rows"], parts: Int[Tensor, " rows"], visits: Int[Tensor, " rows"]
     ) -> Iterator[tuple[Draws, float]]:
-        """The draws of all rows, a few batches at a time, each with its evaluations of the networks.
+        """Yield the draws of all rows, a few batches at a time, each batch with its number of network evaluations.
 
         Processes started by torchrun divide the batches among themselves.
         """

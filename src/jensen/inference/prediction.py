@@ -233,10 +233,10 @@ def chance_calibration_error(confidence: Float[Tensor, " count"]) -> Estimate:
 def label_columns(
     predictions: Predictions, class_names: Sequence[str], names: Iterable[str]
 ) -> dict[str, list[int | float | str | None]]:
-    """The columns of a file with a row per example: index, name, predicted label, p of every class, error, true label.
+    """The columns of a file with a row per example: index, name, prediction, p of every class, error, true label.
 
     `names` are the names of the examples. The column `standard_error` is the Monte-Carlo error of the predicted label's
-    probability. An unknown label is None.
+    probability. An unknown true label is None.
     """
     found = predictions.prediction
     guess = found.labels

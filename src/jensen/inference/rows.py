@@ -15,9 +15,9 @@ from jensen.vae.missing import HIDDEN
 def seen_rows(raw: Shaped[Tensor, " batch *shape"], spec: DataSpec, index: Tensor, seed: int) -> Tensor:
     """Raw examples after the run's preparation.
 
-    An empty cell of a table is NaN, or inf if no training row has one in its column.
+    An empty cell of a table becomes NaN. If no training row has an empty cell in this column, it becomes inf.
 
-    The model has learned nothing about an empty cell of such a column, so the cell is unknown and not missing.
+    The model never learned what an empty cell means there, so the value counts as unknown, not as missing.
     """
     x, unknown = prepare(spec.preparation, raw, index, seed), unknown_if_empty(spec)
     return x if unknown is None else torch.where(x.isnan() & unknown, HIDDEN, x)

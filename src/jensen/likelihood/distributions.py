@@ -190,7 +190,7 @@ def log_normal_interval(
 
 @dataclass(frozen=True, eq=False)
 class Categorical:
-    """x on the grid of L levels in [-1, 1], with a free probability per level, by logits (*batch, L, *shape).
+    """A distribution on a grid of L levels in [-1, 1]; the logits (*batch, L, *shape) give each level its probability.
 
     >>> Categorical(torch.zeros(256, 1), event_dims=1).log_prob(torch.ones(1)) / math.log(256)
     tensor(-1.)

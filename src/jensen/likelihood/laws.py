@@ -7,9 +7,9 @@ from jensen.monotone import Curve
 
 @dataclass(frozen=True)
 class Codes:
-    """x in 0, ..., levels - 1 without distances: a free probability for each code, by softmax (4.10).
+    """x is a code 0, ..., levels - 1; the codes have no order, and a softmax gives each its own probability (4.10).
 
-    With `missing`, one more output is the logit of p(missing), and x = NaN is a value like any other (4.14).
+    With `missing`, one more output is the logit of p(missing), and x = NaN is one more possible value (4.14).
     """
 
     levels: int

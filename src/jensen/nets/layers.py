@@ -75,7 +75,7 @@ def normalisation(channels: int, affine: bool = True) -> nn.GroupNorm:
 class ResidualBlock(nn.Module):
     """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), then h + attention(norm(h)) if `attend`.
 
-    Scale and shift come from `modulation` (batch, 2 outputs, 1, ...). A block that is not `modulated` has a learned
+    `modulation` (batch, 2 * outputs, 1, ...) holds scale and shift. A block that is not `modulated` has a learned
     scale and shift instead. The initial output of the residual branches is zero.
     """
 

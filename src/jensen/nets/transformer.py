@@ -23,8 +23,8 @@ class PatchTransformer(AbstractBlockNetwork):
     token of `width` channels. Sinusoids of the patch's place along each axis are added to the token. The tokens pass
     through `depth` blocks. Inputs are padded to whole patches, and outputs are cropped. The initial output of the
     network and of every residual branch is zero. `shape` fixes the channels and the number of axes; `forward` accepts
-    any size along the axes. For labels and augmentations see `ConditionEmbedding`. Raises `InputError` for any other
-    shape, and for a width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
+    any size along the axes. For labels and augmentations see `ConditionEmbedding`. Raises `InputError` for data
+    of other kinds, and for a width that is no multiple of 4. Source: Peebles & Xie 2023, adaLN-Zero.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class PatchTransformer(AbstractBlockNetwork):
 
 
 class TransformerBlock(nn.Module):
-    """h + gate attention(modulated norm(h)), then h + gate mlp(modulated norm(h)); h is (batch, tokens, width).
+    """h + gate * attention(modulated norm(h)), then h + gate * mlp(modulated norm(h)); h is (batch, tokens, width).
 
-    The six modulations, each (batch, 1, width), are shift, scale and gate of the attention, then of the MLP.
+    The six modulations, each (batch, 1, width), are the shift, scale and gate of the attention, then of the MLP.
     """
 
     def __init__(self, width: int) -> None:

@@ -26,10 +26,10 @@ class Origin:
 
 
 def inherited(recipe: AbstractRecipe, origin: Origin) -> AbstractRecipe:
-    """Complete a recipe by `start_from` and by the origin's values for everything that the recipe leaves open.
+    """Return the recipe with `start_from` set and with the origin's value for every setting that it does not give.
 
     A setting of the model that the recipe does not give has the origin's value, even if the origin chose that value by
-    its data (such as `patch`). If the recipe gives no data, it gets the origin's data and options of reading. Raises
+    its data (such as `patch`). If the recipe gives no data, it gets the origin's data and reading options. Raises
     `InputError` if the model cannot start from the origin's family, and for settings that contradict each other.
     """
     there = _settings(recipe, origin)

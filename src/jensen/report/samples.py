@@ -15,7 +15,7 @@ Grid = dict[str, object]  # a picture, the names of its rows, and its kind
 def sample_section(results: Results, album: Album) -> Section | None:
     """Samples of one model: images as grids, other data as histograms and pairs of dimensions.
 
-    None for a table, whose columns have a section of their own.
+    Returns None for a table, because another section shows its columns.
     """
     if results.spec.table is not None:
         return None

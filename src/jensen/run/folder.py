@@ -135,15 +135,21 @@ def changed_recipe(folder: Path, recipe: AbstractRecipe, changes: dict[str, Any]
     changed = {**recipe.training.model_dump(), **changes}
     values = {**recipe.model_dump(mode="json"), "training": changed}
     new = read_recipe(values, f"jensen resume {folder}")
-    return new, change_of(recipe, new, tuple(changes), done)
+    return new, change_of(recipe, new, tuple(changes), done, recorded_digest(folder))
 
 
 def change_of(
-    recipe: AbstractRecipe, new: AbstractRecipe, names: tuple[str, ...], step: int, *, replanned: bool = False
+    recipe: AbstractRecipe,
+    new: AbstractRecipe,
+    names: tuple[str, ...],
+    step: int,
+    digest: str,
+    *,
+    replanned: bool = False,
 ) -> Change:
-    """The record of a change of the training settings `names` after step `step`."""
+    """The record of a change of the training settings `names` after step `step`; `digest` is that of `recipe`."""
     return Change(
-        recipe=recipe_digest(recipe),
+        recipe=digest,
         step=step,
         before={name: getattr(recipe.training, name) for name in names},
         after={name: getattr(new.training, name) for name in names},
@@ -162,10 +168,23 @@ def record_change(folder: Path, recipe: AbstractRecipe, change: Change) -> None:
 
 def recipe_digest(recipe: AbstractRecipe) -> str:
     """SHA-256 of a recipe without paths (of the data, of another run), the device, the sharding and the trackers."""
-    said = recipe.model_dump_json(
-        exclude={"data": True, "start_from": {"path"}, "training": {"device", "sharding", "trackers"}},
-    )
-    return hashlib.sha256(said.encode()).hexdigest()
+    return _digest(recipe.model_dump(mode="json"))
+
+
+def recorded_digest(folder: Path) -> str:
+    """The `recipe_digest` of the jensen that wrote recipe.json; a later version may have more settings."""
+    return _digest(_read_json(folder / RECIPE))
+
+
+def _digest(values: dict[str, Any]) -> str:
+    def without(part: dict[str, Any] | None, *names: str) -> dict[str, Any]:
+        return {name: value for name, value in (part or {}).items() if name not in names}
+
+    said = without(values, "data") | {
+        "training": without(values.get("training"), "device", "sharding", "trackers"),
+        "start_from": without(values.get("start_from"), "path"),
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, content: BaseModel) -> None:

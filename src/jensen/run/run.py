@@ -19,7 +19,7 @@ from jensen.recipe.build import build_model
 from jensen.recipe.families import family_of
 from jensen.recipe.family import AbstractFamily
 from jensen.recipe.settings import AbstractRecipe
-from jensen.run.folder import CHECKPOINTS, DATA, read_history, read_spec, recipe_digest, recipe_of, write_json
+from jensen.run.folder import CHECKPOINTS, DATA, read_history, read_spec, recipe_of, recorded_digest, write_json
 from jensen.training.checkpoint import best_checkpoint, checkpoints, first_good, is_finished, load_weights, step_of
 from jensen.training.log import read_lines
 from jensen.training.precision import exact_float32
@@ -130,7 +130,7 @@ def load(folder: str | Path, data: Source | None = None) -> Run:
         raise InputError(f"{folder} holds no checkpoint yet; train it further with: jensen resume {folder}")
     model = build_model(recipe, spec)
     others = [path for path in reversed(checkpoints(folder / CHECKPOINTS)) if path != best]
-    recipes = (recipe_digest(recipe), *(change.recipe for change in read_history(folder)))
+    recipes = (recorded_digest(folder), *(change.recipe for change in read_history(folder)))
     best, _ = first_good([best, *others], lambda path: load_weights(path, model, recipes))
     run = Run(folder, recipe, spec, model.eval(), best)
     return run if data is None else run.with_data(data)

@@ -38,6 +38,7 @@ from jensen.run.folder import (
     recipe_digest,
     recipe_of,
     record_change,
+    recorded_digest,
     write_json,
 )
 from jensen.run.planning import Timing
@@ -126,12 +127,12 @@ def resume(
 ) -> Run:
     """Continue a run from its last good checkpoint, bit for bit as if it had never stopped, and return the run.
 
-    On another number of processes the results differ by rounding. `stream` replaces the recipe's choice of leaving the
-    data on disk; the choice does not change results. `data` gives the run's own data if they have moved, see
+    With another number of processes, results differ by rounding. `stream` overrides the recipe's setting of whether the
+    data stay on disk; the setting does not change results. `data` gives the run's own data if they have moved, see
     `Run.with_data`. `steps`, `minutes` and `learning_rate` change the recipe for the remaining training, and
-    history.json records the change. `minutes` gives the number of steps that fit into so many further minutes. Damaged
-    checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for an
-    edited recipe.json.
+    history.json records the change. `minutes` sets the number of steps to what fits into that many further minutes.
+    Damaged checkpoints are set aside with a warning. Raises `InputError` while another process trains the run, and for
+    an edited recipe.json.
     """
     processes.join()
     began, folder = time.monotonic(), Path(folder)
@@ -153,14 +154,15 @@ def resume(
             steps = timing.steps(recipe.training, done, minutes)
         changes = {name: v for name, v in (("steps", steps), ("learning_rate", learning_rate)) if v is not None}
         earlier = [change.recipe for change in read_history(folder)]
-        change = None
+        change, recorded = None, recorded_digest(folder)
         if changes:
-            earlier.append(recipe_digest(recipe))
+            earlier.append(recorded)
             with processes.together():
                 recipe, change = changed_recipe(folder, recipe, changes)
         if isinstance(data, str | Path):
             processes.on_main(lambda: write_json(folder / DATA, dataset.spec))
         state = _start(recipe, spec)
+        state.recipe = recipe_digest(recipe) if changes else recorded
         state.earlier_recipes = tuple(earlier)
         _restore(state, saved)
         if change:  # recorded only now, when nothing was refused
@@ -275,7 +277,7 @@ def _replan(folder: Path, recipe: AbstractRecipe, state: TrainingState, settings
     """Record that training goes on by `settings` after step `step`, in history.json and in recipe.json."""
     before = settings.model_copy(update={"steps": settings.replans[-1][1], "replans": settings.replans[:-1]})
     old, new = (recipe.model_copy(update={"training": training}) for training in (before, settings))
-    change = change_of(old, new, ("steps",), step, replanned=True)
+    change = change_of(old, new, ("steps",), step, state.recipe, replanned=True)
     processes.on_main(lambda: record_change(folder, new, change))
     state.earlier_recipes = (*state.earlier_recipes, state.recipe)
     state.recipe = recipe_digest(new)

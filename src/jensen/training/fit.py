@@ -248,9 +248,9 @@ class _Watch:
 
 
 def in_warmup(done: int, model: AbstractLatentVariableModel, settings: TrainingSettings) -> bool:
-    """Whether the last of `done` steps is in the warm-up of the loss or in its stage's warm-up of the learning rate.
+    """Whether step number `done` is in the warm-up of the loss or in its stage's warm-up of the learning rate.
 
-    A bound that does not rise in a warm-up is no sign of convergence.
+    During a warm-up, a bound that stops rising does not mean that training has converged.
     """
     begin, _ = stage_of(max(0, done - 1), model.stages, settings.steps)
     return done <= max(model.warmup, begin + settings.warmup_steps)

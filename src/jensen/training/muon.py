@@ -68,9 +68,9 @@ def orthogonal_factors(stacks: Sequence[Tensor]) -> list[Tensor]:
     """`orthogonal_factor` of each stack of matrices (batch, rows, columns).
 
     The iteration is X <- (a + b X X' + c (X X')^2) X. All iterates are X_k = Q_k X_0, where Q_k is a polynomial in A_0
-    = X_0 X_0'. So the code iterates on the smaller Gram matrix: A <- P A P with P = a + b A + c A^2. It uses X_0 only
-    at the beginning and at the end. Gram matrices of equal size are iterated together: a GPU computes a few large
-    batches faster than many small ones.
+    = X_0 X_0'. So the code updates only the Gram matrix A of the shorter side: A <- P A P with P = a + b A + c A^2. It
+    uses X_0 only to form A_0 and for the final product Q X_0. Gram matrices of equal size are iterated together: a GPU
+    computes a few large batches faster than many small ones.
     """
     wide = [stack.mT if stack.shape[1] > stack.shape[2] else stack for stack in stacks]
     grams = [matrices @ matrices.mT for matrices in wide]

@@ -164,7 +164,7 @@ class MLflow(AbstractTracker):
 
         super().close()
         if self._own:  # or the next run in this process would be written here, too
-            mlflow.set_tracking_uri(None)
+            mlflow.set_tracking_uri("")
 
 
 class Trackio(AbstractTracker):

@@ -103,10 +103,10 @@ class ElboObjective(AbstractVAEObjective):
         return self.warmup_steps
 
     def __call__(self, vae: AbstractJoint, batch: Batch, step: int, noise: Noise) -> Loss:
-        if (self.free_bits or self.balance) and noise.count not in (None, len(batch.x)):
+        if self._by_part and noise.count not in (None, len(batch.x)):
             raise InputError(
-                f"free_bits and balance are about the mean of a whole batch, here {noise.count} examples, and only "
-                f"{len(batch.x)} fit into memory; make the model or training.batch_size smaller, or leave them out"
+                f"{self._by_part} is about the mean of a whole batch, here {noise.count} examples, and only "
+                f"{len(batch.x)} fit into memory; make the model or training.batch_size smaller, or leave it out"
             )
         q = vae.posterior(batch.x, batch.index)
         draw, law = vae.draw(q, noise.normal(q.shape, batch.x.dtype))
@@ -118,14 +118,19 @@ class ElboObjective(AbstractVAEObjective):
             terms["target"] = target.detach()
         return Loss(penalty - reconstruction - target, terms)  # (4.8)
 
+    @property
+    def _by_part(self) -> str | None:
+        """The setting that weights the KL of each part of z, if there is one."""
+        return "free_bits" if self.free_bits else "balance" if self.balance else None
+
     def _rate(self, prior: AbstractPrior, draw: Draw, step: int) -> tuple[Tensor, Tensor]:
         """The mean KL over the batch, and its weighted form in the loss."""
         weight = self.kl_weight * (min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0)
         kl = prior.kl_by_part(draw.law, draw.z)
         if kl is None:
-            if self.free_bits or self.balance:
-                name = "free_bits" if self.free_bits else "balance"
-                raise InputError(f"{name} with the prior {type(prior).__name__}: it has no KL by part; leave it out")
+            if self._by_part:
+                prior_name = type(prior).__name__
+                raise InputError(f"{self._by_part} with the prior {prior_name}: it has no KL by part; leave it out")
             rate = (draw.law.log_prob(draw.z) - prior.log_prob(draw.z)).mean()
             return rate, weight * rate
         by_part = kl.mean(0)

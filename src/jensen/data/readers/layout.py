@@ -161,7 +161,7 @@ def _refuse_unusable(
 
 
 def standard_labels(labels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int64 >= 0, and their names.
+    """Return the labels as (N,) int64 >= 0, and their names.
 
     A string becomes its rank among the sorted distinct strings. Integers with gaps also become ranks, so that every
     class has examples.
