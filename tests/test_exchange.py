@@ -545,3 +545,12 @@ def test_what_an_imported_model_learned_of_its_errors_changes_no_weight(pictures
         assert run.model.errors.weight.sum() > 80  # 80 bins of one observation, and 48 examples
         sums.append(float(run.model.elbo(run.spec.preparation(run.examples().x[:], None), draws=20).value.mean()))
     assert sums[1] > sums[0]  # the best variance for the errors gives the better bound
+
+
+def test_an_export_leaves_the_folders_beside_it_alone(pictures: Path, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", pictures, **WAYS["epsilon, linear, beta"])
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp" / "mine").write_text("kept")
+    jensen.export(run, to="diffusers", out=tmp_path / "out")
+    assert (tmp_path / ".out.tmp" / "mine").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.tmp", "out", "run"]

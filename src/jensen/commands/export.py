@@ -1,9 +1,9 @@
 """`jensen export`: write a trained model in a format that other programs read."""
 
-import shutil
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from jensen.commands.common import Command, RunFolder
@@ -81,16 +81,13 @@ def export(run: "Run", *, to: str, out: str | Path, license: str | None = None) 
     exporter = getattr(import_module(module), name)
     exporter = exporter if license is None else partial(exporter, license=license)
     out = out.resolve()  # a link may lead to the empty folder
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
-    temporary.mkdir(parents=True)
-    try:
-        notes = exporter(run, temporary)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        filled = Path(temporary, out.name)  # within the private folder, so that it has the usual permissions
+        filled.mkdir()
+        notes = exporter(run, filled)
         if out.exists():
             out.rmdir()  # it is empty
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        filled.rename(out)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     return Exported(folder=str(given), files=tuple(files), notes=tuple(notes))
