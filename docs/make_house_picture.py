@@ -25,6 +25,7 @@ GROUPS = {
     "asking": ("evaluation", "inference"),
     "showing": ("report", "report"),
     "making": ("recipe", "run"),
+    "doors": ("exchange", "serve"),
     "verbs": ("commands", "cli"),
 }
 """The first and the last chapter of each group."""
