@@ -66,8 +66,7 @@ if TYPE_CHECKING:
     from jensen.data.check import check
     from jensen.errors import InputError
     from jensen.evaluation.settings import EvaluationSettings, RefereeSettings
-    from jensen.exchange.hub import push_to_hub
-    from jensen.exchange.pretrained import from_pretrained, save_pretrained
+    from jensen.exchange.pretrained import from_pretrained, push_to_hub, save_pretrained
     from jensen.features.settings import ClassifierSettings
     from jensen.recipe.diffusion.settings import DiffusionRecipe
     from jensen.recipe.family import ImputationWish, SamplingWish
@@ -128,7 +127,7 @@ _HOMES = {
     "RefereeSettings": "jensen.evaluation.settings",
     "VAERecipe": "jensen.recipe.vae.settings",
     "check": "jensen.data.check",
-    "push_to_hub": "jensen.exchange.hub",
+    "push_to_hub": "jensen.exchange.pretrained",
     **dict.fromkeys(("from_pretrained", "save_pretrained"), "jensen.exchange.pretrained"),
     **dict.fromkeys(("Run", "load", "resume", "train"), "jensen.run"),
 }

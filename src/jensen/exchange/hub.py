@@ -1,13 +1,11 @@
 """The Hugging Face Hub: models are downloaded and uploaded by its own client, huggingface_hub."""
 
 import sys
-import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from jensen.errors import InputError
-from jensen.run import Run
 
 FILES = ["config.json", "model.safetensors", "README.md"]
 
@@ -23,28 +21,17 @@ def download(repository: str, revision: str | None = None) -> Path:
         ) from error
 
 
-def push_to_hub(
-    run: Run, repository: str, *, license: str | None = None, private: bool = False, token: str | None = None
-) -> str:
-    """Upload the folder of `save_pretrained` to the repository `owner/name`, and return the address of the commit.
-
-    The repository is created if it does not exist. `token` is an access token; by default it is that of `hf auth
-    login`. Raises `InputError` if the Hub refuses.
-    """
-    from jensen.exchange.pretrained import save_pretrained
-
+def upload(folder: str | Path, repository: str, message: str, *, private: bool, token: str | None) -> str:
+    """Upload the files of `folder` to the repository `owner/name`, and return the address of the commit."""
     hub = _client()
-    with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(run, folder, license=license)
-        api = hub.HfApi(token=token)
-        try:
-            api.create_repo(repository, private=private, exist_ok=True)
-            message = f"Add step {run.step} of a {run.recipe.family}"
-            return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message).commit_url)
-        except (hub.errors.HfHubHTTPError, *_unreachable(), OSError, ValueError) as error:
-            raise InputError(
-                f"{repository}: it cannot be uploaded ({_reason(error)}); check name, token and network"
-            ) from error
+    api = hub.HfApi(token=token)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message).commit_url)
+    except (hub.errors.HfHubHTTPError, *_unreachable(), OSError, ValueError) as error:
+        raise InputError(
+            f"{repository}: it cannot be uploaded ({_reason(error)}); check name, token and network"
+        ) from error
 
 
 def _client() -> Any:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
@@ -17,6 +18,7 @@ from jensen.data.readers.memory import Source
 from jensen.data.spec import DataSpec
 from jensen.errors import InputError
 from jensen.exchange.card import model_card
+from jensen.exchange.hub import download, upload
 from jensen.exchange.places import without_places
 from jensen.provenance import jensen_version
 from jensen.recipe.build import build_model
@@ -141,10 +143,22 @@ def _config(folder: Path) -> Config:
     return config
 
 
+def push_to_hub(
+    run: Run, repository: str, *, license: str | None = None, private: bool = False, token: str | None = None
+) -> str:
+    """Upload the folder of `save_pretrained` to the repository `owner/name`, and return the address of the commit.
+
+    The repository is created if it does not exist. `token` is an access token; by default it is that of `hf auth
+    login`. Raises `InputError` if the Hub refuses.
+    """
+    with TemporaryDirectory() as folder:
+        save_pretrained(run, folder, license=license)
+        message = f"Add step {run.step} of a {run.recipe.family}"
+        return upload(folder, repository, message, private=private, token=token)
+
+
 def _folder_of(name: str | Path, revision: str | None) -> Path:
     """The folder of a path or file:// address, or the copy of a repository."""
-    from jensen.exchange.hub import download
-
     text = str(name)
     if text.startswith("file://"):
         from urllib.parse import unquote, urlparse
